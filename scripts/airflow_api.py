@@ -1,0 +1,122 @@
+"""A few calls of Airflow's REST API, as far as the scripts and the integration tests need them."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+FINAL = frozenset({"success", "failed"})
+
+
+class ApiError(RuntimeError):
+    """Airflow refused a call."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class AirflowApi:
+    """Airflow's `/api/v2`, seen by an administrator."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._token: str | None = None
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+    def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """Send one request to `/api/v2` and read its JSON answer."""
+        if self._token is None:
+            self._token = self._send("GET", "/auth/token", None, {})["access_token"]
+        parameters = f"?{urllib.parse.urlencode(query, doseq=True)}" if query else ""
+        return self._send(
+            method, f"/api/v2{path}{parameters}", body, {"Authorization": f"Bearer {self._token}"}
+        )
+
+    def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json", "Content-Type": "application/json", **headers}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            with self._open(request, timeout=30) as answer:
+                return json.loads(answer.read() or "null")
+        except urllib.error.HTTPError as error:
+            raise ApiError(error.code, error.read().decode(errors="replace")) from error
+
+    def health(self) -> dict[str, str]:
+        """Tell the state of each component: `healthy` or `unhealthy`; empty while nobody answers."""
+        try:
+            answer = self._send("GET", "/api/v2/monitor/health", None, {})
+        except (OSError, ApiError, ValueError):
+            return {}
+        return {name.replace("_", "-"): part["status"] for name, part in answer.items() if part}
+
+    def dag_exists(self, dag_id: str) -> bool:
+        """Tell whether Airflow has read the Dag already."""
+        return self._or_none("GET", f"/dags/{dag_id}") is not None
+
+    def import_errors(self) -> dict[str, str]:
+        """Give the Dag files that could not be read, with the traceback."""
+        errors = self.call("GET", "/importErrors")["import_errors"]
+        return {error["filename"]: error["stack_trace"] for error in errors}
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the Dag run."""
+        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run of the Dag and give its run id."""
+        self.unpause(dag_id)
+        run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
+        return str(run["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Give one Dag run."""
+        return dict(self.call("GET", _run_path(dag_id, run_id)))
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Tell `queued`, `running`, `success` or `failed`."""
+        return str(self.run(dag_id, run_id)["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Give the task instances of a run, mapped ones included."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances"
+        return list(self.call("GET", path, limit=100)["task_instances"])
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
+        """Give the state of each task of a run that has no mapped tasks."""
+        return {task["task_id"]: task["state"] for task in self.task_instances(dag_id, run_id)}
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
+        """Clear tasks of a run, as the button in the UI does; the run starts again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": list(task_ids), "only_failed": False}
+        self.call("POST", f"/dags/{dag_id}/clearTaskInstances", body)
+
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
+    ) -> Any:
+        """Read what a task has pushed; None if it has not."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+        entry = self._or_none("GET", path, map_index=map_index, stringify="false", deserialize="false")
+        return entry and entry["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """Give the log of one try of a task, a line per event with its extras."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}"
+        content = self.call("GET", path, map_index=map_index, full_content="true")["content"]
+        return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
+
+    def _or_none(self, method: str, path: str, **query: Any) -> Any:
+        try:
+            return self.call(method, path, **query)
+        except ApiError as error:
+            if error.status == 404:  # noqa: PLR2004
+                return None
+            raise
+
+
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}"

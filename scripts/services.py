@@ -1,0 +1,181 @@
+"""Programs that are started, watched and ended together with everything they have started themselves."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class ServiceError(RuntimeError):
+    """A program ended although it should not have, or failed; says which log file tells why."""
+
+
+def _exit(signum: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
+def exit_on_termination() -> None:
+    """Let SIGTERM and SIGHUP end this program with an exception, as Ctrl-C does, so that it can tidy up."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, _exit)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C, SIGTERM and SIGHUP off until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    late: list[int] = []
+    before = {signum: signal.signal(signum, lambda number, _: late.append(number)) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if late:
+        signal.raise_signal(late[0])
+
+
+class Service:
+    """A program in a session of its own, with one log file.
+
+    The session is how its offspring is found again, also when the program itself is long dead.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._strays: set[psutil.Process] = set()
+        exit_on_termination()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with uninterrupted(), log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            atexit.register(self.kill)  # the second net, should nobody come to call stop()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process and of its session."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the program ended, None while it runs; nothing is reaped, so that its number stays ours."""
+        if self._process.returncode is not None:
+            return self._process.returncode
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    def check(self) -> None:
+        """Raise if the program has ended."""
+        if self.exit_code is not None:
+            raise ServiceError(f"{self.name} ended with exit code {self.exit_code}; see {self.log}")
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the program to end by itself, well."""
+        deadline = time.monotonic() + timeout
+        while self.exit_code is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        code = self.exit_code
+        stop([self])
+        if code is None:
+            raise ServiceError(f"{self.name} took more than {timeout:.0f} s; see {self.log}")
+        if code != 0:
+            raise ServiceError(f"{self.name} failed with exit code {code}; see {self.log}")
+
+    def terminate(self) -> None:
+        """Ask the program to end."""
+        if self._process.returncode is None:
+            self._remember_strays()
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the program and all that it has started, at once, as a power cut would."""
+        if self._process.returncode is not None:
+            return
+        with uninterrupted():
+            self._remember_strays()
+            deadline = time.monotonic() + 10
+            while (left := self.members()) and time.monotonic() < deadline:
+                for process in left:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+                time.sleep(0.02)
+            self._process.wait()
+            atexit.unregister(self.kill)
+
+    def members(self) -> list[psutil.Process]:
+        """Everything alive of this program: its session, and descendants that have left the session."""
+        if self._process.returncode is not None:
+            return []
+        pids = [pid for pid in psutil.pids() if _session(pid) == self.pid]
+        return [process for process in {*_processes(pids), *self._strays} if _alive(process)]
+
+    def _remember_strays(self) -> None:
+        for process in _processes([self.pid]):
+            with suppress(psutil.NoSuchProcess):
+                self._strays.update(process.children(recursive=True))
+
+
+def stop(services: Iterable[Service], grace: float = 10.0) -> None:
+    """End the programs, all at the same time: SIGTERM, and SIGKILL for what is left after the grace."""
+    services = list(services)
+    with uninterrupted():
+        for service in services:
+            service.terminate()
+        deadline = time.monotonic() + grace
+        while any(service.members() for service in services) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for service in services:
+            service.kill()
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _processes(pids: Iterable[int]) -> Iterator[psutil.Process]:
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            yield psutil.Process(pid)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
