@@ -114,11 +114,11 @@ class Service:
             raise ServiceError(f"{self.name} failed with exit code {code}; see {self.log}")
 
     def terminate(self) -> None:
-        """Ask the program to end."""
-        if self._process.returncode is None:
-            self._remember_strays()
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+        """Ask the program and all that it has started to end."""
+        self._remember_strays()
+        for process in self.members():
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
 
     def kill(self) -> None:
         """End the program and all that it has started, at once, as a power cut would."""
