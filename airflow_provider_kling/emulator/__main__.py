@@ -1,0 +1,105 @@
+"""The stand-in as a command: `python -m airflow_provider_kling.emulator`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from airflow_provider_kling.emulator.emulator import Emulator
+from airflow_provider_kling.emulator.faults import Fault
+from airflow_provider_kling.emulator.requestlog import Request
+from airflow_provider_kling.emulator.settings import Settings
+
+LONGEST_PROMPT = 50
+
+
+def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    default = Settings()
+    parser = argparse.ArgumentParser("python -m airflow_provider_kling.emulator", description=__doc__)
+    add = parser.add_argument
+    add("--host", default=default.host, help="address to listen on (%(default)s)")
+    add("--port", type=int, default=0, help="port of the API; 0 takes any free one")
+    add("--storage-port", type=int, default=0, help="port of the storage host; 0 takes any free one")
+    add("--api-key", default=default.api_key, help="the one key that is good (%(default)s)")
+    add("--queue-seconds", type=float, default=default.queue_seconds, help="queued that long (%(default)s)")
+    add("--render-seconds", type=float, default=default.render_seconds, help="then rendered (%(default)s)")
+    add("--no-render", dest="render", action="store_false", help="serve one tiny video to all jobs")
+    add("--link-seconds", type=float, default=default.link_seconds, help="life of a link (%(default)s)")
+    add("--fail-rate", type=float, default=0.0, help="share of calls that fail in passing, 0 to 1")
+    add("--seed", type=int, help="seed of these failures")
+    add("--fault", dest="faults", action="append", default=[], type=Fault.parse, help="see docs/emulator.md")
+    add("--model", dest="models", action="append", default=[], help="one more model to take, unchecked")
+    add("--ready-file", type=Path, help="write the addresses to this file, as JSON, once listening")
+    add("--quiet", action="store_true", help="print no line for each request")
+    return parser.parse_args(argv)
+
+
+def build(arguments: argparse.Namespace) -> Emulator:
+    """Build what the command line asks for."""
+    settings = {k: v for k, v in vars(arguments).items() if k not in ("ready_file", "quiet")}
+    settings |= {"faults": tuple(arguments.faults), "models": tuple(arguments.models)}
+    return Emulator(**settings, on_request=None if arguments.quiet else tell)
+
+
+def tell(request: Request) -> None:
+    """Print one line about a request."""
+    prompt = request.prompt
+    short = prompt if len(prompt) <= LONGEST_PROMPT else prompt[: LONGEST_PROMPT - 1] + "…"
+    parts = [
+        time.strftime("%H:%M:%S"),
+        f"{request.method:4} {request.path}",
+        "cut" if request.cut else str(request.status),
+        f"job {request.job}" if request.job else "",
+        repr(short) if short and request.method == "POST" else "",
+        f"[fault {request.fault}]" if request.fault else "",
+    ]
+    print("  ".join(part for part in parts if part), flush=True)  # noqa: T201, this is a command
+
+
+def welcome(gateway: Emulator, ready_file: Path | None) -> None:
+    """Say where the gateway is, to people and to programs."""
+    known = {"url": gateway.url, "storage_url": gateway.storage_url, "api_key": gateway.api_key}
+    print(  # noqa: T201
+        f"The stand-in of the gateway listens on {gateway.url} (videos: {gateway.storage_url})",
+        f"Job: {gateway.queue_seconds:g} s queued, {gateway.render_seconds:g} s rendered. Stop with Ctrl-C.",
+        sep="\n",
+        flush=True,
+    )
+    if ready_file is not None:
+        draft = ready_file.with_name(ready_file.name + ".part")
+        draft.write_text(json.dumps(known | {"pid": os.getpid()}))
+        draft.replace(ready_file)
+
+
+async def run(gateway: Emulator, ready_file: Path | None) -> None:
+    """Serve until a signal says stop."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await gateway.serve(stopping, partial(welcome, gateway, ready_file))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    arguments = read_arguments(argv)
+    try:
+        gateway = build(arguments)
+    except RuntimeError as missing:
+        raise SystemExit(str(missing)) from None
+    try:
+        asyncio.run(run(gateway, arguments.ready_file))
+    finally:
+        gateway.close()
+    print("Stopped.", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

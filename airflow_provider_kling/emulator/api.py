@@ -1,0 +1,176 @@
+"""The API host: submit, query, and the control paths of the stand-in."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from airflow_provider_kling.emulator import control
+from airflow_provider_kling.emulator.jobs import LONGEST_KEPT_PROMPT, Digest, Job, Phase, fingerprint
+from airflow_provider_kling.emulator.messages import Json, Reply, Wire, error_reply, json_reply
+from airflow_provider_kling.emulator.models import Model
+from airflow_provider_kling.emulator.pictures import RefusedError
+from airflow_provider_kling.emulator.studio import Order
+from airflow_provider_kling.emulator.validation import check_body, check_pictures, pictures_in, unknown_fields
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.emulator.faults import Fault
+    from airflow_provider_kling.emulator.gateway import Exchange, Gateway
+
+CONTROL = "/_emulator/"
+SUBMIT = "/v3/async/"
+QUERY = "/v3/async/task-result"
+
+
+async def answer(gateway: Gateway, exchange: Exchange) -> Reply:
+    """Answer a call to the API host."""
+    call = exchange.call
+    if call.path.startswith(CONTROL):
+        return control.answer(gateway, call)
+    wanted = "GET" if call.path == QUERY else "POST"
+    if not call.path.startswith(SUBMIT) or call.method != wanted:
+        return error_reply("API_NOT_FOUND")
+    refusal = _check_key(gateway.settings.api_key, call.header("Authorization"))
+    if refusal is not None:
+        return refusal
+    return query(gateway, exchange) if call.path == QUERY else await submit(gateway, exchange)
+
+
+def _check_key(api_key: str, authorization: str) -> Reply | None:
+    scheme, _, key = authorization.partition(" ")
+    if not key.strip():
+        return error_reply("MISSING_API_KEY")
+    if scheme.lower() != "bearer":
+        return error_reply("FAILED_TO_AUTH")
+    return None if key.strip() == api_key else error_reply("INVALID_API_KEY")
+
+
+async def submit(gateway: Gateway, exchange: Exchange) -> Reply:
+    """Take a job, unless something goes wrong before; or lose the answer after."""
+    slug = exchange.call.path.removeprefix(SUBMIT)
+    model = gateway.models.get(slug)
+    if model is None:
+        return error_reply("API_NOT_FOUND", f"there is no model {slug}")
+    body = _read(exchange)
+    early = gateway.meet(exchange, "submit")
+    if early is not None:
+        spoiled = await _suffer(gateway, exchange, early)
+        if spoiled is not None:
+            return spoiled
+    try:
+        exchange.job = await _make(gateway, slug, model, body)
+    except RefusedError as refused:
+        return error_reply(refused.reason, str(refused))
+    reply = json_reply({"task_id": exchange.job.task_id})
+    late = gateway.meet(exchange, "submit", late=True) if early is None else None
+    return reply if late is None else late.spoil(reply)
+
+
+def _read(exchange: Exchange) -> Json | None:
+    try:
+        body = json.loads(exchange.call.body)
+    except ValueError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    prompt = body.get("prompt")
+    exchange.prompt = prompt if isinstance(prompt, str) else ""
+    return body
+
+
+async def _suffer(gateway: Gateway, exchange: Exchange, fault: Fault) -> Reply | None:
+    """Do what an early fault does; None when the submit may still go on."""
+    wire = fault.effect.wire
+    if fault.effect.reply is not None or wire.cut:
+        return fault.spoil(Reply())
+    await gateway.pause(wire.delay)
+    return Reply(wire=Wire(cut=True)) if exchange.call.gone() else None
+
+
+async def _make(gateway: Gateway, slug: str, model: Model, body: Json | None) -> Job:
+    if body is None:
+        raise RefusedError("the body is not a JSON object")
+    check_body(model, body)
+    texts = list(pictures_in(model, body))
+    pictures = await check_pictures(iter(texts))
+    prompt = body.get("prompt")
+    job = gateway.book.make(
+        model=slug,
+        created_at=gateway.now(),
+        queue_seconds=gateway.queue_seconds,
+        render_seconds=gateway.render_seconds,
+        fingerprint=fingerprint(slug, body),
+        prompt=prompt[:LONGEST_KEPT_PROMPT] if isinstance(prompt, str) else "",
+        pictures=tuple(map(Digest.of, texts)),
+        unknown_fields=unknown_fields(model, body) if model.fields else (),
+    )
+    gateway.faults.bind(job)
+    gateway.studio.begin(job.task_id, Order.of(model, body, pictures))
+    return job
+
+
+def query(gateway: Gateway, exchange: Exchange) -> Reply:
+    """Tell how far a job is."""
+    task_id = exchange.call.query.get("task_id", "")
+    if not task_id:
+        return error_reply("INVALID_REQUEST_BODY", "task_id is required")
+    job = exchange.job = gateway.book.find(task_id)
+    fates = () if job is None else gateway.faults.bind(job)
+    passing = gateway.meet(exchange, "query")
+    faults = [*_in_force(gateway, job, fates), *([passing] if passing else [])]
+    if job is None:
+        reply = error_reply("TASK_NOT_FOUND", f"there is no task {task_id}")
+    else:
+        told = describe(gateway, job)
+        for fault in faults:
+            fault.edit(told)
+        reply = json_reply(told)
+    for fault in faults:
+        reply = fault.spoil(reply)
+    return reply
+
+
+def _in_force(gateway: Gateway, job: Job | None, fates: tuple[Fault, ...]) -> list[Fault]:
+    if job is None:
+        return []
+    age, phase = gateway.now() - job.created_at, gateway.state(job).phase
+    return [fate for fate in fates if fate.applies(age, phase)]
+
+
+def describe(gateway: Gateway, job: Job) -> Json:
+    """Describe a job as the service does."""
+    state = gateway.state(job)
+    done = state.phase == Phase.SUCCEED
+    task = {
+        "task_id": job.task_id,
+        "task_type": job.model.upper().replace("-", "_"),
+        "status": state.phase,
+        "reason": gateway.studio.failure(job.task_id) if state.phase == Phase.FAILED else "",
+        "eta": state.eta,
+        "progress_percent": state.progress,
+    }
+    return {
+        "task": task,
+        "images": [],
+        "videos": [_video(gateway, job)] if done else [],
+        "audios": [],
+        "extra": {"debug_info": _debug_info(job)} if done else {},
+    }
+
+
+def _video(gateway: Gateway, job: Job) -> Json:
+    return {
+        "video_url": gateway.links.make(gateway.storage_url, job.task_id, gateway.now()),
+        "video_url_ttl": str(int(gateway.links.seconds)),
+        "video_type": "mp4",
+    }
+
+
+def _debug_info(job: Job) -> Json:
+    started = job.created_at + job.queue_seconds
+    return {
+        "request_info": json.dumps({"model": job.model, "prompt": job.prompt}),
+        "submit_time_ms": str(int(1000 * job.created_at)),
+        "execute_time_ms": str(int(1000 * started)),
+        "complete_time_ms": str(int(1000 * (started + job.render_seconds))),
+    }

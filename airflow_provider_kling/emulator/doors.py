@@ -1,0 +1,106 @@
+"""The doors: two HTTP servers that pass each request to the gateway and send its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from airflow_provider_kling.emulator.messages import Call, Reply
+from airflow_provider_kling.emulator.words import TO_STORAGE
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.emulator.gateway import Gateway
+
+MOST_BODY = 128 * 1024 * 1024
+PIECES = 20  # a slow body comes in so many
+
+
+class Door:
+    """One of the two hosts."""
+
+    def __init__(self, gateway: Gateway, name: str) -> None:
+        self._gateway = gateway
+        self._name = name
+        app = web.Application(client_max_size=MOST_BODY)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+
+    async def open(self, host: str, port: int) -> str:
+        """Listen, and tell the address."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        host, port = self._runner.addresses[0][:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def close(self) -> None:
+        """Listen no more."""
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        call = Call(
+            request.method,
+            request.path,
+            request.query,
+            request.headers,
+            await request.read(),
+            gone=lambda: request.transport is None or request.transport.is_closing(),
+        )
+        reply = await self._gateway.handle(self._name, call)
+        await self._gateway.pause(reply.wire.delay)
+        return await self._send(request, reply)
+
+    async def _send(self, request: web.Request, reply: Reply) -> web.StreamResponse:
+        wire, headers = reply.wire, dict(reply.headers)
+        if headers.get("Location") == TO_STORAGE:
+            headers["Location"] = self._gateway.storage_url + request.path_qs
+        if wire.cut and not wire.keep:
+            _hang_up(request)
+            return web.Response()
+        if not (wire.cut or wire.claim or wire.spread) or request.method == "HEAD":
+            return web.Response(status=reply.status, headers=headers, body=reply.body)
+        response = web.StreamResponse(status=reply.status, headers=headers)
+        response.content_length = len(reply.body) + wire.claim
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            await self._trickle(response, reply)
+        if wire.cut or wire.claim:
+            _hang_up(request)
+        return response
+
+    async def _trickle(self, response: web.StreamResponse, reply: Reply) -> None:
+        body = reply.body[: reply.wire.keep] if reply.wire.cut else reply.body
+        size = max(1, -(-len(body) // PIECES)) if reply.wire.spread else max(1, len(body))
+        for at in range(0, len(body), size):
+            await response.write(body[at : at + size])
+            await self._gateway.pause(reply.wire.spread / PIECES)
+
+
+def _hang_up(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.close()
+
+
+@asynccontextmanager
+async def open_doors(gateway: Gateway) -> AsyncIterator[str]:
+    """Open both doors for a while; gives the address of the API."""
+    closing = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        """Wait, but no longer than the doors are open."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), seconds)
+
+    gateway.pause = pause
+    settings = gateway.settings
+    api, storage = Door(gateway, "api"), Door(gateway, "storage")
+    try:
+        gateway.storage_url = await storage.open(settings.host, settings.storage_port)
+        yield await api.open(settings.host, settings.port)
+    finally:
+        closing.set()
+        await asyncio.gather(api.close(), storage.close())

@@ -1,0 +1,149 @@
+"""What can go wrong, as values: which calls a fault meets, and what it does to their answers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kling.emulator.messages import Json, Reply, Wire
+from airflow_provider_kling.emulator.words import WORDS, Effect
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.emulator.jobs import Job, Phase
+
+CALLS = ("submit", "query", "download", "job")
+CONDITIONS = ("times", "match", "job", "late")
+PASSING = {
+    "submit": ("error=CREATE_TASK_FAILED", "rate-limit", "cut", "cut,late"),
+    "query": ("error=GET_RESULT_FAILED", "html=502", "rate-limit", "cut"),
+    "download": ("dead=403", "truncate", "cut"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One thing that goes wrong.
+
+    `call` is the kind of request it meets, or "job" for the fate of a job, which every query about
+    that job then shows. `times` counts calls (for "job": jobs); None means always. `match` asks for
+    words in the prompt, `job` for the n-th job, counted from 1. `late` lets a submit do its work,
+    the job is made and paid for, before things go wrong.
+    """
+
+    call: str
+    effect: Effect
+    times: int | None = 1
+    match: str = ""
+    job: int | None = None
+    late: bool = False
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """Read a fault as written: `call:word[=value][,word[=value]]...`."""
+        call, colon, rest = text.partition(":")
+        if call not in CALLS or not colon:
+            raise ValueError(f"{text!r}: a fault begins with one of {', '.join(c + ':' for c in CALLS)}")
+        words = dict(_split(part) for part in re.findall(r'(?:[^,"]|"[^"]*")+', rest))
+        given = {name: words.pop(name) for name in CONDITIONS if name in words}
+        effect = Effect()
+        for word, value in words.items():
+            if word not in WORDS:
+                raise ValueError(f"{text!r}: no such word as {word!r}; there are {', '.join(WORDS)}")
+            effect = effect.and_then(WORDS[word](value))
+        if effect.edit and call not in ("query", "job"):
+            raise ValueError(f"{text!r}: only the answer to a query says this; write query: or job:")
+        return cls(call=call, effect=effect, text=text, **_conditions(given))
+
+    def meets(self, call: str, job: Job | None, prompt: str, number: int, *, late: bool) -> bool:
+        """Tell whether this fault is meant for a call about that prompt or job."""
+        return (
+            self.call == call
+            and self.late == late
+            and self.match in (job.prompt if job else prompt)
+            and self.job in (None, job.number if job else number)
+        )
+
+    def applies(self, age: float, phase: Phase | None) -> bool:
+        """Tell whether the job is in the state that this fault waits for."""
+        effect = self.effect
+        return age < effect.until_age and (effect.phase is None or effect.phase == phase)
+
+    def spoil(self, reply: Reply) -> Reply:
+        """Do to an answer what this fault does."""
+        effect = self.effect
+        if effect.reply is not None:
+            reply = effect.reply
+        return reply if effect.wire == Wire() else replace(reply, wire=effect.wire)
+
+    def edit(self, answer: Json) -> None:
+        """Change the words of a truthful answer to a query."""
+        if self.effect.edit is not None:
+            self.effect.edit(answer)
+
+
+class FaultBoard:
+    """The faults that wait for their calls, and the dice for those that nobody ordered."""
+
+    def __init__(self, faults: Iterable[str | Fault], fail_rate: float, seed: int | None) -> None:
+        self.waiting: list[Fault] = []
+        self.fail_rate = fail_rate
+        self._met: Counter[int] = Counter()  # id of a waiting fault -> calls or jobs it has met
+        self._dice = Random(seed)  # noqa: S311, nothing secret is drawn
+        for fault in faults:
+            self.add(fault)
+
+    def add(self, *faults: str | Fault) -> None:
+        """Put faults on the board; the first that fits a call meets it."""
+        self.waiting += [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
+
+    def clear(self) -> None:
+        """Take all faults off; what a job already carries stays with it."""
+        self.waiting = []
+        self._met.clear()
+
+    def take(self, wanted: Callable[[Fault], bool]) -> Fault | None:
+        """Take the first wanted fault, once."""
+        for fault in tuple(self.waiting):
+            if wanted(fault):
+                self._count(fault)
+                return fault
+        return None
+
+    def bind(self, job: Job) -> tuple[Fault, ...]:
+        """Give a job the fates that are meant for it, and tell all that it carries."""
+        for fault in tuple(self.waiting):
+            if fault not in job.faults and fault.meets("job", job, "", 0, late=False):
+                self._count(fault)
+                job.faults = (*job.faults, fault)
+        return job.faults
+
+    def chance(self, call: str, *, late: bool) -> Fault | None:
+        """Throw the dice: at the set rate a call meets a passing fault that nobody ordered."""
+        if late or self.fail_rate <= 0 or self._dice.random() >= self.fail_rate:
+            return None
+        return Fault.parse(f"{call}:{self._dice.choice(PASSING[call])}")
+
+    def _count(self, fault: Fault) -> None:
+        self._met[id(fault)] += 1
+        if fault.times is not None and self._met[id(fault)] >= fault.times:
+            self.waiting.remove(fault)
+            del self._met[id(fault)]
+
+
+def _split(part: str) -> tuple[str, str]:
+    word, _, value = part.partition("=")
+    return word.strip().replace("_", "-"), value.strip().strip('"')
+
+
+def _conditions(given: dict[str, str]) -> dict[str, Any]:
+    read: dict[str, Any] = {"match": given.get("match", ""), "late": "late" in given}
+    if "times" in given:
+        read["times"] = None if given["times"] == "always" else int(given["times"])
+    if "job" in given:
+        read["job"] = int(given["job"])
+    return read

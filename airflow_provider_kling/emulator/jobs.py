@@ -1,0 +1,118 @@
+"""Jobs, and how far each one is: a function of its age and nothing else."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.emulator.faults import Fault
+
+LONGEST_KEPT_PROMPT = 2500
+
+
+class Phase(StrEnum):
+    """The status words of the documented life of a job."""
+
+    QUEUED = "TASK_STATUS_QUEUED"
+    PROCESSING = "TASK_STATUS_PROCESSING"
+    SUCCEED = "TASK_STATUS_SUCCEED"
+    FAILED = "TASK_STATUS_FAILED"
+
+
+class State(NamedTuple):
+    """Where a job stands."""
+
+    phase: Phase
+    progress: int
+    eta: int
+
+
+def state_at(age: float, queue_seconds: float, render_seconds: float) -> State:
+    """Tell how far a job of this age is."""
+    eta = max(0, round(queue_seconds + render_seconds - age))
+    if age < queue_seconds:
+        return State(Phase.QUEUED, 0, eta)
+    rendered = age - queue_seconds
+    if rendered < render_seconds:
+        return State(Phase.PROCESSING, min(99, int(100 * rendered / render_seconds)), eta)
+    return State(Phase.SUCCEED, 100, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What is kept of a long text, such as a picture in base64: enough to know it again."""
+
+    sha256: str
+    length: int
+
+    @classmethod
+    def of(cls, text: str | bytes) -> Digest:
+        """Digest a text or bytes."""
+        raw = text.encode() if isinstance(text, str) else text
+        return cls(sha256(raw).hexdigest(), len(raw))
+
+
+def fingerprint(model: str, body: Mapping[str, Any]) -> str:
+    """Name a paid request: the same model and the same body give the same name."""
+    canonical = json.dumps([model, body], sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Job:
+    """One job that was made, and paid for."""
+
+    number: int  # counted from 1
+    task_id: str
+    model: str
+    created_at: float
+    queue_seconds: float
+    render_seconds: float
+    fingerprint: str
+    prompt: str = ""
+    pictures: tuple[Digest, ...] = ()
+    unknown_fields: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = field(default=(), repr=False)
+
+    def state(self, now: float) -> State:
+        """Tell how far this job is."""
+        return state_at(now - self.created_at, self.queue_seconds, self.render_seconds)
+
+
+class JobBook:
+    """All jobs, oldest first; the very oldest are forgotten beyond `keep`."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._jobs: dict[str, Job] = {}
+        self._made = 0
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(tuple(self._jobs.values()))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def next_number(self) -> int:
+        """Number of the job that will be made next."""
+        return self._made + 1
+
+    def find(self, task_id: str) -> Job | None:
+        """Look a job up."""
+        return self._jobs.get(task_id)
+
+    def make(self, **known: Any) -> Job:
+        """Make a job."""
+        self._made += 1
+        job = Job(number=self._made, task_id=str(uuid.uuid4()), **known)
+        self._jobs[job.task_id] = job
+        while len(self._jobs) > self._keep:
+            del self._jobs[next(iter(self._jobs))]
+        return job

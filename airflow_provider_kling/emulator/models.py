@@ -1,0 +1,145 @@
+"""The documented models as data: which inputs each takes, and within which limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+ASPECT_RATIOS = ("16:9", "9:16", "1:1")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One input of a model. `kind` is text, integer, number, flag, picture, pictures, url, list, shots."""
+
+    kind: str
+    required: bool = False
+    least: float | None = None  # of a number: its value; of a list: how many
+    most: float | None = None  # as above; of a text: how many characters
+    choices: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model: its inputs, and what excludes what."""
+
+    fields: dict[str, Field]
+    excludes: tuple[tuple[str, str], ...] = ()
+    one_of: tuple[str, ...] = ()  # exactly one of these must be there
+    needs: tuple[tuple[str, str, str], ...] = ()  # the first input wants the second to be the third
+    sound: bool = False  # is there sound when nobody says?
+
+
+def need(field: Field) -> Field:
+    """Make an input a required one."""
+    return replace(field, required=True)
+
+
+PICTURE = Field("picture")
+TEXT = Field("text", most=2500)
+SHORTER_TEXT = Field("text", most=2000)
+FLAG = Field("flag")
+URL = Field("url")
+SHARE = Field("number", least=0, most=1)
+RATIO = Field("text", choices=ASPECT_RATIOS)
+SHOTS = Field("shots")
+SECONDS_3_TO_15 = Field("integer", least=3, most=15)
+SECONDS_3_TO_10 = Field("integer", least=3, most=10)
+FIVE_OR_TEN = Field("integer", choices=(5, 10))
+FIVE_OR_TEN_AS_TEXT = Field("text", choices=("5", "10"))
+ORIENTATION = Field("text", choices=("image", "video"))
+QUALITY = Field("text", choices=("Standard", "Professional"))
+
+_WORDS = {"prompt": need(TEXT), "negative_prompt": TEXT}
+_V3 = {**_WORDS, "duration": SECONDS_3_TO_15, "cfg_scale": SHARE, "sound": FLAG}
+_V3_PICTURES = {"image": need(PICTURE), "end_image": PICTURE}
+_V26 = {**_WORDS, "duration": FIVE_OR_TEN, "cfg_scale": SHARE, "sound": FLAG, "aspect_ratio": RATIO}
+_V25 = {
+    **_WORDS,
+    "duration": FIVE_OR_TEN_AS_TEXT,
+    "cfg_scale": SHARE,
+    "mode": Field("text", choices=("pro",)),
+}
+_V21 = {**_WORDS, "duration": FIVE_OR_TEN_AS_TEXT, "guidance_scale": SHARE}
+_V16 = {
+    "prompt": need(SHORTER_TEXT),
+    "negative_prompt": SHORTER_TEXT,
+    "duration": FIVE_OR_TEN,
+    "guidance_scale": SHARE,
+    "mode": QUALITY,
+}
+_MOTION = {
+    "image": need(PICTURE),
+    "video": need(URL),
+    "character_orientation": need(ORIENTATION),
+    "keep_original_sound": FLAG,
+    "prompt": TEXT,
+    "negative_prompt": TEXT,
+}
+
+_PRO_I2V = Model(
+    {**_V3, **_V3_PICTURES, "prompt": TEXT, "multi_prompt": SHOTS},
+    excludes=(("multi_prompt", "end_image"),),
+    one_of=("prompt", "multi_prompt"),
+)
+_STD_I2V = Model({**_V3, **_V3_PICTURES, "multi_prompt": SHOTS}, excludes=(("multi_prompt", "end_image"),))
+_PRO_T2V = Model(
+    {**_V3, "prompt": TEXT, "aspect_ratio": RATIO, "multi_prompt": SHOTS},
+    one_of=("prompt", "multi_prompt"),
+)
+_STD_T2V = Model({**_V3, "aspect_ratio": RATIO})
+
+MODELS = {
+    "kling-v3.0-pro-i2v": _PRO_I2V,
+    "kling-v3.0-std-i2v": _STD_I2V,
+    "kling-v3.0-4k-i2v": _STD_I2V,
+    "kling-v3.0-pro-t2v": _PRO_T2V,
+    "kling-v3.0-std-t2v": _STD_T2V,
+    "kling-v3.0-4k-t2v": _STD_T2V,
+    "kling-v3.0-motion-control": Model(
+        {**_MOTION, "model_name": Field("text", choices=("kling-v3-0-std", "kling-v3-0-pro"))}
+    ),
+    "kling-v2.6-pro-i2v": Model(
+        {**_V26, **_V3_PICTURES, "voice_list": Field("list", least=0, most=2)}, sound=True
+    ),
+    "kling-v2.6-pro-t2v": Model(_V26, sound=True),
+    "kling-v2.6-pro-motion-control": Model(_MOTION),
+    "kling-2.5-turbo-i2v": Model({**_V25, **_V3_PICTURES}),
+    "kling-2.5-turbo-t2v": Model(_V25),
+    "kling-v2.1-i2v": Model({**_V21, **_V3_PICTURES, "mode": QUALITY}),
+    "kling-v2.1-i2v-master": Model({**_V21, **_V3_PICTURES}),
+    "kling-v2.1-t2v-master": Model(_V21),
+    "kling-v1.6-i2v": Model(
+        {**_V16, "image_url": need(PICTURE), "end_image_url": PICTURE},
+        needs=(("end_image_url", "mode", "Professional"),),
+    ),
+    "kling-v1.6-t2v": Model(_V16),
+    "kling-o1-i2v": Model(
+        {
+            "image": need(PICTURE),
+            "last_image": PICTURE,
+            "prompt": need(TEXT),
+            "duration": FIVE_OR_TEN,
+            "aspect_ratio": RATIO,
+        }
+    ),
+    "kling-o1-t2v": Model({"prompt": need(TEXT), "duration": FIVE_OR_TEN, "aspect_ratio": RATIO}),
+    "kling-o1-ref2v": Model(
+        {
+            "prompt": need(TEXT),
+            "video": URL,
+            "images": Field("pictures", least=0, most=7),
+            "duration": SECONDS_3_TO_10,
+            "keep_original_sound": FLAG,
+            "aspect_ratio": RATIO,
+        }
+    ),
+    "kling-o1-video-edit": Model(
+        {
+            "prompt": need(TEXT),
+            "video": need(URL),
+            "images": Field("pictures", least=0, most=4),
+            "fast_mode": FLAG,
+            "keep_original_sound": FLAG,
+        }
+    ),
+}

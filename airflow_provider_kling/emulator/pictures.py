@@ -1,0 +1,111 @@
+"""Pictures that callers send: getting at the bytes, and the documented limits, read from the header."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import struct
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+
+MOST_BYTES = 10 * 1024 * 1024
+LEAST_SIDE = 300
+MOST_RATIO = 2.5
+# JPEG markers that carry the size: SOF0..SOF15 without DHT, JPG and DAC, which share the range.
+SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+class RefusedError(Exception):
+    """The service would answer 4xx to this input."""
+
+    def __init__(self, message: str, reason: str = "INVALID_REQUEST_BODY") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Size(NamedTuple):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+
+def is_url(text: str) -> bool:
+    """Tell a link from base64."""
+    return text.startswith(("http://", "https://"))
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a link leads to this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def bytes_of(text: str) -> bytes | None:
+    """Decode a data URI or base64, fetch a loopback link; None for other links, which nobody follows."""
+    if is_url(text):
+        return await _fetch(text) if is_loopback(text) else None
+    head, comma, payload = text.partition(",")
+    if head.startswith("data:") and not (head.startswith("data:image/") and head.endswith(";base64") and comma):
+        raise RefusedError("a data URI must begin with data:image/...;base64,", "INVALID_IMAGE_FORMAT")
+    try:
+        return base64.b64decode((payload if comma else text).replace("\n", ""), validate=True)
+    except (binascii.Error, ValueError):
+        raise RefusedError("neither a URL nor base64", "INVALID_IMAGE_FORMAT") from None
+
+
+async def _fetch(url: str) -> bytes:
+    timeout = aiohttp.ClientTimeout(total=10)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, allow_redirects=False) as r:
+            r.raise_for_status()
+            found = bytearray()
+            async for chunk in r.content.iter_chunked(1 << 16):
+                found += chunk
+                if len(found) > MOST_BYTES:
+                    break
+            return bytes(found)
+    except (aiohttp.ClientError, TimeoutError):
+        raise RefusedError("the picture could not be fetched") from None
+
+
+def measure(picture: bytes) -> Size | None:
+    """Read width and height of a PNG or JPEG; None when it is neither."""
+    if picture.startswith(b"\x89PNG\r\n\x1a\n") and len(picture) >= 24:
+        return Size(*struct.unpack(">II", picture[16:24]))
+    return _measure_jpeg(picture) if picture.startswith(b"\xff\xd8\xff") else None
+
+
+def _measure_jpeg(picture: bytes) -> Size | None:
+    at = 2
+    while at + 9 <= len(picture) and picture[at] == 0xFF:
+        marker = picture[at + 1]
+        if marker == 0xFF:  # padding between segments
+            at += 1
+        elif marker in SOF_MARKERS:
+            height, width = struct.unpack(">HH", picture[at + 5 : at + 9])
+            return Size(width, height)
+        else:
+            at += 2 + int.from_bytes(picture[at + 2 : at + 4])
+    return None
+
+
+def check(picture: bytes) -> None:
+    """Refuse a picture beyond the documented limits."""
+    if len(picture) > MOST_BYTES:
+        raise RefusedError("the picture is larger than 10 MB", "IMAGE_FILE_EXCEEDS_MAX_SIZE")
+    size = measure(picture)
+    if size is None:
+        raise RefusedError("the picture is neither JPEG nor PNG", "INVALID_IMAGE_FORMAT")
+    if min(size) < LEAST_SIDE:
+        raise RefusedError(f"{size.width}x{size.height}: both sides need 300 px", "INVALID_IMAGE_SIZE")
+    if max(size) > MOST_RATIO * min(size):
+        raise RefusedError(
+            f"{size.width}x{size.height}: the ratio must be within 1:2.5 and 2.5:1", "INVALID_IMAGE_SIZE"
+        )

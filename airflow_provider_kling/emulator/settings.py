@@ -1,0 +1,35 @@
+"""Everything that can be set on the stand-in, with its defaults."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_kling.emulator.requestlog import Request
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.emulator.faults import Fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one stand-in."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any free one
+    storage_port: int = 0
+    api_key: str = "emulator-key"  # not a secret: it opens nothing but the stand-in
+    queue_seconds: float = 2.0
+    render_seconds: float = 10.0
+    render: bool = True  # make real videos; False serves one tiny video to all
+    link_seconds: float = 3600.0
+    faults: tuple[str | Fault, ...] = ()
+    fail_rate: float = 0.0  # share of all calls that meet a passing fault by chance
+    seed: int | None = None
+    models: tuple[str, ...] = ()  # more models to take, whatever their inputs
+    keep_jobs: int = 200_000
+    keep_requests: int = 10_000
+    clock: Callable[[], float] = time.time
+    on_request: Callable[[Request], None] | None = None

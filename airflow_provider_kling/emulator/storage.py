@@ -1,0 +1,61 @@
+"""The storage host: videos behind signed links."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from airflow_provider_kling.emulator.jobs import Digest
+from airflow_provider_kling.emulator.messages import Call, Reply
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.emulator.gateway import Exchange, Gateway
+
+PATH = re.compile(r"/videos/([\w-]+)\.mp4")
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+async def answer(gateway: Gateway, exchange: Exchange) -> Reply:
+    """Answer a call to the storage host."""
+    call = exchange.call
+    found = PATH.fullmatch(call.path)
+    if found is None:
+        return _refuse(404, "NoSuchKey")
+    if call.method not in ("GET", "HEAD"):
+        return _refuse(405, "MethodNotAllowed")
+    task_id = found.group(1)
+    problem = gateway.links.problem(task_id, call.query, gateway.now())
+    if problem:
+        return _refuse(403, problem)
+    exchange.job = gateway.book.find(task_id)
+    fault = gateway.meet(exchange, "download")
+    video = None if exchange.job is None else await gateway.studio.video(task_id)
+    reply = _refuse(404, "NoSuchKey") if video is None else serve(video, call)
+    return reply if fault is None else fault.spoil(reply)
+
+
+def _refuse(status: int, problem: str) -> Reply:
+    body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{problem}</Code></Error>'
+    return Reply(status, {"Content-Type": "application/xml"}, body.encode())
+
+
+def serve(video: bytes, call: Call) -> Reply:
+    """Answer with a video, or with the part that was asked for."""
+    etag = f'"{Digest.of(video).sha256[:32]}"'
+    headers = {"Content-Type": "video/mp4", "Accept-Ranges": "bytes", "ETag": etag}
+    if call.header("If-None-Match") == etag:
+        return Reply(304, headers)
+    wanted = RANGE.fullmatch(call.header("Range"))
+    if wanted is None or not any(wanted.groups()) or call.header("If-Range") not in ("", etag):
+        return Reply(200, headers, video)
+    first, last = _bounds(wanted.group(1), wanted.group(2), len(video))
+    if first > last:
+        return Reply(416, headers | {"Content-Range": f"bytes */{len(video)}"})
+    said = {"Content-Range": f"bytes {first}-{last}/{len(video)}"}
+    return Reply(206, headers | said, video[first : last + 1])
+
+
+def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
+    if not first:
+        return max(0, size - int(last)), size - 1 if int(last) else -1
+    return int(first), min(int(last), size - 1) if last else size - 1

@@ -1,0 +1,129 @@
+"""Is this body what the documented service would take? The first thing that is wrong is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from airflow_provider_kling.emulator.messages import Json
+from airflow_provider_kling.emulator.models import Field, Model
+from airflow_provider_kling.emulator.pictures import RefusedError, bytes_of, check, is_url
+
+SHOT_SECONDS = range(3, 16)
+
+
+def check_body(model: Model, body: Json) -> None:
+    """Refuse a body that breaks a rule of its model. Unknown inputs pass."""
+    for name, field in model.fields.items():
+        value = body.get(name)
+        if value is not None:
+            _check_value(name, field, value)
+        elif field.required:
+            raise RefusedError(f"{name} is required")
+    _check_rules(model, body)
+
+
+def unknown_fields(model: Model, body: Json) -> tuple[str, ...]:
+    """Name the inputs that the model does not list."""
+    return tuple(sorted(set(body) - set(model.fields)))
+
+
+def pictures_in(model: Model, body: Json) -> Iterator[str]:
+    """Give all pictures of a checked body, the first frame first."""
+    for name, field in model.fields.items():
+        if field.kind == "picture" and body.get(name):
+            yield body[name]
+        elif field.kind == "pictures":
+            yield from body.get(name) or ()
+
+
+async def check_pictures(pictures: Iterator[str]) -> list[bytes | None]:
+    """Give the bytes of each picture, None for a link that nobody follows; refuse those beyond limits."""
+    found = [await bytes_of(picture) for picture in pictures]
+    for picture in found:
+        if picture is not None:
+            check(picture)
+    return found
+
+
+def _check_rules(model: Model, body: Json) -> None:
+    given = {name for name, value in body.items() if value not in (None, "", [])}
+    if model.one_of and len(given.intersection(model.one_of)) != 1:
+        raise RefusedError(f"exactly one of {' and '.join(model.one_of)} is required")
+    for one, other in model.excludes:
+        if {one, other} <= given:
+            raise RefusedError(f"{one} and {other} exclude each other")
+    for one, other, value in model.needs:
+        if one in given and body.get(other) != value:
+            raise RefusedError(f"{one} needs {other}={value}")
+
+
+def _check_value(name: str, field: Field, value: Any) -> None:
+    if not _KINDS[field.kind](value):
+        raise RefusedError(f"{name} must be {_NAMES.get(field.kind, field.kind)}, got {type(value).__name__}")
+    if field.choices and value not in field.choices:
+        raise RefusedError(f"{name} must be one of {', '.join(map(str, field.choices))}")
+    if field.required and value in ("", []):
+        raise RefusedError(f"{name} must not be empty")
+    size = value if isinstance(value, (int, float)) else len(value)
+    if field.least is not None and size < field.least:
+        raise RefusedError(f"{name} must be at least {field.least}")
+    if field.most is not None and size > field.most:
+        raise RefusedError(f"{name} must be at most {field.most}{_UNITS.get(field.kind, '')}")
+    if field.kind == "shots":
+        _check_shots(value)
+
+
+def _check_shots(shots: list[Any]) -> None:
+    if len({type(shot) for shot in shots}) > 1:
+        raise RefusedError("multi_prompt mixes texts and objects")
+    for shot in shots:
+        if isinstance(shot, str):
+            text, seconds = shot, None
+        else:
+            text, seconds = shot.get("prompt"), shot.get("duration")
+        if not isinstance(text, str) or not text:
+            raise RefusedError("every shot of multi_prompt needs a prompt")
+        if seconds is not None and not (_is_integer(seconds) and seconds in SHOT_SECONDS):
+            raise RefusedError("the duration of a shot must be an integer, 3 to 15")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": _is_text,
+    "integer": _is_integer,
+    "number": _is_number,
+    "flag": lambda value: isinstance(value, bool),
+    "picture": _is_text,
+    "pictures": lambda value: _is_list(value) and all(map(_is_text, value)),
+    "url": lambda value: _is_text(value) and is_url(value),
+    "list": _is_list,
+    "shots": lambda value: _is_list(value) and all(isinstance(shot, (str, dict)) for shot in value),
+}
+_NAMES = {
+    "text": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "flag": "a boolean",
+    "picture": "a string: a URL or base64",
+    "pictures": "a list of URLs or base64 strings",
+    "url": "an http(s) URL",
+    "list": "a list",
+    "shots": "a list of strings or objects",
+}
+_UNITS = {"text": " characters", "list": " items", "pictures": " items"}
