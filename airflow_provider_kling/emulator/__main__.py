@@ -7,15 +7,21 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
-from collections.abc import Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_provider_kling.emulator.emulator import Emulator
 from airflow_provider_kling.emulator.faults import Fault
-from airflow_provider_kling.emulator.requestlog import Request
 from airflow_provider_kling.emulator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_kling.emulator.requestlog import Request
 
 LONGEST_PROMPT = 50
 
@@ -52,7 +58,7 @@ def build(arguments: argparse.Namespace) -> Emulator:
 def tell(request: Request) -> None:
     """Print one line about a request."""
     prompt = request.prompt
-    short = prompt if len(prompt) <= LONGEST_PROMPT else prompt[: LONGEST_PROMPT - 1] + "…"
+    short = prompt if len(prompt) <= LONGEST_PROMPT else prompt[:LONGEST_PROMPT] + "..."
     parts = [
         time.strftime("%H:%M:%S"),
         f"{request.method:4} {request.path}",
@@ -90,6 +96,8 @@ async def run(gateway: Emulator, ready_file: Path | None) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     arguments = read_arguments(argv)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # prompts come in all languages
     try:
         gateway = build(arguments)
     except RuntimeError as missing:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.emulator import control
-from airflow_provider_kling.emulator.jobs import LONGEST_KEPT_PROMPT, Digest, Job, Phase, fingerprint
+from airflow_provider_kling.emulator.jobs import LONGEST_KEPT_PROMPT, Job, Phase, fingerprint
 from airflow_provider_kling.emulator.messages import Json, Reply, Wire, error_reply, json_reply
-from airflow_provider_kling.emulator.models import Model
-from airflow_provider_kling.emulator.pictures import RefusedError
+from airflow_provider_kling.emulator.pictures import RefusedError, digest
 from airflow_provider_kling.emulator.studio import Order
 from airflow_provider_kling.emulator.validation import check_body, check_pictures, pictures_in, unknown_fields
 
 if TYPE_CHECKING:
     from airflow_provider_kling.emulator.faults import Fault
     from airflow_provider_kling.emulator.gateway import Exchange, Gateway
+    from airflow_provider_kling.emulator.models import Model
 
 CONTROL = "/_emulator/"
 SUBMIT = "/v3/async/"
@@ -53,7 +54,7 @@ async def submit(gateway: Gateway, exchange: Exchange) -> Reply:
         return error_reply("API_NOT_FOUND", f"there is no model {slug}")
     body = _read(exchange)
     early = gateway.meet(exchange, "submit")
-    if early is not None:
+    if early is not None and not early.late:
         spoiled = await _suffer(gateway, exchange, early)
         if spoiled is not None:
             return spoiled
@@ -62,8 +63,11 @@ async def submit(gateway: Gateway, exchange: Exchange) -> Reply:
     except RefusedError as refused:
         return error_reply(refused.reason, str(refused))
     reply = json_reply({"task_id": exchange.job.task_id})
-    late = gateway.meet(exchange, "submit", late=True) if early is None else None
-    return reply if late is None else late.spoil(reply)
+    late = early or gateway.meet(exchange, "submit", late=True)
+    if late is None:
+        return reply
+    reply = late.spoil(reply)
+    return reply if late.late else replace(reply, wire=replace(reply.wire, delay=0.0))
 
 
 def _read(exchange: Exchange) -> Json | None:
@@ -101,7 +105,7 @@ async def _make(gateway: Gateway, slug: str, model: Model, body: Json | None) ->
         render_seconds=gateway.render_seconds,
         fingerprint=fingerprint(slug, body),
         prompt=prompt[:LONGEST_KEPT_PROMPT] if isinstance(prompt, str) else "",
-        pictures=tuple(map(Digest.of, texts)),
+        pictures=tuple(map(digest, texts)),
         unknown_fields=unknown_fields(model, body) if model.fields else (),
     )
     gateway.faults.bind(job)
@@ -118,6 +122,7 @@ def query(gateway: Gateway, exchange: Exchange) -> Reply:
     fates = () if job is None else gateway.faults.bind(job)
     passing = gateway.meet(exchange, "query")
     faults = [*_in_force(gateway, job, fates), *([passing] if passing else [])]
+    exchange.fault = faults[-1] if faults else None
     if job is None:
         reply = error_reply("TASK_NOT_FOUND", f"there is no task {task_id}")
     else:

@@ -6,44 +6,33 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.emulator.jobs import Job
 from airflow_provider_kling.emulator.messages import Call, Json, Reply, error_reply, json_reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_kling.emulator.gateway import Gateway
+    from airflow_provider_kling.emulator.jobs import Job
 
 MOST_TOLD = 1000
 
 
 def answer(gateway: Gateway, call: Call) -> Reply:
     """Answer a call to a control path."""
-    word = call.path.removeprefix("/_emulator/")
+    handler = HANDLERS.get((call.method, call.path.removeprefix("/_emulator/")))
+    if handler is None:
+        return error_reply("API_NOT_FOUND")
     try:
-        match call.method, word:
-            case "GET", "jobs":
-                return json_reply([tell_job(gateway, job) for job in gateway.jobs[-_limit(call) :]])
-            case "GET", "requests":
-                return json_reply([asdict(request) for request in gateway.requests[-_limit(call) :]])
-            case "GET", "summary":
-                return json_reply(_summary(gateway))
-            case ("GET" | "POST" | "DELETE"), "faults":
-                return json_reply(_faults(gateway, call))
-            case "POST", "clock":
-                gateway.advance(float(_body(call)["advance"]))
-                return json_reply({"now": gateway.now()})
-            case "POST", "timing":
-                gateway.set_timing(**_body(call))
-                return json_reply({"queue": gateway.queue_seconds, "render": gateway.render_seconds})
+        return json_reply(handler(gateway, call))
     except (ValueError, TypeError, KeyError) as wrong:
         return error_reply("INVALID_REQUEST_BODY", f"{type(wrong).__name__}: {wrong}")
-    return error_reply("API_NOT_FOUND")
 
 
 def tell_job(gateway: Gateway, job: Job) -> Json:
     """Tell what is known of a job, its fate included."""
     age, state = gateway.now() - job.created_at, gateway.state(job)
-    told = {"task": {"status": state.phase, "reason": ""}, "videos": []}
-    told["task"] |= {"eta": state.eta, "progress_percent": state.progress}
+    task = {"status": state.phase, "reason": "", "eta": state.eta, "progress_percent": state.progress}
+    told: Json = {"task": task, "videos": []}
     for fate in gateway.faults.bind(job):
         if fate.applies(age, state.phase):
             fate.edit(told)
@@ -56,7 +45,7 @@ def tell_job(gateway: Gateway, job: Job) -> Json:
     }
 
 
-def _summary(gateway: Gateway) -> Json:
+def _summary(gateway: Gateway, _: Call) -> Json:
     return {
         "jobs": len(gateway.book),
         "requests": len(gateway.log),
@@ -65,13 +54,37 @@ def _summary(gateway: Gateway) -> Json:
     }
 
 
-def _faults(gateway: Gateway, call: Call) -> list[str]:
-    if call.method == "DELETE":
-        gateway.clear_faults()
-    elif call.method == "POST":
-        wanted = _body(call)["faults"]
-        gateway.add_fault(*([wanted] if isinstance(wanted, str) else wanted))
+def _jobs(gateway: Gateway, call: Call) -> list[Json]:
+    return [tell_job(gateway, job) for job in gateway.jobs[-_limit(call) :]]
+
+
+def _requests(gateway: Gateway, call: Call) -> list[Json]:
+    return [asdict(request) for request in gateway.requests[-_limit(call) :]]
+
+
+def _faults(gateway: Gateway, _: Call) -> list[str]:
     return [fault.text for fault in gateway.faults.waiting]
+
+
+def _add_faults(gateway: Gateway, call: Call) -> list[str]:
+    wanted = _body(call)["faults"]
+    gateway.add_fault(*([wanted] if isinstance(wanted, str) else wanted))
+    return _faults(gateway, call)
+
+
+def _clear_faults(gateway: Gateway, call: Call) -> list[str]:
+    gateway.clear_faults()
+    return _faults(gateway, call)
+
+
+def _advance(gateway: Gateway, call: Call) -> Json:
+    gateway.advance(float(_body(call)["seconds"]))
+    return {"now": gateway.now()}
+
+
+def _set_timing(gateway: Gateway, call: Call) -> Json:
+    gateway.set_timing(**{name: float(value) for name, value in _body(call).items()})
+    return {"queue_seconds": gateway.queue_seconds, "render_seconds": gateway.render_seconds}
 
 
 def _limit(call: Call) -> int:
@@ -83,3 +96,15 @@ def _body(call: Call) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise TypeError("the body is not a JSON object")
     return body
+
+
+HANDLERS: dict[tuple[str, str], Callable[[Gateway, Call], object]] = {
+    ("GET", "jobs"): _jobs,
+    ("GET", "requests"): _requests,
+    ("GET", "summary"): _summary,
+    ("GET", "faults"): _faults,
+    ("POST", "faults"): _add_faults,
+    ("DELETE", "faults"): _clear_faults,
+    ("POST", "advance"): _advance,
+    ("POST", "timing"): _set_timing,
+}

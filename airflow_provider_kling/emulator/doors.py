@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from airflow_provider_kling.emulator.messages import Call, Reply
 from airflow_provider_kling.emulator.words import TO_STORAGE
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from airflow_provider_kling.emulator.gateway import Gateway
 
 MOST_BODY = 128 * 1024 * 1024

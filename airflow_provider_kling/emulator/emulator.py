@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_kling.emulator.doors import open_doors
 from airflow_provider_kling.emulator.gateway import Gateway
 from airflow_provider_kling.emulator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
 
 
 class Emulator(Gateway):
@@ -74,7 +76,7 @@ class Emulator(Gateway):
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # noqa: BLE001, told to the thread that waits for the start
+        except BaseException as error:  # told to the thread that waits for the start
             if self._ready.done():
                 raise
             self._ready.set_exception(error)

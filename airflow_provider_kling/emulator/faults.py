@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.emulator.messages import Json, Reply, Wire
+from airflow_provider_kling.emulator.messages import UNHARMED, Json, Reply
 from airflow_provider_kling.emulator.words import WORDS, Effect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from airflow_provider_kling.emulator.jobs import Job, Phase
 
 CALLS = ("submit", "query", "download", "job")
@@ -55,8 +56,7 @@ class Fault:
             if word not in WORDS:
                 raise ValueError(f"{text!r}: no such word as {word!r}; there are {', '.join(WORDS)}")
             effect = effect.and_then(WORDS[word](value))
-        if effect.edit and call not in ("query", "job"):
-            raise ValueError(f"{text!r}: only the answer to a query says this; write query: or job:")
+        _check_place(text, call, effect)
         return cls(call=call, effect=effect, text=text, **_conditions(given))
 
     def meets(self, call: str, job: Job | None, prompt: str, number: int, *, late: bool) -> bool:
@@ -78,7 +78,16 @@ class Fault:
         effect = self.effect
         if effect.reply is not None:
             reply = effect.reply
-        return reply if effect.wire == Wire() else replace(reply, wire=effect.wire)
+        return reply if effect.wire == UNHARMED else replace(reply, wire=effect.wire)
+
+    def destine(self, job: Job) -> None:
+        """Make this fault the fate of a job."""
+        effect = self.effect
+        job.faults = (*job.faults, self)
+        if effect.queue_seconds is not None:
+            job.queue_seconds = effect.queue_seconds
+        if effect.render_seconds is not None:
+            job.render_seconds = effect.render_seconds
 
     def edit(self, answer: Json) -> None:
         """Change the words of a truthful answer to a query."""
@@ -119,7 +128,7 @@ class FaultBoard:
         for fault in tuple(self.waiting):
             if fault not in job.faults and fault.meets("job", job, "", 0, late=False):
                 self._count(fault)
-                job.faults = (*job.faults, fault)
+                fault.destine(job)
         return job.faults
 
     def chance(self, call: str, *, late: bool) -> Fault | None:
@@ -138,6 +147,13 @@ class FaultBoard:
 def _split(part: str) -> tuple[str, str]:
     word, _, value = part.partition("=")
     return word.strip().replace("_", "-"), value.strip().strip('"')
+
+
+def _check_place(text: str, call: str, effect: Effect) -> None:
+    if effect.edit and call not in ("query", "job"):
+        raise ValueError(f"{text!r}: only the answer to a query says this; write query: or job:")
+    if (effect.queue_seconds, effect.render_seconds) != (None, None) and call != "job":
+        raise ValueError(f"{text!r}: only jobs have a timing; write job:")
 
 
 def _conditions(given: dict[str, str]) -> dict[str, Any]:

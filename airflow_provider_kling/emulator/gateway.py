@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.emulator import api, storage
 from airflow_provider_kling.emulator.faults import Fault, FaultBoard
 from airflow_provider_kling.emulator.jobs import Digest, Job, JobBook, Phase, State, fingerprint
 from airflow_provider_kling.emulator.links import Links
-from airflow_provider_kling.emulator.messages import Call, Reply
 from airflow_provider_kling.emulator.models import MODELS, Model
+from airflow_provider_kling.emulator.pictures import digest
 from airflow_provider_kling.emulator.requestlog import Request, RequestLog
-from airflow_provider_kling.emulator.settings import Settings
 from airflow_provider_kling.emulator.studio import Studio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_provider_kling.emulator.messages import Call, Reply
+    from airflow_provider_kling.emulator.settings import Settings
 
 
 @dataclass(slots=True)
@@ -95,15 +99,15 @@ class Gateway:
         *,
         model: str | None = None,
         prompt: str | None = None,
-        image: str | None = None,
+        image: str | bytes | None = None,
         body: dict[str, Any] | None = None,
     ) -> int:
         """Count the jobs that were made for this model, prompt, picture or whole body."""
-        digest = None if image is None else Digest.of(image)
+        picture = None if image is None else digest(image)
         return sum(
             (model is None or job.model == model)
             and (prompt is None or job.prompt == prompt)
-            and (digest is None or digest in job.pictures)
+            and (picture is None or picture in job.pictures)
             and (body is None or job.fingerprint == fingerprint(job.model, body))
             for job in self.book
         )

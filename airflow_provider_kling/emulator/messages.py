@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 Json = dict[str, Any]
 
@@ -43,6 +45,9 @@ class Wire:
     spread: float = 0.0  # seconds over which the body trickles out
 
 
+UNHARMED = Wire()
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One HTTP answer and its way over the wire."""
@@ -50,7 +55,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    wire: Wire = Wire()
+    wire: Wire = UNHARMED
 
 
 def json_reply(value: object, status: int = 200) -> Reply:

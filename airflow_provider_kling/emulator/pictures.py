@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from airflow_provider_kling.emulator.jobs import Digest
+
 MOST_BYTES = 10 * 1024 * 1024
 LEAST_SIDE = 300
 MOST_RATIO = 2.5
@@ -49,10 +51,22 @@ def is_loopback(url: str) -> bool:
 
 async def bytes_of(text: str) -> bytes | None:
     """Decode a data URI or base64, fetch a loopback link; None for other links, which nobody follows."""
-    if is_url(text):
-        return await _fetch(text) if is_loopback(text) else None
+    if not is_url(text):
+        return decode(text)
+    return await _fetch(text) if is_loopback(text) else None
+
+
+def digest(picture: str | bytes) -> Digest:
+    """Name a picture: by its bytes, or, when it came as a link, by the link."""
+    return Digest.of(picture if isinstance(picture, bytes) or is_url(picture) else decode(picture))
+
+
+def decode(text: str) -> bytes:
+    """Decode a data URI or bare base64."""
     head, comma, payload = text.partition(",")
-    if head.startswith("data:") and not (head.startswith("data:image/") and head.endswith(";base64") and comma):
+    if head.startswith("data:") and not (
+        head.startswith("data:image/") and head.endswith(";base64") and comma
+    ):
         raise RefusedError("a data URI must begin with data:image/...;base64,", "INVALID_IMAGE_FORMAT")
     try:
         return base64.b64decode((payload if comma else text).replace("\n", ""), validate=True)
@@ -63,7 +77,10 @@ async def bytes_of(text: str) -> bytes | None:
 async def _fetch(url: str) -> bytes:
     timeout = aiohttp.ClientTimeout(total=10)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, allow_redirects=False) as r:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, allow_redirects=False) as r,
+        ):
             r.raise_for_status()
             found = bytearray()
             async for chunk in r.content.iter_chunked(1 << 16):

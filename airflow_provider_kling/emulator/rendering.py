@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import math
 from array import array
-from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import sha256
-from pathlib import Path
 from textwrap import fill
-from threading import Event
 from typing import TYPE_CHECKING
 
 import av
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from threading import Event
+
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
 
@@ -52,7 +53,7 @@ def render(order: Order, path: Path, stop: Event) -> None:
         for image in camera_move(first, last, size, order.seconds * FPS):
             if stop.is_set():
                 raise StoppedError
-            file.mux(video.encode(av.VideoFrame.from_image(image)))
+            file.mux(video.encode(av.VideoFrame.from_image(image)))  # type: ignore[no-untyped-call]
         file.mux(video.encode())
         if audio is not None:
             _write_sound(file, audio, order.seconds)
@@ -124,12 +125,15 @@ def _audio_stream(file: OutputContainer) -> AudioStream:
 
 def _write_sound(file: OutputContainer, audio: AudioStream, seconds: int) -> None:
     second = [
-        0.12 * sum(math.sin(math.tau * hertz * at / SOUND_RATE) for hertz in CHORD) for at in range(SOUND_RATE)
+        0.12 * sum(math.sin(math.tau * hertz * at / SOUND_RATE) for hertz in CHORD)
+        for at in range(SOUND_RATE)
     ]
     total, edge = seconds * SOUND_RATE, FADE * SOUND_RATE
     for start in range(0, total, BLOCK):
         places = range(start, min(start + BLOCK, total))
-        samples = array("f", (second[at % SOUND_RATE] * min(1, at / edge, (total - at) / edge) for at in places))
+        samples = array(
+            "f", (second[at % SOUND_RATE] * min(1, at / edge, (total - at) / edge) for at in places)
+        )
         frame = av.AudioFrame(format="fltp", layout="mono", samples=len(samples))
         frame.planes[0].update(samples.tobytes().ljust(frame.planes[0].buffer_size, b"\0"))
         frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, start, Fraction(1, SOUND_RATE)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from airflow_provider_kling.emulator.jobs import Digest
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_kling.emulator.jobs import Digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.emulator.messages import Json
-from airflow_provider_kling.emulator.models import Model
+if TYPE_CHECKING:
+    from airflow_provider_kling.emulator.messages import Json
+    from airflow_provider_kling.emulator.models import Model
 
 MISSING = (
     "Rendering real videos needs PyAV and Pillow: pip install 'airflow-provider-kling[emulator]', "

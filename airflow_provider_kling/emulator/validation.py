@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.emulator.messages import Json
-from airflow_provider_kling.emulator.models import Field, Model
 from airflow_provider_kling.emulator.pictures import RefusedError, bytes_of, check, is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_kling.emulator.messages import Json
+    from airflow_provider_kling.emulator.models import Field, Model
 
 SHOT_SECONDS = range(3, 16)
 

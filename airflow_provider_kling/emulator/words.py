@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from airflow_provider_kling.emulator.jobs import Phase
-from airflow_provider_kling.emulator.messages import Json, Reply, Wire, error_reply
+from airflow_provider_kling.emulator.messages import UNHARMED, Json, Reply, Wire, error_reply
 
 Edit = Callable[[Json], None]
 TO_STORAGE = "storage:"  # a redirect to the storage door, whose address is not known beforehand
@@ -26,7 +26,7 @@ class Effect:
 
     reply: Reply | None = None
     edit: Edit | None = None
-    wire: Wire = Wire()
+    wire: Wire = UNHARMED
     phase: Phase | None = None  # only once the job is truly there
     until_age: float = math.inf  # only while the job is younger, in seconds
     queue_seconds: float | None = None

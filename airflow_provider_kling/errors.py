@@ -1,0 +1,157 @@
+"""
+Every failure, sorted by what the caller does next.
+
+::
+
+    KlingError
+    ├── KlingInputError            the request is wrong: correct it; nothing was started
+    ├── KlingAccessError           the connection is wrong: its key, its rights or its host
+    ├── KlingBalanceError          the account is empty: top it up
+    ├── KlingModerationError       the picture or the prompt was refused: change it
+    ├── KlingUnavailableError      a passing trouble: ask again, later (``retry_after``)
+    ├── KlingSubmitUncertainError  a job may have been started: look before paying again
+    ├── KlingJobFailedError        the job ended without a video
+    ├── KlingTaskNotFoundError     the gateway does not know this task id
+    ├── KlingWaitTimeoutError      our deadline passed; the job itself may still run
+    └── KlingDownloadError         the video is there and paid for, but was not fetched whole
+
+Each message says what happened, what it means for the money, and what to do next. Raised from
+Airflow's classes (hook, operators, sensor) every one of them is an ``AirflowException`` too, see
+:func:`airflow_provider_kling.hooks.for_airflow`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Money(StrEnum):
+    """What a failure means for the bill, in the words of the messages."""
+
+    UNTOUCHED = "No job was started, nothing is charged."
+    RUNNING = "The job goes on at the gateway and may be charged."
+    MAYBE = "A job may have been started and may be charged."
+    ENDED = "The job is over; whether it is charged is the gateway's to say, it may be."
+    PAID = "The job is done and paid for; its video waits at the gateway."
+
+
+class KlingError(Exception):
+    """
+    The root of every failure of this provider.
+
+    :param what: what happened, a sentence; the gateway's own code and message stand in it.
+    :param money: what it means for the bill.
+    :param advice: what to do next; each class has a default.
+    :param kling_task_id: the job, where one is known.
+    :param reason: the gateway's machine-readable reason, such as ``INVALID_API_KEY``.
+    :param http_status: the HTTP status of the answer, where there was one.
+    :param retry_after: seconds to leave the gateway alone, where it said so.
+    """
+
+    default_money: ClassVar[Money] = Money.UNTOUCHED
+    default_advice: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        money: Money | None = None,
+        advice: str | None = None,
+        kling_task_id: str | None = None,
+        reason: str | None = None,
+        http_status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.what = what
+        self.money = self.default_money if money is None else Money(money)
+        self.advice = self.default_advice if advice is None else advice
+        self.kling_task_id = kling_task_id
+        self.reason = reason
+        self.http_status = http_status
+        self.retry_after = retry_after
+        super().__init__(" ".join(part for part in (what, self.money, self.advice) if part))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the arguments that make this error again."""
+        return dict(vars(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as JSON-ready data, to cross from the triggerer to the worker."""
+        return {"class": type(self).__name__, **self.facts()}
+
+
+class KlingInputError(KlingError):
+    """The request is wrong and was not, or would not be, accepted; a retry cannot help."""
+
+    default_advice = "Correct the named argument and run the task again."
+
+
+class KlingAccessError(KlingError):
+    """The gateway does not let this connection in: key, rights or host; a retry cannot help."""
+
+    default_advice = "Check the API key and the host of the Airflow connection."
+
+
+class KlingBalanceError(KlingError):
+    """The account has no money left; a retry cannot help before it is topped up."""
+
+    default_advice = "Top up the gateway account, then clear the task."
+
+
+class KlingModerationError(KlingError):
+    """The picture or the prompt was refused by moderation; a retry cannot help and may cost."""
+
+    default_advice = "Change the picture or the prompt; the same request will be refused again."
+
+
+class KlingUnavailableError(KlingError):
+    """A passing trouble (network, rate limit, 5xx): the same call may work later."""
+
+    default_advice = "This passes: ask again later."
+
+
+class KlingSubmitUncertainError(KlingError):
+    """A submit was sent and no usable answer came: a job may run. Never send it again blindly."""
+
+    default_money = Money.MAYBE
+    default_advice = (
+        "It was not sent again. Look for the job in the gateway's console or bill: if it is there, fetch it "
+        "by its task id; if it is not, clear the task to submit anew."
+    )
+
+
+class KlingJobFailedError(KlingError):
+    """The job ended without a video: failed, cancelled, or a success with nothing in it."""
+
+    default_money = Money.ENDED
+    default_advice = "Read the gateway's reason; submit anew only after what it names is changed."
+
+
+class KlingTaskNotFoundError(KlingError):
+    """The gateway does not know the task id; final once the job is older than a minute."""
+
+    default_money = Money.ENDED
+    default_advice = "Check the task id, and that the connection's key belongs to the account that submitted it."
+
+
+class KlingWaitTimeoutError(KlingError):
+    """Our own deadline passed while the job was still unfinished."""
+
+    default_money = Money.RUNNING
+
+
+class KlingDownloadError(KlingError):
+    """A finished video could not be fetched whole; nothing stands under the final name."""
+
+    default_money = Money.PAID
+    default_advice = "Run the download again: it asks for a fresh link and does not pay again."
+
+
+_BY_NAME = {kind.__name__: kind for kind in (KlingError, *KlingError.__subclasses__())}
+
+
+def from_dict(data: dict[str, Any]) -> KlingError:
+    """Return the error that :meth:`KlingError.to_dict` described, of the same class."""
+    facts = dict(data)
+    return _BY_NAME.get(facts.pop("class"), KlingError)(**facts)

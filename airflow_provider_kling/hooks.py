@@ -1,0 +1,214 @@
+"""KlingHook: from an Airflow connection to the gateway. Errors are translated for Airflow here, once."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+    BaseHook,
+)
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingDownloadError,
+    KlingError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+    KlingWaitTimeoutError,
+    Money,
+)
+from airflow_provider_kling.settings import Settings
+from airflow_provider_kling.wire import Call, query, submit
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow_provider_kling.client import AsyncKlingClient, Stream
+    from airflow_provider_kling.jobs import Task, VideoJob
+
+T = TypeVar("T")
+
+_RETRY_MAY_HELP = (KlingUnavailableError, KlingDownloadError)
+
+
+@lru_cache
+def _airflow_class(kind: type[KlingError]) -> type[KlingError]:
+    base: type[Exception] = AirflowFailException
+    if issubclass(kind, _RETRY_MAY_HELP):
+        base = AirflowException
+    elif issubclass(kind, KlingWaitTimeoutError):
+        base = AirflowSensorTimeout
+    return type(kind.__name__, (kind, base), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def for_airflow(error: KlingError) -> KlingError:
+    """
+    Return the same error as one that Airflow understands too.
+
+    What may pass becomes an ``AirflowException`` (retried), our own deadline an
+    ``AirflowSensorTimeout``, everything else an ``AirflowFailException`` (a retry cannot help and may
+    cost). It stays an instance of its own class, for ``except`` and for failure callbacks.
+    """
+    if isinstance(error, AirflowException):
+        return error
+    return _airflow_class(type(error))(**error.facts())
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Translate every :class:`KlingError` that leaves the block, see :func:`for_airflow`."""
+    try:
+        yield
+    except KlingError as error:
+        raise for_airflow(error).with_traceback(error.__traceback__) from error.__cause__
+
+
+class KlingHook(BaseHook):
+    """
+    Talks to the gateway with an Airflow connection of type ``kling``.
+
+    The connection's password is the API key. Its host may be empty (MyRouter), a host name or a URL
+    with port and path; in the extra, ``request_timeout`` (seconds, 1..600), ``default_model`` and
+    ``allow_private_hosts`` are ours, everything else belongs to the http provider.
+
+    :param kling_conn_id: the Airflow connection's id.
+    """
+
+    conn_name_attr: ClassVar[str] = "kling_conn_id"
+    default_conn_name: ClassVar[str] = "kling_default"
+    conn_type: ClassVar[str] = "kling"
+    hook_name: ClassVar[str] = "Kling"
+
+    def __init__(self, kling_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kling_conn_id = kling_conn_id
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The connection, read and checked. Raises :class:`KlingAccessError` naming a wrong field."""
+        with airflow_errors():
+            return Settings.from_connection(self.get_connection(self.kling_conn_id))
+
+    def get_conn(self) -> requests.Session:
+        """Return a session with the connection's key, proxies and TLS settings."""
+        from airflow_provider_kling.client import gateway_session
+
+        return gateway_session(self.settings)
+
+    def send(self, call: Call[T]) -> T:
+        """
+        Send one call of :mod:`airflow_provider_kling.wire`, once.
+
+        :raises KlingError: as Airflow understands it, see :func:`for_airflow`.
+        """
+        from airflow_provider_kling.client import KlingClient
+
+        with airflow_errors(), self.get_conn() as session:
+            return KlingClient(session, self.settings).send(call)
+
+    def submit(self, job: VideoJob) -> str:
+        """
+        Start a job, which costs money, and return its task id. Sent once, whatever happens.
+
+        :raises KlingSubmitUncertainError: when a job may have been started all the same.
+        """
+        return self.send(submit(job))
+
+    def get_task(self, kling_task_id: str) -> Task:
+        """Return the state of a job. Costs nothing."""
+        return self.send(query(kling_task_id))
+
+    @contextmanager
+    def open_video(self, video_url: str) -> Iterator[Stream]:
+        """Open a video's link for reading, without the key."""
+        from airflow_provider_kling.client import open_link
+
+        with airflow_errors(), open_link(video_url, self.settings) as stream:
+            yield stream
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for a job that cannot exist: costs nothing and tells whether the key is good."""
+        try:
+            self.get_task(str(uuid.uuid4()))
+        except KlingTaskNotFoundError:
+            pass
+        except KlingAccessError as error:
+            return False, f"{error.what} {error.advice}"
+        except KlingUnavailableError as error:
+            told = "Inconclusive" if error.http_status else f"Unreachable: {self.settings.base_url}"
+            return False, f"{told}. {error.what}"
+        except KlingError as error:
+            return False, f"Inconclusive. {error.what}"
+        return True, f"The gateway at {self.settings.base_url} accepts the API key."
+
+
+class SharedClient:
+    """
+    One client per event loop and connection, for any number of waits.
+
+    Opened at the first call, closed when its last user leaves: one look-up of the connection, one TLS
+    context and one pool of sockets, however many triggers a triggerer runs.
+    """
+
+    _by_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]]
+    _by_loop = WeakKeyDictionary()
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self._users = 0
+        self._opening = asyncio.Lock()
+        self._client: AsyncKlingClient | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def use(cls, conn_id: str) -> AsyncIterator[SharedClient]:
+        """Join the users of the running loop's client for this connection."""
+        clients = cls._by_loop.setdefault(asyncio.get_running_loop(), {})
+        shared = clients.setdefault(conn_id, cls(conn_id))
+        shared._users += 1
+        try:
+            yield shared
+        finally:
+            shared._users -= 1
+            if not shared._users:
+                del clients[conn_id]
+                await shared._close()
+
+    async def send(self, call: Call[T]) -> T:
+        """
+        Send one call without blocking.
+
+        :raises KlingError: untranslated, it has yet to cross to a worker.
+        """
+        async with self._opening:
+            if self._client is None:
+                self._client = await self._open()
+        return await self._client.send(call)
+
+    async def _open(self) -> AsyncKlingClient:
+        from airflow_provider_kling.client import AsyncKlingClient
+
+        try:
+            connection = await get_async_connection(self._conn_id, KlingHook)
+        except AirflowNotFoundException as error:
+            raise KlingAccessError(f"{error}.", money=Money.RUNNING) from error
+        except AirflowRuntimeError as error:
+            what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
+            raise KlingUnavailableError(what, money=Money.RUNNING) from error
+        return await AsyncKlingClient(Settings.from_connection(connection)).__aenter__()
+
+    async def _close(self) -> None:
+        if self._client is not None:
+            await self._client.__aexit__()

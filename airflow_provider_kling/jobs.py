@@ -1,0 +1,90 @@
+"""The nouns: what is asked for (a video job) and what comes back (a task and its videos)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class VideoJob:
+    """
+    One order for one video: a model and its inputs, as they go over the wire.
+
+    :param model: the model's slug, such as ``kling-v3.0-pro-i2v``; it names the path.
+    :param inputs: the JSON body: only what the user set and what the model requires.
+    """
+
+    model: str
+    inputs: Mapping[str, Any]
+
+
+class Outcome(Enum):
+    """What a status word means for the one who waits."""
+
+    UNFINISHED = "unfinished"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """
+    One video of a finished task.
+
+    :param video_url: a presigned link on a storage host; it lives for about an hour.
+    :param video_url_ttl: the seconds that the gateway gives it; unreliable, never decide by it.
+    :param video_type: the container, such as ``mp4``.
+    """
+
+    video_url: str
+    video_url_ttl: int | None = None
+    video_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """
+    What the gateway says of a job.
+
+    :param kling_task_id: the id that the submit returned.
+    :param status: the gateway's status word, unchanged.
+    :param outcome: what that word means.
+    :param reason: why it failed, in the gateway's words; empty otherwise.
+    :param progress_percent: 0..100, or None where it is not told.
+    :param eta: seconds to the end, or None where it is not told; 0 often means "not known".
+    :param videos: the videos of a finished task, Kling gives one.
+    :param timings: epoch milliseconds under the gateway's names (``submit_time_ms``,
+        ``execute_time_ms``, ``complete_time_ms``), as far as they were told.
+    """
+
+    kling_task_id: str
+    status: str
+    outcome: Outcome
+    reason: str = ""
+    progress_percent: float | None = None
+    eta: float | None = None
+    videos: tuple[Video, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Return the state in one short phrase for a log line."""
+        words = self.status.removeprefix("TASK_STATUS_").lower()
+        if self.outcome is Outcome.UNFINISHED and self.progress_percent:
+            return f"{words}, {self.progress_percent:g} %"
+        return words
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as JSON-ready data: what the sensor gives to XCom."""
+        return {
+            "kling_task_id": self.kling_task_id,
+            "status": self.status,
+            "videos": [
+                {"video_url": v.video_url, "video_url_ttl": v.video_url_ttl, "video_type": v.video_type}
+                for v in self.videos
+            ],
+            "timings": dict(self.timings),
+        }

@@ -1,0 +1,132 @@
+"""When to look again and when to give up. Pure: the clock comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_kling.errors import (
+    KlingError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+    KlingWaitTimeoutError,
+)
+from airflow_provider_kling.jobs import Outcome, Task
+from airflow_provider_kling.wire import KNOWN_STATUSES, failed_task
+
+#: Seconds for which a new job may not be visible to queries yet.
+NOT_FOUND_GRACE = 60.0
+#: Seconds for which a finished job may not name its video yet, and how often it is asked meanwhile.
+EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
+#: The longest pause between two looks, in seconds, however many of them failed.
+LONGEST_BACKOFF = 120.0
+#: A job that ends within the first seconds after a deferral can fail a healthy task in Airflow 3.3.
+FIRST_LOOK_DELAY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    What one look means: exactly one of *task*, *error* and *look_again_at* is set.
+
+    :param task: the finished job, with its videos.
+    :param error: why the wait is over without one.
+    :param look_again_at: when to look next, in epoch seconds.
+    :param news: what changed since the last look, one line each.
+    :param progress: the state to show, where it changed.
+    :param settling: the job is done but its video is not named yet; worth staying for.
+    """
+
+    task: Task | None = None
+    error: KlingError | None = None
+    look_again_at: float = 0.0
+    news: tuple[str, ...] = ()
+    progress: dict[str, Any] | None = None
+    settling: bool = False
+
+
+@dataclass(slots=True)
+class Watch:
+    """
+    One wait for one job: hears what each look brought and says what to do.
+
+    :param kling_task_id: the job.
+    :param started_at: when the wait began, in epoch seconds.
+    :param deadline: when to give up, in epoch seconds; the last look is taken then.
+    :param interval: seconds between two looks.
+    """
+
+    kling_task_id: str
+    started_at: float
+    deadline: float
+    interval: float
+    _failures: int = field(default=0, init=False)
+    _shown: tuple[Any, ...] = field(default=(), init=False)
+    _empty_since: float | None = field(default=None, init=False)
+
+    def hear(self, heard: Task | KlingError, now: float) -> Verdict:
+        """Return the verdict on what a look brought at *now*: a task, or why there was none."""
+        return self._failed(heard, now) if isinstance(heard, KlingError) else self._saw(heard, now)
+
+    def _saw(self, task: Task, now: float) -> Verdict:
+        news, progress = tuple(self._news(task)), self._changed(task, now)
+        self._failures = 0
+        if task.outcome is Outcome.SUCCEEDED and task.videos:
+            return Verdict(task=task, news=news, progress=progress)
+        if task.outcome is Outcome.SUCCEEDED:
+            self._empty_since = now if self._empty_since is None else self._empty_since
+            if now < self._empty_since + EMPTY_GRACE:
+                again = now + min(self.interval, EMPTY_INTERVAL)
+                return Verdict(look_again_at=again, news=news, progress=progress, settling=True)
+        if task.outcome is not Outcome.UNFINISHED:
+            return Verdict(error=failed_task(task), news=news, progress=progress)
+        if now >= self.deadline:
+            return Verdict(error=self.timed_out(f"its last state was {task.status}"), news=news, progress=progress)
+        return Verdict(look_again_at=self._again(now, self.interval), news=news, progress=progress)
+
+    def _failed(self, error: KlingError, now: float) -> Verdict:
+        young = isinstance(error, KlingTaskNotFoundError) and now < self.started_at + NOT_FOUND_GRACE
+        if not (young or isinstance(error, KlingUnavailableError)):
+            return Verdict(error=error)
+        if now >= self.deadline:
+            return Verdict(error=self.timed_out(f"the last look failed: {error.what}"))
+        backoff = min(self.interval * 2**self._failures, max(self.interval, LONGEST_BACKOFF))
+        again = self._again(now, max(backoff, error.retry_after or 0.0))
+        self._failures = min(self._failures + 1, 30)
+        news = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
+        return Verdict(look_again_at=again, news=news)
+
+    def _again(self, now: float, delay: float) -> float:
+        return min(now + delay, self.deadline)
+
+    def timed_out(self, last: str) -> KlingWaitTimeoutError:
+        waited = self.deadline - self.started_at
+        return KlingWaitTimeoutError(
+            f"Job {self.kling_task_id} was not finished within the timeout of {waited:.0f} s; {last}.",
+            advice=f"Pick it up with a KlingTaskSensor on kling_task_id={self.kling_task_id!r}, or clear this "
+            "task to wait on; do not submit it again.",
+            kling_task_id=self.kling_task_id,
+        )
+
+    def _news(self, task: Task) -> Iterator[str]:
+        if self._failures:
+            yield f"The gateway answers again after {self._failures} failed look(s)."
+        if self._shown[:2] == (task.status, task.progress_percent):
+            return
+        yield f"Job {self.kling_task_id}: {task.describe()}"
+        if task.status not in KNOWN_STATUSES and self._shown[:1] != (task.status,):
+            yield f"Nobody documented the status {task.status!r}; it is taken for 'not finished'."
+
+    def _changed(self, task: Task, now: float) -> dict[str, Any] | None:
+        shown = (task.status, task.progress_percent)
+        if shown == self._shown:
+            return None
+        self._shown = shown
+        return {
+            "kling_task_id": self.kling_task_id,
+            "status": task.status,
+            "progress_percent": task.progress_percent,
+            "eta": task.eta,
+            "seen_at": round(now, 3),
+        }

@@ -1,0 +1,168 @@
+"""KlingTaskSensor: waits for a job, without a worker slot unless told otherwise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+)
+from airflow.sdk import PokeReturnValue
+
+from airflow_provider_kling.errors import KlingError, KlingInputError, from_dict
+from airflow_provider_kling.hooks import KlingHook, for_airflow
+from airflow_provider_kling.links import VIDEO_URL_KEY, KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
+from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Seconds after our own deadline at which Airflow's ends a deferral, should the triggerer be gone.
+BACKSTOP = 120.0
+
+
+class KlingTaskSensor(BaseSensorOperator):
+    """
+    Waits until a Kling job is done and returns what the gateway says of it.
+
+    Deferrable by default: the wait then costs no worker slot. With ``deferrable=False`` Airflow's
+    ``mode`` decides (``poke`` or ``reschedule``); results and exceptions are the same in all three.
+
+    The result is a dict: ``kling_task_id``, ``status``, ``videos`` (each with ``video_url``,
+    ``video_url_ttl``, ``video_type``) and ``timings`` (epoch milliseconds). The first video's URL is
+    pushed as ``kling_video_url`` too. It dies after about an hour: fetch it with
+    :class:`~airflow_provider_kling.operators.KlingDownloadOperator`, which asks for a fresh one.
+
+    :param kling_task_id: the job, as ``KlingSubmitOperator`` returned it. (templated)
+    :param kling_conn_id: the Airflow connection's id. (templated)
+    :param deferrable: wait in the triggerer.
+    :param poke_interval: seconds between two looks, at least 1.
+    :param timeout: seconds after which to give up, by the wall clock from the first start of the wait;
+        a restarted triggerer does not extend it. The job itself goes on.
+    :raises KlingError: one class for each way a wait can end, see :mod:`airflow_provider_kling.errors`.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("kling_task_id", "kling_conn_id")
+    ui_color = "#fdf1d6"
+    operator_extra_links = (KlingVideoLink(), KlingProgressLink())
+
+    def __init__(
+        self,
+        *,
+        kling_task_id: str,
+        kling_conn_id: str = KlingHook.default_conn_name,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 10.0,
+        timeout: timedelta | float = 3600.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        if self.poke_interval < 1:
+            raise ValueError(f"poke_interval={poke_interval!r}: must be at least 1 second")
+        self.kling_task_id = kling_task_id
+        self.kling_conn_id = kling_conn_id
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Look at the job; wait for it if it is not done."""
+        if not isinstance(self.kling_task_id, str) or self.kling_task_id.strip() in ("", "None"):
+            what = f"kling_task_id={self.kling_task_id!r} is not a task id; did the submit return one?"
+            raise for_airflow(KlingInputError(what))
+        started_at = time.time()
+        if self.reschedule and (first := context["ti"].get_first_reschedule_date(context)):
+            started_at = first.timestamp()
+        self._watch = self._new_watch(self.kling_task_id.strip(), started_at, started_at + self.timeout)
+        KlingProgressLink().announce(context["ti"])
+        with self._own_timeout(), self._soft():
+            return self._look_or_defer(context) if self.deferrable else super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the wait over from the triggerer: raise its error, or look for a fresh link."""
+        if "error" in event:
+            raise for_airflow(from_dict(event["error"]))
+        self._watch = self._new_watch(event["kling_task_id"], event["started_at"], event["deadline"])
+        return self._look_or_defer(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume; where Airflow's own timeout ended the deferral, say it in our words."""
+        with self._own_timeout():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once; a job that is done but does not name its video yet is worth staying for."""
+        verdict = self._look(context)
+        while verdict.settling:
+            time.sleep(max(0.0, verdict.look_again_at - time.time()))
+            verdict = self._look(context)
+        return PokeReturnValue(verdict.task is not None, verdict.task and verdict.task.to_dict())
+
+    def _look_or_defer(self, context: Context) -> dict[str, Any]:
+        verdict = self._look(context)
+        if verdict.task:
+            return verdict.task.to_dict()
+        now, watch = time.time(), self._watch
+        self.defer(
+            trigger=KlingTaskTrigger(
+                kling_task_id=watch.kling_task_id,
+                kling_conn_id=self.kling_conn_id,
+                started_at=watch.started_at,
+                deadline=watch.deadline,
+                interval=watch.interval,
+                first_look_at=max(verdict.look_again_at, now + FIRST_LOOK_DELAY),
+            ),
+            method_name=self.execute_complete.__name__,
+            timeout=timedelta(seconds=max(0.0, watch.deadline - now) + BACKSTOP),
+        )
+
+    def _look(self, context: Context) -> Verdict:
+        """Ask once, log and push what changed, and raise if the wait is over without a video."""
+        ti = context["ti"]
+        try:
+            heard = KlingHook(self.kling_conn_id).get_task(self._watch.kling_task_id)
+        except KlingError as error:
+            heard = error
+        verdict = self._watch.hear(heard, time.time())
+        for line in verdict.news:
+            self.log.info(line)
+        if verdict.progress:
+            ti.xcom_push(key=PROGRESS_KEY, value=verdict.progress)
+        if verdict.error:
+            raise for_airflow(verdict.error)
+        if verdict.task:
+            ti.xcom_push(key=VIDEO_URL_KEY, value=verdict.task.videos[0].video_url)
+        return verdict
+
+    def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> Watch:
+        return Watch(kling_task_id, started_at, deadline, self.poke_interval)
+
+    @contextmanager
+    def _soft(self) -> Iterator[None]:
+        """Honour ``soft_fail`` in the first look before a deferral as Airflow does after one."""
+        try:
+            yield
+        except AirflowSkipException:
+            raise
+        except AirflowException as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+            raise
+
+    @contextmanager
+    def _own_timeout(self) -> Iterator[None]:
+        """Say Airflow's own timeout, which may come a moment before ours or without us, in our words."""
+        try:
+            yield
+        except AirflowSensorTimeout as error:
+            if isinstance(error, KlingError):
+                raise
+            now = time.time()
+            watch = self._new_watch(self.kling_task_id, now - self.timeout, now)
+            raise for_airflow(watch.timed_out("Airflow's own clock ended the wait")) from error

@@ -1,0 +1,128 @@
+"""KlingTaskTrigger: waits for a job inside the triggerer. Async only, and it never submits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from airflow.providers.common.compat.sdk import XCom
+from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_kling.errors import KlingError
+from airflow_provider_kling.hooks import KlingHook, SharedClient
+from airflow_provider_kling.jobs import Task
+from airflow_provider_kling.polling import Watch
+from airflow_provider_kling.wire import query
+
+#: XCom key of the job's state, to be read in the UI while the task waits.
+PROGRESS_KEY = "kling_progress"
+
+
+class KlingTaskTrigger(BaseTrigger):
+    """
+    Asks for a job until it ends, then fires one event.
+
+    The event repeats ``kling_task_id``, ``started_at`` and ``deadline``, and has an ``error`` (as a dict)
+    where the wait is over without a video. It never holds the video's link: the triggerer logs each
+    event, and the worker that resumes asks for a fresh link anyway.
+
+    Airflow stores the arguments in clear text, so nothing secret is among them. Their names are public:
+    tasks stay deferred across upgrades.
+
+    :param kling_task_id: the job.
+    :param kling_conn_id: the Airflow connection's id.
+    :param started_at: when the wait began, in epoch seconds.
+    :param deadline: when to give up, in epoch seconds; a restart does not move it.
+    :param interval: seconds between two looks.
+    :param first_look_at: do not look before, in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        kling_task_id: str,
+        deadline: float,
+        started_at: float,
+        kling_conn_id: str = KlingHook.default_conn_name,
+        interval: float = 10.0,
+        first_look_at: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.kling_task_id = kling_task_id
+        self.kling_conn_id = kling_conn_id
+        self.started_at = started_at
+        self.deadline = deadline
+        self.interval = interval
+        self.first_look_at = first_look_at
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        names = ("kling_task_id", "kling_conn_id", "started_at", "deadline", "interval", "first_look_at")
+        path = "airflow_provider_kling.triggers.KlingTaskTrigger"
+        return path, {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, sleep and look again, until the job or the deadline ends it."""
+        watch = Watch(self.kling_task_id, self.started_at, self.deadline, self.interval)
+        look_at = self.first_look_at
+        async with SharedClient.use(self.kling_conn_id) as client:
+            while True:
+                await asyncio.sleep(max(0.0, look_at - time.time()))
+                verdict = watch.hear(await self._look(client), time.time())
+                for line in verdict.news:
+                    self.log.info(line)
+                if verdict.progress:
+                    await self._push(PROGRESS_KEY, verdict.progress)
+                if verdict.task or verdict.error:
+                    yield self._event(verdict.error)
+                    return
+                look_at = verdict.look_again_at
+
+    async def _look(self, client: SharedClient) -> Task | KlingError:
+        try:
+            return await client.send(query(self.kling_task_id))
+        except KlingError as error:
+            return error
+
+    def _event(self, error: KlingError | None) -> TriggerEvent:
+        event = {name: getattr(self, name) for name in ("kling_task_id", "started_at", "deadline")}
+        return TriggerEvent({**event, "error": error.to_dict()} if error else event)
+
+    async def _push(self, key: str, value: Any) -> None:
+        """Show a value of the waiting task; no wait ends because Airflow cannot store one."""
+        ti = self.task_instance
+        if ti is None:
+            return
+        place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+        try:
+            await XCom.aset(key=key, value=value, **place)
+        except AirflowRuntimeError as error:
+            self.log.warning("The progress could not be stored: %s", error)
+
+    async def on_kill(self) -> None:
+        """
+        Say that the job goes on: the gateway cannot be told to stop one.
+
+        Airflow also calls this when another triggerer took the wait over; then the task is still
+        deferred, and nothing is said.
+        """
+        if await self._state_of_task() != "deferred":
+            self.log.warning(
+                "The wait was ended by hand; %s goes on at the gateway, which cannot cancel it, and may be charged. "
+                "Its video can still be fetched: KlingDownloadOperator with kling_task_id=%r.",
+                self.kling_task_id,
+                self.kling_task_id,
+            )
+
+    async def _state_of_task(self) -> str | None:
+        ti = self.task_instance
+        if ti is None:
+            return None
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        return next(iter(states.get(ti.run_id, {}).values()), None)
