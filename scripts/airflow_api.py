@@ -103,17 +103,26 @@ class AirflowApi:
         entry = self._or_none("GET", path, map_index=map_index, stringify="false", deserialize="false")
         return entry and entry["value"]
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        """Give the log of one try of a task, a line per event with its extras."""
+    def log(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
+    ) -> list[dict[str, Any]]:
+        """Give the log of one try of a task, a dict for each line: `event`, `level`, `timestamp`, ..."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}"
         content = self.call("GET", path, map_index=map_index, full_content="true")["content"]
-        return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
+        return [{"event": line} if isinstance(line, str) else line for line in content]
+
+    def task_error(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
+        """Give the exception that ended a try, in its own words; empty if its log names none."""
+        for line in reversed(self.log(dag_id, run_id, task_id, try_number)):
+            if details := line.get("error_detail"):
+                return f"{details[0]['exc_type']}: {details[0]['exc_value']}"
+        return ""
 
     def _or_none(self, method: str, path: str, **query: Any) -> Any:
         try:
             return self.call(method, path, **query)
         except ApiError as error:
-            if error.status == 404:  # noqa: PLR2004
+            if error.status == 404:
                 return None
             raise
 

@@ -48,15 +48,17 @@ class PrivateAirflow:
         env: Mapping[str, str] | None = None,
         database: str | None = None,
         components: Iterable[str] = tuple(COMPONENTS),
+        on_mark: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Prepare, start nothing; `env` wins over every setting made here."""
+        """Prepare, start nothing; `env` wins over every setting made here, `on_mark` hears each step."""
         self.home = home.resolve()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = AirflowApi(self.url)
         self.components = tuple(components)
         self.services: dict[str, Service] = {}
-        self.marks: dict[str, float] = {}
+        self.marks: dict[str, float] = {}  # seconds from the start until: database, each component, healthy
+        self.on_mark = on_mark
         self._began = time.monotonic()
         folders = [dags] if isinstance(dags, Path) else list(dags)
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -120,7 +122,9 @@ class PrivateAirflow:
         return len(new) == len(self.components)
 
     def _mark(self, name: str) -> None:
-        self.marks.setdefault(name, time.monotonic() - self._began)
+        if name not in self.marks:
+            self.marks[name] = time.monotonic() - self._began
+            self.on_mark(name)
 
     def start(self, component: str, name: str | None = None) -> Service:
         """Start a component; a second one of its kind needs a name of its own."""

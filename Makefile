@@ -1,0 +1,51 @@
+# Needs Python 3.11 or newer and make, nothing else: every target does its own set-up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/dev.txt
+# One stamp for each Python, so that PYTHON=python3.13 makes a new environment instead of using the old one.
+STAMP := $(VENV)/.installed-by-$(subst /,-,$(PYTHON))
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PACKAGE := airflow_provider_kling
+CODE := $(PACKAGE) tests scripts dags
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check format lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make demo IMAGE=cat.png PROMPT='It waves' DURATION=5 MODEL=... SOUND=1 OUT=videos/ KEEP=1"
+	@echo "  make demo LIVE=1      the real, paid gateway; needs KLING_API_KEY and asks before it spends"
+	@echo "  make test ARGS='-k price'"
+
+setup: $(STAMP) ## Make .venv with the locked requirements and the project
+
+demo: export DEMO_BEGAN := $(shell date +%s)
+demo: $(STAMP) ## A picture becomes a video in a private Airflow, against a stand-in of the gateway
+	@exec $(BIN)/python scripts/demo.py
+
+test: $(STAMP) ## Run the tests
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Format, lint and types
+	@$(BIN)/ruff format --check $(wildcard $(CODE))
+	@$(BIN)/ruff check $(wildcard $(CODE))
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Format the code and fix what the linter can fix
+	@$(BIN)/ruff format $(wildcard $(CODE))
+	@$(BIN)/ruff check --fix $(wildcard $(CODE))
+
+lock: $(STAMP) ## Resolve the requirements anew into requirements/dev.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links --no-emit-package airflow-provider-kling \
+	  --custom-compile-command "make lock" --group dev requirements/dev.in -o $(LOCK)
+
+clean: ## Remove .venv, .airflow (with its videos) and every cache
+	rm -rf $(VENV) .airflow build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml $(LOCK) scripts/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" LOCK="$(LOCK)" STAMP="$@" sh scripts/setup.sh

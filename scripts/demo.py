@@ -1,0 +1,166 @@
+"""`make demo`: a picture becomes a video in a private Airflow; the last line printed is the video's path."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sample_picture
+from airflow_api import ApiError
+from demo_options import BadOptionError, Options, confirm_spending
+from demo_report import Report, RunWatch
+from private_airflow import PrivateAirflow, inherited_environment
+from services import Service, ServiceError, exit_on_termination, stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).resolve().parent.parent
+DAG_ID = "kling_image_to_video"
+GATEWAY = ("--port", "0", "--queue-seconds", "2", "--render-seconds", "10")
+STAND_IN_LIMIT, LIVE_LIMIT, GRACE = 300.0, 3900.0, 5.0
+
+
+class RunFailedError(RuntimeError):
+    """The Dag run did not bring a video."""
+
+
+@contextmanager
+def stand_in(home: Path, report: Report) -> Iterator[dict[str, object]]:
+    """Run the stand-in of the gateway; gives the connection to it."""
+    began, ready = time.monotonic(), home / "gateway.json"
+    command = [sys.executable, "-m", "airflow_provider_kling.emulator", "--ready-file", str(ready), *GATEWAY]
+    service = Service("gateway", command, env=inherited_environment(), log=home / "logs" / "gateway.log")
+    try:
+        while not ready.exists():
+            service.check()
+            if time.monotonic() > began + 60:
+                raise ServiceError(f"the stand-in of the gateway does not get ready; see {service.log}")
+            time.sleep(0.05)
+        known = json.loads(ready.read_text())
+        report.spans["stand-in of the gateway"] = time.monotonic() - began
+        report.say("gateway", f"a stand-in at {known['url']}, free of charge")
+        yield _connection(known["url"], known["api_key"], allow_private_hosts=True)
+    finally:
+        stop([service], GRACE)
+
+
+@contextmanager
+def live(options: Options, report: Report) -> Iterator[dict[str, object]]:
+    """Use the real gateway; gives the connection to it."""
+    report.say("gateway", f"{options.live_host}, the real one: {options.price}")
+    yield _connection(options.live_host, options.live_key)
+
+
+def _connection(host: str, key: str, **extra: object) -> dict[str, object]:
+    return {"conn_type": "kling", "host": host, "password": key, "extra": extra}
+
+
+@contextmanager
+def airflow_for(home: Path, connection: dict[str, object], report: Report) -> Iterator[PrivateAirflow]:
+    """Run a private Airflow that knows the gateway."""
+    words = {"database": "database made", "healthy": "api-server, scheduler, triggerer, dag-processor up"}
+    airflow = PrivateAirflow(
+        home,
+        PROJECT / "dags",
+        env={"AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection)},
+        on_mark=lambda name: report.say("airflow", words[name]) if name in words else None,
+    )
+    try:
+        airflow.up()
+        report.spans["Airflow's database"] = airflow.marks["database"]
+        report.spans["Airflow's start"] = airflow.marks["healthy"] - airflow.marks["database"]
+        yield airflow
+    finally:
+        airflow.stop(GRACE)
+
+
+def make_video(airflow: PrivateAirflow, options: Options, image: str, report: Report) -> str:
+    """Run the Dag, tell what happens, and give the path of the video."""
+    run_id = airflow.trigger(DAG_ID, options.conf(image))
+    report.say("run", f"{airflow.url}/dags/{DAG_ID}/runs/{run_id}")
+    watch = RunWatch(airflow.api, DAG_ID, run_id, options.price)
+
+    def look() -> bool:
+        over = watch.over()
+        for who, what in watch.lines():
+            report.say(who, what)
+        return over
+
+    limit = LIVE_LIMIT if options.live else STAND_IN_LIMIT
+    airflow.wait_until("the end of the run", look, limit)
+    if failed := watch.failed_task():
+        task_id, attempt = failed["task_id"], failed["try_number"]
+        why = airflow.api.task_error(DAG_ID, run_id, task_id, attempt) or "no reason is given"
+        log = (
+            airflow.home / "logs" / f"dag_id={DAG_ID}/run_id={run_id}/task_id={task_id}/attempt={attempt}.log"
+        )
+        raise RunFailedError(f"the task {task_id} failed: {why}\nIts log: {log}")
+    report.spans |= watch.spans()
+    return watch.path()
+
+
+def demo(options: Options, home: Path) -> str:
+    """Start everything, make the video, end everything."""
+    report = Report()
+    image = options.image or str(home / "sample.jpg")
+    if not options.image:
+        sample_picture.paint(Path(image))
+    report.say("picture", options.image or "a painted sunset")
+    report.say("prompt", options.prompt)
+    gateway = live(options, report) if options.live else stand_in(home, report)
+    with gateway as connection, airflow_for(home, connection, report) as airflow:
+        path = make_video(airflow, options, image, report)
+        report.spent()
+        if options.keep:
+            keep(airflow, path)
+    return path
+
+
+def keep(airflow: PrivateAirflow, path: str) -> None:
+    """Leave Airflow up until Ctrl-C."""
+    print(f"  Airflow stays up at {airflow.url}, the video is {path}\n  Ctrl-C ends it.", flush=True)
+    try:
+        while True:
+            airflow.check()
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print(flush=True)
+
+
+def main() -> int:
+    """Run the demo; the exit code says how it went."""
+    exit_on_termination()
+    try:
+        options = Options.read(os.environ, PROJECT)
+        if options.live:
+            confirm_spending(options, os.environ)
+    except BadOptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    (PROJECT / ".airflow").mkdir(exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="demo-", dir=PROJECT / ".airflow"))
+    try:
+        path = demo(options, home)
+    except (ServiceError, ApiError, RunFailedError, OSError) as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    shutil.rmtree(home, ignore_errors=True)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        print("\nstopped, nothing runs on", file=sys.stderr)
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,132 @@
+"""What the demo was asked to do (`make demo IMAGE=... PROMPT=...`), checked before anything starts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_provider_kling.catalog import DEFAULT_MODEL
+from airflow_provider_kling.images import check_picture
+from airflow_provider_kling.validation import build_job, estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+DEFAULT_PROMPT = "The sun sinks into the sea, the waves glitter, the camera slowly moves closer."
+LIVE_HOST = "https://api.myrouter.ai"
+TRUE, FALSE = ("1", "true", "yes", "y", "on"), ("0", "false", "no", "n", "off")
+
+
+class BadOptionError(ValueError):
+    """A variable has a value that cannot work."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The demo's wishes: `image` is a path, a URL or, for the sample picture, empty."""
+
+    image: str
+    prompt: str
+    duration: int
+    model: str
+    sound: bool | None
+    target: str
+    keep: bool
+    live_host: str
+    live_key: str
+    cost: Decimal | None
+
+    @property
+    def live(self) -> bool:
+        """Whether the real gateway is asked, for money."""
+        return bool(self.live_key)
+
+    @property
+    def price(self) -> str:
+        """The estimated cost in words."""
+        return "no published price" if self.cost is None else f"estimated cost {self.cost:.2f} USD"
+
+    def conf(self, image: str) -> dict[str, Any]:
+        """Give the parameters of the Dag run."""
+        names = ("prompt", "duration", "model", "sound", "target")
+        return {"image": image} | {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str], project: Path) -> Self:
+        """Read and check the variables; an empty one counts as not given."""
+        given = {name: value.strip() for name, value in variables.items() if value.strip()}
+        image, prompt = _image(given.get("IMAGE", "")), given.get("PROMPT", DEFAULT_PROMPT)
+        duration, model = _seconds(given.get("DURATION", "5")), given.get("MODEL", DEFAULT_MODEL)
+        sound = _flag("SOUND", given["SOUND"]) if "SOUND" in given else None
+        inputs = {"image": image or "sample.jpg", "prompt": prompt, "duration": duration, "sound": sound}
+        try:
+            job, _ = build_job(model, inputs)
+        except ValueError as error:
+            raise BadOptionError(str(error)) from error
+        live = _flag("LIVE", given.get("LIVE", "0"))
+        if live and not given.get("KLING_API_KEY"):
+            raise BadOptionError("LIVE=1 needs the gateway's key in the environment variable KLING_API_KEY")
+        return cls(
+            image=image,
+            prompt=prompt,
+            duration=duration,
+            model=model,
+            sound=sound,
+            target=_target(given.get("OUT", ""), project),
+            keep=_flag("KEEP", given.get("KEEP", "0")),
+            live_host=given.get("KLING_HOST", LIVE_HOST),
+            live_key=given["KLING_API_KEY"] if live else "",
+            cost=estimate(job),
+        )
+
+
+def confirm_spending(options: Options, variables: Mapping[str, str]) -> None:
+    """Ask before money is spent; only a yes goes on."""
+    print(f"  This asks {options.live_host} for {options.duration} s of {options.model}: {options.price}.")
+    print("  The figure is an ESTIMATE from a public price list; the gateway may charge another.")
+    if _flag("YES", variables.get("YES", "").strip() or "0"):
+        return
+    if not sys.stdin.isatty():
+        raise BadOptionError("nobody is there to say yes to the costs; YES=1 says it beforehand")
+    if input("  Spend it? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise BadOptionError("not agreed, nothing was started")
+
+
+def _flag(name: str, text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise BadOptionError(f"{name}={text!r}: must be 1 or 0")
+    return text.lower() in TRUE
+
+
+def _seconds(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadOptionError(f"DURATION={text!r}: must be a whole number of seconds") from None
+
+
+def _target(text: str, project: Path) -> str:
+    """Choose where the video goes: into a file if OUT ends in .mp4, else into a folder."""
+    target = Path(text).expanduser().absolute() if text else project / ".airflow" / "videos"
+    to_file = target.suffix.lower() == ".mp4"
+    try:
+        (target.parent if to_file else target).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOptionError(f"OUT={text!r}: {error.strerror}") from error
+    return str(target) if to_file else f"{target}/"
+
+
+def _image(text: str) -> str:
+    if not text or text.startswith(("https://", "http://")):
+        return text
+    file = Path(text).expanduser().absolute()
+    if not file.is_file():
+        raise BadOptionError(f"IMAGE={text!r}: there is no such file")
+    try:
+        check_picture(file.read_bytes(), "IMAGE", text)
+    except (OSError, ValueError) as error:
+        raise BadOptionError(str(error)) from error
+    return str(file)

@@ -1,0 +1,101 @@
+"""What the demo tells: one line for each change, then where the time went."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_api import AirflowApi
+
+WORDS = {"succeed": "done", "deferred": "waiting in the triggerer, no worker is held"}
+
+
+class Report:
+    """Prints with the time since `make demo`, which the Makefile puts in DEMO_BEGAN."""
+
+    def __init__(self) -> None:
+        now = time.time()
+        self.began = min(now, float(os.environ.get("DEMO_BEGAN") or now))
+        self.spans: dict[str, float] = {"environment": now - self.began}
+        self._said: set[tuple[str, str]] = set()
+
+    def say(self, who: str, what: str) -> None:
+        """Print one line, but no line twice."""
+        if (who, what) not in self._said:
+            self._said.add((who, what))
+            print(f"{time.time() - self.began:7.1f} s  {who:<9} {what}", flush=True)
+
+    def spent(self) -> None:
+        """Print where the time went; what nobody claims was Airflow's scheduling."""
+        total = time.time() - self.began
+        self.spans["scheduling"] = max(0.0, total - sum(self.spans.values()))
+        print("\n  Where the time went")
+        for name, seconds in (*self.spans.items(), ("together", total)):
+            print(f"{seconds:7.1f} s  {name}")
+        print(flush=True)
+
+
+class RunWatch:
+    """One run of the demo Dag, seen through the REST API."""
+
+    def __init__(self, api: AirflowApi, dag_id: str, run_id: str, price: str) -> None:
+        self.api, self.dag_id, self.run_id, self.price = api, dag_id, run_id, price
+        self.tasks: dict[str, dict[str, Any]] = {}
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Look once; give what there is to say by now."""
+        self.tasks = {task["task_id"]: task for task in self.api.task_instances(self.dag_id, self.run_id)}
+        if self._state("submit") == "success":
+            yield "submit", f"task {self._xcom('submit')}, {self.price}"
+        if self._state("wait") == "deferred":
+            yield "wait", WORDS["deferred"]
+        if self._state("wait") and (progress := self._xcom("wait", "kling_progress")):
+            yield "wait", _describe(progress)
+        if self._state("download") == "success":
+            size = self._xcom("download", "size") or 0
+            yield "download", f"{size / 1e6:.1f} MB"
+
+    def over(self) -> bool:
+        """Tell whether the run has ended."""
+        return self.api.run_state(self.dag_id, self.run_id) in ("success", "failed")
+
+    def failed_task(self) -> dict[str, Any] | None:
+        """Give the first task that failed."""
+        failed = [task for task in self.tasks.values() if task["state"] == "failed"]
+        return min(failed, key=lambda task: task["end_date"] or "", default=None)
+
+    def path(self) -> str:
+        """Give where the video is."""
+        return str(self._xcom("download"))
+
+    def spans(self) -> dict[str, float]:
+        """Give the seconds of each task's own work; of the wait, those that the gateway worked."""
+        timings = (self._xcom("wait") or {}).get("timings") or {}
+        job = (timings.get("complete_time_ms", 0) - timings.get("submit_time_ms", 0)) / 1000
+        return {
+            "submit": self._seconds("submit"),
+            "the job at the gateway": job if job > 0 else self._seconds("wait"),
+            "download": self._seconds("download"),
+        }
+
+    def _seconds(self, task_id: str) -> float:
+        task = self.tasks[task_id]
+        began, ended = (datetime.fromisoformat(task[key]) for key in ("start_date", "end_date"))
+        return (ended - began).total_seconds()
+
+    def _state(self, task_id: str) -> str | None:
+        return self.tasks.get(task_id, {}).get("state")
+
+    def _xcom(self, task_id: str, key: str = "return_value") -> Any:
+        return self.api.xcom(self.dag_id, self.run_id, task_id, key)
+
+
+def _describe(progress: dict[str, Any]) -> str:
+    word = str(progress.get("status", "")).removeprefix("TASK_STATUS_").lower()
+    percent = progress.get("progress_percent")
+    return WORDS.get(word) or (f"{word}, {percent:g} %" if percent else word)
