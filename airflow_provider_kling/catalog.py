@@ -1,6 +1,6 @@
-"""
-Kling's models as data: their fields, limits and list prices. Data only; the rules that read it live in
-:mod:`airflow_provider_kling.validation`.
+"""Kling's models as data: their fields, limits and list prices.
+
+The rules that read this data live in :mod:`airflow_provider_kling.validation`.
 
 Source of all figures: the gateway's public model pages (MyRouter, and its sister hosts Novita AI and
 PPIO for the models that only those list) and Novita's public price list, as of 2026.
@@ -30,8 +30,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """
-    One input of a model.
+    """One input of a model.
 
     :param name: the operator's word for it; the same for all models.
     :param kind: what it holds.
@@ -58,8 +57,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """
-    One model of the family.
+    """One model of the family.
 
     :param slug: its name in the gateway's path.
     :param fields: its inputs.

@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import aiohttp
+import certifi
 import requests
 import urllib3.exceptions
 from airflow.providers.common.compat.sdk import Connection
 from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_provider_kling.errors import KlingDownloadError
+from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.settings import Settings
-from airflow_provider_kling.wire import Call, Reply
+from airflow_provider_kling.wire import Call
 
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ class BearerAuth(requests.auth.AuthBase):
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:  # noqa: D102 - requests' protocol
         request.headers["Authorization"] = f"Bearer {self._api_key}"
         return request
 
@@ -65,8 +67,7 @@ def gateway_session(settings: Settings) -> requests.Session:
 
 
 class KlingClient:
-    """
-    Sends calls to the gateway and gives each reply to the call's own reader. Sync.
+    """Sends calls to the gateway and gives each reply to the call's own reader. Sync.
 
     :param session: a session that carries the key, the proxies and the TLS settings.
     :param settings: the connection.
@@ -76,8 +77,7 @@ class KlingClient:
         self._session, self._settings = session, settings
 
     def send(self, call: Call[T]) -> T:
-        """
-        Send *call* once and return what its reader makes of the reply.
+        """Send *call* once and return what its reader makes of the reply.
 
         Redirects are not followed, so the key never reaches another host.
 
@@ -112,8 +112,7 @@ class KlingClient:
 
 
 class AsyncKlingClient:
-    """
-    The same over ``aiohttp``, to be used as an async context manager on one event loop.
+    """The same over ``aiohttp``, to be used as an async context manager on one event loop.
 
     :param settings: the connection.
     """
@@ -121,7 +120,7 @@ class AsyncKlingClient:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def __aenter__(self) -> AsyncKlingClient:
+    async def __aenter__(self) -> Self:
         settings = self._settings
         self._session = aiohttp.ClientSession(
             headers={**_HEADERS, "Authorization": f"Bearer {settings.api_key}", **settings.headers},
@@ -165,8 +164,7 @@ async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """
-    An opened download.
+    """An opened download.
 
     :param length: the bytes that the storage host promised, or None where it promised nothing.
     :param content_type: what it says they are.
@@ -180,8 +178,7 @@ class Stream:
 
 @contextmanager
 def open_link(url: str, settings: Settings) -> Iterator[Stream]:
-    """
-    Open a video's link for reading, with the connection's proxies and TLS settings, but without its key.
+    """Open a video's link for reading, with the connection's proxies and TLS settings, but without its key.
 
     :raises KlingDownloadError: with the ``http_status`` where the storage host answered with one.
     """
@@ -191,7 +188,9 @@ def open_link(url: str, settings: Settings) -> Iterator[Stream]:
         session.proxies = settings.proxies
         session.verify = settings.verify
         try:
-            with session.get(url, timeout=settings.request_timeout, stream=True, headers=_IDENTITY) as response:
+            with session.get(
+                url, timeout=settings.request_timeout, stream=True, headers=_IDENTITY
+            ) as response:
                 if response.status_code != requests.codes.ok:
                     what = f"The storage host answered HTTP {response.status_code} to the video's link."
                     raise KlingDownloadError(what, http_status=response.status_code)
@@ -230,7 +229,7 @@ def _never_sent(error: BaseException) -> bool:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield the error and what it wraps; requests and urllib3 hide causes in args and ``reason``."""
     seen = 0
-    while error is not None and seen < 10:  # noqa: PLR2004
+    while error is not None and seen < 10:
         yield error
         inner = getattr(error, "reason", None) or getattr(error, "original_error", None)
         if not isinstance(inner, BaseException):
@@ -259,7 +258,7 @@ async def _tls(settings: Settings) -> ssl.SSLContext | bool:
 
 @lru_cache(maxsize=8)
 def _context(bundle: str | None, cert: tuple[str, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=bundle or requests.certs.where())
+    context = ssl.create_default_context(cafile=bundle or certifi.where())
     if cert:
         context.load_cert_chain(*cert)
     return context

@@ -1,5 +1,4 @@
-"""
-Every failure, sorted by what the caller does next.
+"""Every failure, sorted by what the caller does next.
 
 ::
 
@@ -37,8 +36,7 @@ class Money(StrEnum):
 
 
 class KlingError(Exception):
-    """
-    The root of every failure of this provider.
+    """The root of every failure of this provider.
 
     :param what: what happened, a sentence; the gateway's own code and message stand in it.
     :param money: what it means for the bill.
@@ -132,7 +130,9 @@ class KlingTaskNotFoundError(KlingError):
     """The gateway does not know the task id; final once the job is older than a minute."""
 
     default_money = Money.ENDED
-    default_advice = "Check the task id, and that the connection's key belongs to the account that submitted it."
+    default_advice = (
+        "Check the task id, and that the connection's key belongs to the account that submitted it."
+    )
 
 
 class KlingWaitTimeoutError(KlingError):
@@ -148,7 +148,8 @@ class KlingDownloadError(KlingError):
     default_advice = "Run the download again: it asks for a fresh link and does not pay again."
 
 
-_BY_NAME = {kind.__name__: kind for kind in (KlingError, *KlingError.__subclasses__())}
+_KINDS: tuple[type[KlingError], ...] = (KlingError, *KlingError.__subclasses__())
+_BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 
 def from_dict(data: dict[str, Any]) -> KlingError:

@@ -6,8 +6,8 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -43,7 +43,6 @@ T = TypeVar("T")
 _RETRY_MAY_HELP = (KlingUnavailableError, KlingDownloadError)
 
 
-@lru_cache
 def _airflow_class(kind: type[KlingError]) -> type[KlingError]:
     base: type[Exception] = AirflowFailException
     if issubclass(kind, _RETRY_MAY_HELP):
@@ -54,8 +53,7 @@ def _airflow_class(kind: type[KlingError]) -> type[KlingError]:
 
 
 def for_airflow(error: KlingError) -> KlingError:
-    """
-    Return the same error as one that Airflow understands too.
+    """Return the same error as one that Airflow understands too.
 
     What may pass becomes an ``AirflowException`` (retried), our own deadline an
     ``AirflowSensorTimeout``, everything else an ``AirflowFailException`` (a retry cannot help and may
@@ -76,8 +74,7 @@ def airflow_errors() -> Iterator[None]:
 
 
 class KlingHook(BaseHook):
-    """
-    Talks to the gateway with an Airflow connection of type ``kling``.
+    """Talks to the gateway with an Airflow connection of type ``kling``.
 
     The connection's password is the API key. Its host may be empty (MyRouter), a host name or a URL
     with port and path; in the extra, ``request_timeout`` (seconds, 1..600), ``default_model`` and
@@ -108,8 +105,7 @@ class KlingHook(BaseHook):
         return gateway_session(self.settings)
 
     def send(self, call: Call[T]) -> T:
-        """
-        Send one call of :mod:`airflow_provider_kling.wire`, once.
+        """Send one call of :mod:`airflow_provider_kling.wire`, once.
 
         :raises KlingError: as Airflow understands it, see :func:`for_airflow`.
         """
@@ -119,8 +115,7 @@ class KlingHook(BaseHook):
             return KlingClient(session, self.settings).send(call)
 
     def submit(self, job: VideoJob) -> str:
-        """
-        Start a job, which costs money, and return its task id. Sent once, whatever happens.
+        """Start a job, which costs money, and return its task id. Sent once, whatever happens.
 
         :raises KlingSubmitUncertainError: when a job may have been started all the same.
         """
@@ -154,20 +149,21 @@ class KlingHook(BaseHook):
         return True, f"The gateway at {self.settings.base_url} accepts the API key."
 
 
+_ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
+
+
 class SharedClient:
-    """
-    One client per event loop and connection, for any number of waits.
+    """One client per event loop and connection, for any number of waits.
 
     Opened at the first call, closed when its last user leaves: one look-up of the connection, one TLS
     context and one pool of sockets, however many triggers a triggerer runs.
     """
 
-    _by_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]]
-    _by_loop = WeakKeyDictionary()
+    _by_loop: ClassVar[_ClientsByLoop] = WeakKeyDictionary()
 
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
-        self._users = 0
+        self.users = 0
         self._opening = asyncio.Lock()
         self._client: AsyncKlingClient | None = None
 
@@ -177,18 +173,17 @@ class SharedClient:
         """Join the users of the running loop's client for this connection."""
         clients = cls._by_loop.setdefault(asyncio.get_running_loop(), {})
         shared = clients.setdefault(conn_id, cls(conn_id))
-        shared._users += 1
+        shared.users += 1
         try:
             yield shared
         finally:
-            shared._users -= 1
-            if not shared._users:
+            shared.users -= 1
+            if not shared.users:
                 del clients[conn_id]
-                await shared._close()
+                await shared.close()
 
     async def send(self, call: Call[T]) -> T:
-        """
-        Send one call without blocking.
+        """Send one call without blocking.
 
         :raises KlingError: untranslated, it has yet to cross to a worker.
         """
@@ -209,6 +204,7 @@ class SharedClient:
             raise KlingUnavailableError(what, money=Money.RUNNING) from error
         return await AsyncKlingClient(Settings.from_connection(connection)).__aenter__()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Close the sockets."""
         if self._client is not None:
             await self._client.__aexit__()

@@ -21,8 +21,7 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """
-    A picture that the gateway's documented limits allow.
+    """A picture that the gateway's documented limits allow.
 
     :param data: the file's bytes.
     :param media_type: ``image/jpeg`` or ``image/png``, by content.
@@ -47,8 +46,7 @@ class Picture:
 
 
 def check_picture(data: bytes, argument: str, source: str) -> Picture:
-    """
-    Return the picture in *data* if the gateway's limits allow it.
+    """Return the picture in *data* if the gateway's limits allow it.
 
     :param argument: the operator's argument, for the message.
     :param source: where the picture came from, for the message.
@@ -94,16 +92,16 @@ def _header(data: bytes) -> tuple[str, tuple[int, int] | None]:
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
-    if len(data) < 33 or data[12:16] != b"IHDR":  # noqa: PLR2004 - signature and the whole first chunk
+    if len(data) < 33 or data[12:16] != b"IHDR":  # signature and the whole first chunk
         return None
     return _positive(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:  # noqa: PLR2004 - a marker starts with FF
+    while at + 9 <= len(data) and data[at] == 0xFF:  # a marker starts with FF
         marker = data[at + 1]
-        if marker == 0xFF:  # noqa: PLR2004 - a fill byte
+        if marker == 0xFF:  # a fill byte
             at += 1
         elif marker in _WITHOUT_LENGTH:
             at += 2

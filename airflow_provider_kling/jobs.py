@@ -10,8 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class VideoJob:
-    """
-    One order for one video: a model and its inputs, as they go over the wire.
+    """One order for one video: a model and its inputs, as they go over the wire.
 
     :param model: the model's slug, such as ``kling-v3.0-pro-i2v``; it names the path.
     :param inputs: the JSON body: only what the user set and what the model requires.
@@ -32,8 +31,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """
-    One video of a finished task.
+    """One video of a finished task.
 
     :param video_url: a presigned link on a storage host; it lives for about an hour.
     :param video_url_ttl: the seconds that the gateway gives it; unreliable, never decide by it.
@@ -47,8 +45,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """
-    What the gateway says of a job.
+    """What the gateway says of a job.
 
     :param kling_task_id: the id that the submit returned.
     :param status: the gateway's status word, unchanged.

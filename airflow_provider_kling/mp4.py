@@ -20,11 +20,13 @@ class Mp4Check:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece."""
-        if len(self.first_bytes) < 64:  # noqa: PLR2004 - enough to show in an error
+        if len(self.first_bytes) < 64:  # enough to show in an error
             self.first_bytes += chunk[: 64 - len(self.first_bytes)]
         start, self.size = self.size, self.size + len(chunk)
         while not self._open_ended and self._next_box < self.size:
-            self._pending += chunk[max(0, self._next_box + len(self._pending) - start) :][:_LONG - len(self._pending)]
+            self._pending += chunk[max(0, self._next_box + len(self._pending) - start) :][
+                : _LONG - len(self._pending)
+            ]
             if not self._read_header():
                 return
 
@@ -44,8 +46,7 @@ class Mp4Check:
         return True
 
     def finish(self, expected_size: int | None) -> None:
-        """
-        Raise unless all that was fed is one whole mp4.
+        """Raise unless all that was fed is one whole mp4.
 
         :param expected_size: bytes that the storage host promised, or None.
         :raises KlingDownloadError: saying what is missing or what came instead.

@@ -10,7 +10,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_kling.catalog import MODELS
 from airflow_provider_kling.errors import (
     KlingDownloadError,
-    KlingInputError,
     KlingUnavailableError,
     Money,
 )
@@ -28,8 +27,7 @@ _PICTURES = ("image", "end_image")
 
 
 class KlingSubmitOperator(BaseOperator):
-    """
-    Submits one job and returns its task id, a string. This is the moment that costs money.
+    """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
     Inputs that are None or empty are not sent. The POST is sent once; Airflow retries the task only
@@ -53,7 +51,7 @@ class KlingSubmitOperator(BaseOperator):
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
     """
 
-    template_fields: ClassVar[Sequence[str]] = (
+    template_fields: Sequence[str] = (
         *("image", "prompt", "model", "negative_prompt", "duration", "cfg_scale", "sound"),
         *("end_image", "multi_prompt", "extra_body", "kling_conn_id"),
     )
@@ -103,7 +101,9 @@ class KlingSubmitOperator(BaseOperator):
         return kling_task_id
 
     def _job(self, model: str) -> VideoJob:
-        names = (name for name in self.template_fields if name not in ("model", "extra_body", "kling_conn_id"))
+        names = (
+            name for name in self.template_fields if name not in ("model", "extra_body", "kling_conn_id")
+        )
         inputs = {name: getattr(self, name) for name in names}
         bare = model in MODELS and MODELS[model].bare_base64
         for name in _PICTURES:
@@ -111,7 +111,9 @@ class KlingSubmitOperator(BaseOperator):
                 picture = load_picture(value.strip(), name)
                 if picture and not value.startswith("data:"):
                     inputs[name] = picture.as_base64(bare=bare)
-                self.log.info("%s: %s", name, picture.describe() if picture else "a URL, fetched by the gateway")
+                self.log.info(
+                    "%s: %s", name, picture.describe() if picture else "a URL, fetched by the gateway"
+                )
         job, warnings = build_job(model, inputs, self.extra_body)
         for warning in warnings:
             self.log.warning(warning)
@@ -121,14 +123,13 @@ class KlingSubmitOperator(BaseOperator):
     def _asked_for(job: VideoJob) -> str:
         def show(value: Any) -> str:
             text = repr(value)
-            return text if len(text) <= 200 else f"{text[:20]}… ({len(text)} characters)"  # noqa: PLR2004
+            return text if len(text) <= 200 else f"{text[:20]}… ({len(text)} characters)"
 
         return ", ".join(f"{name}={show(value)}" for name, value in job.inputs.items())
 
 
 class KlingDownloadOperator(BaseOperator):
-    """
-    Fetches the video of a finished job and returns where it is, a string.
+    """Fetches the video of a finished job and returns where it is, a string.
 
     Asks the gateway for a fresh link, streams it under a temporary name, checks that it is a whole mp4,
     and only then gives it its name. Costs nothing, so it may be retried at will. Pushes ``size`` (bytes),
@@ -142,7 +143,7 @@ class KlingDownloadOperator(BaseOperator):
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("kling_task_id", "target", "kling_conn_id")
+    template_fields: Sequence[str] = ("kling_task_id", "target", "kling_conn_id")
     ui_color = "#dcefe0"
 
     def __init__(
@@ -173,7 +174,11 @@ class KlingDownloadOperator(BaseOperator):
                 self.log.info("The link was dead (HTTP %s); asking for a fresh one.", error.http_status)
                 stored, content_type = self._fetch(hook, path)
         self.log.info("%s: %d bytes, %s, sha256 %s", stored.path, stored.size, content_type, stored.sha256)
-        for key, value in {"size": stored.size, "sha256": stored.sha256, "content_type": content_type}.items():
+        for key, value in {
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "content_type": content_type,
+        }.items():
             context["ti"].xcom_push(key=key, value=value)
         return stored.path
 

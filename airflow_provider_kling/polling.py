@@ -27,8 +27,7 @@ FIRST_LOOK_DELAY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """
-    What one look means: exactly one of *task*, *error* and *look_again_at* is set.
+    """What one look means: exactly one of *task*, *error* and *look_again_at* is set.
 
     :param task: the finished job, with its videos.
     :param error: why the wait is over without one.
@@ -48,8 +47,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Watch:
-    """
-    One wait for one job: hears what each look brought and says what to do.
+    """One wait for one job: hears what each look brought and says what to do.
 
     :param kling_task_id: the job.
     :param started_at: when the wait began, in epoch seconds.
@@ -82,7 +80,9 @@ class Watch:
         if task.outcome is not Outcome.UNFINISHED:
             return Verdict(error=failed_task(task), news=news, progress=progress)
         if now >= self.deadline:
-            return Verdict(error=self.timed_out(f"its last state was {task.status}"), news=news, progress=progress)
+            return Verdict(
+                error=self.timed_out(f"its last state was {task.status}"), news=news, progress=progress
+            )
         return Verdict(look_again_at=self._again(now, self.interval), news=news, progress=progress)
 
     def _failed(self, error: KlingError, now: float) -> Verdict:
@@ -101,11 +101,12 @@ class Watch:
         return min(now + delay, self.deadline)
 
     def timed_out(self, last: str) -> KlingWaitTimeoutError:
+        """Return the error for a job that our deadline left behind; *last* is what was seen of it."""
         waited = self.deadline - self.started_at
         return KlingWaitTimeoutError(
             f"Job {self.kling_task_id} was not finished within the timeout of {waited:.0f} s; {last}.",
-            advice=f"Pick it up with a KlingTaskSensor on kling_task_id={self.kling_task_id!r}, or clear this "
-            "task to wait on; do not submit it again.",
+            advice="Do not submit it again: clear this task to wait on, or fetch the video later with a "
+            f"KlingDownloadOperator on kling_task_id={self.kling_task_id!r}.",
             kling_task_id=self.kling_task_id,
         )
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -18,6 +18,7 @@ from airflow.sdk import PokeReturnValue
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, from_dict
 from airflow_provider_kling.hooks import KlingHook, for_airflow
+from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import VIDEO_URL_KEY, KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
 from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
@@ -30,8 +31,7 @@ BACKSTOP = 120.0
 
 
 class KlingTaskSensor(BaseSensorOperator):
-    """
-    Waits until a Kling job is done and returns what the gateway says of it.
+    """Waits until a Kling job is done and returns what the gateway says of it.
 
     Deferrable by default: the wait then costs no worker slot. With ``deferrable=False`` Airflow's
     ``mode`` decides (``poke`` or ``reschedule``); results and exceptions are the same in all three.
@@ -50,7 +50,7 @@ class KlingTaskSensor(BaseSensorOperator):
     :raises KlingError: one class for each way a wait can end, see :mod:`airflow_provider_kling.errors`.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("kling_task_id", "kling_conn_id")
+    template_fields: Sequence[str] = ("kling_task_id", "kling_conn_id")
     ui_color = "#fdf1d6"
     operator_extra_links = (KlingVideoLink(), KlingProgressLink())
 
@@ -121,10 +121,12 @@ class KlingTaskSensor(BaseSensorOperator):
             method_name=self.execute_complete.__name__,
             timeout=timedelta(seconds=max(0.0, watch.deadline - now) + BACKSTOP),
         )
+        raise AssertionError("defer() does not return")  # pragma: no cover
 
     def _look(self, context: Context) -> Verdict:
         """Ask once, log and push what changed, and raise if the wait is over without a video."""
         ti = context["ti"]
+        heard: Task | KlingError
         try:
             heard = KlingHook(self.kling_conn_id).get_task(self._watch.kling_task_id)
         except KlingError as error:

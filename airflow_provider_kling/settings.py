@@ -27,8 +27,7 @@ _TRANSPORT_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """
-    A checked connection.
+    """A checked connection.
 
     :param conn_id: the Airflow connection's id.
     :param api_key: the gateway's key.
@@ -79,8 +78,7 @@ class Settings:
 
     @classmethod
     def from_connection(cls, connection: Any) -> Settings:
-        """
-        Return the settings in an Airflow connection.
+        """Return the settings in an Airflow connection.
 
         :param connection: anything with Airflow's connection attributes.
         :raises KlingAccessError: naming the field that is wrong, what was given and what is allowed.
@@ -93,7 +91,9 @@ class Settings:
             base_url=_base_url(conn_id, connection.host, connection.schema, connection.port),
             request_timeout=_timeout(conn_id, extra),
             default_model=_model(conn_id, extra.get("default_model")),
-            allow_private_hosts=_flag(conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)),
+            allow_private_hosts=_flag(
+                conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
+            ),
             http_extra={key: value for key, value in extra.items() if key not in OWN_FIELDS},
         )
 
@@ -118,7 +118,9 @@ def _api_key(conn_id: str, password: str | None) -> str:
     if key.lower().startswith("bearer "):
         key = key[len("bearer ") :].strip()
     if not key:
-        raise _wrong(conn_id, "the API key is missing; it belongs in the password (in a URI: kling://:KEY@host)")
+        raise _wrong(
+            conn_id, "the API key is missing; it belongs in the password (in a URI: kling://:KEY@host)"
+        )
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise _wrong(conn_id, "the API key has a space or a character that no key has; paste it again")
     return key
@@ -137,7 +139,9 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise _wrong(conn_id, f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}")
     if parts.username is not None or parts.password is not None:
-        raise _wrong(conn_id, "the host holds a user name or password; the API key belongs in the password field")
+        raise _wrong(
+            conn_id, "the host holds a user name or password; the API key belongs in the password field"
+        )
     if port and port not in _PORTS:
         raise _wrong(conn_id, f"port={port} is not a number from 1 to 65535")
     if port and own_port and port != own_port:

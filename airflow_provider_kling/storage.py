@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -19,8 +18,7 @@ _LONGEST_PATH = 4096
 
 
 def load_picture(value: str, argument: str) -> Picture | None:
-    """
-    Return the checked picture behind an argument, or None for a public URL, which the gateway fetches.
+    """Return the checked picture behind an argument, or None for a public URL, which the gateway fetches.
 
     :param value: an http(s) URL, a data URI, base64, or a path or URL of any storage Airflow knows.
     :param argument: the operator's argument, for the messages.
@@ -52,13 +50,12 @@ class Stored:
 
 
 def video_path(target: str, kling_task_id: str) -> str:
-    """Return the file that *target* means: itself, or ``<kling_task_id>.mp4`` in it if it ends with a slash."""
+    """Return the file that *target* means: itself, or ``<kling_task_id>.mp4`` in it after a slash."""
     return f"{target}{kling_task_id}.mp4" if target.endswith("/") else target
 
 
 def store_video(chunks: Iterator[bytes], expected_size: int | None, path: str, *, overwrite: bool) -> Stored:
-    """
-    Write a video to *path*, where it appears when it is whole and not before.
+    """Write a video to *path*, where it appears when it is whole and not before.
 
     :param chunks: the bytes.
     :param expected_size: how many the storage host promised, or None.
@@ -74,7 +71,7 @@ def store_video(chunks: Iterator[bytes], expected_size: int | None, path: str, *
             for chunk in chunks:
                 check.feed(chunk)
                 digest.update(chunk)
-                _write(file, chunk)
+                file.write(chunk)
         check.finish(expected_size)
         if (written := part.fs.size(part.path)) != check.size:
             raise KlingDownloadError(f"The storage took {written} of {check.size} bytes for {path}.")
@@ -86,11 +83,9 @@ def refuse_existing(target: ObjectStoragePath) -> None:
     """Raise where something stands under the target's name already."""
     if target.exists():
         what = f"target={str(target)!r} exists already, and overwrite=False."
-        raise KlingInputError(what, money=Money.PAID, advice="Choose another target, or allow overwrite=True.")
-
-
-def _write(file: BinaryIO, chunk: bytes) -> None:
-    file.write(chunk)
+        raise KlingInputError(
+            what, money=Money.PAID, advice="Choose another target, or allow overwrite=True."
+        )
 
 
 @contextmanager

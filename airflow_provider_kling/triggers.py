@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook, SharedClient
@@ -24,8 +24,7 @@ PROGRESS_KEY = "kling_progress"
 
 
 class KlingTaskTrigger(BaseTrigger):
-    """
-    Asks for a job until it ends, then fires one event.
+    """Asks for a job until it ends, then fires one event.
 
     The event repeats ``kling_task_id``, ``started_at`` and ``deadline``, and has an ``error`` (as a dict)
     where the wait is over without a video. It never holds the video's link: the triggerer logs each
@@ -51,7 +50,7 @@ class KlingTaskTrigger(BaseTrigger):
         interval: float = 10.0,
         first_look_at: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.started_at = started_at
@@ -104,17 +103,15 @@ class KlingTaskTrigger(BaseTrigger):
             self.log.warning("The progress could not be stored: %s", error)
 
     async def on_kill(self) -> None:
-        """
-        Say that the job goes on: the gateway cannot be told to stop one.
+        """Say that the job goes on: the gateway cannot be told to stop one.
 
         Airflow also calls this when another triggerer took the wait over; then the task is still
         deferred, and nothing is said.
         """
         if await self._state_of_task() != "deferred":
             self.log.warning(
-                "The wait was ended by hand; %s goes on at the gateway, which cannot cancel it, and may be charged. "
-                "Its video can still be fetched: KlingDownloadOperator with kling_task_id=%r.",
-                self.kling_task_id,
+                "The wait was ended by hand. The job goes on at the gateway, which cannot cancel it, and may "
+                "be charged. Its video can still be fetched: KlingDownloadOperator with kling_task_id=%r.",
                 self.kling_task_id,
             )
 

@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_kling.catalog import DEFAULT_DURATION, MODELS, SOUND_FACTOR, Field, Kind, Model
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.replies import shorten
 
 _FLAGS = {"true": True, "false": False}
 _USUAL_SHOTS, _USUAL_SHOT_CHARACTERS = 6, 512
@@ -18,8 +19,7 @@ _USUAL_SHOTS, _USUAL_SHOT_CHARACTERS = 6, 512
 def build_job(
     model: str, inputs: Mapping[str, Any], extra_body: Mapping[str, Any] | None = None
 ) -> tuple[VideoJob, list[str]]:
-    """
-    Return the job that the arguments ask for, and warnings for what only the service can judge.
+    """Return the job that the arguments ask for, and warnings for what only the service can judge.
 
     An input that is None or an empty text counts as not set. Numbers and flags may come as text, as
     templates give them. A model that the catalogue does not know is passed on unvalidated.
@@ -46,8 +46,7 @@ def build_job(
 
 
 def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
-    """
-    Return the estimated cost of the job in US dollars, or None where no price is published.
+    """Return the estimated cost of the job in US dollars, or None where no price is published.
 
     :param prices: dollars a second without sound by model, in place of the catalogue's.
     """
@@ -99,8 +98,7 @@ def _combinations(model: Model, present: set[str]) -> list[str]:
 
 
 def _refuse(field: Field, value: Any, allowed: str) -> ValueError:
-    given = repr(value)
-    return ValueError(f"{field.name}={given if len(given) <= 60 else given[:57] + '...'}: must be {allowed}")
+    return ValueError(f"{field.name}={shorten(repr(value), 60)}: must be {allowed}")
 
 
 def _text(field: Field, value: Any) -> str:
@@ -136,13 +134,17 @@ def _list(field: Field, value: Any) -> list[Any]:
     items = _from_json(value)
     low, high = field.minimum or 0, field.maximum
     if not isinstance(items, (list, tuple)) or len(items) < low or (high is not None and len(items) > high):
-        size = f" with {low:g} to {high:g} entries" if high is not None else " that is not empty" if low else ""
+        size = (
+            f" with {low:g} to {high:g} entries" if high is not None else " that is not empty" if low else ""
+        )
         raise _refuse(field, value, f"{field.kind.value}{size}")
     return list(items)
 
 
 def _pictures(field: Field, value: Any) -> list[Any]:
-    return [_text(Field(f"{field.name}[{n}]", Kind.PICTURE), item) for n, item in enumerate(_list(field, value))]
+    return [
+        _text(Field(f"{field.name}[{n}]", Kind.PICTURE), item) for n, item in enumerate(_list(field, value))
+    ]
 
 
 def _shots(field: Field, value: Any) -> list[Any]:
@@ -179,7 +181,7 @@ def _parse(value: Any) -> float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if abs(number) < 1e9 else None  # noqa: PLR2004 - also refuses nan and infinity
+    return number if abs(number) < 1e9 else None  # also refuses nan and infinity
 
 
 def _in_range(field: Field, number: float) -> bool:
@@ -194,7 +196,9 @@ def _one_of(field: Field) -> str:
 
 
 def _range(field: Field) -> str:
-    return _one_of(field) if field.choices else f"{field.kind.value} from {field.minimum:g} to {field.maximum:g}"
+    return (
+        _one_of(field) if field.choices else f"{field.kind.value} from {field.minimum:g} to {field.maximum:g}"
+    )
 
 
 def _from_json(value: Any) -> Any:
@@ -212,9 +216,13 @@ def _warnings(body: Mapping[str, Any]) -> list[str]:
     if len(shots) > _USUAL_SHOTS:
         warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {_USUAL_SHOTS}.")
     if any(len(s["prompt"] if isinstance(s, dict) else s) > _USUAL_SHOT_CHARACTERS for s in shots):
-        warnings.append(f"A shot is longer than the {_USUAL_SHOT_CHARACTERS} characters that Kling itself takes.")
+        warnings.append(
+            f"A shot is longer than the {_USUAL_SHOT_CHARACTERS} characters that Kling itself takes."
+        )
     lengths = [s["duration"] for s in shots if isinstance(s, dict) and "duration" in s]
     total = int(body.get("duration", DEFAULT_DURATION))
     if lengths and len(lengths) == len(shots) and sum(lengths) != total:
-        warnings.append(f"The shots last {sum(lengths)} s together, the video {total} s; Kling wants them equal.")
+        warnings.append(
+            f"The shots last {sum(lengths)} s together, the video {total} s; Kling wants them equal."
+        )
     return warnings

@@ -1,0 +1,174 @@
+"""What came back from the gateway: its JSON, its odd numbers, and what an error in it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingBalanceError,
+    KlingError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingModerationError,
+    KlingSubmitUncertainError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+    Money,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer.
+
+    :param status: the HTTP status.
+    :param headers: the headers, their names in lower case.
+    :param body: the bytes of the body.
+    :param received_at: when it came, in epoch seconds.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is one of success."""
+        return 200 <= self.status < 300
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object; anything else is an empty one."""
+        try:
+            data = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+
+def refusal_of_submit(reply: Reply) -> KlingError:
+    """Return what a reply without a task id means: final, safe to repeat, or uncertain.
+
+    What is not a plain refusal may have started a job.
+    """
+    reason, said = _words(reply)
+    kind = _BY_REASON.get(reason) or _BY_SUBMIT_STATUS.get(reply.status)
+    kind = kind or _BY_SUBMIT_HUNDRED.get(reply.status // 100, KlingSubmitUncertainError)
+    return _error(kind, f"The gateway answered {said}.", reply, reason, kind.default_money)
+
+
+def refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
+    """Return what a reply without a task means.
+
+    Only the gateway's own final words end a wait: proxies answer nonsense for a while, with any status.
+    """
+    reason, said = _words(reply)
+    kind = _BY_REASON.get(reason) or _BY_QUERY_REASON.get(reason)
+    kind = kind or (KlingAccessError if reply.status == 401 else KlingUnavailableError)
+    money = Money.RUNNING if kind.default_money is Money.UNTOUCHED else kind.default_money
+    what = f"The gateway answered for job {kling_task_id} {said}."
+    return _error(kind, what, reply, reason, money, kling_task_id)
+
+
+def read_number(value: Any) -> float | None:
+    """Read a number that comes as integer, float, numeric text, empty text or not at all."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < 1e15 else None  # so neither nan nor infinity
+
+
+def shorten(text: str, limit: int = 500) -> str:
+    """Return *text* on one line, cut off after *limit* characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[:limit]}…"
+
+
+_BY_REASON: dict[str, type[KlingError]] = {
+    "MISSING_API_KEY": KlingAccessError,
+    "FAILED_TO_AUTH": KlingAccessError,
+    "INVALID_API_KEY": KlingAccessError,
+    "API_NOT_ALLOWED": KlingAccessError,
+    "FEATURE_NOT_ALLOWED": KlingAccessError,
+    "NEED_REAL_NAME_VERIFY": KlingAccessError,
+    "ACCESS_DENY": KlingAccessError,
+    "BILLING_AUTH_FAILED": KlingAccessError,
+    "BILLING_BALANCE_NOT_ENOUGH": KlingBalanceError,
+    "NOT_ENOUGH_BALANCE": KlingBalanceError,
+    "ILLEGAL_PROMPT": KlingModerationError,
+    "ILLEGAL_IMAGE_CONTENT": KlingModerationError,
+    "INVALID_REQUEST_BODY": KlingInputError,
+    "IMAGE_FILE_EXCEEDS_MAX_SIZE": KlingInputError,
+    "INVALID_IMAGE_FORMAT": KlingInputError,
+    "IMAGE_EXCEEDS_MAX_RESOLUTION": KlingInputError,
+    "INVALID_IMAGE_SIZE": KlingInputError,
+    "API_NOT_FOUND": KlingInputError,
+    "RATE_LIMIT_EXCEEDED": KlingUnavailableError,
+    "BILLING_FAILED": KlingUnavailableError,
+    "CREATE_TASK_FAILED": KlingUnavailableError,
+}
+_BY_QUERY_REASON: dict[str, type[KlingError]] = {
+    "TASK_FAILED": KlingJobFailedError,
+    "TASK_NOT_FOUND": KlingTaskNotFoundError,
+}
+_BY_SUBMIT_STATUS: dict[int, type[KlingError]] = {
+    401: KlingAccessError,
+    402: KlingBalanceError,
+    403: KlingAccessError,
+    408: KlingSubmitUncertainError,
+    429: KlingUnavailableError,
+}
+_BY_SUBMIT_HUNDRED: dict[int, type[KlingError]] = {3: KlingAccessError, 4: KlingInputError}
+
+
+def _error(
+    kind: type[KlingError],
+    what: str,
+    reply: Reply,
+    reason: str,
+    money: Money,
+    kling_task_id: str | None = None,
+) -> KlingError:
+    return kind(
+        what,
+        money=money,
+        kling_task_id=kling_task_id,
+        reason=reason or None,
+        http_status=reply.status,
+        retry_after=_retry_after(reply),
+    )
+
+
+def _words(reply: Reply) -> tuple[str, str]:
+    """Return the machine-readable reason and the whole answer as a phrase, the trace id in it."""
+    data = reply.json()
+    nested = data.get("error")
+    if isinstance(nested, dict):
+        data = {**data, **nested}
+    reason = data.get("reason")
+    reason = reason.strip() if isinstance(reason, str) else ""
+    message = data.get("message") or shorten(reply.body.decode("utf-8", "replace")) or "an empty answer"
+    target = reply.headers.get("location", "").split("?")[0]
+    points = f" pointing to {target}, where the key is not sent" if target else ""
+    return reason, f"HTTP {reply.status}{points} {reason}".rstrip() + f": {str(message)[:2000].rstrip('.')}"
+
+
+def _retry_after(reply: Reply) -> float | None:
+    value = reply.headers.get("retry-after", "").strip()
+    seconds = read_number(value)
+    if seconds is None and value:
+        try:
+            at = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - reply.received_at
+    return None if seconds is None else max(0.0, seconds)
