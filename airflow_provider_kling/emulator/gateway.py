@@ -35,7 +35,10 @@ class Exchange:
 
 
 class Gateway:
-    """A gateway that makes jobs, tells how far they are, and hands out their videos."""
+    """A gateway that makes jobs, tells how far they are, and hands out their videos.
+
+    First what a test sets, then what it asks, then the one handler behind every door.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -50,8 +53,6 @@ class Gateway:
         self.render_seconds = settings.render_seconds
         self.pause: Callable[[float], Awaitable[object]] = asyncio.sleep
         self._ahead = 0.0
-
-    # -- what a test sets ------------------------------------------------------------------------
 
     def add_fault(self, *faults: str | Fault) -> None:
         """Let something go wrong, as in `add_fault("submit:rate-limit=2,times=3")`."""
@@ -71,8 +72,6 @@ class Gateway:
         """Let time pass: every job and every link becomes so much older."""
         self._ahead += seconds
 
-    # -- what a test asks ------------------------------------------------------------------------
-
     @property
     def jobs(self) -> list[Job]:
         """All jobs, oldest first."""
@@ -85,7 +84,7 @@ class Gateway:
 
     @property
     def key_reached_storage(self) -> bool:
-        """Has any request to the storage host carried an Authorization header?"""
+        """Whether any request to the storage host carried an Authorization header."""
         return self.log.key_reached_storage
 
     @property
@@ -124,8 +123,6 @@ class Gateway:
     def now(self) -> float:
         """Tell the time."""
         return self.settings.clock() + self._ahead
-
-    # -- the one handler behind every door -------------------------------------------------------
 
     async def handle(self, door: str, call: Call) -> Reply:
         """Answer a call to a host, "api" or "storage", and write it down."""

@@ -1,0 +1,310 @@
+"""Everything that can go wrong goes wrong when it is asked to, on a real socket."""
+
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_provider_kling.emulator import Emulator, Fault
+from airflow_provider_kling.emulator.words import WORDS
+
+MODEL = "/v3/async/kling-v3.0-pro-t2v"
+MANUAL = Path(__file__).parents[2] / "docs" / "emulator.md"
+SUCCEED = "TASK_STATUS_SUCCEED"
+LOST = requests.ConnectionError
+
+
+class Client:
+    """The simplest client there is: one try, no opinion."""
+
+    def __init__(self, gateway):
+        self.gateway = gateway
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {gateway.api_key}"
+
+    def submit(self, prompt="a cat", **options):
+        url = self.gateway.url + MODEL
+        return self.session.post(url, json={"prompt": prompt}, **{"timeout": 10} | options)
+
+    def query(self, task_id=None, **options):
+        known = {"task_id": task_id or self.gateway.jobs[-1].task_id}
+        url = self.gateway.url + "/v3/async/task-result"
+        return self.session.get(url, params=known, **{"timeout": 10} | options)
+
+    def task(self, task_id=None):
+        return self.query(task_id).json()["task"]
+
+    def download(self, **options):
+        url = self.query().json()["videos"][0]["video_url"]
+        return requests.get(url, **{"timeout": 10} | options)
+
+
+@pytest.fixture
+def gateway():
+    with Emulator(render=False, queue_seconds=0, render_seconds=0) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(gateway):
+    client = Client(gateway)
+    yield client
+    client.session.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [("ILLEGAL_PROMPT", 400), ("FAILED_TO_AUTH", 401), ("NOT_ENOUGH_BALANCE", 403), ("BILLING_FAILED", 500)],
+)
+def test_a_submit_can_be_refused_with_a_documented_reason(gateway, client, reason, status):
+    gateway.add_fault(f"submit:error={reason}")
+    refused = client.submit()
+    assert (refused.status_code, refused.json()["reason"]) == (status, reason)
+    assert not gateway.jobs
+    assert client.submit().status_code == 200
+
+
+def test_a_reason_can_come_with_an_unusual_status(gateway, client):
+    gateway.add_fault("submit:error=API_NOT_FOUND/400")
+    assert client.submit().status_code == 400
+
+
+def test_a_failed_job_can_answer_as_an_error_on_a_query(gateway, client):
+    client.submit()
+    gateway.add_fault("query:error=TASK_FAILED")
+    assert (client.query().status_code, client.task()["status"]) == (500, SUCCEED)
+
+
+def test_a_proxy_can_answer_in_html(gateway, client):
+    gateway.add_fault("submit:html=503")
+    page = client.submit()
+    assert (page.status_code, page.headers["Content-Type"]) == (503, "text/html")
+    assert "nginx" in page.text
+
+
+def test_too_many_requests_come_with_and_without_a_time_to_wait(gateway, client):
+    gateway.add_fault("submit:rate-limit=2", "submit:rate_limit")
+    waits = [client.submit().headers.get("Retry-After") for _ in range(2)]
+    assert waits == ["2", None]
+
+
+def test_a_fault_meets_as_many_calls_as_it_says(gateway, client):
+    gateway.add_fault("submit:status=502,times=2")
+    assert [client.submit().status_code for _ in range(3)] == [502, 502, 200]
+
+
+def test_a_fault_may_last(gateway, client):
+    gateway.add_fault("submit:status=500,times=always")
+    assert {client.submit().status_code for _ in range(5)} == {500}
+    gateway.clear_faults()
+    assert client.submit().status_code == 200
+
+
+def test_a_fault_may_be_meant_for_some_words_or_for_one_job(gateway, client):
+    gateway.add_fault("submit:status=500,match=dog", "submit:status=501,job=3")
+    answers = [client.submit(prompt).status_code for prompt in ("cat", "dog", "bird", "fish")]
+    assert answers == [200, 500, 200, 501]
+
+
+def test_a_hanging_submit_that_is_given_up_makes_no_job(gateway, client):
+    gateway.add_fault("submit:hang=0.3")
+    with pytest.raises(requests.ReadTimeout):
+        client.submit(timeout=0.1)
+    gateway.wait_until(lambda: gateway.requests)
+    assert gateway.requests[0].cut
+    assert not gateway.jobs
+
+
+def test_a_late_hanging_submit_makes_a_job_that_nobody_hears_of(gateway, client):
+    gateway.add_fault("submit:hang=30,late")
+    with pytest.raises(requests.ReadTimeout):
+        client.submit(timeout=0.2)
+    assert gateway.times_paid(prompt="a cat") == 1
+
+
+def test_who_waits_long_enough_is_answered(gateway, client):
+    gateway.add_fault("submit:hang=0.1", "query:hang=0.1")
+    assert client.submit().status_code == 200
+    assert client.task()["status"] == SUCCEED
+
+
+@pytest.mark.parametrize(("when", "jobs"), [("", 0), (",late", 1)])
+def test_a_connection_can_be_cut_before_or_after_the_job_is_made(gateway, client, when, jobs):
+    gateway.add_fault(f"submit:cut{when}")
+    with pytest.raises(LOST):
+        client.submit()
+    assert len(gateway.jobs) == jobs
+    assert gateway.requests[0].cut
+
+
+def test_a_server_error_can_come_although_the_job_was_made(gateway, client):
+    gateway.add_fault("submit:status=500,late", "submit:html=504,late", "submit:malformed,late")
+    assert [client.submit().status_code for _ in range(3)] == [500, 504, 200]
+    assert gateway.times_paid(prompt="a cat") == 3
+
+
+def test_json_can_be_malformed(gateway, client):
+    gateway.add_fault("submit:malformed")
+    with pytest.raises(requests.JSONDecodeError):
+        client.submit().json()
+
+
+def test_a_success_can_come_without_videos_for_a_while(gateway, client):
+    client.submit()
+    gateway.add_fault("query:empty,times=2")
+    answers = [client.query().json() for _ in range(3)]
+    assert {answer["task"]["status"] for answer in answers} == {SUCCEED}
+    assert [len(answer["videos"]) for answer in answers] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("fate", "status", "reason"),
+    [
+        ("fail", "TASK_STATUS_FAILED", "The model could not"),
+        ("fail=moderation", "TASK_STATUS_FAILED", "moderation"),
+        ('fail="no, not this"', "TASK_STATUS_FAILED", "no, not this"),
+        ("cancel", "TASK_STATUS_CANCELED", ""),
+    ],
+)
+def test_a_job_can_end_badly_and_stays_so(gateway, client, fate, status, reason):
+    gateway.add_fault(f"job:{fate},match=dog")
+    client.submit("a dog")
+    client.submit("a cat")
+    for _ in range(2):
+        told = client.query(gateway.jobs[0].task_id).json()
+        assert (told["task"]["status"], told["videos"]) == (status, [])
+        assert reason in told["task"]["reason"]
+    assert client.task()["status"] == SUCCEED
+
+
+def test_a_fate_shows_only_when_the_job_is_over(gateway, client):
+    gateway.add_fault("job:fail,queue=5,render=5")
+    client.submit()
+    seen = []
+    for seconds in (0, 5, 5):
+        gateway.advance(seconds)
+        seen.append(client.task()["status"].removeprefix("TASK_STATUS_"))
+    assert seen == ["QUEUED", "PROCESSING", "FAILED"]
+
+
+def test_a_job_can_be_stuck_at_99_percent_for_ever(gateway, client):
+    gateway.add_fault("job:stuck")
+    client.submit()
+    gateway.advance(1e6)
+    assert (client.task()["status"], client.task()["progress_percent"]) == ("TASK_STATUS_PROCESSING", 99)
+
+
+def test_a_status_word_can_be_unknown(gateway, client):
+    client.submit()
+    gateway.add_fault("query:says=TASK_STATUS_DREAMING")
+    assert [client.task()["status"] for _ in range(2)] == ["TASK_STATUS_DREAMING", SUCCEED]
+
+
+@pytest.mark.parametrize(
+    ("form", "progress", "ttl"), [("float", 100.0, 3600.0), ("text", "100", "3600"), ("blank", "", "")]
+)
+def test_numbers_can_come_in_odd_forms(gateway, client, form, progress, ttl):
+    client.submit()
+    gateway.add_fault(f"query:numbers={form}")
+    told = client.query().json()
+    found = told["task"]["progress_percent"], told["videos"][0]["video_url_ttl"]
+    assert found == (progress, ttl)
+    assert list(map(type, found)) == [type(progress), type(ttl)]
+
+
+def test_numbers_can_be_missing_and_a_ttl_can_lie(gateway, client):
+    client.submit()
+    gateway.add_fault("query:numbers=missing", "query:ttl=0")
+    told = client.query().json()
+    assert not {"progress_percent", "eta", "video_url_ttl"} & {*told["task"], *told["videos"][0]}
+    (video,) = client.query().json()["videos"]
+    assert video["video_url_ttl"] == "0"
+    assert requests.get(video["video_url"], timeout=10).ok
+
+
+def test_a_job_can_be_invisible_at_first(gateway, client):
+    gateway.add_fault("job:invisible=60")
+    client.submit()
+    assert client.query().json()["reason"] == "TASK_NOT_FOUND"
+    gateway.advance(60)
+    assert client.task()["status"] == SUCCEED
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_link_can_be_dead_and_the_next_one_alive(gateway, client, status):
+    client.submit()
+    gateway.add_fault(f"download:dead={status}")
+    assert [client.download().status_code for _ in range(2)] == [status, 200]
+
+
+def test_a_video_can_break_off(gateway, client):
+    client.submit()
+    gateway.add_fault("download:truncate=500", "download:wrong-length=7")
+    for _ in range(2):
+        with pytest.raises((requests.exceptions.ChunkedEncodingError, LOST)):
+            client.download()
+
+
+def test_a_video_can_be_cut_short_without_a_trace(gateway, client):
+    client.submit()
+    whole = client.download().content
+    gateway.add_fault("download:wrong-length=-500")
+    assert client.download().content == whole[:-500]
+
+
+def test_a_video_can_turn_out_to_be_something_else(gateway, client):
+    client.submit()
+    gateway.add_fault("download:not-video")
+    assert client.download().text.startswith("<!doctype html>")
+
+
+def test_a_video_can_trickle(gateway, client):
+    client.submit()
+    gateway.add_fault("download:slow=0.3")
+    answer = client.download(stream=True)
+    assert len(list(answer.raw.stream(64))) > 10
+
+
+@pytest.mark.parametrize("call", ["submit", "query"])
+def test_a_redirect_to_another_host_shows_whether_the_key_goes_along(gateway, client, call):
+    client.submit()
+    gateway.add_fault(f"{call}:redirect=302/{gateway.storage_url}/elsewhere", f"{call}:redirect")
+    send = getattr(client, call)
+    send()
+    assert not gateway.key_reached_storage, "requests drops the header when the port changes"
+    moved = send(allow_redirects=False)
+    assert moved.headers["Location"].startswith(gateway.storage_url)
+    requests.get(moved.headers["Location"], headers=client.session.headers, timeout=10)
+    assert gateway.key_reached_storage
+
+
+def test_the_same_seed_brings_the_same_failures():
+    def run(seed):
+        seen = []
+        with Emulator(render=False, fail_rate=0.5, seed=seed) as gateway:
+            client = Client(gateway)
+            for _ in range(30):
+                try:
+                    seen.append(client.submit().status_code)
+                except LOST:
+                    seen.append(0)
+            client.session.close()
+        return seen
+
+    first = run(7)
+    assert first == run(7)
+    assert first != run(8)
+    assert 5 < first.count(200) < 25
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cut", "fly:cut", "submit:explode", "submit:fail", "query:render=3", "query:numbers=roman"]
+)
+def test_a_fault_that_makes_no_sense_is_not_taken(text):
+    with pytest.raises(ValueError, match=r":"):
+        Fault.parse(text)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_of_the_vocabulary_is_in_the_manual(word):
+    assert f"`{word}" in MANUAL.read_text()

@@ -1,0 +1,152 @@
+"""The stand-in makes real videos of the caller's own picture."""
+
+import base64
+import io
+import json
+from concurrent.futures import wait
+
+import av
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from airflow_provider_kling.emulator import Call, Gateway, Settings
+from airflow_provider_kling.emulator.studio import MISSING, Studio, tiny_video
+
+KEY = {"Authorization": "Bearer emulator-key"}
+
+
+@pytest.fixture
+def gateway():
+    gateway = Gateway(Settings(queue_seconds=0, render_seconds=0))
+    yield gateway
+    gateway.close()
+
+
+def quarters(width, height):
+    """Build a picture whose four quarters have colours of their own."""
+    picture = Image.new("RGB", (width, height), "red")
+    picture.paste("blue", (width // 2, 0, width, height // 2))
+    picture.paste("yellow", (0, height // 2, width // 2, height))
+    picture.paste("green", (width // 2, height // 2, width, height))
+    return picture
+
+
+def data_uri(picture, form="JPEG", **options):
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+async def ask(gateway, job):
+    call = Call("GET", "/v3/async/task-result", {"task_id": job.task_id}, KEY)
+    return json.loads((await gateway.handle("api", call)).body)["task"]
+
+
+async def make(gateway, model="kling-v3.0-pro-i2v", **body):
+    """Submit, wait for the render, and give the bytes of the video."""
+    call = Call("POST", f"/v3/async/{model}", {}, KEY, json.dumps({"prompt": "a cat", **body}).encode())
+    assert (await gateway.handle("api", call)).status == 200
+    job = gateway.jobs[-1]
+    wait([gateway.studio._works[job.task_id]])
+    assert (await ask(gateway, job))["status"] == "TASK_STATUS_SUCCEED"
+    return await gateway.studio.video(job.task_id)
+
+
+def look(data):
+    """Give the streams of a video by kind, and its frames."""
+    with av.open(io.BytesIO(data)) as file:
+        kinds = {stream.type: stream.codec_context.name for stream in file.streams}
+        frames = [frame.to_image() for frame in file.decode(video=0)]
+        assert file.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        assert file.streams.video[0].average_rate == 24
+        return kinds, frames
+
+
+def differ(one, other):
+    """Tell how much two pictures differ, 0 to 255."""
+    return sum(ImageStat.Stat(ImageChops.difference(one, other.resize(one.size))).mean) / 3
+
+
+def loudness(data):
+    with av.open(io.BytesIO(data)) as file:
+        return max(
+            abs(float(v)) for frame in file.decode(audio=0) for v in memoryview(frame.planes[0]).cast("f")
+        )
+
+
+async def test_a_person_sees_their_own_picture_move_and_hears_something(gateway):
+    picture = quarters(1200, 800)
+    data = await make(gateway, image=data_uri(picture), duration=3, sound=True)
+    kinds, frames = look(data)
+    assert kinds == {"video": "h264", "audio": "aac"}
+    assert (len(frames), frames[0].size) == (72, (960, 640))
+    assert differ(frames[0], picture) < 6
+    assert differ(frames[-1], frames[0]) > 6
+    assert 0.1 < loudness(data) < 1
+    assert data.index(b"moov") < data.index(b"mdat"), "plays before it is whole"
+
+
+async def test_a_picture_is_turned_the_right_way_up(gateway):
+    upright = quarters(400, 600)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    lying = data_uri(upright.transpose(Image.Transpose.ROTATE_90), exif=exif)
+    kinds, frames = look(await make(gateway, image=lying, duration=3))
+    assert kinds == {"video": "h264"}
+    assert frames[0].size == (640, 960)
+    assert differ(frames[0], upright) < 6
+
+
+async def test_the_last_picture_is_the_last_frame(gateway):
+    first, last = quarters(600, 600), Image.new("RGB", (300, 300), "teal")
+    body = {"image": data_uri(first), "end_image": data_uri(last, "PNG"), "duration": 3}
+    _, frames = look(await make(gateway, **body))
+    assert differ(frames[0], first) < 6
+    assert differ(frames[-1], last) < 6
+
+
+async def test_words_alone_become_a_picture_of_the_asked_ratio(gateway):
+    data = await make(gateway, "kling-v2.6-pro-t2v", aspect_ratio="9:16", duration=5)
+    kinds, frames = look(data)
+    assert (len(frames), frames[0].size) == (120, (540, 960))
+    assert "audio" in kinds, "this model has sound unless told otherwise"
+    assert max(ImageStat.Stat(frames[0]).stddev) > 10
+
+
+async def test_a_link_that_nobody_follows_becomes_a_picture_as_well(gateway):
+    _, frames = look(await make(gateway, image="https://pictures.example/cat.png", duration=3))
+    assert frames[0].size == (960, 540)
+
+
+async def test_no_job_succeeds_before_its_video_is_there(gateway):
+    await make(gateway, "kling-v3.0-pro-t2v", duration=3)
+    job = gateway.jobs[0]
+    work = gateway.studio._works[job.task_id]
+    gateway.studio._works[job.task_id] = type(work)()  # as if it were still at work
+    task = await ask(gateway, job)
+    assert (task["status"], task["progress_percent"]) == ("TASK_STATUS_PROCESSING", 99)
+
+
+async def test_a_picture_that_cannot_be_decoded_fails_the_job(gateway):
+    whole = base64.b64decode(data_uri(quarters(800, 800), "PNG").partition(",")[2])
+    broken = base64.b64encode(whole[: len(whole) // 2]).decode()
+    body = json.dumps({"prompt": "a cat", "image": broken}).encode()
+    call = Call("POST", "/v3/async/kling-v3.0-pro-i2v", {}, KEY, body)
+    await gateway.handle("api", call)
+    wait([gateway.studio._works[gateway.jobs[0].task_id]])
+    task = await ask(gateway, gateway.jobs[0])
+    assert task["status"] == "TASK_STATUS_FAILED"
+    assert "could not be rendered" in task["reason"]
+
+
+def test_the_video_of_the_bench_mode_is_a_real_one():
+    with av.open(io.BytesIO(tiny_video())) as file:
+        assert len(list(file.decode(video=0))) == 4
+
+
+def test_a_missing_extra_is_named_at_the_start(monkeypatch):
+    monkeypatch.setattr("airflow_provider_kling.emulator.studio.find_spec", lambda name: None)
+    with pytest.raises(RuntimeError) as raised:
+        Studio(render=True)
+    assert str(raised.value) == MISSING
+    Studio(render=False).close()
