@@ -118,20 +118,24 @@ def demo(options: Options, home: Path) -> str:
     gateway = live(options, report) if options.live else stand_in(home, report)
     with gateway as connection, airflow_for(home, connection, report) as airflow:
         path = make_video(airflow, options, image, report)
-        report.spent()
         if options.keep:
-            keep(airflow, path)
+            keep(airflow, path, report)
+        ending = time.monotonic()
+    report.spans["ending it all"] = time.monotonic() - ending
+    report.spent()
     return path
 
 
-def keep(airflow: PrivateAirflow, path: str) -> None:
+def keep(airflow: PrivateAirflow, path: str, report: Report) -> None:
     """Leave Airflow up until Ctrl-C."""
+    began = time.monotonic()
     print(f"  Airflow stays up at {airflow.url}, the video is {path}\n  Ctrl-C ends it.", flush=True)
     try:
         while True:
             airflow.check()
             time.sleep(1)
     except KeyboardInterrupt:
+        report.spans["kept up for you"] = time.monotonic() - began
         print(flush=True)
 
 
@@ -152,6 +156,9 @@ def main() -> int:
     except (ServiceError, ApiError, RunFailedError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, SystemExit):
+        shutil.rmtree(home, ignore_errors=True)
+        raise
     shutil.rmtree(home, ignore_errors=True)
     print(path)
     return 0

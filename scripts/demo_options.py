@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_kling.catalog import DEFAULT_MODEL
+from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.images import check_picture
 from airflow_provider_kling.validation import build_job, estimate
 
@@ -64,8 +65,8 @@ class Options:
         inputs = {"image": image or "sample.jpg", "prompt": prompt, "duration": duration, "sound": sound}
         try:
             job, _ = build_job(model, inputs)
-        except ValueError as error:
-            raise BadOptionError(str(error)) from error
+        except KlingInputError as error:
+            raise BadOptionError(error.what) from error
         live = _flag("LIVE", given.get("LIVE", "0"))
         if live and not given.get("KLING_API_KEY"):
             raise BadOptionError("LIVE=1 needs the gateway's key in the environment variable KLING_API_KEY")
@@ -127,6 +128,8 @@ def _image(text: str) -> str:
         raise BadOptionError(f"IMAGE={text!r}: there is no such file")
     try:
         check_picture(file.read_bytes(), "IMAGE", text)
-    except (OSError, ValueError) as error:
-        raise BadOptionError(str(error)) from error
+    except OSError as error:
+        raise BadOptionError(f"IMAGE={text!r}: {error.strerror}") from error
+    except KlingInputError as error:
+        raise BadOptionError(error.what) from error
     return str(file)

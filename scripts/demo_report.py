@@ -78,7 +78,7 @@ class RunWatch:
         timings = (self._xcom("wait") or {}).get("timings") or {}
         job = (timings.get("complete_time_ms", 0) - timings.get("submit_time_ms", 0)) / 1000
         return {
-            "submit": self._seconds("submit"),
+            "submit, with the first worker's start": self._seconds("submit"),
             "the job at the gateway": job if job > 0 else self._seconds("wait"),
             "download": self._seconds("download"),
         }

@@ -7,13 +7,14 @@ fail() {
 }
 
 command -v "$PYTHON" >/dev/null || fail "there is no '$PYTHON'; name your Python 3.11 or newer: make PYTHON=/path/to/python3"
+version=$("$PYTHON" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || fail "'$PYTHON' does not run"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    fail "'$PYTHON' is $("$PYTHON" --version 2>&1), needed is 3.11 or newer: make PYTHON=/path/to/python3"
+    fail "'$PYTHON' is Python $version, needed is 3.11 or newer: make PYTHON=/path/to/python3"
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null ||
     fail "'$PYTHON' lacks the modules venv and ensurepip (on Debian and Ubuntu: the package python3-venv)"
 
 began=$(date +%s)
-echo "Setting up $VENV with $("$PYTHON" --version), once ..."
+echo "Setting up $VENV with Python $version, once ..."
 # An environment made by another Python, moved or left half done is made anew.
 if [ ! -e "$STAMP" ] || ! "$VENV/bin/python" -c '' 2>/dev/null; then
     "$PYTHON" -m venv --clear "$VENV"
