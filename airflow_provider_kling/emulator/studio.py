@@ -74,8 +74,7 @@ class Studio:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="emulator-render")
-            self._folder = TemporaryDirectory(prefix="kling-emulator-")
-        self._works[task_id] = self._pool.submit(self._work, order, self._path(task_id))
+        self._works[task_id] = self._pool.submit(self._work, task_id, order)
 
     def is_done(self, task_id: str) -> bool:
         """Tell whether nothing more is to be rendered for this job."""
@@ -92,8 +91,7 @@ class Studio:
         """Give the bytes of a finished video."""
         if not self._render:
             return tiny_video()
-        path = self._path(task_id)
-        return await asyncio.to_thread(lambda: path.read_bytes() if path.exists() else None)
+        return await asyncio.to_thread(self._read, task_id)
 
     def close(self) -> None:
         """Stop rendering, and throw the videos away."""
@@ -103,10 +101,13 @@ class Studio:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _path(self, task_id: str) -> Path:
-        return Path(self._folder.name if self._folder else ".") / f"{task_id}.mp4"
-
-    def _work(self, order: Order, path: Path) -> None:
+    def _work(self, task_id: str, order: Order) -> None:
         from airflow_provider_kling.emulator.rendering import render  # noqa: PLC0415, heavy and optional
 
-        render(order, path, self._stop)
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="kling-emulator-")
+        render(order, Path(self._folder.name, f"{task_id}.mp4"), self._stop)
+
+    def _read(self, task_id: str) -> bytes | None:
+        path = Path(self._folder.name, f"{task_id}.mp4") if self._folder else None
+        return path.read_bytes() if path and path.exists() else None
