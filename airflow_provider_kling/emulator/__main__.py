@@ -41,11 +41,18 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--link-seconds", type=float, default=default.link_seconds, help="life of a link (%(default)s)")
     add("--fail-rate", type=float, default=0.0, help="share of calls that fail in passing, 0 to 1")
     add("--seed", type=int, help="seed of these failures")
-    add("--fault", dest="faults", action="append", default=[], type=Fault.parse, help="see docs/emulator.md")
+    add("--fault", dest="faults", action="append", default=[], type=_fault, help="see docs/emulator.md")
     add("--model", dest="models", action="append", default=[], help="one more model to take, unchecked")
     add("--ready-file", type=Path, help="write the addresses to this file, as JSON, once listening")
     add("--quiet", action="store_true", help="print no line for each request")
     return parser.parse_args(argv)
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return Fault.parse(text)
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(str(wrong)) from None
 
 
 def build(arguments: argparse.Namespace) -> Emulator:

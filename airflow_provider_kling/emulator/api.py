@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_kling.emulator import control
-from airflow_provider_kling.emulator.jobs import LONGEST_KEPT_PROMPT, Job, Phase, fingerprint
+from airflow_provider_kling.emulator.jobs import LONGEST_KEPT_PROMPT, Job, Phase, fingerprint, prompt_of
 from airflow_provider_kling.emulator.messages import Json, Reply, Wire, error_reply, json_reply
 from airflow_provider_kling.emulator.pictures import RefusedError, digest
 from airflow_provider_kling.emulator.studio import Order
@@ -77,8 +77,7 @@ def _read(exchange: Exchange) -> Json | None:
         return None
     if not isinstance(body, dict):
         return None
-    prompt = body.get("prompt")
-    exchange.prompt = prompt if isinstance(prompt, str) else ""
+    exchange.prompt = prompt_of(body)
     return body
 
 
@@ -97,14 +96,13 @@ async def _make(gateway: Gateway, slug: str, model: Model, body: Json | None) ->
     check_body(model, body)
     texts = list(pictures_in(model, body))
     pictures = await check_pictures(iter(texts))
-    prompt = body.get("prompt")
     job = gateway.book.make(
         model=slug,
         created_at=gateway.now(),
         queue_seconds=gateway.queue_seconds,
         render_seconds=gateway.render_seconds,
         fingerprint=fingerprint(slug, body),
-        prompt=prompt[:LONGEST_KEPT_PROMPT] if isinstance(prompt, str) else "",
+        prompt=prompt_of(body)[:LONGEST_KEPT_PROMPT],
         pictures=tuple(map(digest, texts)),
         unknown_fields=unknown_fields(model, body) if model.fields else (),
     )

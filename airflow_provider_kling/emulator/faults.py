@@ -56,7 +56,9 @@ class Fault:
             if word not in WORDS:
                 raise ValueError(f"{text!r}: no such word as {word!r}; there are {', '.join(WORDS)}")
             effect = effect.and_then(WORDS[word](value))
-        _check_place(text, call, effect)
+        if not words:
+            raise ValueError(f"{text!r}: nothing is to happen; there are {', '.join(WORDS)}")
+        _check_place(text, call, effect, late="late" in given)
         return cls(call=call, effect=effect, text=text, **_conditions(given))
 
     def meets(self, call: str, job: Job | None, prompt: str, number: int, *, late: bool) -> bool:
@@ -103,12 +105,12 @@ class FaultBoard:
         self.fail_rate = fail_rate
         self._met: Counter[int] = Counter()  # id of a waiting fault -> calls or jobs it has met
         self._dice = Random(seed)  # noqa: S311, nothing secret is drawn
-        for fault in faults:
-            self.add(fault)
+        self.add(*faults)
 
     def add(self, *faults: str | Fault) -> None:
         """Put faults on the board; the first that fits a call meets it."""
-        self.waiting += [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
+        added = [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
+        self.waiting = [*self.waiting, *added]
 
     def clear(self) -> None:
         """Take all faults off; what a job already carries stays with it."""
@@ -117,7 +119,7 @@ class FaultBoard:
 
     def take(self, wanted: Callable[[Fault], bool]) -> Fault | None:
         """Take the first wanted fault, once."""
-        for fault in tuple(self.waiting):
+        for fault in self.waiting:
             if wanted(fault):
                 self._count(fault)
                 return fault
@@ -125,7 +127,7 @@ class FaultBoard:
 
     def bind(self, job: Job) -> tuple[Fault, ...]:
         """Give a job the fates that are meant for it, and tell all that it carries."""
-        for fault in tuple(self.waiting):
+        for fault in self.waiting:
             if fault not in job.faults and fault.meets("job", job, "", 0, late=False):
                 self._count(fault)
                 fault.destine(job)
@@ -140,8 +142,8 @@ class FaultBoard:
     def _count(self, fault: Fault) -> None:
         self._met[id(fault)] += 1
         if fault.times is not None and self._met[id(fault)] >= fault.times:
-            self.waiting.remove(fault)
-            del self._met[id(fault)]
+            self.waiting = [other for other in self.waiting if other is not fault]
+            self._met.pop(id(fault), None)
 
 
 def _split(part: str) -> tuple[str, str]:
@@ -149,7 +151,9 @@ def _split(part: str) -> tuple[str, str]:
     return word.strip().replace("_", "-"), value.strip().strip('"')
 
 
-def _check_place(text: str, call: str, effect: Effect) -> None:
+def _check_place(text: str, call: str, effect: Effect, *, late: bool) -> None:
+    if late and call != "submit":
+        raise ValueError(f"{text!r}: only a submit can go wrong late; write submit:")
     if effect.edit and call not in ("query", "job"):
         raise ValueError(f"{text!r}: only the answer to a query says this; write query: or job:")
     if (effect.queue_seconds, effect.render_seconds) != (None, None) and call != "job":

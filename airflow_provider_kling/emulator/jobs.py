@@ -59,6 +59,14 @@ class Digest:
         return cls(sha256(raw).hexdigest(), len(raw))
 
 
+def prompt_of(body: Mapping[str, Any]) -> str:
+    """Give the words of a body, checked or not: its prompt and those of its shots."""
+    shots = body.get("multi_prompt")
+    texts = [body.get("prompt"), *(shots if isinstance(shots, list) else ())]
+    words = (text.get("prompt") if isinstance(text, dict) else text for text in texts)
+    return "\n".join(text for text in words if text and isinstance(text, str))
+
+
 def fingerprint(model: str, body: Mapping[str, Any]) -> str:
     """Name a paid request: the same model and the same body give the same name."""
     canonical = json.dumps([model, body], sort_keys=True, separators=(",", ":"))

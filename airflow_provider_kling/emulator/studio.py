@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kling.emulator.jobs import prompt_of
+
 if TYPE_CHECKING:
     from airflow_provider_kling.emulator.messages import Json
     from airflow_provider_kling.emulator.models import Model
@@ -42,7 +44,7 @@ class Order:
         return cls(
             first=frames[0],
             last=frames[1] if has_last else None,
-            prompt=str(body.get("prompt") or body.get("multi_prompt") or ""),
+            prompt=prompt_of(body),
             seconds=int(body.get("duration") or 5),
             aspect_ratio=body.get("aspect_ratio") or "16:9",
             sound=bool(body.get("sound", model.sound)),

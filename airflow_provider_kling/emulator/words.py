@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from airflow_provider_kling.emulator.jobs import Phase
-from airflow_provider_kling.emulator.messages import UNHARMED, Json, Reply, Wire, error_reply
+from airflow_provider_kling.emulator.messages import UNHARMED, Json, Reply, Wire, error_reply, json_reply
 
 Edit = Callable[[Json], None]
 TO_STORAGE = "storage:"  # a redirect to the storage door, whose address is not known beforehand
@@ -46,6 +47,14 @@ def _error(value: str) -> Effect:
     """Read `error=REASON` or, for an unusual status, `error=REASON/418`."""
     reason, _, status = value.partition("/")
     return Effect(reply=error_reply(reason, status=int(status) if status else None))
+
+
+def _nested(reason: str) -> Effect:
+    """Put the error under `error`, and leave out its metadata, as some paths of the service do."""
+    plain = error_reply(reason)
+    inner = json.loads(plain.body)
+    del inner["metadata"]
+    return Effect(reply=json_reply({"error": inner}, plain.status))
 
 
 def _status(value: str) -> Effect:
@@ -155,6 +164,7 @@ def _wire(**harm: Any) -> Effect:
 WORDS: dict[str, Callable[[str], Effect]] = {
     # any call
     "error": _error,
+    "nested": _nested,
     "status": _status,
     "html": _html,
     "rate-limit": _rate_limit,

@@ -147,6 +147,14 @@ async def test_a_body_that_is_paid_twice_is_noticed(gateway):
     assert list(gateway.double_payments.values()) == [2]
 
 
+async def test_the_words_of_shots_count_as_the_prompt(gateway):
+    gateway.add_fault("submit:status=503,match=dog")
+    shots = [{"prompt": "a cat"}, {"prompt": "a dog"}]
+    assert (await submit(gateway, prompt=None, multi_prompt=shots))[0] == 503
+    assert (await submit(gateway, prompt=None, multi_prompt=shots))[0] == 200
+    assert gateway.times_paid(prompt="a cat\na dog") == 1
+
+
 async def test_the_log_keeps_neither_keys_nor_bodies(gateway):
     await submit(gateway, extra="A" * 10_000)
     (request,) = gateway.requests
