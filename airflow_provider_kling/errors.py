@@ -68,15 +68,18 @@ class KlingError(Exception):
         self.reason = reason
         self.http_status = http_status
         self.retry_after = retry_after
-        super().__init__(" ".join(part for part in (what, self.money, self.advice) if part))
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.money, self.advice) if part)
 
     def facts(self) -> dict[str, Any]:
         """Return the arguments that make this error again."""
-        return dict(vars(self))
+        return {name: getattr(self, name) for name in _FACTS}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-ready data, to cross from the triggerer to the worker."""
-        return {"class": type(self).__name__, **self.facts()}
+        return {"class": type(self).__name__, **self.facts(), "money": str(self.money)}
 
 
 class KlingInputError(KlingError):
@@ -148,11 +151,17 @@ class KlingDownloadError(KlingError):
     default_advice = "Run the download again: it asks for a fresh link and does not pay again."
 
 
+_FACTS = ("what", "money", "advice", "kling_task_id", "reason", "http_status", "retry_after")
 _KINDS: tuple[type[KlingError], ...] = (KlingError, *KlingError.__subclasses__())
 _BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 
 def from_dict(data: dict[str, Any]) -> KlingError:
-    """Return the error that :meth:`KlingError.to_dict` described, of the same class."""
-    facts = dict(data)
-    return _BY_NAME.get(facts.pop("class"), KlingError)(**facts)
+    """Return the error that :meth:`KlingError.to_dict` described, of the same class.
+
+    Tasks stay deferred across upgrades: what another version knew more or less is left out.
+    """
+    facts = {"what": "", **{name: data[name] for name in _FACTS if name in data}}
+    if facts.get("money") not in set(Money):
+        facts["money"] = None
+    return _BY_NAME.get(data.get("class", ""), KlingError)(**facts)
