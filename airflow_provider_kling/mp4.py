@@ -34,14 +34,14 @@ class Mp4Check:
         head = self._pending
         if len(head) < _SHORT:
             return False
-        size, kind = int.from_bytes(head[:4]), head[4:8]
+        size, kind, smallest = int.from_bytes(head[:4]), head[4:8], _SHORT
         if size == 1 and len(head) < _LONG:
             return False
         if size == 1:
-            size = int.from_bytes(head[8:16])
+            size, smallest = int.from_bytes(head[8:16]), _LONG
         self._open_ended = size == 0
         self._boxes.append(kind)
-        self._next_box += max(size, _SHORT)
+        self._next_box += max(size, smallest)
         self._pending = b""
         return True
 
@@ -55,7 +55,7 @@ class Mp4Check:
             raise KlingDownloadError(f"What came is not an mp4; it starts with {self.first_bytes[:40]!r}.")
         whole = self._open_ended or self._next_box == self.size
         if (expected_size is not None and expected_size != self.size) or not whole:
-            wanted = self._next_box if expected_size is None else expected_size
-            raise KlingDownloadError(f"The video was cut off: {self.size} of {wanted} bytes came.")
+            wanted = max(self._next_box, self.size + 1) if expected_size is None else expected_size
+            raise KlingDownloadError(f"The video is not whole: {self.size} of {wanted} bytes came.")
         if b"moov" not in self._boxes or b"mdat" not in self._boxes:
             raise KlingDownloadError("The file has the form of an mp4 but no moving picture in it.")
