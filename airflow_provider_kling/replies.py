@@ -156,10 +156,12 @@ def _words(reply: Reply) -> tuple[str, str]:
         data = {**data, **nested}
     reason = data.get("reason")
     reason = reason.strip() if isinstance(reason, str) else ""
-    message = data.get("message") or shorten(reply.body.decode("utf-8", "replace")) or "an empty answer"
+    message = data.get("message")
+    if not isinstance(message, str) or not message.strip():
+        message = shorten(reply.body.decode("utf-8", "replace")) or "an empty answer"
     target = reply.headers.get("location", "").split("?")[0]
     points = f" pointing to {target}, where the key is not sent" if target else ""
-    return reason, f"HTTP {reply.status}{points} {reason}".rstrip() + f": {str(message)[:2000].rstrip('.')}"
+    return reason, f"HTTP {reply.status}{points} {reason}".rstrip() + f": {message[:2000].rstrip('.')}"
 
 
 def _retry_after(reply: Reply) -> float | None:
@@ -168,7 +170,7 @@ def _retry_after(reply: Reply) -> float | None:
     if seconds is None and value:
         try:
             at = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - reply.received_at
     return None if seconds is None else max(0.0, seconds)
