@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_kling.catalog import DEFAULT_DURATION, MODELS, SOUND_FACTOR, Field, Kind, Model
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.jobs import VideoJob
-from airflow_provider_kling.replies import shorten
+from airflow_provider_kling.replies import read_number, shorten
 
 _FLAGS = {"true": True, "false": False}
 _USUAL_SHOTS, _USUAL_SHOT_CHARACTERS = 6, 512
@@ -36,17 +36,20 @@ def build_job(
     if known is None:
         if not model or "/" in model or model != model.strip():
             raise KlingInputError(f"model={model!r} is not a model's name, such as {next(iter(MODELS))!r}.")
-        warning = f"Model {model!r} is not in the catalogue: its inputs are passed on unvalidated."
-        return VideoJob(model, {**given, **extra}), [warning]
-    body, problems = _checked(known, given, extra)
-    problems += _combinations(known, {f.name for f in known.fields if f.wire_name in body})
+        body, problems = {**given, **extra}, []
+        warnings = [f"Model {model!r} is not in the catalogue: its inputs are passed on unvalidated."]
+    else:
+        body, problems = _checked(known, given, extra)
+        problems += _combinations(known, {f.name for f in known.fields if f.wire_name in body})
+        warnings = [] if problems else _warnings(body)
+    problems += _not_json(body)
     if problems:
         raise KlingInputError(f"{model} does not accept this request: {'; '.join(problems)}.")
-    return VideoJob(model, body), _warnings(body)
+    return VideoJob(model, body), warnings
 
 
 def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
-    """Return the estimated cost of the job in US dollars, or None where no price is published.
+    """Return the estimated cost of the job in US dollars, or None where it cannot be known.
 
     :param prices: dollars a second without sound by model, in place of the catalogue's.
     """
@@ -54,9 +57,16 @@ def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Deci
     price = (prices or {}).get(job.model, model.price if model else None)
     if price is None:
         return None
-    seconds = Decimal(str(job.inputs.get("duration", DEFAULT_DURATION)))
+    seconds = read_number(job.inputs.get("duration", DEFAULT_DURATION))
+    if seconds is None:
+        return None
     sound = job.inputs.get("sound", model.sound_by_default if model else False)
-    return seconds * price * (SOUND_FACTOR if sound else 1)
+    return Decimal(str(seconds)) * price * (SOUND_FACTOR if sound else 1)
+
+
+def cost_words(cost: Decimal | None) -> str:
+    """Say an estimate in a sentence; an unknown price is said, not guessed."""
+    return "a price that is not published" if cost is None else f"an estimated {cost:.2f} USD"
 
 
 def _unset(value: Any) -> bool:
@@ -206,8 +216,18 @@ def _from_json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
+
+
+def _not_json(body: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for name, value in body.items():
+        try:
+            json.dumps({name: value}, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            problems.append(f"{name} cannot be written as JSON ({error})")
+    return problems
 
 
 def _warnings(body: Mapping[str, Any]) -> list[str]:
