@@ -43,25 +43,27 @@ T = TypeVar("T")
 _RETRY_MAY_HELP = (KlingUnavailableError, KlingDownloadError)
 
 
-def _airflow_class(kind: type[KlingError]) -> type[KlingError]:
+def _airflow_class(kind: type[KlingError], *, retry: bool) -> type[KlingError]:
     base: type[Exception] = AirflowFailException
-    if issubclass(kind, _RETRY_MAY_HELP):
+    if retry or issubclass(kind, _RETRY_MAY_HELP):
         base = AirflowException
     elif issubclass(kind, KlingWaitTimeoutError):
         base = AirflowSensorTimeout
     return type(kind.__name__, (kind, base), {"__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
-def for_airflow(error: KlingError) -> KlingError:
+def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
     """Return the same error as one that Airflow understands too.
 
     What may pass becomes an ``AirflowException`` (retried), our own deadline an
     ``AirflowSensorTimeout``, everything else an ``AirflowFailException`` (a retry cannot help and may
     cost). It stays an instance of its own class, for ``except`` and for failure callbacks.
+
+    :param retry: let Airflow retry it in any case, because the user said so.
     """
     if isinstance(error, AirflowException):
         return error
-    return _airflow_class(type(error))(**error.facts())
+    return _airflow_class(type(error), retry=retry)(**error.facts())
 
 
 @contextmanager

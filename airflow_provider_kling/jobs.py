@@ -19,6 +19,17 @@ class VideoJob:
     model: str
     inputs: Mapping[str, Any]
 
+    def describe(self) -> str:
+        """Return the inputs for a log line, without a picture's data or a URL's signature."""
+        return ", ".join(f"{name}={_show(value)}" for name, value in self.inputs.items())
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        value = value.split("?")[0]
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:20]}… ({len(text)} characters)"
+
 
 class Outcome(Enum):
     """What a status word means for the one who waits."""

@@ -4,41 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-#: XCom key of the finished video's link, a plain string.
-VIDEO_URL_KEY = "kling_video_url"
+
+class _KlingLink(BaseOperatorLink):
+    """A link that its operator shows as soon as it knows the address.
+
+    Airflow's UI reads the address from XCom, and the worker asks :meth:`get_link` for it at the end of
+    each run of the task. So it is pushed at once, for the UI, and kept on the operator, for the worker.
+    """
+
+    def show(self, operator: Any, ti: Any, address: str) -> None:
+        """Let the button lead to *address* from now on, also while the task is deferred."""
+        operator.kling_links[self.xcom_key] = address
+        ti.xcom_push(key=self.xcom_key, value=address)
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the address, or an empty text (no button) while there is none."""
+        return str(getattr(operator, "kling_links", {}).get(self.xcom_key, ""))
 
 
-class KlingVideoLink(BaseOperatorLink):
+class KlingVideoLink(_KlingLink):
     """Opens the finished video at the gateway's storage, as long as its link lives (about an hour)."""
 
     name = "Kling video"
-
-    @property
-    def xcom_key(self) -> str:
-        """The key that Airflow's UI reads the link from: the one the sensor pushes anyway."""
-        return VIDEO_URL_KEY
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the link, or an empty text (no button) before there is one."""
-        return str(XCom.get_value(key=VIDEO_URL_KEY, ti_key=ti_key) or "")
+    xcom_key = "kling_video_link"
 
 
-class KlingProgressLink(BaseOperatorLink):
+class KlingProgressLink(_KlingLink):
     """Opens the XComs of the task, where the job's state can be read while the task waits."""
 
     name = "Kling progress"
     xcom_key = "kling_progress_link"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the address of the task's XCom tab."""
-        return str(XCom.get_value(key=self.xcom_key, ti_key=ti_key) or "")
-
-    def announce(self, ti: Any) -> None:
-        """Push the link before the task defers, so that the button is there while it waits."""
-        ti.xcom_push(key=self.xcom_key, value=ti.log_url.split("?")[0] + "/xcom")

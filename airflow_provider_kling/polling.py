@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,25 @@ EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
 LONGEST_BACKOFF = 120.0
 #: A job that ends within the first seconds after a deferral can fail a healthy task in Airflow 3.3.
 FIRST_LOOK_DELAY = 5.0
+
+
+#: A submit that started nothing is repeated after these seconds, doubled each time, up to the longest.
+SUBMIT_BACKOFF, LONGEST_SUBMIT_BACKOFF = 2.0, 300.0
+#: No longer pause of the gateway's own choosing is kept, in seconds.
+LONGEST_RETRY_AFTER = 900.0
+
+
+def submit_delay(attempt: int, retry_after: float | None, key: str) -> float:
+    """Return the seconds to wait before a submit that surely started nothing is sent again.
+
+    :param attempt: how often it was repeated already.
+    :param retry_after: what the gateway asked for, in seconds, if it did.
+    :param key: spreads those who were turned away together; the same key gives the same delay.
+    """
+    backoff: float = min(SUBMIT_BACKOFF * 2 ** min(attempt, 20), LONGEST_SUBMIT_BACKOFF)
+    spread = backoff * zlib.crc32(f"{key}/{attempt}".encode()) / 2**32
+    asked: float = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
+    return max(backoff / 2, asked) + spread / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +70,8 @@ class Watch:
     """One wait for one job: hears what each look brought and says what to do.
 
     :param kling_task_id: the job.
-    :param started_at: when the wait began, in epoch seconds.
+    :param started_at: when the wait began, in epoch seconds. Where the gateway tells when the job was
+        submitted, and that is not longer ago than the whole wait may last, the wait counts from there.
     :param deadline: when to give up, in epoch seconds; the last look is taken then.
     :param interval: seconds between two looks.
     """
@@ -68,6 +89,7 @@ class Watch:
         return self._failed(heard, now) if isinstance(heard, KlingError) else self._saw(heard, now)
 
     def _saw(self, task: Task, now: float) -> Verdict:
+        self._count_from_submit(task)
         news, progress = tuple(self._news(task)), self._changed(task, now)
         self._failures = 0
         if task.outcome is Outcome.SUCCEEDED and task.videos:
@@ -96,6 +118,12 @@ class Watch:
         self._failures = min(self._failures + 1, 30)
         news = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
         return Verdict(look_again_at=again, news=news)
+
+    def _count_from_submit(self, task: Task) -> None:
+        waited = self.started_at - task.timings.get("submit_time_ms", 0.0) / 1000
+        if 0 < waited < self.deadline - self.started_at:
+            self.started_at -= waited
+            self.deadline -= waited
 
     def _again(self, now: float, delay: float) -> float:
         return min(now + delay, self.deadline)

@@ -19,13 +19,15 @@ from airflow.sdk import PokeReturnValue
 from airflow_provider_kling.errors import KlingError, KlingInputError, from_dict
 from airflow_provider_kling.hooks import KlingHook, for_airflow
 from airflow_provider_kling.jobs import Task
-from airflow_provider_kling.links import VIDEO_URL_KEY, KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
 from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+#: XCom key of the first video's link.
+VIDEO_URL_KEY = "kling_video_url"
 #: Seconds after our own deadline at which Airflow's ends a deferral, should the triggerer be gone.
 BACKSTOP = 120.0
 
@@ -70,6 +72,7 @@ class KlingTaskSensor(BaseSensorOperator):
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
+        self.kling_links: dict[str, str] = {}
 
     def execute(self, context: Context) -> Any:
         """Look at the job; wait for it if it is not done."""
@@ -80,7 +83,6 @@ class KlingTaskSensor(BaseSensorOperator):
         if self.reschedule and (first := context["ti"].get_first_reschedule_date(context)):
             started_at = first.timestamp()
         self._watch = self._new_watch(self.kling_task_id.strip(), started_at, started_at + self.timeout)
-        KlingProgressLink().announce(context["ti"])
         with self._own_timeout(), self._soft():
             return self._look_or_defer(context) if self.deferrable else super().execute(context)
 
@@ -126,6 +128,7 @@ class KlingTaskSensor(BaseSensorOperator):
     def _look(self, context: Context) -> Verdict:
         """Ask once, log and push what changed, and raise if the wait is over without a video."""
         ti = context["ti"]
+        KlingProgressLink().show(self, ti, ti.log_url.split("?")[0] + "/xcom")
         heard: Task | KlingError
         try:
             heard = KlingHook(self.kling_conn_id).get_task(self._watch.kling_task_id)
@@ -139,7 +142,9 @@ class KlingTaskSensor(BaseSensorOperator):
         if verdict.error:
             raise for_airflow(verdict.error)
         if verdict.task:
-            ti.xcom_push(key=VIDEO_URL_KEY, value=verdict.task.videos[0].video_url)
+            video_url = verdict.task.videos[0].video_url
+            ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
+            KlingVideoLink().show(self, ti, video_url)
         return verdict
 
     def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> Watch:

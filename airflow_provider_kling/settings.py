@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ _TRANSPORT_FIELDS = (
     *("proxies", "proxy", "verify", "verify_ssl", "cert", "stream", "timeout", "trust_env"),
     *("allow_redirects", "max_redirects", "check_response", "srv_lookup"),
 )
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[ -~\t]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +52,18 @@ class Settings:
     @property
     def proxies(self) -> dict[str, str]:
         """Proxies by scheme, as ``requests`` takes them."""
-        proxies = self.http_extra.get("proxies") or self.http_extra.get("proxy") or {}
-        return dict(proxies)
+        return dict(self.http_extra.get("proxies", self.http_extra.get("proxy", {})))
 
     @property
     def verify(self) -> bool | str:
         """Whether to verify TLS certificates, or the path of the bundle to do it with."""
-        for key in ("verify", "verify_ssl"):
-            if isinstance(value := self.http_extra.get(key), (bool, str)):
-                return value
-        return True
+        verify: bool | str = self.http_extra.get("verify", self.http_extra.get("verify_ssl", True))
+        return verify
 
     @property
     def cert(self) -> tuple[str, ...]:
         """The client certificate: no path, one for both, or certificate and key."""
-        cert = self.http_extra.get("cert") or ()
+        cert = self.http_extra.get("cert", ())
         return (cert,) if isinstance(cert, str) else tuple(cert)
 
     @property
@@ -74,7 +74,7 @@ class Settings:
     @property
     def trust_env(self) -> bool:
         """Whether the proxy variables of the environment count."""
-        return bool(self.http_extra.get("trust_env", True))
+        return self.http_extra.get("trust_env", True) is True
 
     @classmethod
     def from_connection(cls, connection: Any) -> Settings:
@@ -94,11 +94,12 @@ class Settings:
             allow_private_hosts=_flag(
                 conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
             ),
-            http_extra={key: value for key, value in extra.items() if key not in OWN_FIELDS},
+            http_extra=_http_extra(conn_id, extra),
         )
 
 
-def _wrong(conn_id: str, what: str) -> KlingAccessError:
+def wrong_connection(conn_id: str, what: str) -> KlingAccessError:
+    """Return the error for a connection's field that is wrong."""
     advice = "Correct the connection in Airflow (Admin, Connections), then run the task again."
     return KlingAccessError(f"Connection {conn_id!r}: {what}.", advice=advice)
 
@@ -109,7 +110,7 @@ def _extra(conn_id: str, text: str | None) -> dict[str, Any]:
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
-        raise _wrong(conn_id, "the extra is not a JSON object")
+        raise wrong_connection(conn_id, "the extra is not a JSON object")
     return {key: value for key, value in extra.items() if value is not None}
 
 
@@ -118,11 +119,13 @@ def _api_key(conn_id: str, password: str | None) -> str:
     if key.lower().startswith("bearer "):
         key = key[len("bearer ") :].strip()
     if not key:
-        raise _wrong(
+        raise wrong_connection(
             conn_id, "the API key is missing; it belongs in the password (in a URI: kling://:KEY@host)"
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise _wrong(conn_id, "the API key has a space or a character that no key has; paste it again")
+        raise wrong_connection(
+            conn_id, "the API key has a space or a character that no key has; paste it again"
+        )
     return key
 
 
@@ -131,34 +134,38 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
     scheme, prefix = (schema, "") if schema.lower() in ("http", "https", "") else ("", schema)
     if "://" not in host:
         host = f"{scheme or 'https'}://{host}" if host else DEFAULT_HOST
-    parts = urlsplit(f"{host}/{prefix}".rstrip("/"))
-    try:
-        own_port = parts.port
-    except ValueError:
-        raise _wrong(conn_id, f"host={host!r} has a port that is no number from 1 to 65535") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise _wrong(conn_id, f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}")
-    if parts.username is not None or parts.password is not None:
-        raise _wrong(
+    if "@" in host:
+        raise wrong_connection(
             conn_id, "the host holds a user name or password; the API key belongs in the password field"
         )
+    try:
+        parts = urlsplit(f"{host}/{prefix}".rstrip("/"))
+        own_port = parts.port
+    except ValueError as error:
+        raise wrong_connection(conn_id, f"host={host!r} is not a host name or URL ({error})") from None
+    usual = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+    if not usual or any(char.isspace() for char in host):
+        raise wrong_connection(
+            conn_id, f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}"
+        )
     if port and port not in _PORTS:
-        raise _wrong(conn_id, f"port={port} is not a number from 1 to 65535")
+        raise wrong_connection(conn_id, f"port={port} is not a number from 1 to 65535")
     if port and own_port and port != own_port:
-        raise _wrong(conn_id, f"the host says port {own_port}, the port field says {port}")
+        raise wrong_connection(conn_id, f"the host says port {own_port}, the port field says {port}")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     place = f"{name}:{port or own_port}" if port or own_port else name
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
 def _timeout(conn_id: str, extra: Mapping[str, Any]) -> float:
-    value = extra.get("request_timeout", extra.get("timeout", DEFAULT_TIMEOUT))
+    name = "request_timeout" if "request_timeout" in extra else "timeout"
+    value = extra.get(name, DEFAULT_TIMEOUT)
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         seconds = -1.0
     if isinstance(value, bool) or not 1 <= seconds <= _LONGEST_TIMEOUT:
-        raise _wrong(conn_id, f"request_timeout={value!r} is not a number of seconds from 1 to 600")
+        raise wrong_connection(conn_id, f"{name}={value!r} is not a number of seconds from 1 to 600")
     return seconds
 
 
@@ -166,12 +173,44 @@ def _model(conn_id: str, value: Any) -> str:
     if value in (None, ""):
         return DEFAULT_MODEL
     if not isinstance(value, str) or "/" in value or value != value.strip():
-        raise _wrong(conn_id, f"default_model={value!r} is not a model's name such as {DEFAULT_MODEL!r}")
+        raise wrong_connection(
+            conn_id, f"default_model={value!r} is not a model's name such as {DEFAULT_MODEL!r}"
+        )
     return value
 
 
 def _flag(conn_id: str, name: str, value: Any) -> bool:
     flag = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
     if not isinstance(flag, bool):
-        raise _wrong(conn_id, f"{name}={value!r} is not true or false")
+        raise wrong_connection(conn_id, f"{name}={value!r} is not true or false")
     return flag
+
+
+def _http_extra(conn_id: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the extra says to the http provider, checked; values may be secret and are not repeated."""
+    rest = {key: value for key, value in extra.items() if key not in OWN_FIELDS}
+    for name, value in rest.items():
+        if name not in _TRANSPORT_FIELDS:
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(str(value)):
+                raise wrong_connection(conn_id, f"the extra's {name!r} cannot be sent as an HTTP header")
+        elif name in _KINDS and not _KINDS[name][0](value):
+            raise wrong_connection(conn_id, f"the extra's {name!r} is not {_KINDS[name][1]}")
+    return rest
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+_KINDS = {
+    **dict.fromkeys(
+        ("proxies", "proxy"),
+        (lambda v: isinstance(v, dict) and _texts(list(v.values())), "an object of proxy URLs by scheme"),
+    ),
+    **dict.fromkeys(
+        ("verify", "verify_ssl"),
+        (lambda v: isinstance(v, (bool, str)), "true, false or the path of a certificate bundle"),
+    ),
+    "cert": (lambda v: isinstance(v, str) or (_texts(v) and len(v) == 2), "a path, or a list of two paths"),
+    "trust_env": (lambda v: isinstance(v, bool), "true or false"),
+}

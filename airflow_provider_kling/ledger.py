@@ -1,0 +1,99 @@
+"""What a task remembers of its submit across crashes and retries, so that no job is paid for twice.
+
+The *intent* is written before the POST and the task id right after it. A retry that finds an intent
+without an id knows: maybe. One that finds the id knows the job. Pure: the store comes in from outside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from airflow_provider_kling.jobs import VideoJob
+
+_KEY = "kling_submit"
+_SIGNING = ("x-amz-", "x-goog-")
+_SIGNATURES = frozenset(
+    {"signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy", "token"}
+    | {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"}
+)
+
+
+class Store(Protocol):
+    """As much of Airflow's ``context["task_state_store"]`` as is needed here."""
+
+    def get(self, key: str) -> Any:
+        """Return the value under *key*, or None."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Store a JSON value; it is committed when this returns."""
+
+    def delete(self, key: str) -> None:
+        """Forget the value under *key*."""
+
+
+class Ledger:
+    """The memory of one task instance.
+
+    :param store: where it is kept, or None where this Airflow has no task state store.
+    :param generation: the same for all retries, another one after a user cleared the task.
+    """
+
+    def __init__(self, store: Store | None, generation: int) -> None:
+        self._store = store
+        self._generation = generation
+
+    def last(self) -> Mapping[str, Any] | None:
+        """Return what an earlier try noted (``fingerprint``, ``intended_at``, ``kling_task_id``), or None."""
+        entry = self._store.get(_KEY) if self._store else None
+        same = isinstance(entry, dict) and entry.get("generation") == self._generation
+        return entry if same else None
+
+    def recall(self, fingerprint: str) -> Mapping[str, Any] | None:
+        """Return what an earlier try noted of this very request; a changed one never gets the old job."""
+        entry = self.last()
+        return entry if entry and entry["fingerprint"] == fingerprint else None
+
+    def intend(self, fingerprint: str, now: float) -> None:
+        """Note that the request is about to be sent, in epoch seconds."""
+        self._write(fingerprint, now, "")
+
+    def settle(self, fingerprint: str, now: float, kling_task_id: str) -> None:
+        """Note the job that the gateway made."""
+        self._write(fingerprint, now, kling_task_id)
+
+    def forget(self) -> None:
+        """Note that no job was made."""
+        if self._store:
+            self._store.delete(_KEY)
+
+    def _write(self, fingerprint: str, intended_at: float, kling_task_id: str) -> None:
+        if self._store:
+            entry = {"generation": self._generation, "fingerprint": fingerprint}
+            self._store.set(_KEY, {**entry, "intended_at": intended_at, "kling_task_id": kling_task_id})
+
+
+def fingerprint(job: VideoJob, base_url: str) -> str:
+    """Return a hash over model, inputs and gateway; what signs a picture's URL does not count."""
+    request = [job.model, _unsigned(dict(job.inputs)), base_url]
+    text = json.dumps(request, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _unsigned(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _unsigned(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_unsigned(item) for item in value]
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        return value
+    parts = urlsplit(value)
+    kept = [(name, text) for name, text in parse_qsl(parts.query, keep_blank_values=True) if not _signs(name)]
+    return urlunsplit(parts._replace(query=urlencode(kept)))
+
+
+def _signs(name: str) -> bool:
+    return name.lower().startswith(_SIGNING) or name.lower() in _SIGNATURES

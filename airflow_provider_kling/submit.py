@@ -1,0 +1,170 @@
+"""KlingSubmitOperator starts a job: the one place of this provider that spends money."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_kling.catalog import MODELS
+from airflow_provider_kling.errors import KlingUnavailableError
+from airflow_provider_kling.hooks import KlingHook, airflow_errors
+from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.ledger import Ledger
+from airflow_provider_kling.polling import submit_delay
+from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
+from airflow_provider_kling.storage import load_picture
+from airflow_provider_kling.validation import build_job, cost_words
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_INPUTS = (
+    *("image", "prompt", "negative_prompt", "duration", "cfg_scale", "sound"),
+    *("end_image", "multi_prompt"),
+)
+_PICTURES = ("image", "end_image")
+#: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
+_PATIENCE = 10.0
+
+
+class KlingSubmitOperator(BaseOperator):
+    """Submits one job and returns its task id, a string. This is the moment that costs money.
+
+    Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
+    Inputs that are None or empty are not sent.
+
+    On Airflow 3.3 and newer the task remembers its submit: a retry picks the job of an earlier try up
+    again instead of buying another one. Clearing the finished task buys a new job. An answer that was
+    lost is never asked for by sending the request again, see ``on_uncertain``. Where the gateway surely
+    started nothing (it refused the connection, was too busy, could not create the task), the request is
+    repeated, and the task defers while it waits.
+
+    Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known).
+
+    :param image: the first frame: a public URL, a data URI, base64, or a path or URL of any storage that
+        Airflow knows (JPEG or PNG, at most 10 MiB, sides of at least 300 px). (templated)
+    :param prompt: what happens, at most 2500 characters. (templated)
+    :param model: the model's slug; the connection's default model if None. (templated)
+    :param negative_prompt: what must not happen. (templated)
+    :param duration: seconds, 3..15 for Kling 3.0. (templated)
+    :param cfg_scale: how closely to follow the prompt, 0..1. (templated)
+    :param sound: make sound with the picture; costs half as much again. (templated)
+    :param end_image: the last frame; not with ``multi_prompt``. (templated)
+    :param multi_prompt: shots, all texts or all objects with ``prompt`` and ``duration``. (templated)
+    :param extra_body: further JSON keys of the gateway, passed on. (templated)
+    :param on_uncertain: what to do when a job may have been started but its id is not known: ``fail``
+        (the task fails for good; a person looks) or ``submit_again`` (a retry submits, and may pay twice).
+    :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
+        request mostly fails again, and a failed job may be charged) or ``submit_again``.
+    :param busy_timeout: seconds for which a request that surely started nothing is repeated.
+    :param kling_conn_id: the Airflow connection's id. (templated)
+    :raises KlingInputError: before anything is sent, naming each wrong argument.
+    :raises KlingSubmitUncertainError: a job may have been started; not retried.
+    """
+
+    template_fields: Sequence[str] = (*_INPUTS, "model", "extra_body", "kling_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"multi_prompt": "json", "extra_body": "json"}
+    ui_color = "#fbe3d0"
+
+    def __init__(
+        self,
+        *,
+        image: str | None = None,
+        prompt: str | None = None,
+        model: str | None = None,
+        negative_prompt: str | None = None,
+        duration: int | str | None = None,
+        cfg_scale: float | str | None = None,
+        sound: bool | str | None = None,
+        end_image: str | None = None,
+        multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        on_uncertain: Choice = "fail",
+        on_failed_job: Choice = "fail",
+        busy_timeout: float = 900.0,
+        kling_conn_id: str = KlingHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image = image
+        self.prompt = prompt
+        self.model = model
+        self.negative_prompt = negative_prompt
+        self.duration = duration
+        self.cfg_scale = cfg_scale
+        self.sound = sound
+        self.end_image = end_image
+        self.multi_prompt = multi_prompt
+        self.extra_body = extra_body
+        self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
+        self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
+        self.busy_timeout = busy_timeout
+        self.kling_conn_id = kling_conn_id
+
+    def execute(self, context: Context) -> str:
+        """Check everything, submit once, return the task id."""
+        return self._submit(context, attempt=0, give_up_at=time.time() + self.busy_timeout)
+
+    def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:  # noqa: ARG002
+        """Submit after the pause that the gateway asked for."""
+        return self._submit(context, attempt=attempt, give_up_at=give_up_at)
+
+    def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+        ti, hook, ledger = context["ti"], KlingHook(self.kling_conn_id), self._ledger(context)
+        with airflow_errors(), earlier_job_named(ledger):
+            job = self._job(self.model or hook.settings.default_model)
+        choices = {"on_uncertain": self.on_uncertain, "on_failed_job": self.on_failed_job}
+        purchase = Purchase(hook, ledger, job, log=self.log, **choices)
+        ti.xcom_push(key="estimated_cost_usd", value=None if purchase.cost is None else float(purchase.cost))
+        if earlier := purchase.pick_up():
+            return earlier
+        self.log.info("Submitting to %s, %s: %s", job.model, cost_words(purchase.cost), job.describe())
+        while True:
+            try:
+                return purchase.send()
+            except KlingUnavailableError as error:
+                delay = submit_delay(attempt, error.retry_after, str(ti.id))
+                attempt += 1
+                if time.time() + delay > give_up_at:
+                    raise
+                self.log.info("Not accepted, no job was started; again in %.0f s. %s", delay, error.what)
+                if delay > _PATIENCE:
+                    self._defer(delay, attempt, give_up_at)
+                time.sleep(delay)
+
+    def _ledger(self, context: Context) -> Ledger:
+        store: Any = context.get("task_state_store")
+        if store is None:
+            self.log.warning(
+                "This Airflow has no task state store (it came with 3.3): should this task die between the "
+                "submit and its end, a retry may pay for a second job."
+            )
+        return Ledger(store, context["ti"].max_tries)
+
+    def _defer(self, delay: float, attempt: int, give_up_at: float) -> None:
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger  # noqa: PLC0415 - rarely needed
+
+        self.defer(
+            trigger=DateTimeTrigger(moment=datetime.now(UTC) + timedelta(seconds=delay)),
+            method_name=self.execute_again.__name__,
+            kwargs={"attempt": attempt, "give_up_at": give_up_at},
+        )
+
+    def _job(self, model: str) -> VideoJob:
+        inputs = {name: getattr(self, name) for name in _INPUTS}
+        bare = model in MODELS and MODELS[model].bare_base64
+        for name in _PICTURES:
+            if isinstance(value := inputs[name], str) and value.strip():
+                picture = load_picture(value.strip(), name)
+                if picture and not value.startswith("data:"):
+                    inputs[name] = picture.as_base64(bare=bare)
+                found = picture.describe() if picture else "a URL, which the gateway fetches"
+                self.log.info("%s: %s", name, found)
+        job, warnings = build_job(model, inputs, self.extra_body)
+        for warning in warnings:
+            self.log.warning(warning)
+        return job
