@@ -28,7 +28,7 @@ with DAG(
         model="{{ params.model }}",
         sound="{{ '' if params.sound is none else params.sound }}",
     )
-    wait = KlingTaskSensor(task_id="wait", kling_task_id=submit.output, poke_interval=3)
+    wait = KlingTaskSensor(task_id="wait", kling_task_id=submit.output, poke_interval=2)
     download = KlingDownloadOperator(
         task_id="download", kling_task_id=submit.output, target="{{ params.target }}"
     )
