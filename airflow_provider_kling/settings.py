@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -134,16 +134,16 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
     scheme, prefix = (schema, "") if schema.lower() in ("http", "https", "") else ("", schema)
     if "://" not in host:
         host = f"{scheme or 'https'}://{host}" if host else DEFAULT_HOST
-    if "@" in host:
+    if host and "@" in host:
         raise wrong_connection(
             conn_id, "the host holds a user name or password; the API key belongs in the password field"
         )
     try:
         parts = urlsplit(f"{host}/{prefix}".rstrip("/"))
-        own_port = parts.port
+        name, own_port = parts.hostname or "", parts.port
     except ValueError as error:
         raise wrong_connection(conn_id, f"host={host!r} is not a host name or URL ({error})") from None
-    usual = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+    usual = parts.scheme in ("http", "https") and name and not (parts.query or parts.fragment)
     if not usual or any(char.isspace() for char in host):
         raise wrong_connection(
             conn_id, f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}"
@@ -152,7 +152,7 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
         raise wrong_connection(conn_id, f"port={port} is not a number from 1 to 65535")
     if port and own_port and port != own_port:
         raise wrong_connection(conn_id, f"the host says port {own_port}, the port field says {port}")
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = f"[{name}]" if ":" in name else name
     place = f"{name}:{port or own_port}" if port or own_port else name
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
@@ -191,18 +191,25 @@ def _http_extra(conn_id: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in extra.items() if key not in OWN_FIELDS}
     for name, value in rest.items():
         if name not in _TRANSPORT_FIELDS:
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(str(value)):
+            if name.lower() == "authorization":
+                raise wrong_connection(conn_id, f"the extra's {name!r}: the API key belongs in the password")
+            if not _is_header(name, value):
                 raise wrong_connection(conn_id, f"the extra's {name!r} cannot be sent as an HTTP header")
         elif name in _KINDS and not _KINDS[name][0](value):
             raise wrong_connection(conn_id, f"the extra's {name!r} is not {_KINDS[name][1]}")
     return rest
 
 
+def _is_header(name: str, value: Any) -> bool:
+    single = isinstance(value, (str, int, float))
+    return single and bool(_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(str(value)))
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-_KINDS = {
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         ("proxies", "proxy"),
         (lambda v: isinstance(v, dict) and _texts(list(v.values())), "an object of proxy URLs by scheme"),
