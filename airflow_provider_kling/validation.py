@@ -36,13 +36,13 @@ def build_job(
     if known is None:
         if not model or "/" in model or model != model.strip():
             raise KlingInputError(f"model={model!r} is not a model's name, such as {next(iter(MODELS))!r}.")
-        body, problems = {**given, **extra}, []
+        body, problems = {**given, **extra}, _not_json({**given, **extra})
         warnings = [f"Model {model!r} is not in the catalogue: its inputs are passed on unvalidated."]
     else:
         body, problems = _checked(known, given, extra)
         problems += _combinations(known, {f.name for f in known.fields if f.wire_name in body})
+        problems += _not_json(body)
         warnings = [] if problems else _warnings(body)
-    problems += _not_json(body)
     if problems:
         raise KlingInputError(f"{model} does not accept this request: {'; '.join(problems)}.")
     return VideoJob(model, body), warnings
