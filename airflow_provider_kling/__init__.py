@@ -62,5 +62,11 @@ _CONNECTION_TYPE: dict[str, Any] = {
             "description": "Fetch videos from loopback and private addresses too; for test gateways only.",
             "schema": {"type": ["boolean", "null"]},
         },
+        "allowed_paths": {
+            "label": "Allowed paths",
+            "description": "Folders and storage URLs, with commas between, that pictures and videos must "
+            "lie in; no limit if empty.",
+            "schema": {"type": ["string", "null"]},
+        },
     },
 }

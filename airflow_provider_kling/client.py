@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Self, TypeVar
 
 import aiohttp
-import certifi
 import requests
 import urllib3.exceptions
 from airflow.providers.common.compat.sdk import Connection
 from airflow.providers.http.hooks.http import HttpHook
 
-from airflow_provider_kling.errors import KlingDownloadError
 from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.settings import Settings
+from airflow_provider_kling.tls import tls_context, verification
 from airflow_provider_kling.wire import Call
 
 T = TypeVar("T")
@@ -30,7 +25,8 @@ T = TypeVar("T")
 LONGEST_BODY = 4 * 1024 * 1024
 _CHUNK = 256 * 1024
 _MAX_SOCKETS = 32
-_HEADERS = {"Accept": "application/json", "User-Agent": "airflow-provider-kling"}
+USER_AGENT = "airflow-provider-kling"
+_HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
 
 
 class BearerAuth(requests.auth.AuthBase):
@@ -53,7 +49,7 @@ class _PlainHttpHook(HttpHook):
             conn_id=settings.conn_id,
             conn_type="http",
             host=settings.base_url,
-            extra=json.dumps(dict(settings.http_extra)),
+            extra=json.dumps({**settings.http_extra, **settings.headers}),
         )
 
     def get_connection(self, conn_id: str) -> Connection:  # type: ignore[override]  # a classmethod there
@@ -83,26 +79,29 @@ class KlingClient:
 
         :raises KlingError: the class says what to do next.
         """
+        settings = self._settings
         try:
             with self._session.request(
                 call.method,
-                self._settings.base_url + call.path,
+                settings.base_url + call.path,
                 params=dict(call.params),
                 json=call.body,
-                headers=_HEADERS,
-                timeout=self._settings.request_timeout,
+                headers=_headers(settings),
+                timeout=settings.request_timeout,
                 allow_redirects=False,
                 stream=True,
+                proxies=settings.proxies,  # of both, the session would let the environment win
+                verify=verification(settings),
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = b"".join(self._limited(response))
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise call.lost(_describe(error), sent=not _never_sent(error)) from None
+            raise call.lost(describe_failure(error), sent=not _never_sent(error)) from None
         return call.read(Reply(response.status_code, headers, body, time.time()))
 
     def _limited(self, response: requests.Response) -> Iterator[bytes]:
         size, give_up_at = 0, time.monotonic() + self._settings.request_timeout
-        for chunk in response.iter_content(_CHUNK):
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):  # what is there, without waiting
             size += len(chunk)
             if size > LONGEST_BODY:
                 raise requests.exceptions.ContentDecodingError("the answer is too large")
@@ -123,9 +122,9 @@ class AsyncKlingClient:
     async def __aenter__(self) -> Self:
         settings = self._settings
         self._session = aiohttp.ClientSession(
-            headers={**_HEADERS, "Authorization": f"Bearer {settings.api_key}", **settings.headers},
+            headers={**_headers(settings), "Authorization": f"Bearer {settings.api_key}"},
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout),
-            connector=aiohttp.TCPConnector(limit=_MAX_SOCKETS, ssl=await _tls(settings)),
+            connector=aiohttp.TCPConnector(limit=_MAX_SOCKETS, ssl=await tls_context(settings)),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=settings.trust_env,
         )
@@ -143,13 +142,13 @@ class AsyncKlingClient:
                 url,
                 params=dict(call.params),
                 json=call.body,
-                proxy=_proxy_for(url, self._settings),
+                proxy=requests.utils.select_proxy(url, self._settings.proxies),
                 allow_redirects=False,
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = await _read_limited(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise call.lost(_describe(error), sent=not _never_sent(error)) from None
+            raise call.lost(describe_failure(error), sent=not _never_sent(error)) from None
         return call.read(Reply(response.status, headers, body, time.time()))
 
 
@@ -162,68 +161,26 @@ async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """An opened download.
-
-    :param length: the bytes that the storage host promised, or None where it promised nothing.
-    :param content_type: what it says they are.
-    :param chunks: the bytes, as they come.
-    """
-
-    length: int | None
-    content_type: str
-    chunks: Iterator[bytes]
+def _headers(settings: Settings) -> dict[str, str]:
+    """Return our headers and the connection's, which win; one spelling each, so that none goes out twice."""
+    return {name.title(): value for name, value in {**_HEADERS, **settings.headers}.items()}
 
 
-@contextmanager
-def open_link(url: str, settings: Settings) -> Iterator[Stream]:
-    """Open a video's link for reading, with the connection's proxies and TLS settings, but without its key.
-
-    :raises KlingDownloadError: with the ``http_status`` where the storage host answered with one.
-    """
-    with requests.Session() as session:
-        session.auth = _no_auth  # keeps a .netrc out
-        session.trust_env = settings.trust_env
-        session.proxies = settings.proxies
-        session.verify = settings.verify
-        try:
-            with session.get(
-                url, timeout=settings.request_timeout, stream=True, headers=_IDENTITY
-            ) as response:
-                if response.status_code != requests.codes.ok:
-                    what = f"The storage host answered HTTP {response.status_code} to the video's link."
-                    raise KlingDownloadError(what, http_status=response.status_code)
-                length = response.headers.get("Content-Length", "")
-                content_type = response.headers.get("Content-Type", "")
-                chunks = response.iter_content(_CHUNK)
-                yield Stream(int(length) if length.isdecimal() else None, content_type, chunks)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise KlingDownloadError(f"The video's stream broke ({_describe(error)}).") from None
-
-
-_IDENTITY = {"Accept-Encoding": "identity", "User-Agent": _HEADERS["User-Agent"]}
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+_UNOPENED = (
+    *(requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
+    *(requests.exceptions.InvalidHeader, requests.exceptions.InvalidJSONError),
+    *(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL),
+    *(aiohttp.ClientHttpProxyError, ssl.SSLCertVerificationError),
+    *(urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError),
+)
+_BEFORE_THE_REQUEST = ("Tunnel connection failed", "[SSL: WRONG_VERSION_NUMBER]")  # told in words only
 
 
 def _never_sent(error: BaseException) -> bool:
     """Whether the transport failed before a byte of the request could reach the gateway."""
-    unopened = (
-        requests.exceptions.ConnectTimeout,
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.InvalidProxyURL,
-        aiohttp.ClientConnectorError,
-        aiohttp.ConnectionTimeoutError,
-        aiohttp.InvalidURL,
-        ssl.SSLCertVerificationError,
-        urllib3.exceptions.NewConnectionError,
-        urllib3.exceptions.ConnectTimeoutError,
+    return any(
+        isinstance(cause, _UNOPENED) or str(cause).startswith(_BEFORE_THE_REQUEST) for cause in _causes(error)
     )
-    return any(isinstance(cause, unopened) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -231,34 +188,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     seen = 0
     while error is not None and seen < 10:
         yield error
-        inner = getattr(error, "reason", None) or getattr(error, "original_error", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        error, seen = inner, seen + 1
+        hidden = (getattr(error, "reason", None), getattr(error, "original_error", None), *error.args)
+        inner = (cause for cause in (*hidden, error.__cause__) if isinstance(cause, BaseException))
+        error, seen = next(inner, None), seen + 1
 
 
-def _describe(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Say what broke without URLs, which may hold signatures or a proxy's password."""
     *_, innermost = _causes(error)
     words = getattr(innermost, "strerror", None) or getattr(innermost, "verify_message", None) or ""
     return f"{type(error).__name__}: {words}" if words else type(innermost).__name__
-
-
-def _proxy_for(url: str, settings: Settings) -> str | None:
-    return requests.utils.select_proxy(url, settings.proxies)
-
-
-async def _tls(settings: Settings) -> ssl.SSLContext | bool:
-    """Build the TLS context off the loop: it costs some 15 ms of CPU, once per process and setting."""
-    if settings.verify is False:
-        return False
-    bundle = settings.verify if isinstance(settings.verify, str) else None
-    return await asyncio.to_thread(_context, bundle, settings.cert)
-
-
-@lru_cache(maxsize=8)
-def _context(bundle: str | None, cert: tuple[str, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=bundle or certifi.where())
-    if cert:
-        context.load_cert_chain(*cert)
-    return context

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingUnavailableError, Money
+from airflow_provider_kling.errors import (
+    KlingDownloadError,
+    KlingInputError,
+    KlingUnavailableError,
+    Money,
+)
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
-from airflow_provider_kling.jobs import Outcome
-from airflow_provider_kling.storage import Stored, store_video, video_path
+from airflow_provider_kling.jobs import Outcome, Task
+from airflow_provider_kling.media import check_media, inspect_media, require_pyav
+from airflow_provider_kling.places import check_inside
+from airflow_provider_kling.storage import (
+    exists,
+    read_sidecar,
+    received_video,
+    sweep_parts,
+    video_path,
+    write_sidecar,
+)
+from airflow_provider_kling.submit import REQUEST_KEY
 from airflow_provider_kling.wire import failed_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_DEAD_LINK = (403, 404, 410)
+IfExists = Literal["overwrite", "skip", "fail"]
+#: How often a video is asked for within one try of the task; each time with a fresh link.
+_ATTEMPTS = 3
+_LARGEST = 4 * 1024**3
 
 
 class KlingDownloadOperator(BaseOperator):
     """Fetches the video of a finished job and returns where it is, a string.
 
     Asks the gateway for a fresh link, streams it under a temporary name, checks that it is a whole mp4,
-    and only then gives it its name. Costs nothing, so it may be retried at will. Pushes ``size`` (bytes),
-    ``sha256`` and ``content_type`` too.
+    and only then gives it its name. A dead link is refreshed, a broken stream goes on where it stopped.
+    Costs nothing, so it may be retried at will. Pushes ``size`` (bytes), ``sha256`` and ``content_type``.
+
+    Beside the video it writes ``<video>.json``: the task id, what was asked for (by the submit upstream),
+    the gateway's timings, size, sha256, media properties where they were read, and the task that did it.
 
     :param kling_task_id: the job. (templated)
     :param target: where the video goes: a path or URL of any storage that Airflow knows; with a slash at
         the end a folder, in which it becomes ``<kling_task_id>.mp4``. (templated)
-    :param overwrite: replace a file that stands there. The default makes retries harmless.
+    :param if_exists: what to do when a file stands there: ``overwrite`` it (the default: a retry then
+        repairs what an earlier try left), ``skip`` the download if the same job made that file and fail
+        if another did, or ``fail``.
+    :param within: folders or storage URLs that the target must lie in; the connection's ``allowed_paths``
+        hold too. Not templated: it is the Dag author's word.
+    :param verify_media: decode a picture with PyAV, and compare duration and sound with what was asked for.
+    :param largest: bytes that a video may have.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
+    :raises KlingInputError: the target may not be used.
     """
 
     template_fields: Sequence[str] = ("kling_task_id", "target", "kling_conn_id")
@@ -42,43 +70,86 @@ class KlingDownloadOperator(BaseOperator):
         *,
         kling_task_id: str,
         target: str,
-        overwrite: bool = True,
+        if_exists: IfExists = "overwrite",
+        within: Sequence[str] = (),
+        verify_media: bool = False,
+        largest: int = _LARGEST,
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if if_exists not in get_args(IfExists):
+            raise ValueError(f"if_exists={if_exists!r}: must be 'overwrite', 'skip' or 'fail'")
         self.kling_task_id = kling_task_id
         self.target = target
-        self.overwrite = overwrite
+        self.if_exists = if_exists
+        self.within = [within] if isinstance(within, str) else list(within)
+        self.verify_media = verify_media
+        self.largest = largest
         self.kling_conn_id = kling_conn_id
 
     def execute(self, context: Context) -> str:
         """Fetch, check, store; return the path."""
         hook = KlingHook(self.kling_conn_id)
         with airflow_errors():
-            path = video_path(self.target, self.kling_task_id)
+            path = self._checked_path(hook)
+            told = self._already_there(path) or self._fetch(hook, path, context)
+        self.log.info("%s: %d bytes, %s, sha256 %s", path, told["size"], told["content_type"], told["sha256"])
+        for key in ("size", "sha256", "content_type"):
+            context["ti"].xcom_push(key=key, value=told[key])
+        return path
+
+    def _checked_path(self, hook: KlingHook) -> str:
+        path = video_path(self.target, self.kling_task_id)
+        check_inside(path, "target", self.within)
+        check_inside(path, "target", hook.settings.allowed_paths)
+        if self.verify_media:
+            require_pyav()
+        return path
+
+    def _already_there(self, path: str) -> Mapping[str, Any] | None:
+        """Return the sidecar of the file that stands there if it may stay, or None to fetch."""
+        if self.if_exists == "overwrite" or not exists(path):
+            return None
+        told = read_sidecar(path)
+        if self.if_exists == "skip" and told.get("kling_task_id") == self.kling_task_id:
+            self.log.info("The video of this very job is there already.")
+            return told
+        advice = "Choose another target, or allow if_exists='overwrite'."
+        raise KlingInputError(f"target={path!r} exists already.", money=Money.PAID, advice=advice)
+
+    def _fetch(self, hook: KlingHook, path: str, context: Context) -> Mapping[str, Any]:
+        sweep_parts(path)
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                stored, content_type = self._fetch(hook, path)
+                return self._fetch_once(hook, path, context)
             except KlingDownloadError as error:
-                if error.http_status not in _DEAD_LINK:
+                if attempt == _ATTEMPTS:
                     raise
-                self.log.info("The link was dead (HTTP %s); asking for a fresh one.", error.http_status)
-                stored, content_type = self._fetch(hook, path)
-        self.log.info("%s: %d bytes, %s, sha256 %s", stored.path, stored.size, content_type, stored.sha256)
-        for key, value in {
-            "size": stored.size,
-            "sha256": stored.sha256,
-            "content_type": content_type,
-        }.items():
-            context["ti"].xcom_push(key=key, value=value)
-        return stored.path
+                self.log.info("Again, with a fresh link: %s", error.what)
+        raise AssertionError("unreachable")  # pragma: no cover
 
-    def _fetch(self, hook: KlingHook, path: str) -> tuple[Stored, str]:
-        with hook.open_video(self._fresh_link(hook)) as stream:
-            stored = store_video(stream.chunks, stream.length, path, overwrite=self.overwrite)
-        return stored, stream.content_type
+    def _fetch_once(self, hook: KlingHook, path: str, context: Context) -> Mapping[str, Any]:
+        task, asked = self._finished_task(hook), self._asked_for(context)
+        told = {
+            **asked,
+            **_origin(context),
+            "kling_task_id": self.kling_task_id,
+            "timings": dict(task.timings),
+        }
+        with (
+            hook.open_video(task.videos[0].video_url) as stream,
+            received_video(stream.chunks, stream.length, path, self.largest) as (stored, file),
+        ):
+            if self.verify_media:
+                media = inspect_media(file)
+                check_media(media, asked.get("inputs", {}))
+                told["media"] = media.to_dict()
+        told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
+        write_sidecar(path, told)
+        return told
 
-    def _fresh_link(self, hook: KlingHook) -> str:
+    def _finished_task(self, hook: KlingHook) -> Task:
         task = hook.get_task(self.kling_task_id)
         if task.outcome is Outcome.UNFINISHED:
             what = f"Job {self.kling_task_id} is not finished yet ({task.describe()})."
@@ -88,4 +159,22 @@ class KlingDownloadOperator(BaseOperator):
         if not task.videos:
             what = f"Job {self.kling_task_id} is done but does not name its video yet."
             raise KlingDownloadError(what, kling_task_id=self.kling_task_id)
-        return task.videos[0].video_url
+        return task
+
+    def _asked_for(self, context: Context) -> dict[str, Any]:
+        """Return what the submit upstream of this task pushed about the job, if there is one."""
+        upstream = sorted(self.get_flat_relative_ids(upstream=True))
+        ti = context["ti"]
+        for map_index in {ti.map_index, -1}:
+            pushed = (
+                ti.xcom_pull(task_ids=upstream, key=REQUEST_KEY, map_indexes=map_index) if upstream else []
+            )
+            for request in pushed or []:
+                if isinstance(request, dict) and request.get("kling_task_id") == self.kling_task_id:
+                    return request
+        return {}
+
+
+def _origin(context: Context) -> dict[str, Any]:
+    ti = context["ti"]
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}

@@ -35,7 +35,8 @@ from airflow_provider_kling.wire import Call, query, submit
 if TYPE_CHECKING:
     import requests
 
-    from airflow_provider_kling.client import AsyncKlingClient, Stream
+    from airflow_provider_kling.client import AsyncKlingClient
+    from airflow_provider_kling.fetch import Stream
     from airflow_provider_kling.jobs import Task, VideoJob
 
 T = TypeVar("T")
@@ -130,7 +131,7 @@ class KlingHook(BaseHook):
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:
         """Open a video's link for reading, without the key."""
-        from airflow_provider_kling.client import open_link
+        from airflow_provider_kling.fetch import open_link
 
         with airflow_errors(), open_link(video_url, self.settings) as stream:
             yield stream

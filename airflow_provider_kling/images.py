@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 
 from airflow_provider_kling.errors import KlingInputError
@@ -38,6 +39,11 @@ class Picture:
         """Return the picture as a data URI, or as bare base64."""
         text = base64.b64encode(self.data).decode("ascii")
         return text if bare else f"data:{self.media_type};base64,{text}"
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file."""
+        return hashlib.sha256(self.data).hexdigest()
 
     def describe(self) -> str:
         """Return format and size for a log line."""

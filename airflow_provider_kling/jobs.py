@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+_LONGEST_TEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +24,25 @@ class VideoJob:
 
     def describe(self) -> str:
         """Return the inputs for a log line, without a picture's data or a URL's signature."""
-        return ", ".join(f"{name}={_show(value)}" for name, value in self.inputs.items())
+        return ", ".join(f"{name}={_told(value)!r}" for name, value in self.inputs.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the job as JSON-ready data to show and keep, likewise without data and signatures."""
+        return {"model": self.model, "inputs": _told(self.inputs)}
 
 
-def _show(value: Any) -> str:
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        value = value.split("?")[0]
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:20]}… ({len(text)} characters)"
+def _told(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _told(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_told(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(("http://", "https://")):
+        return value.split("?", maxsplit=1)[0]
+    if value.startswith("data:") or len(value) > _LONGEST_TEXT:
+        return f"<{len(value)} characters, sha256 {hashlib.sha256(value.encode()).hexdigest()}>"
+    return value
 
 
 class Outcome(Enum):

@@ -101,7 +101,7 @@ class Purchase:
             self._ledger.settle(self._fingerprint, time.time(), kling_task_id)
         except AirflowRuntimeError as error:
             # The job exists and the task can still succeed; only a retry would not know the id.
-            self._log.error("The task id could not be noted for a retry: %s", error)  # noqa: TRY400
+            self._log.error("The task id could not be noted for a retry: %s", error)
         return kling_task_id
 
     def _usable(self, kling_task_id: str, at: str) -> str | None:

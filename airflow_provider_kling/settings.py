@@ -18,7 +18,7 @@ _LONGEST_TIMEOUT = 600.0
 _PORTS = range(1, 65536)
 
 #: Our own keys of the connection's extra; everything else there belongs to the http provider.
-OWN_FIELDS = ("default_model", "request_timeout", "allow_private_hosts")
+OWN_FIELDS = ("default_model", "request_timeout", "allow_private_hosts", "allowed_paths")
 #: What the http provider reads there; it sends the remaining keys as HTTP headers.
 _TRANSPORT_FIELDS = (
     *("proxies", "proxy", "verify", "verify_ssl", "cert", "stream", "timeout", "trust_env"),
@@ -38,6 +38,7 @@ class Settings:
     :param request_timeout: seconds that one HTTP call may take, 1..600.
     :param default_model: the model for operators that name none.
     :param allow_private_hosts: videos may be fetched from loopback and private addresses.
+    :param allowed_paths: folders and storage URLs that pictures and videos must lie in; none, no limit.
     :param http_extra: what the connection's extra says to the http provider: proxies, TLS, headers.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     request_timeout: float = DEFAULT_TIMEOUT
     default_model: str = DEFAULT_MODEL
     allow_private_hosts: bool = False
+    allowed_paths: tuple[str, ...] = ()
     http_extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -94,6 +96,7 @@ class Settings:
             allow_private_hosts=_flag(
                 conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
             ),
+            allowed_paths=_paths(conn_id, extra.get("allowed_paths", ())),
             http_extra=_http_extra(conn_id, extra),
         )
 
@@ -177,6 +180,13 @@ def _model(conn_id: str, value: Any) -> str:
             conn_id, f"default_model={value!r} is not a model's name such as {DEFAULT_MODEL!r}"
         )
     return value
+
+
+def _paths(conn_id: str, value: Any) -> tuple[str, ...]:
+    paths = [path.strip() for path in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(path, str) for path in paths):
+        raise wrong_connection(conn_id, f"allowed_paths={value!r} is not a list of folders or storage URLs")
+    return tuple(path for path in paths if path)
 
 
 def _flag(conn_id: str, name: str, value: Any) -> bool:

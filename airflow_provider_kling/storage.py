@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
 from airflow_provider_kling.images import LARGEST_FILE, Picture, check_picture, from_base64
 from airflow_provider_kling.mp4 import Mp4Check
 
@@ -26,11 +29,11 @@ def load_picture(value: str, argument: str) -> Picture | None:
     """
     if value.startswith(("http://", "https://")):
         return None
-    data = from_base64(value) if value.startswith("data:") or len(value) > _LONGEST_PATH else None
-    if data is not None:
+    if not is_path(value):
+        data = from_base64(value)
+        if data is None:
+            raise KlingInputError(f"{argument}={value[:20] + '…'!r}: neither a base64 data URI nor base64.")
         return check_picture(data, argument, f"{value[:20]}…")
-    if value.startswith("data:") or len(value) > _LONGEST_PATH:
-        raise KlingInputError(f"{argument}={value[:20] + '…'!r}: neither a base64 data URI nor base64.")
     try:
         with ObjectStoragePath(value).open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
@@ -38,6 +41,11 @@ def load_picture(value: str, argument: str) -> Picture | None:
         what = f"{argument}={value!r}: no such picture can be read ({type(error).__name__}: {error})."
         raise KlingInputError(what) from error
     return check_picture(data, argument, value)
+
+
+def is_path(value: str) -> bool:
+    """Return whether a picture's value names a file, rather than a URL or the picture's own data."""
+    return not value.startswith(("http://", "https://", "data:")) and len(value) <= _LONGEST_PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +62,74 @@ def video_path(target: str, kling_task_id: str) -> str:
     return f"{target}{kling_task_id}.mp4" if target.endswith("/") else target
 
 
-def store_video(chunks: Iterator[bytes], expected_size: int | None, path: str, *, overwrite: bool) -> Stored:
-    """Write a video to *path*, where it appears when it is whole and not before.
+def sidecar_path(path: str) -> str:
+    """Return the name of the JSON file that tells what made the video at *path*."""
+    return f"{path}.json"
+
+
+def read_sidecar(path: str) -> dict[str, Any]:
+    """Return what is told of the video at *path*; nothing where there is no video or no telling."""
+    video, sidecar = ObjectStoragePath(path), ObjectStoragePath(sidecar_path(path))
+    if not (video.exists() and sidecar.exists()):
+        return {}
+    try:
+        told = json.loads(sidecar.read_text())
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) and told.get("size") == video.stat().st_size else {}
+
+
+def exists(path: str) -> bool:
+    """Return whether something stands under that name."""
+    return ObjectStoragePath(path).exists()
+
+
+@contextmanager
+def received_video(
+    chunks: Iterator[bytes], length: int | None, path: str, largest: int
+) -> Iterator[tuple[Stored, BinaryIO]]:
+    """Receive a video under a temporary name, for a last look, and give it its name when the block ends well.
 
     :param chunks: the bytes.
-    :param expected_size: how many the storage host promised, or None.
-    :param overwrite: replace a file that stands there.
+    :param length: how many the storage host promised, or None.
+    :param path: where it appears, whole or not at all.
+    :param largest: more bytes than these are not taken.
     :raises KlingDownloadError: where the video is not whole; nothing is left behind.
     """
     target = ObjectStoragePath(path)
-    if not overwrite:
-        refuse_existing(target)
     check, digest = Mp4Check(), hashlib.sha256()
     with _part_of(target) as part:
         with part.fs.open(part.path, "wb") as file:
             for chunk in chunks:
                 check.feed(chunk)
+                if check.size > largest:
+                    raise KlingDownloadError(f"The video has more than the {largest} bytes that are allowed.")
                 digest.update(chunk)
                 file.write(chunk)
-        check.finish(expected_size)
+        check.finish(length)
         if (written := part.fs.size(part.path)) != check.size:
             raise KlingDownloadError(f"The storage took {written} of {check.size} bytes for {path}.")
+        with part.fs.open(part.path, "rb") as file:
+            yield Stored(path, check.size, digest.hexdigest()), file
         part.fs.mv(part.path, target.path)
-    return Stored(path, check.size, digest.hexdigest())
 
 
-def refuse_existing(target: ObjectStoragePath) -> None:
-    """Raise where something stands under the target's name already."""
-    if target.exists():
-        what = f"target={str(target)!r} exists already, and overwrite=False."
-        raise KlingInputError(
-            what, money=Money.PAID, advice="Choose another target, or allow overwrite=True."
-        )
+def write_sidecar(path: str, told: Mapping[str, Any]) -> None:
+    """Write the JSON beside the video at *path*, whole or not at all."""
+    target = ObjectStoragePath(sidecar_path(path))
+    with _part_of(target) as part:
+        text = json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False)
+        part.fs.pipe_file(part.path, f"{text}\n".encode())
+        part.fs.mv(part.path, target.path)
+
+
+def sweep_parts(path: str) -> None:
+    """Remove what a killed try of the same task left under its temporary names."""
+    target = ObjectStoragePath(path)
+    if not target.parent.exists():
+        return
+    for left in target.fs.glob(f"{target.parent.path.rstrip('/')}/.{glob.escape(target.name)}.*.part"):
+        target.fs.rm(left)
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.jobs import VideoJob
 from airflow_provider_kling.ledger import Ledger
+from airflow_provider_kling.places import check_inside
 from airflow_provider_kling.polling import submit_delay
 from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
-from airflow_provider_kling.storage import load_picture
+from airflow_provider_kling.settings import Settings
+from airflow_provider_kling.storage import is_path, load_picture
 from airflow_provider_kling.validation import build_job, cost_words
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ _INPUTS = (
     *("end_image", "multi_prompt"),
 )
 _PICTURES = ("image", "end_image")
+#: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
+REQUEST_KEY = "kling_request"
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
 
@@ -43,7 +47,8 @@ class KlingSubmitOperator(BaseOperator):
     started nothing (it refused the connection, was too busy, could not create the task), the request is
     repeated, and the task defers while it waits.
 
-    Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known).
+    Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known) and
+    ``kling_request`` (what was asked for; pictures by source and hash only).
 
     :param image: the first frame: a public URL, a data URI, base64, or a path or URL of any storage that
         Airflow knows (JPEG or PNG, at most 10 MiB, sides of at least 300 px). (templated)
@@ -61,6 +66,8 @@ class KlingSubmitOperator(BaseOperator):
     :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
         request mostly fails again, and a failed job may be charged) or ``submit_again``.
     :param busy_timeout: seconds for which a request that surely started nothing is repeated.
+    :param within: folders or storage URLs that a picture's path must lie in; the connection's
+        ``allowed_paths`` hold too. Not templated: it is the Dag author's word.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingInputError: before anything is sent, naming each wrong argument.
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
@@ -86,6 +93,7 @@ class KlingSubmitOperator(BaseOperator):
         on_uncertain: Choice = "fail",
         on_failed_job: Choice = "fail",
         busy_timeout: float = 900.0,
+        within: Sequence[str] = (),
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -103,6 +111,7 @@ class KlingSubmitOperator(BaseOperator):
         self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
         self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
         self.busy_timeout = busy_timeout
+        self.within = [within] if isinstance(within, str) else list(within)
         self.kling_conn_id = kling_conn_id
 
     def execute(self, context: Context) -> str:
@@ -116,16 +125,15 @@ class KlingSubmitOperator(BaseOperator):
     def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
         ti, hook, ledger = context["ti"], KlingHook(self.kling_conn_id), self._ledger(context)
         with airflow_errors(), earlier_job_named(ledger):
-            job = self._job(self.model or hook.settings.default_model)
+            job = self._job(hook.settings)
         choices = {"on_uncertain": self.on_uncertain, "on_failed_job": self.on_failed_job}
         purchase = Purchase(hook, ledger, job, log=self.log, **choices)
-        ti.xcom_push(key="estimated_cost_usd", value=None if purchase.cost is None else float(purchase.cost))
         if earlier := purchase.pick_up():
-            return earlier
+            return self._told(ti, job, purchase, earlier)
         self.log.info("Submitting to %s, %s: %s", job.model, cost_words(purchase.cost), job.describe())
         while True:
             try:
-                return purchase.send()
+                return self._told(ti, job, purchase, purchase.send())
             except KlingUnavailableError as error:
                 delay = submit_delay(attempt, error.retry_after, str(ti.id))
                 attempt += 1
@@ -135,6 +143,14 @@ class KlingSubmitOperator(BaseOperator):
                 if delay > _PATIENCE:
                     self._defer(delay, attempt, give_up_at)
                 time.sleep(delay)
+
+    def _told(self, ti: Any, job: VideoJob, purchase: Purchase, kling_task_id: str) -> str:
+        """Push what was bought, for people and for the download's sidecar; pictures as source and hash."""
+        cost = None if purchase.cost is None else float(purchase.cost)
+        ti.xcom_push(key="estimated_cost_usd", value=cost)
+        request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
+        ti.xcom_push(key=REQUEST_KEY, value={**request, "estimated_cost_usd": cost})
+        return kling_task_id
 
     def _ledger(self, context: Context) -> Ledger:
         store: Any = context.get("task_state_store")
@@ -154,17 +170,31 @@ class KlingSubmitOperator(BaseOperator):
             kwargs={"attempt": attempt, "give_up_at": give_up_at},
         )
 
-    def _job(self, model: str) -> VideoJob:
+    def _job(self, settings: Settings) -> VideoJob:
+        model = self.model or settings.default_model
         inputs = {name: getattr(self, name) for name in _INPUTS}
         bare = model in MODELS and MODELS[model].bare_base64
+        self._pictures: dict[str, Any] = {}
         for name in _PICTURES:
             if isinstance(value := inputs[name], str) and value.strip():
-                picture = load_picture(value.strip(), name)
-                if picture and not value.startswith("data:"):
-                    inputs[name] = picture.as_base64(bare=bare)
-                found = picture.describe() if picture else "a URL, which the gateway fetches"
-                self.log.info("%s: %s", name, found)
+                inputs[name], self._pictures[name] = self._picture(name, value.strip(), settings, bare=bare)
         job, warnings = build_job(model, inputs, self.extra_body)
         for warning in warnings:
             self.log.warning(warning)
         return job
+
+    def _picture(
+        self, name: str, value: str, settings: Settings, *, bare: bool
+    ) -> tuple[str, dict[str, Any]]:
+        """Return a picture as it goes to the gateway, and what may be told of it."""
+        if is_path(value):
+            check_inside(value, name, self.within)
+            check_inside(value, name, settings.allowed_paths)
+        picture = load_picture(value, name)
+        if picture is None:
+            self.log.info("%s: a URL, which the gateway fetches", name)
+            return value, {"source": value.split("?", maxsplit=1)[0]}
+        self.log.info("%s: %s", name, picture.describe())
+        source = value if is_path(value) else "data"
+        told = {"source": source, "sha256": picture.sha256, "width": picture.width, "height": picture.height}
+        return value if value.startswith("data:") else picture.as_base64(bare=bare), told

@@ -1,0 +1,184 @@
+"""Videos from storage hosts: links that came in as data are followed with care, and without the key."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from airflow_provider_kling.client import USER_AGENT, describe_failure
+from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
+from airflow_provider_kling.settings import Settings
+
+_CHUNK = 256 * 1024
+_MOST_REDIRECTS = 5
+_MOST_RESUMES = 5
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An opened download.
+
+    :param length: the bytes that the storage host promised, or None where it promised nothing.
+    :param content_type: what it says they are.
+    :param chunks: the bytes, as they come; a broken stream goes on where it stopped.
+    """
+
+    length: int | None
+    content_type: str
+    chunks: Iterator[bytes]
+
+
+@contextmanager
+def open_link(url: str, settings: Settings) -> Iterator[Stream]:
+    """Open a video's link for reading, with the connection's proxies and TLS settings, but without its key.
+
+    Only http and https are followed, and only to public addresses unless the connection allows private
+    ones. The address is checked on the very socket that was opened, after every redirect again, so a
+    name that changes its mind is caught.
+
+    :raises KlingDownloadError: with the ``http_status`` where the storage host answered with one.
+    :raises KlingAccessError: where the link leads to an address that is not public.
+    """
+    with _session(settings) as session:
+        link = _Link(url, session, settings)
+        response = link.open()
+        try:
+            yield Stream(link.length, response.headers.get("Content-Type", ""), link.chunks())
+        finally:
+            link.close()
+
+
+class _Link:
+    """One link and the response that is read from it at the moment."""
+
+    def __init__(self, url: str, session: requests.Session, settings: Settings) -> None:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise KlingDownloadError(
+                f"The video's link is no http(s) URL but {url.split(':', maxsplit=1)[0]!r}."
+            )
+        self._url, self._session = url, session
+        self._timeout = settings.request_timeout
+        self.length: int | None = None
+
+    def open(self, offset: int = 0, etag: str = "") -> requests.Response:
+        headers = {"Range": f"bytes={offset}-", "If-Range": etag} if offset else {}
+        with _in_our_words():
+            response = self._session.get(self._url, timeout=self._timeout, stream=True, headers=headers)
+        self._response = response
+        if response.status_code != (206 if offset else 200):
+            response.close()
+            what = f"The storage host answered HTTP {response.status_code} to the video's link."
+            raise KlingDownloadError(what, http_status=response.status_code)
+        if not offset:
+            length = response.headers.get("Content-Length", "")
+            self.length = int(length) if length.isdecimal() else None
+        return response
+
+    def chunks(self) -> Iterator[bytes]:
+        offset, resumes = 0, 0
+        while True:
+            try:
+                with _in_our_words():
+                    for chunk in self._response.iter_content(_CHUNK):
+                        offset += len(chunk)
+                        yield chunk
+            except KlingDownloadError:
+                etag = self._response.headers.get("ETag", "")
+                resumes += 1
+                if not offset or not etag or etag.startswith("W/") or resumes > _MOST_RESUMES:
+                    raise
+                self.close()
+                self._resume(offset, etag)
+            else:
+                return
+
+    def _resume(self, offset: int, etag: str) -> None:
+        where = self.open(offset, etag).headers.get("Content-Range", "")
+        if not where.startswith(f"bytes {offset}-"):
+            raise KlingDownloadError("The video's stream broke, and the storage host went on elsewhere.")
+
+    def close(self) -> None:
+        self._response.close()
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise KlingDownloadError(f"The video's stream broke ({describe_failure(error)}).") from None
+
+
+def _session(settings: Settings) -> requests.Session:
+    session = requests.Session()
+    session.auth = _no_auth  # keeps a .netrc, and a user name in the link, out
+    session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+    session.max_redirects = _MOST_REDIRECTS
+    session.trust_env, session.proxies, session.verify = settings.trust_env, settings.proxies, settings.verify
+    if not settings.allow_private_hosts:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _PublicOnlyAdapter())
+    return session
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address, or the IPv4 address that is wrapped in it, is a public one."""
+    ip: IPv4Address | IPv6Address | None = ip_address(address.split("%", maxsplit=1)[0])
+    if isinstance(ip, IPv6Address):
+        nat64 = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or nat64 or ip
+    return bool(ip and ip.is_global and not ip.is_multicast)
+
+
+def _checked(sock: socket.socket) -> socket.socket:
+    """Return the socket if the address at its other end is public; checked before a byte is sent."""
+    address = sock.getpeername()[0]
+    if is_public(address):
+        return sock
+    sock.close()
+    raise KlingAccessError(
+        f"The video's link leads to {address}, which is not a public address.",
+        money=Money.PAID,
+        advice="If this gateway is your own, set allow_private_hosts in the connection's extra.",
+    )
+
+
+class _PublicHTTP(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _checked(super()._new_conn())
+
+
+class _PublicHTTPS(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _checked(super()._new_conn())
+
+
+class _PublicHTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _PublicHTTP
+
+
+class _PublicHTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _PublicHTTPS
+
+
+class _PublicOnlyAdapter(HTTPAdapter):
+    """Connects to public addresses only. Behind a proxy it is the proxy that connects, and decides."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}

@@ -1,0 +1,68 @@
+"""What is in a video, asked of PyAV; only for who wants it, PyAV is an extra."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
+
+#: A generated video may be this much shorter or longer than asked for, in seconds.
+_TOLERANCE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Properties of a video: seconds, pixels, and whether there is a sound track."""
+
+    duration: float
+    width: int
+    height: int
+    sound: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the properties as JSON-ready data."""
+        return asdict(self)
+
+
+def require_pyav() -> None:
+    """Raise :class:`KlingInputError` where PyAV is not installed; before anything is fetched."""
+    try:
+        import av  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        what = "verify_media=True needs PyAV, which is not installed."
+        raise KlingInputError(
+            what, money=Money.PAID, advice="Install the package 'av' on the workers."
+        ) from error
+
+
+def inspect_media(file: BinaryIO) -> Media:
+    """Return the properties of the video in *file*.
+
+    :raises KlingDownloadError: where no picture can be read from it.
+    """
+    import av  # noqa: PLC0415 - an extra
+
+    try:
+        with av.open(file, "r") as container:
+            stream = container.streams.video[0]
+            next(container.decode(stream))
+            seconds = float((container.duration or 0) / av.time_base)
+            return Media(round(seconds, 3), stream.width, stream.height, bool(container.streams.audio))
+    except (av.FFmpegError, IndexError, StopIteration) as error:
+        raise KlingDownloadError(
+            f"No picture can be read from the video ({type(error).__name__})."
+        ) from error
+
+
+def check_media(media: Media, asked: dict[str, Any]) -> None:
+    """Raise unless the video is as long, and sounds, as was asked for.
+
+    :param asked: the inputs of the job; what it does not name is not checked.
+    :raises KlingDownloadError: saying what was asked for and what came.
+    """
+    seconds = asked.get("duration")
+    if seconds is not None and abs(media.duration - float(seconds)) > _TOLERANCE:
+        raise KlingDownloadError(f"The video lasts {media.duration:g} s; {seconds} s were asked for.")
+    if asked.get("sound") is True and not media.sound:
+        raise KlingDownloadError("The video has no sound track; sound was asked for.")
