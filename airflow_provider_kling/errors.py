@@ -117,8 +117,8 @@ class KlingSubmitUncertainError(KlingError):
 
     default_money = Money.MAYBE
     default_advice = (
-        "It was not sent again. Look for the job in the gateway's console or bill: if it is there, fetch it "
-        "by its task id; if it is not, clear the task to submit anew."
+        "It was not sent again. Look for the job in the gateway's console or bill. If it is there, fetch its "
+        "video by the task id (example Dag kling_rescue); if it is not, clear this task to submit anew."
     )
 
 

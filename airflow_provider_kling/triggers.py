@@ -111,7 +111,7 @@ class KlingTaskTrigger(BaseTrigger):
         if await self._state_of_task() != "deferred":
             self.log.warning(
                 "The wait was ended by hand. The job goes on at the gateway, which cannot cancel it, and may "
-                "be charged. Its video can still be fetched: KlingDownloadOperator with kling_task_id=%r.",
+                "be charged. Its video can still be fetched: example Dag kling_rescue with kling_task_id=%r.",
                 self.kling_task_id,
             )
 

@@ -1,0 +1,48 @@
+"""A ready-made retry policy for Airflow 3.3 and newer: what may pass is retried, what cannot is not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingUnavailableError
+from airflow_provider_kling.polling import LONGEST_RETRY_AFTER
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class KlingRetryPolicy(RetryPolicy):
+    """Decides by the class of the error, within the task's own number of ``retries``.
+
+    Final errors fail at once. Where the gateway named a delay, that delay is kept (at most 15 minutes).
+    Passing troubles are retried with a delay that doubles. Errors that are not ours are left to the
+    task's own settings.
+
+    :param first_delay: seconds before the first retry.
+    :param longest_delay: seconds that no later delay exceeds.
+    """
+
+    def __init__(self, first_delay: float = 10.0, longest_delay: float = 600.0) -> None:
+        self.first_delay = first_delay
+        self.longest_delay = longest_delay
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,  # noqa: ARG002 - Airflow's signature
+        context: Context | None = None,  # noqa: ARG002 - Airflow's signature
+    ) -> RetryDecision:
+        """Return what to do after *exception*; Airflow asks this on the worker."""
+        if not isinstance(exception, KlingError):
+            return RetryDecision.default()
+        if not isinstance(exception, (KlingUnavailableError, KlingDownloadError)):
+            return RetryDecision.fail(f"{type(exception).__name__}: a retry cannot help and may cost")
+        if exception.retry_after is not None:
+            delay = min(exception.retry_after, LONGEST_RETRY_AFTER)
+            return RetryDecision.retry(timedelta(seconds=delay), "the gateway named this delay")
+        delay = min(self.first_delay * 2 ** min(max(try_number, 1) - 1, 30), self.longest_delay)
+        return RetryDecision.retry(timedelta(seconds=delay), f"{type(exception).__name__} may pass")
