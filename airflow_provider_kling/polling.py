@@ -133,8 +133,8 @@ class Watch:
         waited = self.deadline - self.started_at
         return KlingWaitTimeoutError(
             f"Job {self.kling_task_id} was not finished within the timeout of {waited:.0f} s; {last}.",
-            advice="Do not submit it again: clear this task to wait on, or fetch the video later (example Dag "
-            f"kling_rescue with kling_task_id={self.kling_task_id!r}).",
+            advice="Do not submit it again: clear this task to wait on, or fetch the video later (example "
+            f"Dag kling_rescue with kling_task_id={self.kling_task_id!r}).",
             kling_task_id=self.kling_task_id,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingUnavailableError
@@ -40,7 +41,10 @@ class KlingRetryPolicy(RetryPolicy):
         if not isinstance(exception, KlingError):
             return RetryDecision.default()
         if not isinstance(exception, (KlingUnavailableError, KlingDownloadError)):
-            return RetryDecision.fail(f"{type(exception).__name__}: a retry cannot help and may cost")
+            # An uncertain submit comes here as an AirflowException only where the Dag's author allowed it.
+            allowed = isinstance(exception, AirflowException)
+            why = f"{type(exception).__name__}: a retry cannot help and may cost"
+            return RetryDecision.default() if allowed else RetryDecision.fail(why)
         if exception.retry_after is not None:
             delay = min(exception.retry_after, LONGEST_RETRY_AFTER)
             return RetryDecision.retry(timedelta(seconds=delay), "the gateway named this delay")
