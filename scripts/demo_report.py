@@ -52,6 +52,8 @@ class RunWatch:
         self.tasks = {task["task_id"]: task for task in self.api.task_instances(self.dag_id, self.run_id)}
         if self._state("submit") == "success":
             yield "submit", f"task {self._xcom('submit')}, {self.price}"
+        if self._state("submit") == "deferred":  # the gateway does not take it for now
+            yield "submit", self._last_words("submit")
         if self._state("wait") == "deferred":
             yield "wait", WORDS["deferred"]
         if self._state("wait") and (progress := self._xcom("wait", "kling_progress")):
@@ -87,6 +89,14 @@ class RunWatch:
         task = self.tasks[task_id]
         began, ended = (datetime.fromisoformat(task[key]) for key in ("start_date", "end_date"))
         return (ended - began).total_seconds()
+
+    def _last_words(self, task_id: str) -> str:
+        """Give the last line that the provider itself has logged in a task."""
+        log = self.api.log(self.dag_id, self.run_id, task_id, self.tasks[task_id]["try_number"])
+        words = (
+            line["event"] for line in reversed(log) if "airflow_provider_kling" in line.get("logger", "")
+        )
+        return str(next(words, "waits"))
 
     def _state(self, task_id: str) -> str | None:
         return self.tasks.get(task_id, {}).get("state")
