@@ -48,7 +48,7 @@ class Ledger:
 
     def last(self) -> Mapping[str, Any] | None:
         """Return what an earlier try noted (``fingerprint``, ``intended_at``, ``kling_task_id``), or None."""
-        entry = self._store.get(_KEY) if self._store else None
+        entry = self._store.get(_KEY) if self._store is not None else None
         same = isinstance(entry, dict) and entry.get("generation") == self._generation
         return entry if same else None
 
@@ -67,11 +67,11 @@ class Ledger:
 
     def forget(self) -> None:
         """Note that no job was made."""
-        if self._store:
+        if self._store is not None:
             self._store.delete(_KEY)
 
     def _write(self, fingerprint: str, intended_at: float, kling_task_id: str) -> None:
-        if self._store:
+        if self._store is not None:
             entry = {"generation": self._generation, "fingerprint": fingerprint}
             self._store.set(_KEY, {**entry, "intended_at": intended_at, "kling_task_id": kling_task_id})
 
