@@ -144,7 +144,8 @@ class Watch:
         if self._shown[:2] == (task.status, task.progress_percent):
             return
         yield f"Job {self.kling_task_id}: {task.describe()}"
-        if task.status not in KNOWN_STATUSES and self._shown[:1] != (task.status,):
+        nobody_knows = task.status not in KNOWN_STATUSES and task.outcome is Outcome.UNFINISHED
+        if nobody_knows and self._shown[:1] != (task.status,):
             yield f"Nobody documented the status {task.status!r}; it is taken for 'not finished'."
 
     def _changed(self, task: Task, now: float) -> dict[str, Any] | None:
