@@ -118,9 +118,7 @@ def _extra(conn_id: str, text: str | None) -> dict[str, Any]:
 
 
 def _api_key(conn_id: str, password: str | None) -> str:
-    key = (password or "").strip()
-    if key.lower().startswith("bearer "):
-        key = key[len("bearer ") :].strip()
+    key = re.sub(r"(?i)^bearer(\s+|$)", "", (password or "").strip())
     if not key:
         raise wrong_connection(
             conn_id, "the API key is missing; it belongs in the password (in a URI: kling://:KEY@host)"
@@ -133,7 +131,7 @@ def _api_key(conn_id: str, password: str | None) -> str:
 
 
 def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | None) -> str:
-    host, schema = (host or "").strip().rstrip("/"), (schema or "").strip().strip("/")
+    host, schema = (host or "").strip(), (schema or "").strip().strip("/")
     scheme, prefix = (schema, "") if schema.lower() in ("http", "https", "") else ("", schema)
     if "://" not in host:
         host = f"{scheme or 'https'}://{host}" if host else DEFAULT_HOST
@@ -142,7 +140,7 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
             conn_id, "the host holds a user name or password; the API key belongs in the password field"
         )
     try:
-        parts = urlsplit(f"{host}/{prefix}".rstrip("/"))
+        parts = urlsplit(f"{host.rstrip('/')}/{prefix}".rstrip("/"))
         name, own_port = parts.hostname or "", parts.port
     except ValueError as error:
         raise wrong_connection(conn_id, f"host={host!r} is not a host name or URL ({error})") from None
@@ -165,7 +163,7 @@ def _timeout(conn_id: str, extra: Mapping[str, Any]) -> float:
     value = extra.get(name, DEFAULT_TIMEOUT)
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = -1.0
     if isinstance(value, bool) or not 1 <= seconds <= _LONGEST_TIMEOUT:
         raise wrong_connection(conn_id, f"{name}={value!r} is not a number of seconds from 1 to 600")
