@@ -25,7 +25,7 @@ from airflow_provider_kling.storage import (
     video_path,
     write_sidecar,
 )
-from airflow_provider_kling.submit import REQUEST_KEY
+from airflow_provider_kling.submit import REQUEST_KEY, KlingSubmitOperator
 from airflow_provider_kling.wire import failed_task
 
 if TYPE_CHECKING:
@@ -163,16 +163,18 @@ class KlingDownloadOperator(BaseOperator):
 
     def _asked_for(self, context: Context) -> dict[str, Any]:
         """Return what the submit upstream of this task pushed about the job, if there is one."""
-        upstream = sorted(self.get_flat_relative_ids(upstream=True))
-        ti = context["ti"]
-        for map_index in {ti.map_index, -1}:
-            pushed = (
-                ti.xcom_pull(task_ids=upstream, key=REQUEST_KEY, map_indexes=map_index) if upstream else []
-            )
-            for request in pushed or []:
+        ti, upstream = context["ti"], self.get_flat_relatives(upstream=True)
+        submits = sorted(task.task_id for task in upstream if _submits(task))
+        for map_index in {ti.map_index, -1} if submits else ():
+            for request in ti.xcom_pull(task_ids=submits, key=REQUEST_KEY, map_indexes=map_index) or []:
                 if isinstance(request, dict) and request.get("kling_task_id") == self.kling_task_id:
                     return request
         return {}
+
+
+def _submits(task: Any) -> bool:
+    """Return whether a task, mapped or not, is a submit."""
+    return issubclass(getattr(task, "operator_class", type(task)), KlingSubmitOperator)
 
 
 def _origin(context: Context) -> dict[str, Any]:
