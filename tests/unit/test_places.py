@@ -1,0 +1,73 @@
+"""A path that came out of a template stays inside what was allowed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.places import check_inside
+
+INSIDE = [
+    ("/data/a.mp4", "/data"),
+    ("/data/", "/data"),
+    ("/data/x/../a.mp4", "/data/"),
+    ("file:///data/a.mp4", "/data"),
+    ("/data/a.mp4", "file:///data/"),
+    ("s3://bucket/kling/a.mp4", "s3://bucket/kling"),
+    ("s3://conn@bucket/kling/a.mp4", "s3://bucket/kling/"),
+    ("s3://bucket/a.mp4", "s3://bucket"),
+    ("s3://bucket/x/../kling/a.mp4", "s3://bucket/kling"),
+]
+OUTSIDE = [
+    ("/data2/a.mp4", "/data"),
+    ("/data/../etc/passwd", "/data"),
+    ("etc/passwd", "/data"),
+    ("s3://other/kling/a.mp4", "s3://bucket/kling"),
+    ("s3://bucket/kling2/a.mp4", "s3://bucket/kling"),
+    ("s3://bucket/kling/../a.mp4", "s3://bucket/kling"),
+    ("s3://bucket/kling/%2e%2e/a.mp4", "s3://bucket/kling"),
+    ("gs://bucket/kling/a.mp4", "s3://bucket/kling"),
+    ("s3://bucket@other/kling/a.mp4", "s3://bucket/kling"),
+    ("/bucket/kling/a.mp4", "s3://bucket/kling"),
+]
+
+
+@pytest.mark.parametrize(("path", "folder"), INSIDE)
+def test_what_lies_inside_is_allowed(path, folder):
+    check_inside(path, "target", ["/elsewhere", folder])
+
+
+@pytest.mark.parametrize(("path", "folder"), OUTSIDE)
+def test_what_lies_outside_is_refused_by_name(path, folder):
+    with pytest.raises(KlingInputError) as caught:
+        check_inside(path, "target", [folder])
+    assert f"target={path!r} is outside of what is allowed: {folder!r}." in str(caught.value)
+
+
+def test_without_folders_there_is_no_limit():
+    check_inside("/anywhere/at/all", "target", [])
+
+
+def test_a_link_of_the_file_system_leads_nowhere_else(tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "inside" / "link").symlink_to(tmp_path / "secret")
+    check_inside(f"{tmp_path}/inside/a.mp4", "target", [f"{tmp_path}/inside"])
+    with pytest.raises(KlingInputError):
+        check_inside(f"{tmp_path}/inside/link/a.mp4", "target", [f"{tmp_path}/inside"])
+
+
+WAYS = st.lists(st.sampled_from(["..", ".", "a", "%2e%2e", "", "b"]), max_size=10)
+
+
+@given(WAYS)
+def test_only_a_way_that_never_leaves_a_folder_is_inside_it(parts):
+    depths = [0]
+    for part in parts:
+        depths.append(depths[-1] + {"..": -1, "%2e%2e": -1, ".": 0, "": 0}.get(part, 1))
+    path = "/".join(["s3://bucket/kling", *parts])
+    if min(depths) >= 0:
+        check_inside(path, "target", ["s3://bucket/kling"])
+    else:
+        with pytest.raises(KlingInputError):
+            check_inside(path, "target", ["s3://bucket/kling"])
