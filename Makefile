@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 # One stamp for each Python, so that PYTHON=python3.13 makes a new environment instead of using the old one.
 STAMP := $(VENV)/.installed-by-$(subst /,-,$(PYTHON))
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PACKAGE := airflow_provider_kling
 CODE := $(PACKAGE) tests scripts dags
 

@@ -113,10 +113,11 @@ class AirflowApi:
 
     def task_error(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
         """Give the exception that ended a try, in its own words; empty if its log names none."""
-        for line in reversed(self.log(dag_id, run_id, task_id, try_number)):
-            if details := line.get("error_detail"):
-                return f"{details[0]['exc_type']}: {details[0]['exc_value']}"
-        return ""
+        lines = self.log(dag_id, run_id, task_id, try_number)
+        errors = [line["error_detail"][0] for line in lines if line.get("error_detail")]
+        # Where a trigger broke, the task itself only says that it did.
+        causes = [error for error in errors if error["exc_type"] != "TaskDeferralError"] or errors
+        return f"{causes[-1]['exc_type']}: {causes[-1]['exc_value']}" if causes else ""
 
     def _or_none(self, method: str, path: str, **query: Any) -> Any:
         try:
