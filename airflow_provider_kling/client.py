@@ -126,7 +126,7 @@ class AsyncKlingClient:
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout),
             connector=aiohttp.TCPConnector(limit=_MAX_SOCKETS, ssl=await tls_context(settings)),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=settings.trust_env,
+            trust_env=False,  # it would also let a .netrc in
         )
         return self
 
@@ -142,7 +142,7 @@ class AsyncKlingClient:
                 url,
                 params=dict(call.params),
                 json=call.body,
-                proxy=requests.utils.select_proxy(url, self._settings.proxies),
+                proxy=_proxy_for(url, self._settings),
                 allow_redirects=False,
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
@@ -164,6 +164,12 @@ async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
 def _headers(settings: Settings) -> dict[str, str]:
     """Return our headers and the connection's, which win; one spelling each, so that none goes out twice."""
     return {name.title(): value for name, value in {**_HEADERS, **settings.headers}.items()}
+
+
+def _proxy_for(url: str, settings: Settings) -> str | None:
+    """Return the proxy that requests would use: the connection's, else the environment's."""
+    of_environment = requests.utils.get_environ_proxies(url) if settings.trust_env else {}
+    return requests.utils.select_proxy(url, {**of_environment, **settings.proxies})
 
 
 _UNOPENED = (

@@ -30,8 +30,8 @@ def verification(settings: Settings) -> str | Literal[False]:
 
 
 async def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Build the TLS context off the loop: it costs some 15 ms of CPU, once per process and setting."""
-    return await asyncio.to_thread(_context, verification(settings) or None, settings.cert)
+    """Build the TLS context off the loop: it costs files and 15 ms of CPU, once per process and setting."""
+    return await asyncio.to_thread(lambda: _context(verification(settings) or None, settings.cert))
 
 
 @lru_cache(maxsize=8)
