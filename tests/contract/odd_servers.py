@@ -1,0 +1,71 @@
+"""Servers that are no gateway: they answer as told and remember what came."""
+
+import contextlib
+import ssl
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Server:
+    """What listens, and what it got: method, path and headers of each request."""
+
+    url: str
+    seen: list = field(default_factory=list)
+
+    @property
+    def host(self):
+        return self.url.partition("://")[2]
+
+
+def answering(body=b"{}", status=200, **headers):
+    """Return a handler's answer with this body."""
+
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+@contextlib.contextmanager
+def serving(answer, certificate=None):
+    """Listen on a free port while the block lasts; *answer* gets the handler of each request."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_any(self):
+            server.seen.append((self.command, self.path, dict(self.headers)))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            with contextlib.suppress(ConnectionError):
+                answer(self)
+            self.close_connection = True
+
+        do_GET = do_POST = do_CONNECT = handle_any  # noqa: N815 - the protocol of http.server
+
+        def log_message(self, *args):
+            pass
+
+    class Listener(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request, client_address):
+            pass
+
+    listener = Listener(("127.0.0.1", 0), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        listener.socket = context.wrap_socket(listener.socket, server_side=True)
+    server = Server(f"{'https' if certificate else 'http'}://127.0.0.1:{listener.server_port}")
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        listener.shutdown()
+        thread.join()
+        listener.server_close()
