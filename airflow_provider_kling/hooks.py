@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -196,8 +197,8 @@ class SharedClient:
         return await self._client.send(call)
 
     async def _open(self) -> AsyncKlingClient:
-        from airflow_provider_kling.client import AsyncKlingClient
-
+        # Importing the HTTP libraries takes a second, for which the loop of all triggers must not stand still.
+        client = await asyncio.to_thread(import_module, "airflow_provider_kling.client")
         try:
             connection = await get_async_connection(self._conn_id, KlingHook)
         except AirflowNotFoundException as error:
@@ -205,7 +206,10 @@ class SharedClient:
         except AirflowRuntimeError as error:
             what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
             raise KlingUnavailableError(what, money=Money.RUNNING) from error
-        return await AsyncKlingClient(Settings.from_connection(connection)).__aenter__()
+        opened: AsyncKlingClient = await client.AsyncKlingClient(
+            Settings.from_connection(connection)
+        ).__aenter__()
+        return opened
 
     async def close(self) -> None:
         """Close the sockets."""

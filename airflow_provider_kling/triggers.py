@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.exceptions import AirflowRuntimeError
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
@@ -119,6 +118,8 @@ class KlingTaskTrigger(BaseTrigger):
         ti = self.task_instance
         if ti is None:
             return None
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - rarely needed
+
         states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
             dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
         )
