@@ -197,7 +197,7 @@ class SharedClient:
         return await self._client.send(call)
 
     async def _open(self) -> AsyncKlingClient:
-        # Importing the HTTP libraries takes a second, for which the loop of all triggers must not stand still.
+        # Importing the HTTP libraries takes a second; the loop of all triggers must not stand still for it.
         client = await asyncio.to_thread(import_module, "airflow_provider_kling.client")
         try:
             connection = await get_async_connection(self._conn_id, KlingHook)

@@ -24,7 +24,7 @@ uv=$(grep -o '^uv==[^ ]*' "$LOCK")
 
 # uv takes seconds where pip takes a minute; where it cannot work (no wheel, a mirror known to pip only), pip can.
 if ! { $pip install "$uv" &&
-    "$VENV/bin/uv" --quiet pip sync --python "$VENV/bin/python" --compile-bytecode --require-hashes "$LOCK"; }; then
+    "$VENV/bin/uv" --quiet pip sync --system-certs --python "$VENV/bin/python" --compile-bytecode --require-hashes "$LOCK"; }; then
     echo "uv could not install the requirements; trying pip, which takes longer ..."
     $pip install --require-hashes --requirement "$LOCK" || fail "the requirements cannot be installed, see above"
 fi
