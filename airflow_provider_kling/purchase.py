@@ -22,6 +22,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.hooks import KlingHook, for_airflow
 from airflow_provider_kling.jobs import Outcome, VideoJob
 from airflow_provider_kling.ledger import Ledger, fingerprint
+from airflow_provider_kling.polling import NOT_FOUND_GRACE
 from airflow_provider_kling.validation import cost_words, estimate
 from airflow_provider_kling.wire import failed_task
 
@@ -73,9 +74,13 @@ class Purchase:
         entry = self._ledger.recall(self._fingerprint)
         if entry is None:
             return None
-        at = datetime.fromtimestamp(entry["intended_at"], UTC).isoformat(timespec="seconds")
+        noted_at = entry["intended_at"]
+        at = datetime.fromtimestamp(noted_at, UTC).isoformat(timespec="seconds")
         if kling_task_id := entry["kling_task_id"]:
-            return self._usable(kling_task_id, at)
+            if not self._usable(kling_task_id, young=time.time() < noted_at + NOT_FOUND_GRACE):
+                return None
+            self._log.info("Picked up again: job %s, submitted by an earlier try at %s.", kling_task_id, at)
+            return str(kling_task_id)
         what = f"An earlier try of this task sent this request at {at} and ended before it noted the answer."
         if self._on_uncertain == "fail":
             raise self._uncertain(what)
@@ -104,23 +109,23 @@ class Purchase:
             self._log.error("The task id could not be noted for a retry: %s", error)
         return kling_task_id
 
-    def _usable(self, kling_task_id: str, at: str) -> str | None:
+    def _usable(self, kling_task_id: str, *, young: bool) -> bool:
+        """Return whether a job may be waited for; one that is *young* may not be visible to queries yet."""
         failure: KlingError | None = None
         try:
             task = self._hook.get_task(kling_task_id)
         except KlingUnavailableError as error:
             self._log.info("The state of the job could not be asked: %s", error.what)
         except (KlingJobFailedError, KlingTaskNotFoundError) as error:
-            failure = error
+            failure = None if young and isinstance(error, KlingTaskNotFoundError) else error
         else:
             failure = failed_task(task) if task.outcome in (Outcome.FAILED, Outcome.CANCELLED) else None
         if failure is None:
-            self._log.info("Picked up again: job %s, submitted by an earlier try at %s.", kling_task_id, at)
-            return kling_task_id
+            return True
         if self._on_failed_job == "fail":
             raise for_airflow(failure)
         self._log.warning("%s A new job is bought, as on_failed_job='submit_again' says.", failure.what)
-        return None
+        return False
 
     def _uncertain(self, what: str) -> KlingError:
         error = KlingSubmitUncertainError(f"{what} It may have cost {cost_words(self.cost)}.")
