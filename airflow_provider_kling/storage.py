@@ -25,7 +25,8 @@ def load_picture(value: str, argument: str) -> Picture | None:
 
     :param value: an http(s) URL, a data URI, base64, or a path or URL of any storage Airflow knows.
     :param argument: the operator's argument, for the messages.
-    :raises KlingInputError: where there is no such file, or its content is not allowed.
+    :raises KlingInputError: where there is no such file, or its content is not allowed. Troubles of the
+        storage that may pass are raised as they are; nothing has been paid yet, and a retry may help.
     """
     if value.startswith(("http://", "https://")):
         return None
@@ -37,7 +38,7 @@ def load_picture(value: str, argument: str) -> Picture | None:
     try:
         with ObjectStoragePath(value).open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
-    except (OSError, ValueError, ImportError) as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError, ImportError) as error:
         what = f"{argument}={value!r}: no such picture can be read ({type(error).__name__}: {error})."
         raise KlingInputError(what) from error
     return check_picture(data, argument, value)
