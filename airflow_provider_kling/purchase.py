@@ -73,6 +73,9 @@ class Purchase:
         """
         entry = self._ledger.recall(self._fingerprint)
         if entry is None:
+            if other := self._ledger.last():
+                known = other["kling_task_id"] or "a job of unknown id"
+                self._log.warning("An earlier try of this task submitted %s for another request.", known)
             return None
         noted_at = entry["intended_at"]
         at = datetime.fromtimestamp(noted_at, UTC).isoformat(timespec="seconds")
