@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+#: How the base64 of a PNG and of a JPEG begins.
+PICTURES_IN_BASE64 = ("iVBORw0KGgo", "/9j/")
 _LONGEST_TEXT = 4096
 
 
@@ -40,7 +42,7 @@ def _told(value: Any) -> Any:
         return value
     if value.startswith(("http://", "https://")):
         return value.split("?", maxsplit=1)[0]
-    if value.startswith("data:") or len(value) > _LONGEST_TEXT:
+    if value.startswith(("data:", *PICTURES_IN_BASE64)) or len(value) > _LONGEST_TEXT:
         return f"<{len(value)} characters, sha256 {hashlib.sha256(value.encode()).hexdigest()}>"
     return value
 

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
 from airflow_provider_kling.images import LARGEST_FILE, Picture, check_picture, from_base64
+from airflow_provider_kling.jobs import PICTURES_IN_BASE64
 from airflow_provider_kling.mp4 import Mp4Check
 
 _LONGEST_PATH = 4096
@@ -46,6 +47,8 @@ def load_picture(value: str, argument: str) -> Picture | None:
 
 def is_path(value: str) -> bool:
     """Return whether a picture's value names a file, rather than a URL or the picture's own data."""
+    if value.startswith(PICTURES_IN_BASE64) and from_base64(value) is not None:
+        return False
     return not value.startswith(("http://", "https://", "data:")) and len(value) <= _LONGEST_PATH
 
 
