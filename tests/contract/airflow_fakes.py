@@ -1,0 +1,171 @@
+"""As much of Airflow around a task as our operators touch. Fakes of Airflow, never of our own code."""
+
+import asyncio
+import json
+import logging
+import struct
+import time
+import uuid
+import zlib
+from contextlib import contextmanager
+
+import pytest
+
+from airflow_provider_kling.emulator import Emulator
+
+KEY = "sk-a-key-that-nobody-may-read"
+
+
+class Clock:
+    """Time that passes only when somebody sleeps, so that no test waits for it."""
+
+    def __init__(self, monkeypatch):
+        self._now, self._give_way = time.time(), asyncio.sleep
+        self.slept = []
+        monkeypatch.setattr(time, "time", self.time)
+        monkeypatch.setattr(time, "sleep", self.sleep)
+        monkeypatch.setattr(asyncio, "sleep", self.asleep)
+
+    def time(self):
+        return self._now
+
+    def sleep(self, seconds):
+        assert seconds >= 0
+        self.slept.append(seconds)
+        self._now += seconds
+
+    async def asleep(self, seconds, result=None):
+        if seconds > 0:
+            self.sleep(seconds)
+        return await self._give_way(0, result)
+
+
+class Store:
+    """Airflow's task state store: JSON only, never None; it can die or fail around its n-th write."""
+
+    def __init__(self):
+        self.values, self.writes = {}, 0
+        self.before, self.after = {}, {}  # number of the write -> exception
+
+    def get(self, key, default=None):
+        return self.values.get(key, default)
+
+    def set(self, key, value):
+        assert value is not None
+        self.writes += 1
+        self._raise(self.before)
+        self.values[key] = json.loads(json.dumps(value))
+        self._raise(self.after)
+
+    def delete(self, key):
+        self.values.pop(key, None)
+
+    def _raise(self, when):
+        if error := when.pop(self.writes, None):
+            raise error
+
+
+class TI:
+    """A running task instance; its XComs are JSON, as Airflow's are."""
+
+    log_url = "http://airflow.test/dags/d/runs/r/tasks/t?try_number=1"
+    task_id, dag_id, run_id, try_number = "t", "d", "r", 1
+
+    def __init__(self, *, max_tries=3, map_index=-1, first_try_at=None):
+        self.id, self.max_tries, self.map_index = uuid.uuid4(), max_tries, map_index
+        self.first_try_at = first_try_at
+        self.xcoms, self.upstream = {}, []
+
+    def xcom_push(self, key, value):
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids, key, map_indexes):
+        """Return what upstream pushed, a list of (task id, map index, key, value)."""
+        wanted = [(task_id, map_indexes, key) for task_id in task_ids]
+        return [value for *place, value in self.upstream if tuple(place) in wanted]
+
+    def get_first_reschedule_date(self, context):
+        return self.first_try_at
+
+
+def context_of(ti=None, store=None):
+    """Return what a task is executed with; without a store it is an Airflow older than 3.3."""
+    context = {"ti": ti or TI()}
+    return context if store is None else {**context, "task_state_store": store}
+
+
+def runtime_error(words="the API server is away"):
+    """Return the error of Airflow's own plumbing."""
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    return AirflowRuntimeError(ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": words}))
+
+
+def stored_and_read(value):
+    """Return a value as it comes out of Airflow's database, where deferred tasks keep theirs."""
+    from airflow.sdk.serde import deserialize, serialize
+
+    return deserialize(json.loads(json.dumps(serialize(value))))
+
+
+def connect(gateway, monkeypatch, **extra):
+    """Let ``kling_default`` point at a gateway."""
+    connection = json.loads(gateway.connection_json())
+    connection["extra"] |= {"request_timeout": 5, **extra}
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", json.dumps(connection))
+
+
+@contextmanager
+def running_gateway(monkeypatch, **settings):
+    """Run a gateway whose jobs are done at once, unless told otherwise, and connect to it."""
+    known = {"render": False, "queue_seconds": 0.0, "render_seconds": 0.0, "api_key": KEY, "clock": time.time}
+    with Emulator(**{**known, **settings}) as gateway:
+        connect(gateway, monkeypatch)
+        yield gateway
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def gateway(clock, monkeypatch):
+    """A gateway that lives by the test's clock."""
+    with running_gateway(monkeypatch, clock=clock.time) as gateway:
+        yield gateway
+
+
+class Logged:
+    """Everything that was logged where a user reads it: Airflow's own logger and Python's, from INFO on."""
+
+    def __init__(self, capsys, caplog):
+        self._capsys, self._caplog, self._seen = capsys, caplog, ""
+
+    def text(self):
+        self._seen += "".join(self._capsys.readouterr())
+        return "\n".join([self._seen, *(record.getMessage() for record in self._caplog.records)])
+
+
+@pytest.fixture
+def logged(capsys, caplog):
+    caplog.set_level(logging.INFO)
+    return Logged(capsys, caplog)
+
+
+def submits(gateway):
+    """Return how many submits reached the gateway."""
+    return sum(request.method == "POST" for request in gateway.requests)
+
+
+def png(width=320, height=320, *, noise=0):
+    """Return the bytes of a real PNG of one colour, made larger by bytes that mean nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x80" * width) * height)
+    parts = [chunk(b"IHDR", header), chunk(b"noIs", bytes(range(256)) * (noise // 256)), chunk(b"IDAT", rows)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])

@@ -1,0 +1,280 @@
+"""Every answer to a submit: final, safe to repeat, or uncertain. Only the second kind is sent again."""
+
+import json
+import re
+import socket
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from importlib import import_module
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow_fakes import KEY, TI, Store, connect, context_of, png, stored_and_read, submits
+
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingBalanceError,
+    KlingInputError,
+    KlingModerationError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.operators import KlingSubmitOperator
+
+FINAL = [
+    ("error=MISSING_API_KEY", KlingAccessError),
+    ("error=FAILED_TO_AUTH", KlingAccessError),
+    ("error=INVALID_API_KEY", KlingAccessError),
+    ("error=WHAT_IS_THIS/401", KlingAccessError),
+    ("error=BILLING_AUTH_FAILED", KlingAccessError),
+    ("error=BILLING_BALANCE_NOT_ENOUGH", KlingBalanceError),
+    ("error=NOT_ENOUGH_BALANCE", KlingBalanceError),
+    ("nested=NOT_ENOUGH_BALANCE", KlingBalanceError),
+    ("error=ILLEGAL_PROMPT", KlingModerationError),
+    ("error=ILLEGAL_IMAGE_CONTENT", KlingModerationError),
+    ("error=INVALID_REQUEST_BODY", KlingInputError),
+    ("error=API_NOT_FOUND/400", KlingInputError),
+    ("redirect", KlingAccessError),
+    ("redirect=302/http://elsewhere.example/", KlingAccessError),
+]
+UNCERTAIN = [
+    *("status=500", "status=502", "status=503", "status=504", "html=500", "html=502", "html=200"),
+    *("malformed", "malformed,late", "status=408", "status=200", "status=204", "error=TASK_FAILED", "cut"),
+    *("html=504,late", "cut,late"),
+]
+SAFE = [
+    *("rate-limit", "rate-limit=2", "error=CREATE_TASK_FAILED", "error=BILLING_FAILED"),
+    *("nested=CREATE_TASK_FAILED", "error=SLOW_DOWN/429", "html=429"),
+]
+
+
+def operator(**arguments):
+    arguments = {"model": "kling-v3.0-pro-t2v", "prompt": "a cat waves", **arguments}
+    return KlingSubmitOperator(task_id="submit", **arguments)
+
+
+@pytest.mark.parametrize(("fault", "error"), FINAL)
+def test_a_final_refusal_is_sent_once_and_leaves_no_intent(gateway, fault, error):
+    gateway.add_fault(f"submit:{fault}")
+    store = Store()
+    with pytest.raises(error) as caught:
+        operator().execute(context_of(store=store))
+    assert isinstance(caught.value, AirflowFailException)
+    assert caught.value.money is Money.UNTOUCHED
+    assert (submits(gateway), store.values) == (1, {})
+
+
+@pytest.mark.parametrize("fault", UNCERTAIN)
+def test_an_answer_that_says_nothing_is_uncertain_and_sent_exactly_once(gateway, fault):
+    gateway.add_fault(f"submit:{fault},times=always" if "late" not in fault else f"submit:{fault}")
+    store = Store()
+    with pytest.raises(KlingSubmitUncertainError) as caught:
+        operator().execute(context_of(store=store))
+    assert isinstance(caught.value, AirflowFailException)
+    assert caught.value.money is Money.MAYBE
+    assert submits(gateway) == 1
+    assert store.values
+
+
+@pytest.mark.parametrize("fault", SAFE)
+def test_a_refusal_that_made_no_job_is_repeated_until_there_is_exactly_one(gateway, clock, fault):
+    gateway.add_fault(f"submit:{fault},times=2")
+    kling_task_id = operator().execute(context_of(store=Store()))
+    assert [job.task_id for job in gateway.jobs] == [kling_task_id]
+    assert submits(gateway) == 3
+    assert 2 <= sum(clock.slept) <= 20
+
+
+def test_a_closed_port_is_tried_again_and_ends_in_one_job(gateway, monkeypatch, clock):
+    gateway_connection = gateway.connection_json()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    elsewhere = {**json.loads(gateway_connection), "host": f"http://127.0.0.1:{port}"}
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", json.dumps(elsewhere))
+    store, task = Store(), operator(busy_timeout=5)
+    with pytest.raises(KlingUnavailableError) as caught:
+        task.execute(context_of(store=store))
+    assert not isinstance(caught.value, AirflowFailException)
+    assert clock.slept
+    assert not store.values
+    connect(gateway, monkeypatch)
+    assert task.execute(context_of(store=store)) == gateway.jobs[0].task_id
+    assert len(gateway.jobs) == 1
+
+
+def how_it_ended(task, context, method="execute", **resumed):
+    with pytest.raises((TaskDeferred, KlingUnavailableError)) as caught:
+        getattr(task, method)(context, **resumed)
+    return caught.value
+
+
+def dates(seconds):
+    return f'"{format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)}"'
+
+
+@pytest.mark.parametrize("asked", ["120", dates(120)], ids=["seconds", "date"])
+def test_a_long_pause_that_the_gateway_asked_for_needs_no_worker(gateway, clock, asked):
+    gateway.add_fault(f"submit:rate-limit={asked}")
+    store, ti = Store(), TI()
+    deferred = how_it_ended(operator(), context_of(ti, store))
+    assert not clock.slept
+    assert not store.values
+    path, arguments = deferred.trigger.serialize()
+    module, name = path.rsplit(".", 1)
+    again = getattr(import_module(module), name)(**stored_and_read(arguments))
+    pause = again.moment.timestamp() - clock.time()
+    assert 100 <= pause <= 130
+    kwargs = {**stored_and_read(deferred.kwargs), "event": "now"}
+    kling_task_id = operator().resume_execution(deferred.method_name, kwargs, context_of(ti, store))
+    assert [job.task_id for job in gateway.jobs] == [kling_task_id]
+    assert submits(gateway) == 2
+
+
+def test_the_pauses_grow_over_deferrals_and_end_with_the_timeout(gateway, clock):
+    gateway.add_fault("submit:rate-limit,times=always")
+    context, task = context_of(store=Store()), operator(busy_timeout=300)
+    began, pauses = clock.time(), []
+    deferred = how_it_ended(task, context)
+    while isinstance(deferred, TaskDeferred):
+        pauses.append(deferred.trigger.moment.timestamp() - clock.time())
+        clock.sleep(pauses[-1])
+        kwargs = {**stored_and_read(deferred.kwargs), "event": None}
+        deferred = how_it_ended(task, context, deferred.method_name, **kwargs)
+    assert isinstance(deferred, KlingUnavailableError)
+    assert isinstance(deferred, AirflowException)
+    assert not isinstance(deferred, AirflowFailException)
+    assert pauses == sorted(pauses)
+    assert 100 < clock.time() - began <= 300
+    assert not gateway.jobs
+
+
+def test_a_pause_beyond_the_timeout_is_left_to_airflows_retry(gateway, clock):
+    gateway.add_fault("submit:rate-limit=600")
+    with pytest.raises(KlingUnavailableError) as caught:
+        operator(busy_timeout=60).execute(context_of(store=Store()))
+    assert caught.value.retry_after == 600
+    assert not clock.slept
+
+
+def test_no_pause_of_the_gateways_own_is_longer_than_a_quarter_of_an_hour(gateway, clock):
+    gateway.add_fault("submit:rate-limit=86400")
+    deferred = how_it_ended(operator(busy_timeout=7200), context_of(store=Store()))
+    assert deferred.trigger.moment.timestamp() - clock.time() < 1000
+
+
+def test_a_death_during_a_pause_leaves_nothing_to_doubt(gateway, monkeypatch, clock):
+    gateway.add_fault("submit:rate-limit")
+
+    def die(_):
+        raise KeyboardInterrupt
+
+    store = Store()
+    with monkeypatch.context() as patched:
+        patched.setattr("time.sleep", die)
+        with pytest.raises(KeyboardInterrupt):
+            operator().execute(context_of(store=store))
+    assert operator().execute(context_of(store=store)) == gateway.jobs[0].task_id
+    assert len(gateway.jobs) == 1
+
+
+WRONG = [
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": "x" * 2501}, "prompt"),
+    ({"duration": 2}, "duration"),
+    ({"duration": "soon"}, "duration"),
+    ({"cfg_scale": 2}, "cfg_scale"),
+    ({"model": "kling-v3.0-pro-i2v", "image": None}, "image"),
+    ({"model": "kling-v3.0-pro-i2v", "image": "/no/such/picture.png"}, "image"),
+    ({"model": "kling-v3.0-pro-i2v", "image": "data:image/png;base64,!!"}, "image"),
+    ({"model": "kling-v3.0-pro-i2v", "image": "nowhere://x/y.png"}, "image"),
+    ({"prompt": None, "multi_prompt": ["a", {"prompt": "b"}]}, "multi_prompt"),
+    ({"extra_body": {"x": float("nan")}}, "x cannot be written as JSON"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "name"), WRONG)
+def test_a_wrong_input_is_named_before_anything_is_sent(gateway, arguments, name):
+    store = Store()
+    with pytest.raises(KlingInputError, match=name) as caught:
+        operator(**arguments).execute(context_of(store=store))
+    assert isinstance(caught.value, AirflowFailException)
+    assert not gateway.requests
+    assert not store.writes
+
+
+@pytest.mark.parametrize("argument", ["on_uncertain", "on_failed_job"])
+def test_a_choice_that_does_not_exist_is_refused_when_the_dag_is_parsed(argument):
+    with pytest.raises(ValueError, match=f"{argument}='retry': must be 'fail' or 'submit_again'"):
+        operator(**{argument: "retry"})
+
+
+def test_a_picture_outside_of_the_allowed_folders_is_refused(gateway, monkeypatch, tmp_path):
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(png())
+    told = {"model": "kling-v3.0-pro-i2v", "image": str(picture)}
+    for arguments, extra in [({"within": "/data"}, {}), ({}, {"allowed_paths": ["/data"]})]:
+        connect(gateway, monkeypatch, **extra)
+        with pytest.raises(KlingInputError, match="outside of what is allowed: '/data'"):
+            operator(**told, **arguments).execute(context_of(store=Store()))
+    assert not gateway.requests
+    connect(gateway, monkeypatch, allowed_paths=str(tmp_path))
+    operator(**told, within=[str(tmp_path)]).execute(context_of(store=Store()))
+    assert gateway.times_paid(image=picture.read_bytes()) == 1
+
+
+def picture_arguments(folder):
+    from base64 import b64encode
+
+    path, large, small = folder / "cat.png", png(noise=8192), png()
+    path.write_bytes(large)
+    as_data = f"data:image/png;base64,{b64encode(large).decode()}"
+    link = "https://pictures.example/cat.png?X-Amz-Signature=a-signature-that-nobody-may-read"
+    return {
+        "file": str(path),
+        "data": as_data,
+        "base64": b64encode(large).decode(),
+        "short base64": b64encode(small).decode(),
+        "link": link,
+    }
+
+
+@pytest.mark.parametrize("form", ["file", "data", "base64", "short base64", "link"])
+@pytest.mark.parametrize("fault", [None, "error=ILLEGAL_PROMPT", "cut", "html=502", "error=INVALID_API_KEY"])
+def test_neither_key_nor_picture_nor_signature_is_told_anywhere(gateway, logged, tmp_path, form, fault):
+    value, told, ti, store = picture_arguments(tmp_path)[form], "", TI(), Store()
+    if fault:
+        gateway.add_fault(f"submit:{fault}")
+    task = operator(model="kling-v3.0-pro-i2v", image=value)
+    try:
+        task.execute(context_of(ti, store))
+    except AirflowException as error:
+        told = f"{error} {error!r} {error.__dict__} {error.__cause__}"
+    assert submits(gateway) == 1
+    everything = " ".join([logged.text(), json.dumps(ti.xcoms), json.dumps(store.values), told])
+    assert KEY not in everything
+    assert "a-signature-that-nobody-may-read" not in everything
+    assert not re.search(r"[A-Za-z0-9+/]{120,}", everything)
+    assert "iVBORw0KGgo" not in everything.replace("iVBORw0KGgoAAAANSUhE…", "")
+
+
+def test_what_was_bought_is_told_without_the_pictures_data(gateway, tmp_path):
+    told = picture_arguments(tmp_path)
+    ti = TI()
+    task = operator(model="kling-v3.0-pro-i2v", image=told["file"], end_image=told["link"], sound="true")
+    kling_task_id = task.execute(context_of(ti, Store()))
+    request = ti.xcoms["kling_request"]
+    assert request["kling_task_id"] == kling_task_id
+    assert request["inputs"]["sound"] is True
+    assert request["pictures"]["image"]["source"] == told["file"]
+    assert request["pictures"]["end_image"] == {"source": "https://pictures.example/cat.png"}
+    assert request["estimated_cost_usd"] == ti.xcoms["estimated_cost_usd"] == 0.84
+
+
+def test_a_broken_connection_is_told_before_anything_is_sent(gateway, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", json.dumps({"conn_type": "kling", "host": gateway.url}))
+    with pytest.raises(KlingAccessError, match="the API key is missing") as caught:
+        operator().execute(context_of(store=Store()))
+    assert isinstance(caught.value, AirflowFailException)
+    assert not gateway.requests

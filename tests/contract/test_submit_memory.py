@@ -1,0 +1,284 @@
+"""Whatever dies, and wherever: no retry pays twice, no paid job is lost. The gateway's log is the bill."""
+
+import signal
+import threading
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow_fakes import TI, Store, connect, context_of, png, running_gateway, runtime_error, submits
+
+from airflow_provider_kling.errors import (
+    KlingInputError,
+    KlingJobFailedError,
+    KlingSubmitUncertainError,
+    KlingTaskNotFoundError,
+    Money,
+)
+from airflow_provider_kling.operators import KlingSubmitOperator
+
+PROMPT = "a cat waves"
+DEATHS = [AirflowTaskTimeout, KeyboardInterrupt, SystemExit]
+
+
+def submit(store, ti=None, **arguments):
+    """Execute a submit, as each try of a task does: with an operator of its own."""
+    arguments = {"model": "kling-v3.0-pro-t2v", "prompt": PROMPT, **arguments}
+    return KlingSubmitOperator(task_id="submit", **arguments).execute(context_of(ti, store))
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_before_the_intent_leaves_nothing_and_the_retry_submits(gateway, death):
+    store = Store()
+    store.before[1] = death()
+    with pytest.raises(death):
+        submit(store)
+    assert not submits(gateway)
+    assert submit(store) == gateway.jobs[0].task_id
+    assert len(gateway.jobs) == 1
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_between_intent_and_request_is_uncertain_to_the_retry(gateway, death):
+    store = Store()
+    store.after[1] = death()
+    with pytest.raises(death):
+        submit(store)
+    with pytest.raises(KlingSubmitUncertainError, match="ended before it noted the answer"):
+        submit(store)
+    assert not submits(gateway)
+
+
+@pytest.fixture
+def struck(monkeypatch):
+    """Let a death strike the main thread, as Airflow's own timeout does, while the gateway answers."""
+    died = []
+
+    def die(*_):
+        raise died.pop()
+
+    def strike(request):
+        if died and request.method == "POST":
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, die)
+    with running_gateway(monkeypatch, on_request=strike) as gateway:
+        yield gateway, died
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_during_the_request_is_uncertain_to_the_retry(struck, death):
+    (gateway, died), store = struck, Store()
+    died.append(death())
+    with pytest.raises(death):
+        submit(store)
+    with pytest.raises(KlingSubmitUncertainError) as caught:
+        submit(store)
+    assert (submits(gateway), len(gateway.jobs)) == (1, 1)
+    assert caught.value.money is Money.MAYBE
+    assert isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_before_the_id_is_noted_is_uncertain_but_the_log_names_the_job(gateway, logged, death):
+    store = Store()
+    store.before[2] = death()
+    with pytest.raises(death):
+        submit(store)
+    assert gateway.jobs[0].task_id in logged.text()
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(store)
+    assert (submits(gateway), len(gateway.jobs)) == (1, 1)
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_death_after_the_id_was_noted_costs_nothing(gateway, logged, death):
+    store, ti = Store(), TI()
+    store.after[2] = death()
+    with pytest.raises(death):
+        submit(store)
+    assert submit(store, ti) == gateway.jobs[0].task_id
+    assert (submits(gateway), len(gateway.jobs)) == (1, 1)
+    assert "Picked up again" in logged.text()
+    assert ti.xcoms["kling_request"]["kling_task_id"] == gateway.jobs[0].task_id
+    assert ti.xcoms["estimated_cost_usd"] == 0.56
+
+
+@pytest.mark.parametrize(("fault", "paid"), [("cut", 0), ("cut,late", 1), ("hang=2", 0), ("hang=2,late", 1)])
+def test_a_lost_answer_is_final_at_once_and_for_every_retry(gateway, monkeypatch, fault, paid):
+    connect(gateway, monkeypatch, request_timeout=1)
+    gateway.add_fault(f"submit:{fault}")
+    store = Store()
+    for _ in range(3):
+        with pytest.raises(KlingSubmitUncertainError, match=r"It may have cost .*0\.56") as caught:
+            submit(store)
+        assert isinstance(caught.value, AirflowFailException)
+    gateway.wait_until(lambda: submits(gateway) == 1)
+    assert len(gateway.jobs) == paid
+
+
+@pytest.mark.parametrize("fault", ["cut,late", "malformed,late"])
+def test_who_accepts_to_pay_twice_is_asked_for_nothing_more(gateway, logged, fault):
+    gateway.add_fault(f"submit:{fault}")
+    store, choice = Store(), {"on_uncertain": "submit_again"}
+    with pytest.raises(KlingSubmitUncertainError) as caught:
+        submit(store, **choice)
+    assert isinstance(caught.value, AirflowException)
+    assert not isinstance(caught.value, AirflowFailException)
+    assert submit(store, **choice) == gateway.jobs[1].task_id
+    assert "as on_uncertain='submit_again' says" in logged.text()
+    assert submit(store, **choice) == gateway.jobs[1].task_id
+    assert submits(gateway) == 2
+
+
+def test_a_retry_gets_the_job_of_the_first_try_and_a_cleared_task_buys_anew(gateway):
+    store = Store()
+    first = submit(store, TI(max_tries=3))
+    assert submit(store, TI(max_tries=3)) == first
+    cleared = submit(store, TI(max_tries=6))
+    assert cleared != first
+    assert submit(store, TI(max_tries=6)) == cleared
+    assert [job.task_id for job in gateway.jobs] == [first, cleared]
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "a dog"}, {"model": "kling-v3.0-std-t2v"}, {"duration": 10}, {"sound": True}]
+)
+def test_a_changed_request_never_gets_the_old_job_and_the_log_names_that_one(gateway, logged, change):
+    store = Store()
+    first = submit(store, **change)
+    assert "another request" not in logged.text()
+    assert submit(store) != first
+    assert len(gateway.jobs) == 2
+    assert f"An earlier try of this task submitted {first} for another request." in logged.text()
+
+
+def test_a_picture_whose_links_signature_alone_changed_gets_the_old_job(gateway):
+    store = Store()
+    told = {"model": "kling-v3.0-pro-i2v"}
+    links = [
+        f"https://pictures.example/cat.png?v=1&X-Amz-Signature={n}&X-Amz-Date=2026110{n}" for n in (1, 2)
+    ]
+    assert submit(store, image=links[0], **told) == submit(store, image=links[1], **told)
+    assert submits(gateway) == 1
+
+
+def test_mapped_instances_buy_a_job_each_even_for_the_same_request(gateway):
+    stores = [Store(), Store(), Store()]
+    ids = [submit(store, TI(map_index=at)) for at, store in enumerate(stores)]
+    assert ids == [submit(store, TI(map_index=at)) for at, store in enumerate(stores)]
+    assert len(set(ids)) == len(gateway.jobs) == 3
+
+
+FATES = [
+    ("job:fail", KlingJobFailedError, "failed at the gateway"),
+    ("job:cancel", KlingJobFailedError, "was cancelled"),
+    ("query:error=TASK_FAILED", KlingJobFailedError, "TASK_FAILED"),
+]
+
+
+@pytest.mark.parametrize(("fate", "error", "words"), FATES)
+def test_a_remembered_job_that_failed_fails_the_retry_for_good(gateway, fate, error, words):
+    gateway.add_fault(fate)
+    store = Store()
+    kling_task_id = submit(store)
+    with pytest.raises(error, match=words) as caught:
+        submit(store)
+    assert isinstance(caught.value, AirflowFailException)
+    assert caught.value.kling_task_id == kling_task_id
+    assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("fate", [fate for fate, *_ in FATES])
+def test_a_remembered_job_that_failed_is_bought_anew_where_that_was_allowed(gateway, fate):
+    gateway.add_fault(fate)
+    store, choice = Store(), {"on_failed_job": "submit_again"}
+    first, second = submit(store, **choice), submit(store, **choice)
+    assert first != second == submit(store, **choice)
+    assert submits(gateway) == 2
+
+
+@pytest.mark.parametrize("trouble", ["html=502", "cut", "rate-limit", "status=503", "malformed"])
+@pytest.mark.parametrize("choice", ["fail", "submit_again"])
+def test_a_remembered_job_whose_state_cannot_be_asked_is_taken(gateway, trouble, choice):
+    store = Store()
+    kling_task_id = submit(store)
+    gateway.add_fault(f"query:{trouble},times=always")
+    assert submit(store, on_failed_job=choice) == kling_task_id
+    assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("choice", ["fail", "submit_again"])
+def test_a_young_job_that_is_not_visible_yet_is_neither_lost_nor_bought_again(gateway, choice):
+    gateway.add_fault("job:invisible=60")
+    store = Store()
+    kling_task_id = submit(store)
+    assert submit(store, on_failed_job=choice) == kling_task_id
+    assert submits(gateway) == 1
+
+
+def test_an_old_job_that_the_gateway_does_not_know_is_told_and_nothing_is_bought(gateway, clock):
+    gateway.add_fault("job:invisible=100000")
+    store = Store()
+    kling_task_id = submit(store)
+    clock.sleep(61)
+    with pytest.raises(KlingTaskNotFoundError) as caught:
+        submit(store)
+    assert caught.value.kling_task_id == kling_task_id
+    assert submit(store, on_failed_job="submit_again") != kling_task_id
+    assert submits(gateway) == 2
+
+
+def test_without_a_store_it_works_and_warns(gateway, logged):
+    assert submit(None) == gateway.jobs[0].task_id
+    assert "has no task state store" in logged.text()
+
+
+def test_an_empty_store_is_a_store(gateway, logged):
+    class Shy(Store):
+        def __bool__(self):
+            return False
+
+    store = Shy()
+    assert submit(store) == submit(store)
+    assert "has no task state store" not in logged.text()
+    assert len(gateway.jobs) == 1
+
+
+def test_a_store_that_fails_before_the_request_keeps_it_from_being_sent(gateway):
+    store = Store()
+    store.before[1] = runtime_error()
+    with pytest.raises(type(store.before[1]), match="the API server is away"):
+        submit(store)
+    assert not submits(gateway)
+    assert submit(store) == gateway.jobs[0].task_id
+
+
+def test_a_store_that_fails_after_the_request_loses_no_job(gateway, logged):
+    store = Store()
+    store.before[2] = runtime_error()
+    assert submit(store) == gateway.jobs[0].task_id
+    assert "could not be noted for a retry" in logged.text()
+
+
+def test_a_picture_that_is_gone_on_a_retry_does_not_hide_the_job_that_was_bought(gateway, tmp_path):
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(png())
+    store, told = Store(), {"model": "kling-v3.0-pro-i2v", "image": str(picture)}
+    kling_task_id = submit(store, **told)
+    picture.unlink()
+    with pytest.raises(KlingInputError, match=f"has submitted {kling_task_id}") as caught:
+        submit(store, **told)
+    assert (caught.value.kling_task_id, caught.value.money) == (kling_task_id, Money.MAYBE)
+    assert isinstance(caught.value, AirflowFailException)
+    assert submits(gateway) == 1
+
+
+def test_a_picture_that_is_gone_after_a_lost_answer_does_not_hide_that_either(gateway, tmp_path):
+    gateway.add_fault("submit:cut,late")
+    store = Store()
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(store)
+    with pytest.raises(KlingInputError, match="has submitted a job of unknown id") as caught:
+        submit(store, model="kling-v3.0-pro-i2v", image=str(tmp_path / "gone.png"))
+    assert caught.value.money is Money.MAYBE
