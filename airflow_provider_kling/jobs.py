@@ -69,6 +69,11 @@ class Video:
     video_url_ttl: int | None = None
     video_type: str | None = None
 
+    def to_dict(self, *, with_link: bool) -> dict[str, Any]:
+        """Return the video as JSON-ready data under the gateway's own names, with its signed link or not."""
+        link = {"video_url": self.video_url} if with_link else {}
+        return {**link, "video_url_ttl": self.video_url_ttl, "video_type": self.video_type}
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -101,14 +106,14 @@ class Task:
             return f"{words}, {self.progress_percent:g} %"
         return words
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the task as JSON-ready data: what the sensor gives to XCom."""
+    def to_dict(self, *, with_links: bool = True) -> dict[str, Any]:
+        """Return the task as JSON-ready data: what the sensor gives to XCom.
+
+        :param with_links: with the videos' links, which are signed.
+        """
         return {
             "kling_task_id": self.kling_task_id,
             "status": self.status,
-            "videos": [
-                {"video_url": v.video_url, "video_url_ttl": v.video_url_ttl, "video_type": v.video_type}
-                for v in self.videos
-            ],
+            "videos": [video.to_dict(with_link=with_links) for video in self.videos],
             "timings": dict(self.timings),
         }

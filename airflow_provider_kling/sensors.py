@@ -15,6 +15,8 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
 )
 from airflow.sdk import PokeReturnValue
+from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, from_dict
 from airflow_provider_kling.hooks import KlingHook, for_airflow
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 #: XCom key of the first video's link.
 VIDEO_URL_KEY = "kling_video_url"
+_TRIGGER_TIMEOUT = TriggerFailureReason.TRIGGER_TIMEOUT.value
 #: Seconds after our own deadline at which Airflow's ends a deferral, should the triggerer be gone.
 BACKSTOP = 120.0
 
@@ -47,8 +50,10 @@ class KlingTaskSensor(BaseSensorOperator):
     :param kling_conn_id: the Airflow connection's id. (templated)
     :param deferrable: wait in the triggerer.
     :param poke_interval: seconds between two looks, at least 1.
-    :param timeout: seconds after which to give up, by the wall clock from the first start of the wait;
-        a restarted triggerer does not extend it. The job itself goes on.
+    :param timeout: seconds after which to give up, by the wall clock: from the submit where the gateway
+        tells its time, else from the first look. Restarts do not extend it. The job itself goes on.
+    :param publish_link: put the video's link, which is signed and opens without a key, into the result
+        and into XCom for people to click; with False it appears nowhere in Airflow.
     :raises KlingError: one class for each way a wait can end, see :mod:`airflow_provider_kling.errors`.
     """
 
@@ -64,6 +69,7 @@ class KlingTaskSensor(BaseSensorOperator):
         deferrable: bool = True,
         poke_interval: timedelta | float = 10.0,
         timeout: timedelta | float = 3600.0,
+        publish_link: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
@@ -72,6 +78,7 @@ class KlingTaskSensor(BaseSensorOperator):
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
+        self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
 
     def execute(self, context: Context) -> Any:
@@ -94,9 +101,19 @@ class KlingTaskSensor(BaseSensorOperator):
         return self._look_or_defer(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume; where Airflow's own timeout ended the deferral, say it in our words."""
-        with self._own_timeout():
-            return super().resume_execution(next_method, next_kwargs, context)
+        """Resume; where Airflow's backstop ended the deferral, look a last time before giving up."""
+        if next_method == TRIGGER_FAIL_REPR and (next_kwargs or {}).get("error") == _TRIGGER_TIMEOUT:
+            next_method, next_kwargs = self.execute_at_deadline.__name__, None
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def execute_at_deadline(self, context: Context) -> Any:
+        """Take the last look that no triggerer was left to take: the job may be done, and is paid for."""
+        now = time.time()
+        self._watch = self._new_watch(self.kling_task_id.strip(), now - self.timeout, now)
+        last = self.poke(context)
+        if not last:
+            raise for_airflow(self._watch.timed_out("its state could not be read"))
+        return last.xcom_value
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; a job that is done but does not name its video yet is worth staying for."""
@@ -104,12 +121,12 @@ class KlingTaskSensor(BaseSensorOperator):
         while verdict.settling:
             time.sleep(max(0.0, verdict.look_again_at - time.time()))
             verdict = self._look(context)
-        return PokeReturnValue(verdict.task is not None, verdict.task and verdict.task.to_dict())
+        return PokeReturnValue(verdict.task is not None, verdict.task and self._result(verdict.task))
 
     def _look_or_defer(self, context: Context) -> dict[str, Any]:
         verdict = self._look(context)
         if verdict.task:
-            return verdict.task.to_dict()
+            return self._result(verdict.task)
         now, watch = time.time(), self._watch
         self.defer(
             trigger=KlingTaskTrigger(
@@ -141,11 +158,14 @@ class KlingTaskSensor(BaseSensorOperator):
             ti.xcom_push(key=PROGRESS_KEY, value=verdict.progress)
         if verdict.error:
             raise for_airflow(verdict.error)
-        if verdict.task:
+        if verdict.task and self.publish_link:
             video_url = verdict.task.videos[0].video_url
             ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
             KlingVideoLink().show(self, ti, video_url)
         return verdict
+
+    def _result(self, task: Task) -> dict[str, Any]:
+        return task.to_dict(with_links=self.publish_link)
 
     def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> Watch:
         return Watch(kling_task_id, started_at, deadline, self.poke_interval)
@@ -155,7 +175,7 @@ class KlingTaskSensor(BaseSensorOperator):
         """Honour ``soft_fail`` in the first look before a deferral as Airflow does after one."""
         try:
             yield
-        except AirflowSkipException:
+        except (AirflowSkipException, AirflowRescheduleException):
             raise
         except AirflowException as error:
             if self.soft_fail or self.never_fail:
@@ -164,7 +184,7 @@ class KlingTaskSensor(BaseSensorOperator):
 
     @contextmanager
     def _own_timeout(self) -> Iterator[None]:
-        """Say Airflow's own timeout, which may come a moment before ours or without us, in our words."""
+        """Say Airflow's own timeout, which in poke mode may come a moment before ours, in our words."""
         try:
             yield
         except AirflowSensorTimeout as error:
