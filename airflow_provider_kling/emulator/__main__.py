@@ -43,6 +43,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, help="seed of these failures")
     add("--fault", dest="faults", action="append", default=[], type=_fault, help="see docs/emulator.md")
     add("--model", dest="models", action="append", default=[], help="one more model to take, unchecked")
+    add("--keep-requests", type=int, default=default.keep_requests, help="remember so many (%(default)s)")
     add("--ready-file", type=Path, help="write the addresses to this file, as JSON, once listening")
     add("--quiet", action="store_true", help="print no line for each request")
     return parser.parse_args(argv)
