@@ -10,7 +10,7 @@ CODE := $(PACKAGE) tests scripts dags
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test chaos check format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ help: ## This list
 	@echo "  make demo IMAGE=cat.png PROMPT='It waves' DURATION=5 MODEL=... SOUND=1 OUT=videos/ KEEP=1"
 	@echo "  make demo LIVE=1      the real, paid gateway; needs KLING_API_KEY and asks before it spends"
 	@echo "  make test ARGS='-k price'"
+	@echo "  make chaos JOBS=24 SEED=1 JSON=file KEEP=1    200 jobs if not said"
 
 setup: $(STAMP) ## Make .venv with the locked requirements and the project
 
@@ -27,6 +28,9 @@ demo: $(STAMP) ## A picture becomes a video in a private Airflow, against a stan
 
 test: $(STAMP) ## Run the tests
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+chaos: $(STAMP) ## Kill everything while many jobs run: nothing is paid for twice, no paid video is lost
+	@exec $(BIN)/python scripts/chaos.py
 
 check: $(STAMP) ## Format, lint and types
 	@$(BIN)/ruff format --check $(wildcard $(CODE))

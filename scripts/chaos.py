@@ -1,0 +1,199 @@
+"""`make chaos`: many jobs while everything fails; no job may be paid for twice, and no paid video lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from airflow_api import ApiError
+from chaos_faults import Breaker
+from chaos_gateway import Gateway
+from chaos_person import Person
+from chaos_report import Report
+from chaos_secrets import Secrets
+from chaos_stage import DAG_ID, FINAL, PROJECT, RESCUE_ID, Order, Stage, TaskInstance
+from chaos_tasks import Hunter
+from chaos_verdict import Verdict, faults_met, judge
+from services import ServiceError
+
+FAIL_RATE = 0.2
+LARGEST_RUN = 50  # jobs in one Dag run
+QUIET_LIMIT = 240.0  # seconds in which nothing changes: the rest is stuck
+TICK = 0.1
+
+
+class BadOptionError(ValueError):
+    """A variable has a value that cannot work."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for: `make chaos JOBS=24 SEED=1 JSON=file KEEP=1`."""
+
+    jobs: int
+    seed: int
+    json: str
+    keep: bool
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read and check the environment."""
+        try:
+            jobs, seed = int(os.environ.get("JOBS") or 200), int(os.environ.get("SEED") or 1)
+        except ValueError as error:
+            raise BadOptionError(f"JOBS and SEED are whole numbers ({error})") from None
+        if not 12 <= jobs <= 2000:
+            raise BadOptionError(f"JOBS={jobs}: 12 to 2000, as each kind of fault needs somebody to meet")
+        return cls(jobs, seed, os.environ.get("JSON", ""), bool(os.environ.get("KEEP")))
+
+
+class Chaos:
+    """One run of the proof."""
+
+    def __init__(self, options: Options, home: Path, report: Report) -> None:
+        self.options, self.report = options, report
+        key = f"sk-chaos-{secrets.token_hex(16)}"
+        slow = 30 if options.jobs >= 100 else 12  # long enough that most waits are deferred
+        gateway = Gateway(home, api_key=key, fail_rate=FAIL_RATE, seed=options.seed, render_seconds=slow)
+        self.stage = Stage(home, gateway)
+        self.tasks: list[TaskInstance] = []
+        self._changed_at, self._seen = time.monotonic(), 0
+
+    def run(self) -> Verdict:
+        """Start it all, break it all, count it all."""
+        try:
+            self.stage.up()
+            self.report.say("Airflow is up, on PostgreSQL, with two triggerers")
+            orders = self._order()
+            self._prepare(orders)
+            self.report.mark("set-up")
+            self._ordeal()
+            self.report.mark("ordeal")
+            verdict = judge(self.stage, list(orders.values()), self.tasks, self.secrets.search())
+            self._tell(verdict)
+            return verdict
+        finally:
+            self.stage.stop()
+
+    def _order(self) -> dict[tuple[str, int], Order]:
+        """Start the Dag runs."""
+        folder, picture = self.stage.videos, str(self.stage.picture)
+        folder.mkdir()
+        count = self.options.jobs
+        numbers = range(count)
+        all_orders = [
+            Order(picture, f"job-{n:04}: the sun sinks into the sea", f"{folder}/{n:04}.mp4") for n in numbers
+        ]
+        runs = max(2, -(-count // LARGEST_RUN))
+        known = {}
+        for index in range(runs):
+            some = all_orders[index::runs]
+            run_id = self.stage.trigger(some)
+            known |= {(run_id, place): order for place, order in enumerate(some)}
+        return known
+
+    def _prepare(self, orders: dict[tuple[str, int], Order]) -> None:
+        seed, jobs = self.options.seed, self.options.jobs
+        self.breaker = Breaker(self.stage, max(1, jobs // 50), random.Random(f"{seed} components"))
+        self.hunter = Hunter(self.stage, orders, random.Random(f"{seed} tasks"))
+        self.hunter.lay_traps()
+        self.person = Person(self.stage, orders)
+        self.secrets = Secrets(self.stage)
+
+    def _ordeal(self) -> None:
+        """Break, revive and decide until all is over, or nothing moves any more."""
+        turns = {self._look: 1.0, self.stage.revive: 1.0, self.secrets.watch_triggers: 2.0, self._decide: 3.0}
+        due = dict.fromkeys(turns, 0.0)
+        while not self._over():
+            for struck in self.hunter.tick():
+                self.report.say(struck)
+            if began := self.breaker.tick(self._progress(), wait=self.hunter.busy):
+                self.report.say(began)
+            for turn, pause in turns.items():
+                if time.monotonic() >= due[turn]:
+                    turn()
+                    due[turn] = time.monotonic() + pause
+            time.sleep(TICK)
+
+    def _look(self) -> None:
+        tasks = self.stage.task_instances(DAG_ID, RESCUE_ID)
+        if tasks is None:
+            return
+        self.tasks = tasks
+        if self._seen != (seen := hash(tuple(sorted((task.id, str(task.state)) for task in tasks)))):
+            self._seen, self._changed_at = seen, time.monotonic()
+        self.report.progress(Counter(str(task.state) for task in tasks if task.map_index >= 0))
+
+    def _decide(self) -> None:
+        for decision in self.person.tick():
+            self.report.say(f"a person decides: {decision}")
+
+    def _progress(self) -> float:
+        done = sum(
+            task.dag_id == DAG_ID and task.state in FINAL and task.map_index >= 0 for task in self.tasks
+        )
+        return done / (3 * self.options.jobs)
+
+    def _over(self) -> bool:
+        quiet = time.monotonic() - self._changed_at > QUIET_LIMIT
+        calm = self.breaker.over and not self.hunter.busy and self._progress() >= 1
+        return quiet or (calm and self.person.content(self.tasks))
+
+    def _tell(self, verdict: Verdict) -> None:
+        planned = self.breaker.planned + self.hunter.planned
+        done = self.breaker.done + self.hunter.done
+        data: dict[str, Any] = {
+            **verdict.to_dict(),
+            "seed": self.options.seed,
+            "fail_rate": FAIL_RATE,
+            "broken": {kind: {"planned": planned[kind], "done": done[kind]} for kind in planned},
+            "revived": dict(self.stage.restarts),
+            "gateway_faults": dict(faults_met(self.stage)),
+            "decisions": dict(self.person.decisions),
+            "decided_errors": dict(self.person.errors),
+            "trigger_rows_searched": self.secrets.triggers_seen,
+        }
+        self.report.tell(data, self.options.json)
+
+
+def main() -> int:
+    """Run the proof; the exit code says whether it holds."""
+    try:
+        options = Options.read()
+    except BadOptionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    (PROJECT / ".airflow").mkdir(exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="chaos-", dir=PROJECT / ".airflow"))
+    good = stopped = False
+    try:
+        good = Chaos(options, home, Report()).run().good
+    except (ServiceError, ApiError, OSError) as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit):
+        stopped = True
+        raise
+    finally:
+        if options.keep or not (good or stopped):
+            print(f"The logs are in {home}", file=sys.stderr)
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        print("\nstopped, nothing runs on", file=sys.stderr)
+        code = 130
+    sys.exit(code)
