@@ -15,8 +15,8 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
 )
 from airflow.sdk import PokeReturnValue
-from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, from_dict
 from airflow_provider_kling.hooks import KlingHook, for_airflow
