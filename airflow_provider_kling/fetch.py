@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -18,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from airflow_provider_kling.client import USER_AGENT, describe_failure
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
 from airflow_provider_kling.settings import Settings
+from airflow_provider_kling.tls import verification
 
 _CHUNK = 256 * 1024
 _MOST_REDIRECTS = 5
@@ -63,18 +63,24 @@ class _Link:
     """One link and the response that is read from it at the moment."""
 
     def __init__(self, url: str, session: requests.Session, settings: Settings) -> None:
-        if urlsplit(url).scheme not in ("http", "https"):
+        if not url.lower().startswith(("http://", "https://")):
             raise KlingDownloadError(
                 f"The video's link is no http(s) URL but {url.split(':', maxsplit=1)[0]!r}."
             )
-        self._url, self._session = url, session
-        self._timeout = settings.request_timeout
+        self._url, self._session, self._settings = url, session, settings
         self.length: int | None = None
 
     def open(self, offset: int = 0, etag: str = "") -> requests.Response:
         headers = {"Range": f"bytes={offset}-", "If-Range": etag} if offset else {}
         with _in_our_words():
-            response = self._session.get(self._url, timeout=self._timeout, stream=True, headers=headers)
+            response = self._session.get(
+                self._url,
+                timeout=self._settings.request_timeout,
+                stream=True,
+                headers=headers,
+                proxies=self._settings.proxies,  # of both, the session would let the environment win
+                verify=verification(self._settings),
+            )
         self._response = response
         if response.status_code != (206 if offset else 200):
             response.close()
@@ -125,7 +131,7 @@ def _session(settings: Settings) -> requests.Session:
     session.auth = _no_auth  # keeps a .netrc, and a user name in the link, out
     session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     session.max_redirects = _MOST_REDIRECTS
-    session.trust_env, session.proxies, session.verify = settings.trust_env, settings.proxies, settings.verify
+    session.trust_env = settings.trust_env
     if not settings.allow_private_hosts:
         for scheme in ("http://", "https://"):
             session.mount(scheme, _PublicOnlyAdapter())
