@@ -1,0 +1,176 @@
+"""Links to videos: followed with care, without the key, and resumed where they broke."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import requests
+from odd_servers import answering, serving
+
+from airflow_provider_kling.emulator import Emulator
+from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
+from airflow_provider_kling.fetch import is_public, open_link
+from airflow_provider_kling.settings import Settings
+
+VIDEO = bytes(range(256)) * 4096
+
+
+def settings(**extra):
+    extra = {"allow_private_hosts": True, "request_timeout": 5, **extra}
+    fields = {
+        "conn_id": "c",
+        "host": "https://gateway.invalid",
+        "schema": "",
+        "port": None,
+        "password": "sk-1",
+    }
+    return Settings.from_connection(SimpleNamespace(**fields, extra=json.dumps(extra)))
+
+
+def fetched(url, **extra):
+    with open_link(url, settings(**extra)) as stream:
+        return b"".join(stream.chunks)
+
+
+def refusal(url, kind=KlingDownloadError, **extra):
+    with pytest.raises(kind) as caught:
+        fetched(url, **extra)
+    assert caught.value.money is Money.PAID
+    assert "sig=" not in str(caught.value)
+    return caught.value
+
+
+def test_a_link_is_read_without_key_and_without_the_connections_headers(tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(answering(VIDEO, Content_Type="video/mp4")) as server:
+        with open_link(f"{server.url}/v.mp4?sig=1", settings(**{"X-Team": "video"})) as stream:
+            assert (stream.length, stream.content_type) == (len(VIDEO), "video/mp4")
+            assert b"".join(stream.chunks) == VIDEO
+        assert fetched(server.url.replace("//", "//me:s3cret@") + "/v.mp4") == VIDEO
+    for _, _, headers in server.seen:
+        assert not {"authorization", "x-team"} & {name.lower() for name in headers}
+        assert headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 500])
+def test_a_dead_link_is_told_with_its_status(status):
+    with serving(answering(status=status)) as server:
+        assert refusal(f"{server.url}/v.mp4?sig=1").http_status == status
+
+
+def test_a_redirect_is_followed_but_not_for_ever():
+    with (
+        serving(answering(VIDEO)) as server,
+        serving(answering(status=302, Location=f"{server.url}/v.mp4")) as first,
+    ):
+        assert fetched(first.url) == VIDEO
+
+    def round_and_round(handler):
+        answering(status=302, Location="/again?sig=1")(handler)
+
+    with serving(round_and_round) as server:
+        assert "TooManyRedirects" in str(refusal(server.url))
+        assert len(server.seen) <= 6
+
+
+@pytest.mark.parametrize("url", ["ftp://x/v.mp4", "httpx://x", "file:///etc/passwd", "javascript:1", "x", ""])
+def test_only_http_links_are_followed(url):
+    refusal(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1/v", "http://a..b/v", "http://kling.invalid/?sig=1", "http://127.0.0.1:1/"]
+)
+def test_a_link_that_leads_nowhere_is_told(url):
+    refusal(url)
+
+
+def test_a_private_address_is_refused_before_a_byte_is_sent():
+    with serving(answering(VIDEO)) as server:
+        for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
+            error = refusal(url, KlingAccessError, allow_private_hosts=False)
+            assert "allow_private_hosts" in error.advice
+        assert not server.seen
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True), ("2606:2800:220:1::1", True), ("::ffff:93.184.216.34", True),
+        ("127.0.0.1", False), ("10.0.0.1", False), ("172.16.0.1", False), ("192.168.1.1", False),
+        ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False),
+        ("255.255.255.255", False), ("::1", False), ("::", False), ("fe80::1%eth0", False),
+        ("::ffff:127.0.0.1", False), ("::ffff:10.0.0.1", False), ("2002:7f00:1::", False),
+        ("64:ff9b::a9fe:a9fe", False), ("64:ff9b::5db8:d822", True), ("ff02::1", False), ("fc00::1", False),
+    ],
+)  # fmt: skip
+def test_an_address_is_public_or_not(address, public):
+    assert is_public(address) is public
+
+
+def breaking(times, etag='"v1"', *, honour=True):
+    """Serve half of what is asked for, this often, and then all of the rest."""
+    left = [times]
+
+    def answer(handler):
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1]) if honour else 0
+        body = VIDEO[start:]
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(body)))
+        if etag:
+            handler.send_header("ETag", etag)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(VIDEO) - 1}/{len(VIDEO)}")
+        handler.end_headers()
+        left[0] -= 1
+        handler.wfile.write(body if left[0] < 0 else body[: len(body) // 2])
+
+    return answer
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_stream_that_broke_goes_on_where_it_stopped(times):
+    with serving(breaking(times)) as server:
+        assert fetched(f"{server.url}/v.mp4?sig=1") == VIDEO
+    asked = [headers.get("If-Range") for _, _, headers in server.seen]
+    assert asked == [None] + ['"v1"'] * times
+
+
+@pytest.mark.parametrize(
+    ("etag", "honour", "times"), [("", True, 1), ('W/"v1"', True, 1), ('"v1"', False, 1), ('"v1"', True, 99)]
+)
+def test_a_stream_that_cannot_go_on_is_told(etag, honour, times):
+    with serving(breaking(times, etag, honour=honour)) as server:
+        refusal(f"{server.url}/v.mp4?sig=1")
+        assert len(server.seen) <= 7
+
+
+@pytest.mark.parametrize("fault", ["truncate=100", "wrong-length=7", "dead=403", "cut"])
+def test_what_goes_wrong_at_the_stand_ins_storage_is_told(fault):
+    with Emulator(render=False, queue_seconds=0, render_seconds=0) as gateway:
+        headers = {"Authorization": f"Bearer {gateway.api_key}"}
+        api = f"{gateway.url}/v3/async"
+        requests.post(f"{api}/kling-v3.0-pro-t2v", json={"prompt": "a cat"}, headers=headers, timeout=5)
+        asked = {"task_id": gateway.jobs[0].task_id}
+        told = requests.get(f"{api}/task-result", params=asked, headers=headers, timeout=5).json()
+        gateway.add_fault(f"download:{fault},times=always")
+        refusal(told["videos"][0]["video_url"])
+        assert not gateway.key_reached_storage
+
+
+def test_the_connections_proxy_and_certificates_count_before_the_environments(certificate, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle")
+    with serving(answering(VIDEO), certificate) as server:
+        assert fetched(server.url, verify=certificate) == VIDEO
+    with serving(answering(VIDEO)) as proxy:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert fetched("http://storage.example/v.mp4", proxies={"http": proxy.url}) == VIDEO
+    assert proxy.seen[0][1] == "http://storage.example/v.mp4"
+
+
+def test_a_certificate_that_nobody_signed_is_told(certificate):
+    with serving(answering(VIDEO), certificate) as server:
+        assert "self-signed" in str(refusal(server.url))
+    assert not server.seen
