@@ -1,0 +1,118 @@
+"""The example Dags that come with the project, in the real Airflow and by `dag.test()`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from stage import VIDEO, Stage
+
+if TYPE_CHECKING:
+    from conftest import Played
+
+
+@pytest.fixture(scope="module")
+def catalogue(played: Played) -> dict[str, dict[str, Any]]:
+    """Give the tasks of the nightly run over four pictures, one of them bad, by picture and task."""
+    tasks = played.stage.until_over(played.runs["catalogue"], timeout=180)
+    return {
+        f"{ti['rendered_map_index'] or ti['map_index']}: {ti['task_id'].split('.')[-1]}": ti
+        for ti in tasks.values()
+    }
+
+
+def test_the_nightly_catalogue_makes_a_video_of_each_good_picture(
+    played: Played, catalogue: dict[str, dict[str, Any]]
+) -> None:
+    videos = played.folder / "videos" / "catalogue"
+    assert {file.name: file.read_bytes() for file in videos.glob("*.mp4")} == {
+        "lamp.mp4": VIDEO,
+        "sofa.mp4": VIDEO,
+        "vase.mp4": VIDEO,
+    }
+    for name in ("lamp", "sofa", "vase"):
+        assert played.stage.gateway.times_paid(prompt=f"catalogue: a {name}", model="kling-v3.0-std-i2v") == 1
+
+
+def test_a_bad_picture_of_the_catalogue_fails_alone_and_costs_nothing(
+    played: Played, catalogue: dict[str, dict[str, Any]]
+) -> None:
+    states = {name: ti["state"] for name, ti in catalogue.items()}
+    assert states["broken.png: submit"] == "failed"
+    assert {states["lamp.png: download"], states["sofa.png: wait"], states["vase.png: download"]} == {
+        "success"
+    }
+    assert sorted(states.values()).count("upstream_failed") == 2
+    assert played.stage.gateway.times_paid(prompt="catalogue: a broken") == 0
+    assert catalogue["broken.png: submit"]["try_number"] == 1
+
+
+def test_the_grid_shows_the_names_of_the_pictures(catalogue: dict[str, dict[str, Any]]) -> None:
+    shown = {ti["rendered_map_index"] for ti in catalogue.values() if ti["task_id"] == "animate.submit"}
+    assert shown == {"broken.png", "lamp.png", "sofa.png", "vase.png"}
+    shown = {
+        ti["rendered_map_index"]
+        for ti in catalogue.values()
+        if ti["task_id"] == "animate.download" and ti["state"] == "success"
+    }
+    assert shown == {"lamp.png", "sofa.png", "vase.png"}
+
+
+@pytest.mark.parametrize("dag_id", ["kling_nightly_catalogue", "kling_image_to_video"])
+def test_the_trigger_form_explains_each_field(stage: Stage, dag_id: str) -> None:
+    stage.until(f"{dag_id} to be read", lambda: stage.api.dag_exists(dag_id))
+    details = stage.api.call("GET", f"/dags/{dag_id}/details")
+    assert details["catchup"] is False
+    for name, param in details["params"].items():
+        assert param["schema"]["type"], name
+        assert param["schema"].get("title") or param["description"] or name == "model", name
+
+
+def test_the_nightly_catalogue_runs_each_night_and_never_twice_at_once(stage: Stage) -> None:
+    details = stage.api.call("GET", "/dags/kling_nightly_catalogue/details")
+    assert details["timetable_summary"] == "0 0 * * *"
+    assert details["max_active_runs"] == 1
+
+
+def test_the_first_example_brings_its_video(played: Played) -> None:
+    run = played.runs["example"]
+    tasks = played.stage.until_over(run, timeout=120)
+    assert {name: ti["state"] for name, ti in tasks.items()} == dict.fromkeys(
+        ("submit", "wait", "download"), "success"
+    )
+    assert Path(played.stage.xcom(run, "download")).read_bytes() == VIDEO
+    assert played.stage.gateway.times_paid(prompt="catalogue page one") == 1
+
+
+@pytest.mark.timeout(120)
+def test_the_first_example_runs_without_a_scheduler_too(played: Played) -> None:
+    stage = played.stage
+    copy = stage.airflow.home / "dag-test.db"
+    with closing(stage.database()) as live, closing(sqlite3.connect(copy)) as target:
+        live.backup(target)
+    picture, video = str(played.pictures[0]), played.folder / "videos" / "dag-test.mp4"
+    conf = {"image": picture, "prompt": "catalogue by dag.test", "target": str(video)}
+    environment = stage.airflow.env | {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{copy}",
+        "AIRFLOW_CONN_KLING_DEFAULT": stage.gateway.connection_json(),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "airflow",
+        "dags",
+        "test",
+        "kling_image_to_video",
+        "--conf",
+        json.dumps(conf),
+    ]
+    with (stage.logs / "dags-test.log").open("wb") as log:
+        subprocess.run(command, env=environment, stdout=log, stderr=log, check=True, timeout=100)
+    assert video.read_bytes() == VIDEO
+    assert stage.gateway.times_paid(prompt="catalogue by dag.test") == 1
