@@ -120,7 +120,9 @@ class KlingTaskTrigger(BaseTrigger):
             return None
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - rarely needed
 
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
+        place = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
+        try:
+            states = await sync_to_async(RuntimeTaskInstance.get_task_states)(**place, map_index=ti.map_index)
+        except AirflowRuntimeError:
+            return None  # better to say it in vain than not at all
         return next(iter(states.get(ti.run_id, {}).values()), None)
