@@ -1,0 +1,301 @@
+"""The same cause ends a wait in the same way, whether it is poked, rescheduled or deferred."""
+
+import asyncio
+from datetime import UTC, datetime
+from importlib import import_module
+
+import pytest
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferralError,
+    TaskDeferred,
+)
+from airflow_fakes import KEY, TI, context_of, stored_and_read
+
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingModerationError,
+    KlingTaskNotFoundError,
+    KlingWaitTimeoutError,
+)
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.sensors import KlingTaskSensor
+
+MODES = ["poke", "reschedule", "deferred"]
+LONG = {"interval": 10.0, "timeout": 600.0}
+
+
+def bought(gateway):
+    """Start a job and return its task id."""
+    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
+
+
+async def triggered(deferred):
+    """Run the trigger of a deferral as a triggerer does: made anew from what the database keeps."""
+    path, arguments = deferred.trigger.serialize()
+    module, name = path.rsplit(".", 1)
+    trigger = getattr(import_module(module), name)(**stored_and_read(arguments))
+    (event,) = [event async for event in trigger.run()]
+    return stored_and_read(event.payload)
+
+
+class Wait:
+    """One wait of a sensor in one mode, with as much of Airflow as that takes."""
+
+    def __init__(self, mode, clock, **arguments):
+        self.mode, self.clock, self.ti = mode, clock, TI()
+        self.arguments = {"poke_interval": 10.0, "timeout": 600.0, **arguments}
+        self.pauses = 0
+
+    def sensor(self):
+        modes = {"deferrable": True} if self.mode == "deferred" else {"deferrable": False, "mode": self.mode}
+        return KlingTaskSensor(task_id="wait", **modes, **self.arguments)
+
+    def end(self):
+        """Return what the wait came to; raise what it raised."""
+        began, step = self.clock.time(), lambda: self.sensor().execute(context_of(self.ti))
+        while True:
+            try:
+                return step()
+            except AirflowRescheduleException:
+                self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
+                self.clock.sleep(self.arguments["poke_interval"])
+            except TaskDeferred as pause:
+                event = asyncio.run(triggered(pause))
+                kwargs = {**stored_and_read(pause.kwargs or {}), "event": event}
+                method = pause.method_name
+
+                def step(method=method, kwargs=kwargs):
+                    return self.sensor().resume_execution(method, kwargs, context_of(self.ti))
+
+            self.pauses += 1
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    return request.param
+
+
+ENDS = {
+    "failed": (("job:fail",), KlingJobFailedError, "could not generate"),
+    "moderation": (("job:fail=moderation",), KlingModerationError, "sensitive information"),
+    "cancelled": (("job:cancel",), KlingJobFailedError, "was cancelled"),
+    "a word of failure that nobody knows": (("query:says=TASK_FAILURE_X",), KlingJobFailedError, "FAILURE_X"),
+    "told as an error": (("query:error=TASK_FAILED",), KlingJobFailedError, "TASK_FAILED"),
+    "key revoked": (("query:error=INVALID_API_KEY",), KlingAccessError, "INVALID_API_KEY"),
+    "no videos in it": (("query:empty,times=always",), KlingJobFailedError, "without a video"),
+    "not found": (("query:error=TASK_NOT_FOUND,times=always",), KlingTaskNotFoundError, "TASK_NOT_FOUND"),
+    "stuck": (("job:stuck",), KlingWaitTimeoutError, "not finished within the timeout of 600 s"),
+    "never an answer": (("query:html=502,times=always",), KlingWaitTimeoutError, "the last look failed"),
+}
+
+
+def arrange(gateway, faults):
+    """Start a job that is still queued at the first look and then meets its faults."""
+    gateway.set_timing(queue_seconds=15, render_seconds=15)
+    gateway.add_fault(*(fault for fault in faults if fault.startswith("job:")))
+    kling_task_id = bought(gateway)
+    later = (fault for fault in faults if not fault.startswith("job:"))
+    gateway.add_fault("query:says=TASK_STATUS_PROCESSING", *later)
+    return kling_task_id
+
+
+@pytest.mark.parametrize("cause", ENDS)
+def test_one_cause_is_one_exception_in_every_mode(gateway, clock, logged, mode, cause):
+    faults, error, words = ENDS[cause]
+    kling_task_id = arrange(gateway, faults)
+    with pytest.raises(error, match=words) as caught:
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    ours = AirflowSensorTimeout if error is KlingWaitTimeoutError else AirflowFailException
+    assert isinstance(caught.value, ours)
+    assert type(caught.value).__mro__[1] is error
+    assert caught.value.kling_task_id == kling_task_id
+    assert KEY not in logged.text()
+
+
+@pytest.mark.parametrize("cause", ENDS)
+@pytest.mark.parametrize("softness", ["soft_fail", "never_fail"])
+def test_a_soft_sensor_skips_in_every_mode(gateway, clock, mode, cause, softness):
+    kling_task_id = arrange(gateway, ENDS[cause][0])
+    with pytest.raises(AirflowSkipException):
+        Wait(mode, clock, kling_task_id=kling_task_id, **{softness: True}).end()
+    assert sum(request.method == "GET" for request in gateway.requests) > 1
+
+
+@pytest.mark.parametrize("softness", [{}, {"soft_fail": True}, {"never_fail": True}])
+def test_the_result_is_the_same_in_every_mode_soft_or_not(gateway, clock, mode, softness):
+    kling_task_id = arrange(gateway, ())
+    wait = Wait(mode, clock, kling_task_id=kling_task_id, **softness)
+    result = wait.end()
+    assert result["kling_task_id"] == kling_task_id
+    assert result["status"] == "TASK_STATUS_SUCCEED"
+    assert result["videos"][0]["video_url"] == wait.ti.xcoms["kling_video_url"]
+    assert result["timings"].keys() == {"submit_time_ms", "execute_time_ms", "complete_time_ms"}
+    assert wait.ti.xcoms["kling_progress"]["status"] == "TASK_STATUS_SUCCEED"
+    assert wait.ti.xcoms["kling_video_link"].startswith(gateway.storage_url)
+    assert wait.ti.xcoms["kling_progress_link"].startswith("http://airflow.test/")
+
+
+PASSING = {
+    "proxy": ("query:html=502,times=3",),
+    "cut": ("query:cut,times=2",),
+    "busy": ("query:rate-limit=7,times=2",),
+    "not visible yet": ("query:error=TASK_NOT_FOUND,times=2",),
+    "a word that nobody knows": ("query:says=TASK_STATUS_DREAMING,times=2",),
+    "unknown": ("query:says=TASK_STATUS_UNKNOWN,times=2",),
+    "no videos yet": ("job:queue=0,render=0", "query:empty,times=4"),
+    "odd numbers": ("query:numbers=blank,times=2",),
+    "malformed": ("query:malformed,times=2",),
+    "result not to be had": ("query:error=GET_RESULT_FAILED,times=2",),
+}
+
+
+@pytest.mark.parametrize("cause", PASSING)
+def test_what_passes_ends_no_wait_in_any_mode(gateway, clock, mode, cause):
+    kling_task_id = arrange(gateway, PASSING[cause])
+    wait = Wait(mode, clock, kling_task_id=kling_task_id)
+    assert wait.end()["status"] == "TASK_STATUS_SUCCEED"
+    assert not gateway.faults.waiting
+
+
+def test_a_job_that_is_done_is_returned_at_once_in_every_mode(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=bought(gateway))
+    assert wait.end()["videos"]
+    assert (wait.pauses, clock.slept) == (0, [])
+
+
+def test_a_key_that_is_wrong_at_the_first_look_is_told_in_every_mode(gateway, clock, monkeypatch, mode):
+    kling_task_id = bought(gateway)
+    gateway.api_key = "another"
+    gateway.settings = gateway.settings.__class__(**{**vars_of(gateway.settings), "api_key": "another"})
+    with pytest.raises(KlingAccessError, match="INVALID_API_KEY"):
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+
+
+def vars_of(settings):
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("kling_task_id", ["", " ", "None", None, 7])
+def test_what_is_no_task_id_is_told_without_asking_in_every_mode(gateway, clock, mode, kling_task_id):
+    with pytest.raises(KlingInputError, match="is not a task id") as caught:
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert isinstance(caught.value, AirflowFailException)
+    assert not gateway.requests
+
+
+def test_the_timeout_counts_from_the_submit_in_every_mode(gateway, clock, mode):
+    gateway.set_timing(queue_seconds=5, render_seconds=5)
+    gateway.add_fault("job:stuck")
+    kling_task_id = bought(gateway)
+    began = clock.time()
+    clock.sleep(300)
+    with pytest.raises(KlingWaitTimeoutError):
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert 595 <= clock.time() - began <= 615
+
+
+def test_a_timed_out_wait_says_how_to_go_on_and_that_the_job_does_in_every_mode(gateway, clock, mode):
+    kling_task_id = arrange(gateway, ("job:stuck",))
+    with pytest.raises(KlingWaitTimeoutError) as caught:
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert "The job goes on at the gateway" in str(caught.value)
+    assert f"kling_rescue with kling_task_id={kling_task_id!r}" in str(caught.value)
+
+
+BACKSTOP = ("__fail__", {"error": "Trigger timeout"})
+
+
+def test_where_no_triggerer_was_left_a_last_look_takes_the_video_that_is_there(gateway):
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=bought(gateway))
+    assert sensor.resume_execution(*BACKSTOP, context_of())["videos"]
+
+
+@pytest.mark.parametrize("trouble", ["job:stuck", "query:html=502,times=always", "query:cut,times=always"])
+def test_where_no_triggerer_was_left_and_the_last_look_brings_nothing_the_wait_is_over(
+    gateway, clock, trouble
+):
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=arrange(gateway, (trouble,)), timeout=600)
+    with pytest.raises(KlingWaitTimeoutError) as caught:
+        sensor.resume_execution(*BACKSTOP, context_of())
+    assert isinstance(caught.value, AirflowSensorTimeout)
+    assert not clock.slept
+
+
+def test_where_no_triggerer_was_left_a_job_that_failed_is_told_as_that(gateway):
+    gateway.add_fault("job:fail")
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=bought(gateway))
+    with pytest.raises(KlingJobFailedError):
+        sensor.resume_execution(*BACKSTOP, context_of())
+
+
+def test_airflows_own_clock_is_said_in_our_words_in_poke_mode(gateway, clock, monkeypatch):
+    kling_task_id = arrange(gateway, ("job:stuck",))
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, deferrable=False, timeout=60)
+    began = clock.time()
+    monkeypatch.setattr("time.monotonic", lambda: 2 * (clock.time() - began))
+    with pytest.raises(KlingWaitTimeoutError, match="Airflow's own clock ended the wait") as caught:
+        sensor.execute(context_of())
+    assert isinstance(caught.value, AirflowSensorTimeout)
+    assert caught.value.kling_task_id == kling_task_id
+
+
+def test_a_trigger_that_broke_is_not_taken_for_a_timeout(gateway):
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id="t-1")
+    with pytest.raises(TaskDeferralError):
+        sensor.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["bang"]}, context_of())
+
+
+@pytest.mark.parametrize("softness", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("error", ["Trigger timeout", "Trigger failure"])
+def test_a_soft_sensor_skips_what_airflow_ended_too(gateway, softness, error):
+    kling_task_id = arrange(gateway, ("job:stuck",))
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, **{softness: True})
+    with pytest.raises(AirflowSkipException):
+        sensor.resume_execution("__fail__", {"error": error}, context_of())
+
+
+def test_a_look_that_fails_after_the_event_defers_again_instead_of_failing(gateway, clock):
+    kling_task_id = bought(gateway)
+    gateway.add_fault("query:html=502,times=2")
+    event = {"kling_task_id": kling_task_id, "started_at": clock.time(), "deadline": clock.time() + 600}
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id)
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.resume_execution("execute_complete", {"event": event}, context_of())
+    assert caught.value.trigger.deadline == event["deadline"]
+    assert asyncio.run(triggered(caught.value)) == event
+
+
+def test_a_deferral_ends_a_little_after_our_own_deadline_at_the_latest(gateway, clock):
+    kling_task_id = arrange(gateway, ())
+    with pytest.raises(TaskDeferred) as caught:
+        KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, timeout=600).execute(context_of())
+    assert 600 < caught.value.timeout.total_seconds() < 800
+    assert caught.value.trigger.first_look_at >= clock.time() + 5
+
+
+def test_an_error_of_a_newer_triggerer_is_still_an_error_here(gateway):
+    event = {
+        "kling_task_id": "t-1",
+        "error": {"class": "KlingNewError", "what": "It broke.", "colour": "red"},
+    }
+    with pytest.raises(AirflowFailException, match="It broke"):
+        KlingTaskSensor(task_id="wait", kling_task_id="t-1").execute_complete(context_of(), event)
+
+
+@pytest.mark.parametrize("interval", [0, 0.5])
+def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed(interval):
+    with pytest.raises(ValueError, match="at least 1 second"):
+        KlingTaskSensor(task_id="wait", kling_task_id="t-1", poke_interval=interval)
+
+
+def test_a_link_that_nobody_wants_in_airflow_is_not_put_there(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), publish_link=False)
+    assert gateway.storage_url not in str(wait.end())
+    assert gateway.storage_url not in str(wait.ti.xcoms)
