@@ -120,7 +120,7 @@ class KlingTaskTrigger(BaseTrigger):
             return None
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - rarely needed
 
-        place = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
+        place: Any = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
         try:
             states = await sync_to_async(RuntimeTaskInstance.get_task_states)(**place, map_index=ti.map_index)
         except AirflowRuntimeError:
