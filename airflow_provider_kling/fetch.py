@@ -23,6 +23,8 @@ _CHUNK = 256 * 1024
 _MOST_REDIRECTS = 5
 _MOST_RESUMES = 5
 _NAT64 = ip_network("64:ff9b::/96")
+#: Local by their standards, but global to older versions of Python.
+_LOCAL = tuple(map(ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +124,19 @@ class _Link:
 def _in_our_words() -> Iterator[None]:
     try:
         yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise KlingDownloadError(f"The video's stream broke ({describe_failure(error)}).") from None
 
 
+class _BareSession(requests.Session):
+    """A session that also leaves a ``.netrc`` alone when a redirect leads to a host that is named there."""
+
+    def rebuild_auth(self, *_: object) -> None:
+        """Add nothing; there is nothing to take away."""
+
+
 def _session(settings: Settings) -> requests.Session:
-    session = requests.Session()
+    session = _BareSession()
     session.auth = _no_auth  # keeps a .netrc, and a user name in the link, out
     session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     session.max_redirects = _MOST_REDIRECTS
@@ -148,7 +157,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address):
         nat64 = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
         ip = ip.ipv4_mapped or ip.sixtofour or nat64 or ip
-    return bool(ip and ip.is_global and not ip.is_multicast)
+    return bool(ip and ip.is_global and not ip.is_multicast and not any(ip in local for local in _LOCAL))
 
 
 def _checked(sock: socket.socket) -> socket.socket:
