@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
+from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
@@ -31,7 +32,7 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.settings import Settings
-from airflow_provider_kling.wire import Call, query, submit
+from airflow_provider_kling.wire import Call, probe, query, submit
 
 if TYPE_CHECKING:
     import requests
@@ -115,8 +116,12 @@ class KlingHook(BaseHook):
         """
         from airflow_provider_kling.client import KlingClient
 
-        with airflow_errors(), self.get_conn() as session:
-            return KlingClient(session, self.settings).send(call)
+        with airflow_errors():
+            try:
+                with self.get_conn() as session:
+                    return KlingClient(session, self.settings).send(call)
+            except KlingAccessError as error:
+                raise call.about(error) from error.__cause__
 
     def submit(self, job: VideoJob) -> str:
         """Start a job, which costs money, and return its task id. Sent once, whatever happens.
@@ -140,16 +145,15 @@ class KlingHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask for a job that cannot exist: costs nothing and tells whether the key is good."""
         try:
-            self.get_task(str(uuid.uuid4()))
+            self.send(probe(str(uuid.uuid4())))
         except KlingTaskNotFoundError:
             pass
         except KlingAccessError as error:
             return False, f"{error.what} {error.advice}"
-        except KlingUnavailableError as error:
-            told = "Inconclusive" if error.http_status else f"Unreachable: {self.settings.base_url}"
-            return False, f"{told}. {error.what}"
         except KlingError as error:
-            return False, f"Inconclusive. {error.what}"
+            refused = error.http_status == HTTPStatus.FORBIDDEN
+            told = "Inconclusive" if error.http_status else f"Unreachable: {self.settings.base_url}"
+            return False, f"{'The key is refused' if refused else told}. {error.what}"
         return True, f"The gateway at {self.settings.base_url} accepts the API key."
 
 
@@ -191,10 +195,13 @@ class SharedClient:
 
         :raises KlingError: untranslated, it has yet to cross to a worker.
         """
-        async with self._opening:
-            if self._client is None:
-                self._client = await self._open()
-        return await self._client.send(call)
+        try:
+            async with self._opening:
+                if self._client is None:
+                    self._client = await self._open()
+            return await self._client.send(call)
+        except KlingAccessError as error:
+            raise call.about(error) from error.__cause__
 
     async def _open(self) -> AsyncKlingClient:
         # Importing the HTTP libraries takes a second; the loop of all triggers must not stand still for it.
@@ -202,7 +209,7 @@ class SharedClient:
         try:
             connection = await get_async_connection(self._conn_id, KlingHook)
         except AirflowNotFoundException as error:
-            raise KlingAccessError(f"{error}.", money=Money.RUNNING) from error
+            raise KlingAccessError(f"{error}.") from error
         except AirflowRuntimeError as error:
             what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
             raise KlingUnavailableError(what, money=Money.RUNNING) from error

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
+from airflow_provider_kling.replies import read_number
 
 #: A generated video may be this much shorter or longer than asked for, in seconds.
 _TOLERANCE = 1.0
@@ -61,8 +62,8 @@ def check_media(media: Media, asked: dict[str, Any]) -> None:
     :param asked: the inputs of the job; what it does not name is not checked.
     :raises KlingDownloadError: saying what was asked for and what came.
     """
-    seconds = asked.get("duration")
-    if seconds is not None and abs(media.duration - float(seconds)) > _TOLERANCE:
-        raise KlingDownloadError(f"The video lasts {media.duration:g} s; {seconds} s were asked for.")
+    seconds = read_number(asked.get("duration"))
+    if seconds is not None and abs(media.duration - seconds) > _TOLERANCE:
+        raise KlingDownloadError(f"The video lasts {media.duration:g} s; {seconds:g} s were asked for.")
     if asked.get("sound") is True and not media.sound:
         raise KlingDownloadError("The video has no sound track; sound was asked for.")

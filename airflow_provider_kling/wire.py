@@ -56,6 +56,13 @@ class Call(Generic[T]):
             return KlingUnavailableError(what, money=Money.RUNNING, kling_task_id=self.kling_task_id)
         return KlingSubmitUncertainError(what) if sent else KlingUnavailableError(what)
 
+    def about(self, error: KlingError) -> KlingError:
+        """Return an error that came before the request, such as a wrong connection, as one about this job."""
+        if self.kling_task_id is None or error.money is not Money.UNTOUCHED:
+            return error
+        facts = {"money": Money.RUNNING, "kling_task_id": self.kling_task_id}
+        return type(error)(**{**error.facts(), **facts})
+
 
 def submit(job: VideoJob) -> Call[str]:
     """Return the call that starts *job* and yields its task id. It is paid for: send it once."""
@@ -79,6 +86,23 @@ def query(kling_task_id: str) -> Call[Task]:
             return _read_task(kling_task_id, data, task)
         raise refusal_of_query(reply, kling_task_id)
 
+    return _ask(kling_task_id, read)
+
+
+def probe(kling_task_id: str) -> Call[None]:
+    """Return the call that finds out about the key by asking for a job that cannot exist.
+
+    A :class:`KlingTaskNotFoundError` or no error at all: the key is good.
+    """
+
+    def read(reply: Reply) -> None:
+        if not (reply.ok and reply.json()):
+            raise refusal_of_query(reply, kling_task_id)
+
+    return _ask(kling_task_id, read)
+
+
+def _ask(kling_task_id: str, read: Callable[[Reply], T]) -> Call[T]:
     path, params = "/v3/async/task-result", {"task_id": kling_task_id}
     return Call("GET", path, read, params=params, kling_task_id=kling_task_id)
 

@@ -14,10 +14,11 @@ from odd_servers import answering, serving
 
 from airflow_provider_kling import errors
 from airflow_provider_kling.emulator import Emulator
-from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
-from airflow_provider_kling.hooks import KlingHook, for_airflow
+from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError, Money
+from airflow_provider_kling.hooks import KlingHook, SharedClient, for_airflow
 from airflow_provider_kling.jobs import Outcome, VideoJob
 from airflow_provider_kling.settings import Settings
+from airflow_provider_kling.wire import query
 
 JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
 KINDS = KlingError.__subclasses__()
@@ -192,6 +193,22 @@ def test_an_answer_that_says_nothing_of_the_key_is_inconclusive(gateway, connect
     assert told.startswith("Inconclusive. The gateway answered")
 
 
+def test_a_forbidden_answer_without_a_reason_is_a_refused_key(gateway, connect):
+    gateway.add_fault("query:html=403")
+    good, told = connect(at(gateway.url)).test_connection()
+    assert not good
+    assert told.startswith("The key is refused. The gateway answered")
+
+
+def test_any_object_that_is_answered_is_a_good_key_but_a_web_page_is_not(connect):
+    with serving(answering(b'{"task": null}')) as server:
+        assert connect(at(server.url)).test_connection()[0]
+    with serving(answering(b"<html>Welcome</html>")) as server:
+        good, told = connect(at(server.url)).test_connection()
+    assert not good
+    assert told.startswith("Inconclusive")
+
+
 def test_a_gateway_that_cannot_be_reached_is_told(connect):
     with serving(answering()) as server:
         url = server.url
@@ -215,3 +232,22 @@ def test_a_query_that_may_work_later_can_be_retried(gateway, connect):
         hook.get_task(kling_task_id)
     assert not isinstance(caught.value, AirflowFailException)
     assert hook.get_task(kling_task_id).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_wrong_connection_in_mid_wait_says_that_the_job_goes_on(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", '{"conn_type": "kling", "host": "ftp://x", "password": "k"}')
+    async with SharedClient.use("bad") as client:
+        with pytest.raises(KlingAccessError) as caught:
+            await client.send(query("t-1"))
+    assert (caught.value.money, caught.value.kling_task_id) == (Money.RUNNING, "t-1")
+
+
+def test_a_wrong_connection_on_a_submit_says_that_nothing_was_started(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", '{"conn_type": "kling", "host": "ftp://x", "password": "k"}')
+    with pytest.raises(KlingAccessError) as caught:
+        KlingHook("bad").submit(VideoJob("m", {}))
+    assert caught.value.money is Money.UNTOUCHED
+    with pytest.raises(KlingAccessError) as caught:
+        KlingHook("bad").get_task("t-1")
+    assert caught.value.money is Money.RUNNING
+    assert isinstance(caught.value, AirflowFailException)
