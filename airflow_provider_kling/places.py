@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from airflow_provider_kling.errors import KlingInputError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 
 
 def check_inside(path: str, argument: str, allowed: Sequence[str]) -> None:
@@ -20,20 +23,28 @@ def check_inside(path: str, argument: str, allowed: Sequence[str]) -> None:
     :param allowed: local folders or storage URLs.
     :raises KlingInputError: naming the argument, what was given and what is allowed.
     """
-    if not allowed or any(_covers(_normal(folder), _normal(path)) for folder in allowed):
+    if not allowed or any(_inside(folder, path) for folder in allowed):
         return
     folders = " or ".join(repr(folder) for folder in allowed)
     raise KlingInputError(f"{argument}={path!r} is outside of what is allowed: {folders}.")
 
 
+def _inside(folder: str, path: str) -> bool:
+    """Return whether *path* lies in *folder*, as it is written and also with what is percent-encoded read."""
+    return all(_covers(_normal(read(folder)), _normal(read(path))) for read in (str, unquote))
+
+
 def _normal(path: str) -> tuple[str, str]:
-    """Return scheme with host, and the path without ``.``, ``..`` and local links."""
-    scheme, separator, rest = path.partition("://")
-    if not separator or scheme in ("file", "local"):
-        return "", os.path.realpath(rest if separator else path)
-    parts = urlsplit(f"//{rest}")
-    host = parts.netloc.rpartition("@")[2]
-    return f"{scheme}://{host}", posixpath.normpath("/" + unquote(parts.path))
+    """Return scheme with host, and the path without ``.``, ``..``, ``~`` and local links.
+
+    Airflow takes ``file:/x``, without slashes after the colon, for a URL too.
+    """
+    found = _SCHEME.match(path)
+    scheme, rest = (found[1].lower(), path[found.end() :]) if found else ("", path)
+    if scheme in ("", "file", "local"):
+        return "", os.path.realpath(os.path.expanduser(rest))  # noqa: PTH111 - fsspec does just this
+    host, _, way = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}", posixpath.normpath(f"/{way}")
 
 
 def _covers(folder: tuple[str, str], path: tuple[str, str]) -> bool:
