@@ -18,6 +18,7 @@ from airflow_provider_kling.jobs import Outcome, Task
 from airflow_provider_kling.media import check_media, inspect_media, require_pyav
 from airflow_provider_kling.places import check_inside
 from airflow_provider_kling.storage import (
+    check_target,
     exists,
     read_sidecar,
     received_video,
@@ -103,6 +104,7 @@ class KlingDownloadOperator(BaseOperator):
         path = video_path(self.target, self.kling_task_id)
         check_inside(path, "target", self.within)
         check_inside(path, "target", hook.settings.allowed_paths)
+        check_target(path)
         if self.verify_media:
             require_pyav()
         return path

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
 from airflow_provider_kling.images import LARGEST_FILE, Picture, check_picture, from_base64
 from airflow_provider_kling.jobs import PICTURES_IN_BASE64
 from airflow_provider_kling.mp4 import Mp4Check
@@ -83,6 +84,18 @@ def read_sidecar(path: str) -> dict[str, Any]:
     return told if isinstance(told, dict) and told.get("size") == video.stat().st_size else {}
 
 
+def check_target(path: str) -> None:
+    """Raise :class:`KlingInputError` where no file can have that name; before anything is fetched."""
+    try:
+        folder = ObjectStoragePath(path).is_dir()
+    except (ValueError, ImportError) as error:
+        what = f"target={path!r}: there is no such storage ({type(error).__name__}: {error})."
+        raise KlingInputError(what, money=Money.PAID) from error
+    if folder:
+        what = f"target={path!r} is a folder; with a slash at its end, the video goes into it."
+        raise KlingInputError(what, money=Money.PAID)
+
+
 def exists(path: str) -> bool:
     """Return whether something stands under that name."""
     return ObjectStoragePath(path).exists()
@@ -115,7 +128,7 @@ def received_video(
             raise KlingDownloadError(f"The storage took {written} of {check.size} bytes for {path}.")
         with part.fs.open(part.path, "rb") as file:
             yield Stored(path, check.size, digest.hexdigest()), file
-        part.fs.mv(part.path, target.path)
+        _move(part, target)
 
 
 def write_sidecar(path: str, told: Mapping[str, Any]) -> None:
@@ -124,7 +137,7 @@ def write_sidecar(path: str, told: Mapping[str, Any]) -> None:
     with _part_of(target) as part:
         text = json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False)
         part.fs.pipe_file(part.path, f"{text}\n".encode())
-        part.fs.mv(part.path, target.path)
+        _move(part, target)
 
 
 def sweep_parts(path: str) -> None:
@@ -132,8 +145,9 @@ def sweep_parts(path: str) -> None:
     target = ObjectStoragePath(path)
     if not target.parent.exists():
         return
-    for left in target.fs.glob(f"{target.parent.path.rstrip('/')}/.{glob.escape(target.name)}.*.part"):
-        target.fs.rm(left)
+    name = f"{target.parent.path.rstrip('/')}/.{target.name}"
+    for left in target.fs.glob(f"{glob.escape(name)}.*.part"):
+        target.fs.rm_file(left)
 
 
 @contextmanager
@@ -145,4 +159,13 @@ def _part_of(target: ObjectStoragePath) -> Iterator[ObjectStoragePath]:
         yield part
     finally:
         if part.exists():
-            part.unlink()
+            part.fs.rm_file(part.path)
+
+
+def _move(part: ObjectStoragePath, target: ObjectStoragePath) -> None:
+    """Move one file; the ``mv`` of a storage that can only copy takes a ``[`` in its name for a pattern."""
+    if type(part.fs).mv is AbstractFileSystem.mv:
+        part.fs.cp_file(part.path, target.path)
+        part.fs.rm_file(part.path)
+    else:
+        part.fs.mv(part.path, target.path)
