@@ -15,9 +15,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from airflow_provider_kling.jobs import VideoJob
 
 _KEY = "kling_submit"
-_SIGNING = ("x-amz-", "x-goog-")
+_SIGNING = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-", "x-obs-", "q-sign", "q-key-time")
 _SIGNATURES = frozenset(
     {"signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy", "token"}
+    | {"ossaccesskeyid", "accesskeyid", "security-token", "q-ak", "q-header-list", "q-url-param-list"}
     | {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"}
 )
 
@@ -90,7 +91,10 @@ def _unsigned(value: Any) -> Any:
         return [_unsigned(item) for item in value]
     if not isinstance(value, str) or not value.startswith(("http://", "https://")):
         return value
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # a prompt may begin like a URL
+        return value
     kept = [(name, text) for name, text in parse_qsl(parts.query, keep_blank_values=True) if not _signs(name)]
     return urlunsplit(parts._replace(query=urlencode(kept)))
 
