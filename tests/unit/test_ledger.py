@@ -85,6 +85,39 @@ def test_everything_else_does(job, host):
     assert fingerprint(job, host) != fingerprint(JOB, HOST)
 
 
+SIGNERS = [
+    "X-Amz-Algorithm=A&X-Amz-Credential={0}&X-Amz-Date={0}&X-Amz-Security-Token={0}&X-Amz-Signature={0}",
+    "AWSAccessKeyId={0}&Signature={0}&Expires={0}",
+    "X-Goog-Credential={0}&X-Goog-Date={0}&X-Goog-Signature={0}",
+    "GoogleAccessId={0}&Expires={0}&Signature={0}",
+    "sv={0}&st={0}&se={0}&sr=b&sp=r&spr=https&sig={0}&skoid={0}&sktid={0}&skt={0}&ske={0}&sks=b&skv={0}",
+    "Policy={0}&Signature={0}&Key-Pair-Id={0}",
+    "OSSAccessKeyId={0}&Expires={0}&Signature={0}&security-token={0}",
+    "x-oss-date={0}&x-oss-expires={0}&x-oss-credential={0}&x-oss-signature={0}",
+    "q-sign-algorithm=x&q-ak={0}&q-sign-time={0}&q-key-time={0}&q-header-list=&q-url-param-list=&q-signature={0}",
+    "X-Tos-Date={0}&X-Tos-Signature={0}",
+    "AccessKeyId={0}&Expires={0}&Signature={0}&x-obs-security-token={0}",
+]
+
+
+@pytest.mark.parametrize("signed", SIGNERS)
+def test_links_of_every_known_storage_are_compared_without_what_signs_them(signed):
+    one, two, other = (
+        VideoJob("m", {"image": f"https://s.example/{name}.png?v=1&{signed.format(n)}"})
+        for name, n in [("a", 1), ("a", 22), ("b", 1)]
+    )
+    assert fingerprint(one, HOST) == fingerprint(two, HOST) != fingerprint(other, HOST)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://[is this a link?", "https://", "http://x:y@z:none/?a=%zz&&=", "http:// ?"]
+)
+def test_words_that_begin_like_a_link_are_words(text):
+    assert fingerprint(VideoJob("m", {"prompt": text}), HOST) != fingerprint(
+        VideoJob("m", {"prompt": ""}), HOST
+    )
+
+
 def test_links_are_compared_unsigned_wherever_they_stand():
     one, two = (
         VideoJob("m", {"images": [f"https://s.example/a?sig={n}"], "o": {"x": f"http://a?token={n}"}})

@@ -20,6 +20,8 @@ FIVE, SILENT = Media(5.04, 640, 480, sound=True), Media(5.04, 640, 480, sound=Fa
         (FIVE, {"duration": "5", "sound": True}),
         (SILENT, {"sound": False}),
         (FIVE, {"duration": 6}),
+        (FIVE, {"duration": "as long as the song"}),
+        (FIVE, {"duration": ["5"]}),
     ],
 )
 def test_a_video_as_it_was_asked_for_passes(media, asked):

@@ -17,6 +17,10 @@ INSIDE = [
     ("s3://conn@bucket/kling/a.mp4", "s3://bucket/kling/"),
     ("s3://bucket/a.mp4", "s3://bucket"),
     ("s3://bucket/x/../kling/a.mp4", "s3://bucket/kling"),
+    ("s3://bucket/a%20b/100%.mp4", "s3://bucket/a%20b"),
+    ("S3://bucket/kling/a.mp4", "s3://bucket/kling"),
+    ("file:/data/a.mp4", "/data"),
+    ("~/videos/a.mp4", "~/videos"),
 ]
 OUTSIDE = [
     ("/data2/a.mp4", "/data"),
@@ -29,6 +33,15 @@ OUTSIDE = [
     ("gs://bucket/kling/a.mp4", "s3://bucket/kling"),
     ("s3://bucket@other/kling/a.mp4", "s3://bucket/kling"),
     ("/bucket/kling/a.mp4", "s3://bucket/kling"),
+    ("s3://bucket/%6bling/a.mp4", "s3://bucket/kling"),
+    ("s3:/bucket/kling/a.mp4", "s3://bucket/kling"),
+    ("sftp://host/data?/../etc/passwd", "sftp://host/data"),
+    ("sftp://host/data#/../etc/passwd", "sftp://host/data"),
+    ("file:/etc/passwd", "/data"),
+    ("FILE:///etc/passwd", "/data"),
+    ("file:///data/%2e%2e/etc/passwd", "/data"),
+    ("local:/etc/passwd", "/data"),
+    ("~/a.mp4", "/data"),
 ]
 
 
@@ -55,6 +68,13 @@ def test_a_link_of_the_file_system_leads_nowhere_else(tmp_path):
     check_inside(f"{tmp_path}/inside/a.mp4", "target", [f"{tmp_path}/inside"])
     with pytest.raises(KlingInputError):
         check_inside(f"{tmp_path}/inside/link/a.mp4", "target", [f"{tmp_path}/inside"])
+
+
+@pytest.mark.parametrize("path", ["file:/etc/x", "file://~/x", "~/x", "file:/../etc/x", "memory:/x", "s3:/x"])
+def test_what_airflow_reads_as_another_place_is_not_taken_for_a_relative_path(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KlingInputError):
+        check_inside(path, "target", [str(tmp_path)])
 
 
 WAYS = st.lists(st.sampled_from(["..", ".", "a", "%2e%2e", "", "b"]), max_size=10)

@@ -1,0 +1,32 @@
+"""The buttons in Airflow's UI: there as soon as there is somewhere to go, and gone where there is not."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+
+KEY = object()
+
+
+@pytest.fixture(params=[KlingVideoLink, KlingProgressLink])
+def link(request):
+    return request.param()
+
+
+def test_a_button_is_shown_to_the_ui_and_again_to_the_worker(link):
+    operator, pushed = SimpleNamespace(kling_links={}), {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
+    assert link.get_link(operator, ti_key=KEY) == ""
+    link.show(operator, ti, "https://x.example/")
+    assert pushed == {link.xcom_key: "https://x.example/"}
+    assert link.get_link(operator, ti_key=KEY) == "https://x.example/"
+
+
+def test_an_operator_that_knows_no_links_has_no_button(link):
+    assert link.get_link(SimpleNamespace(), ti_key=KEY) == ""
+
+
+def test_the_buttons_share_neither_name_nor_key():
+    assert KlingVideoLink.name != KlingProgressLink.name
+    assert KlingVideoLink.xcom_key != KlingProgressLink.xcom_key

@@ -1,0 +1,73 @@
+"""A retry is made where it may help, after the delay that was asked for, and never where it would cost."""
+
+import pytest
+from airflow.sdk.definitions.retry_policy import RetryAction
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingUnavailableError
+from airflow_provider_kling.hooks import for_airflow
+from airflow_provider_kling.retries import KlingRetryPolicy
+
+PASSING = (KlingDownloadError, KlingUnavailableError)
+KINDS = [kind for kind in KlingError.__subclasses__() if kind.__module__ == KlingError.__module__]
+FINAL = [kind for kind in {kind.__name__: kind for kind in reversed(KINDS)}.values() if kind not in PASSING]
+POLICY = KlingRetryPolicy(first_delay=10, longest_delay=600)
+
+
+def decision(error, try_number=1, policy=POLICY):
+    return policy.evaluate(error, try_number, 5)
+
+
+def seconds(*args, **kwargs):
+    made = decision(*args, **kwargs)
+    assert made.action is RetryAction.RETRY
+    return made.retry_delay.total_seconds()
+
+
+@pytest.mark.parametrize("kind", FINAL)
+def test_what_is_final_fails_at_once(kind):
+    made = decision(kind("It is so.", retry_after=5))
+    assert made.action is RetryAction.FAIL
+    assert made.reason == f"{kind.__name__}: a retry cannot help and may cost"
+
+
+@pytest.mark.parametrize("kind", FINAL)
+def test_no_final_error_is_made_a_retry(kind):
+    assert decision(for_airflow(kind("It is so.", retry_after=5))).action is not RetryAction.RETRY
+
+
+@pytest.mark.parametrize("kind", FINAL)
+def test_what_the_dags_author_allowed_to_be_retried_is_left_to_the_tasks_settings(kind):
+    assert decision(for_airflow(kind("It is so."), retry=True)).action is RetryAction.DEFAULT
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), AirflowException("x"), KeyboardInterrupt(), OSError()])
+def test_errors_that_are_not_ours_are_left_to_the_tasks_settings(error):
+    assert decision(error).action is RetryAction.DEFAULT
+
+
+@pytest.mark.parametrize("kind", PASSING)
+@pytest.mark.parametrize("crossed", [for_airflow, lambda error: error])
+def test_what_may_pass_is_retried_after_delays_that_double_up_to_the_longest(kind, crossed):
+    delays = [seconds(crossed(kind("It is so.")), n) for n in (-1, 0, 1, 2, 3, 4, 6, 7, 8, 40, 10_000)]
+    assert delays == [10, 10, 10, 20, 40, 80, 320, 600, 600, 600, 600]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(0, 0), (7.5, 7.5), (899, 899), (900, 900), (86400, 900), (1e14, 900)]
+)
+def test_the_delay_that_the_gateway_named_is_kept_within_reason(asked, kept):
+    error = for_airflow(KlingUnavailableError("Too fast.", retry_after=asked))
+    assert seconds(error, 9) == kept
+    assert decision(error).reason == "the gateway named this delay"
+
+
+def test_delays_are_the_dags_authors_to_choose():
+    policy = KlingRetryPolicy(first_delay=1, longest_delay=3)
+    error = KlingDownloadError("Broken.")
+    assert [seconds(error, n, policy) for n in (1, 2, 3, 4)] == [1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_the_reason_is_told_by_class_and_without_what_was_said(kind):
+    assert decision(kind("https://s.example/v.mp4?sig=secret")).reason == f"{kind.__name__} may pass"
