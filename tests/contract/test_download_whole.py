@@ -294,7 +294,7 @@ STATES = [
     ("job:cancel", KlingJobFailedError, Money.ENDED, True),
     ("job:empty", KlingDownloadError, Money.PAID, False),
     ("query:html=502", KlingUnavailableError, Money.RUNNING, False),
-    ("query:error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.ENDED, True),
+    ("query:error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.ASIDE, True),
     ("query:error=INVALID_API_KEY", KlingAccessError, Money.RUNNING, True),
 ]
 
