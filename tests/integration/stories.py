@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from airflow_provider_kling.emulator.jobs import Job
 
 
+LOOK_FAILED = "A look failed, the wait goes on"
+
+
 @dataclass(frozen=True)
 class Plot:
     """What happens to a job, and when.
 
     :param fate: a fault that the job is born with; it shows once the job is over.
     :param meanwhile: faults that queries meet from the moment when all three wait.
-    :param ends: whether the job is over at last.
+    :param ends: whether the job is over at last; after faults, once each of the three has met one.
     """
 
     dag_id: str = "waits"
@@ -41,7 +44,9 @@ PLOTS = {
     "too late": Plot("waits_short", ends=False),
     "fails softly": Plot("waits_soft", fate="fail=the model gave up"),
     "troubled": Plot(
-        meanwhile=("query:status=503,times=5", "query:cut,times=5", "query:html=502,times=5", "query:hang=5")
+        meanwhile=(
+            *("query:cut,times=2", "query:html=502,times=2", "query:hang=5", "query:status=503,times=always"),
+        )
     ),
 }
 
@@ -92,13 +97,18 @@ def _trouble(story: Story) -> Callable[[Stage], bool]:
         if not added:
             stage.gateway.add_fault(*faults)
             added = True
-        if not story.plot.ends:
-            story.step = None
-        elif not {fault.text for fault in stage.gateway.faults.waiting} & set(faults):
+        if not story.plot.ends or not faults:
+            done = True
+        else:
+            done = all(LOOK_FAILED in stage.log(story.run, mode) for mode in MODES)
+        if done and story.plot.ends:
             assert story.job is not None
+            board = stage.gateway.faults
+            board.waiting = [fault for fault in board.waiting if fault.text not in faults]
             stage.finish(story.job)
+        if done:
             story.step = None
-        return story.step is None
+        return done
 
     return step
 

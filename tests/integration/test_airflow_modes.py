@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from stage import MODES, VIDEO, VIDEO_SHA256, Run, Stage
+from stories import LOOK_FAILED
 
 if TYPE_CHECKING:
     from conftest import Played, Seen
@@ -104,7 +105,8 @@ def test_failed_looks_do_not_end_a_wait(played: Played, stories: dict[str, Story
     met = {r.fault.split(",")[0] for r in played.stage.gateway.requests if r.task_id == story.kling_task_id}
     assert {"query:status=503", "query:cut", "query:html=502", "query:hang=5"} <= met
     for mode in MODES:
-        assert "A look failed, the wait goes on" in played.stage.log(story.run, mode)
+        assert LOOK_FAILED in played.stage.log(story.run, mode)
+        assert played.stage.tasks(story.run)[mode]["try_number"] == 1
 
 
 @pytest.mark.parametrize(
