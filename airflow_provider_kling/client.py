@@ -96,7 +96,8 @@ class KlingClient:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = b"".join(self._limited(response))
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise call.lost(describe_failure(error), sent=not _never_sent(error)) from None
+            cause = f"{settings.base_url}, {describe_failure(error)}"
+            raise call.lost(cause, sent=not _never_sent(error)) from None
         return call.read(Reply(response.status_code, headers, body, time.time()))
 
     def _limited(self, response: requests.Response) -> Iterator[bytes]:
@@ -148,7 +149,8 @@ class AsyncKlingClient:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = await _read_limited(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise call.lost(describe_failure(error), sent=not _never_sent(error)) from None
+            cause = f"{self._settings.base_url}, {describe_failure(error)}"
+            raise call.lost(cause, sent=not _never_sent(error)) from None
         return call.read(Reply(response.status, headers, body, time.time()))
 
 

@@ -55,7 +55,7 @@ class KlingDownloadOperator(BaseOperator):
         repairs what an earlier try left), ``skip`` the download if the same job made that file and fail
         if another did, or ``fail``.
     :param within: folders or storage URLs that the target must lie in; the connection's ``allowed_paths``
-        hold too. Not templated: it is the Dag author's word.
+        hold too. Not templated, so that a trigger form cannot change it.
     :param verify_media: decode a picture with PyAV, and compare duration and sound with what was asked for.
     :param largest: bytes that a video may have.
     :param kling_conn_id: the Airflow connection's id. (templated)

@@ -31,8 +31,9 @@ class Money(StrEnum):
     UNTOUCHED = "No job was started, nothing is charged."
     RUNNING = "The job goes on at the gateway and may be charged."
     MAYBE = "A job may have been started and may be charged."
-    ENDED = "The job is over; whether it is charged is the gateway's to say, it may be."
+    ENDED = "The job is over and may be charged; the gateway's bill tells."
     PAID = "The job is done and paid for; its video waits at the gateway."
+    ASIDE = "This step costs nothing and changes nothing about the job."
 
 
 class KlingError(Exception):
@@ -109,7 +110,7 @@ class KlingModerationError(KlingError):
 class KlingUnavailableError(KlingError):
     """A passing trouble (network, rate limit, 5xx): the same call may work later."""
 
-    default_advice = "This passes: ask again later."
+    default_advice = "This is temporary: try again later."
 
 
 class KlingSubmitUncertainError(KlingError):
@@ -132,7 +133,7 @@ class KlingJobFailedError(KlingError):
 class KlingTaskNotFoundError(KlingError):
     """The gateway does not know the task id; final once the job is older than a minute."""
 
-    default_money = Money.ENDED
+    default_money = Money.ASIDE
     default_advice = (
         "Check the task id, and that the connection's key belongs to the account that submitted it."
     )

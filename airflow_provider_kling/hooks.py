@@ -69,6 +69,11 @@ def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
     return _airflow_class(type(error), retry=retry)(**error.facts())
 
 
+def _no_connection(conn_id: str) -> KlingAccessError:
+    advice = f"Create it (Admin, Connections, type Kling) or set AIRFLOW_CONN_{conn_id.upper()}."
+    return KlingAccessError(f"kling_conn_id={conn_id!r}: there is no such connection.", advice=advice)
+
+
 @contextmanager
 def airflow_errors() -> Iterator[None]:
     """Translate every :class:`KlingError` that leaves the block, see :func:`for_airflow`."""
@@ -101,7 +106,10 @@ class KlingHook(BaseHook):
     def settings(self) -> Settings:
         """The connection, read and checked. Raises :class:`KlingAccessError` naming a wrong field."""
         with airflow_errors():
-            return Settings.from_connection(self.get_connection(self.kling_conn_id))
+            try:
+                return Settings.from_connection(self.get_connection(self.kling_conn_id))
+            except AirflowNotFoundException as error:
+                raise _no_connection(self.kling_conn_id) from error
 
     def get_conn(self) -> requests.Session:
         """Return a session with the connection's key, proxies and TLS settings."""
@@ -209,7 +217,7 @@ class SharedClient:
         try:
             connection = await get_async_connection(self._conn_id, KlingHook)
         except AirflowNotFoundException as error:
-            raise KlingAccessError(f"{error}.") from error
+            raise _no_connection(self._conn_id) from error
         except AirflowRuntimeError as error:
             what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
             raise KlingUnavailableError(what, money=Money.RUNNING) from error

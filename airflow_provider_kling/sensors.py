@@ -18,12 +18,13 @@ from airflow.sdk import PokeReturnValue
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from airflow_provider_kling.errors import KlingError, KlingInputError, from_dict
-from airflow_provider_kling.hooks import KlingHook, for_airflow
+from airflow_provider_kling.errors import KlingError, from_dict
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
 from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
+from airflow_provider_kling.wire import checked_task_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -83,13 +84,12 @@ class KlingTaskSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look at the job; wait for it if it is not done."""
-        if not isinstance(self.kling_task_id, str) or self.kling_task_id.strip() in ("", "None"):
-            what = f"kling_task_id={self.kling_task_id!r} is not a task id; did the submit return one?"
-            raise for_airflow(KlingInputError(what))
+        with airflow_errors():
+            kling_task_id = checked_task_id(self.kling_task_id)
         started_at = time.time()
         if self.reschedule and (first := context["ti"].get_first_reschedule_date(context)):
             started_at = first.timestamp()
-        self._watch = self._new_watch(self.kling_task_id.strip(), started_at, started_at + self.timeout)
+        self._watch = self._new_watch(kling_task_id, started_at, started_at + self.timeout)
         with self._own_timeout(), self._soft():
             return self._look_or_defer(context) if self.deferrable else super().execute(context)
 
@@ -109,7 +109,7 @@ class KlingTaskSensor(BaseSensorOperator):
     def execute_at_deadline(self, context: Context) -> Any:
         """Take the last look that no triggerer was left to take: the job may be done, and is paid for."""
         now = time.time()
-        self._watch = self._new_watch(self.kling_task_id.strip(), now - self.timeout, now)
+        self._watch = self._new_watch(checked_task_id(self.kling_task_id), now - self.timeout, now)
         last = self.poke(context)
         if not last:
             raise for_airflow(self._watch.timed_out("its state could not be read"))

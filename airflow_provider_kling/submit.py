@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -39,7 +40,7 @@ class KlingSubmitOperator(BaseOperator):
     """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
-    Inputs that are None or empty are not sent.
+    Inputs that are None or empty are not sent; the service's own defaults apply.
 
     On Airflow 3.3 and newer the task remembers its submit: a retry picks the job of an earlier try up
     again instead of buying another one. Clearing the finished task buys a new job. An answer that was
@@ -57,7 +58,7 @@ class KlingSubmitOperator(BaseOperator):
     :param negative_prompt: what must not happen. (templated)
     :param duration: seconds, 3..15 for Kling 3.0. (templated)
     :param cfg_scale: how closely to follow the prompt, 0..1. (templated)
-    :param sound: make sound with the picture; costs half as much again. (templated)
+    :param sound: make sound with the picture; costs 50 % more. (templated)
     :param end_image: the last frame; not with ``multi_prompt``. (templated)
     :param multi_prompt: shots, all texts or all objects with ``prompt`` and ``duration``. (templated)
     :param extra_body: further JSON keys of the gateway, passed on. (templated)
@@ -67,7 +68,7 @@ class KlingSubmitOperator(BaseOperator):
         request mostly fails again, and a failed job may be charged) or ``submit_again``.
     :param busy_timeout: seconds for which a request that surely started nothing is repeated.
     :param within: folders or storage URLs that a picture's path must lie in; the connection's
-        ``allowed_paths`` hold too. Not templated: it is the Dag author's word.
+        ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingInputError: before anything is sent, naming each wrong argument.
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
@@ -80,16 +81,16 @@ class KlingSubmitOperator(BaseOperator):
     def __init__(
         self,
         *,
-        image: str | None = None,
+        image: str | os.PathLike[str] | None = None,
         prompt: str | None = None,
         model: str | None = None,
         negative_prompt: str | None = None,
         duration: int | str | None = None,
         cfg_scale: float | str | None = None,
         sound: bool | str | None = None,
-        end_image: str | None = None,
+        end_image: str | os.PathLike[str] | None = None,
         multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None,
-        extra_body: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, Any] | str | None = None,
         on_uncertain: Choice = "fail",
         on_failed_job: Choice = "fail",
         busy_timeout: float = 900.0,
@@ -110,6 +111,8 @@ class KlingSubmitOperator(BaseOperator):
         self.extra_body = extra_body
         self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
         self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
+        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, (int, float)) or busy_timeout < 0:
+            raise ValueError(f"busy_timeout={busy_timeout!r}: must be a number of seconds, at least 0")
         self.busy_timeout = busy_timeout
         self.within = [within] if isinstance(within, str) else list(within)
         self.kling_conn_id = kling_conn_id
@@ -138,6 +141,7 @@ class KlingSubmitOperator(BaseOperator):
                 delay = submit_delay(attempt, error.retry_after, str(ti.id))
                 attempt += 1
                 if time.time() + delay > give_up_at:
+                    self.log.warning("Given up after busy_timeout=%s seconds.", self.busy_timeout)
                     raise
                 self.log.info("Not accepted, no job was started; again in %.0f s. %s", delay, error.what)
                 if delay > _PATIENCE:
@@ -165,7 +169,7 @@ class KlingSubmitOperator(BaseOperator):
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger  # noqa: PLC0415 - rarely needed
 
         self.defer(
-            trigger=DateTimeTrigger(moment=datetime.now(UTC) + timedelta(seconds=delay)),
+            trigger=DateTimeTrigger(moment=datetime.fromtimestamp(time.time() + delay, UTC)),
             method_name=self.execute_again.__name__,
             kwargs={"attempt": attempt, "give_up_at": give_up_at},
         )
@@ -176,7 +180,9 @@ class KlingSubmitOperator(BaseOperator):
         bare = model in MODELS and MODELS[model].bare_base64
         self._pictures: dict[str, Any] = {}
         for name in _PICTURES:
-            if isinstance(value := inputs[name], str) and value.strip():
+            if isinstance(inputs[name], os.PathLike):
+                inputs[name] = os.fspath(inputs[name])
+            if isinstance(value := inputs[name], str) and value.strip() not in ("", "None"):
                 inputs[name], self._pictures[name] = self._picture(name, value.strip(), settings, bare=bare)
         job, warnings = build_job(model, inputs, self.extra_body)
         for warning in warnings:

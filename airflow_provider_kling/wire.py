@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from airflow_provider_kling.errors import (
     KlingError,
+    KlingInputError,
     KlingJobFailedError,
     KlingModerationError,
     KlingSubmitUncertainError,
@@ -62,6 +63,19 @@ class Call(Generic[T]):
             return error
         facts = {"money": Money.RUNNING, "kling_task_id": self.kling_task_id}
         return type(error)(**{**error.facts(), **facts})
+
+
+def checked_task_id(value: Any) -> str:
+    """Return the task id in an argument: a text, or the sensor's result, which has it.
+
+    :raises KlingInputError: where there is none, as when a template found nothing.
+    """
+    given = value.get("kling_task_id") if isinstance(value, Mapping) else value
+    if isinstance(given, str) and given.strip() not in ("", "None"):
+        return given.strip()
+    what = f"kling_task_id={shorten(repr(value), 60)} is not a task id; the submit's return value is one."
+    advice = "Look at the log of the task that should have given it."
+    raise KlingInputError(what, money=Money.ASIDE, advice=advice)
 
 
 def submit(job: VideoJob) -> Call[str]:

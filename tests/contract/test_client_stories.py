@@ -162,7 +162,7 @@ QUERIES = [
     Story("rate-limit=7", KlingUnavailableError, RUNNING, retry_after=7),
     Story("error=GET_RESULT_FAILED", KlingUnavailableError, RUNNING),
     Story("error=TASK_FAILED", KlingJobFailedError, Money.ENDED),
-    Story("error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.ENDED),
+    Story("error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.ASIDE),
     Story("error=INVALID_API_KEY", KlingAccessError, RUNNING),
     Story("redirect", KlingUnavailableError, RUNNING),
     Story("status=500", KlingUnavailableError, RUNNING),
@@ -176,7 +176,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("story", QUERIES, ids=lambda story: story.fault)
-async def test_a_query_that_failed_names_the_job_and_says_that_it_goes_on(gateway, connect, story):
+async def test_a_query_that_failed_names_the_job_and_says_what_becomes_of_it(gateway, connect, story):
     async with connect(gateway.url) as send:
         kling_task_id = await send(submit(JOB))
         gateway.add_fault(f"query:{story.fault}")

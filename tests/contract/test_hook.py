@@ -6,7 +6,6 @@ import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
-    AirflowNotFoundException,
     AirflowSensorTimeout,
 )
 from airflow.sdk import Connection
@@ -104,9 +103,10 @@ def test_a_wrong_connection_fails_for_good_and_names_the_field(connect, connecti
         assert field in str(caught.value)
 
 
-def test_a_connection_that_is_not_there_is_airflows_to_tell():
-    with pytest.raises(AirflowNotFoundException, match="nowhere"):
-        KlingHook("nowhere").get_task("t-1")
+def test_a_connection_that_is_not_there_is_named_and_no_retry_waits_for_it():
+    with pytest.raises(KlingAccessError, match=r"kling_conn_id='nowhere': .* AIRFLOW_CONN_NOWHERE") as caught:
+        KlingHook("nowhere").submit(JOB)
+    assert isinstance(caught.value, AirflowFailException)
 
 
 def test_a_job_is_submitted_asked_for_and_its_video_fetched(gateway, connect):

@@ -114,9 +114,9 @@ def dates(seconds):
     return f'"{format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)}"'
 
 
-@pytest.mark.parametrize("asked", ["120", dates(120)], ids=["seconds", "date"])
+@pytest.mark.parametrize("asked", [lambda: "120", lambda: dates(120)], ids=["seconds", "date"])
 def test_a_long_pause_that_the_gateway_asked_for_needs_no_worker(gateway, clock, asked):
-    gateway.add_fault(f"submit:rate-limit={asked}")
+    gateway.add_fault(f"submit:rate-limit={asked()}")
     store, ti = Store(), TI()
     deferred = how_it_ended(operator(), context_of(ti, store))
     assert not clock.slept

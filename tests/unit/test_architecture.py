@@ -18,8 +18,8 @@ MODULES = sorted(HOME.rglob("*.py"))
 FLOORS = {
     0: ["errors", "jobs", "catalog"],
     1: ["replies", "images", "mp4", "places", "settings", "ledger"],
-    1.1: ["wire", "validation", "tls", "media"],
-    1.2: ["polling"],
+    1.1: ["wire", "inputs", "tls", "media"],
+    1.2: ["polling", "validation"],
     2: ["client"],
     2.1: ["fetch"],
     3: ["hooks", "links", "retries", "storage"],

@@ -53,7 +53,7 @@ def test_the_bill_is_told_by_kind():
     assert told == {
         "KlingSubmitUncertainError": Money.MAYBE,
         "KlingJobFailedError": Money.ENDED,
-        "KlingTaskNotFoundError": Money.ENDED,
+        "KlingTaskNotFoundError": Money.ASIDE,
         "KlingWaitTimeoutError": Money.RUNNING,
         "KlingDownloadError": Money.PAID,
     }

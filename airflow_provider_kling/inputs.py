@@ -1,0 +1,135 @@
+"""One input of a model, read and checked: what it may be, and what is said where it is something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_kling.catalog import Field, Kind
+from airflow_provider_kling.replies import shorten
+
+_FLAGS = {"true": True, "false": False}
+
+
+def read_input(field: Field, value: Any) -> Any:
+    """Return *value* as it goes over the wire; numbers and flags may come as text.
+
+    :raises ValueError: naming the field, what was given and what is allowed.
+    """
+    return _READERS[field.kind](field, value)
+
+
+def _refuse(field: Field, value: Any, allowed: str) -> ValueError:
+    return ValueError(f"{field.name}={shorten(repr(value), 60)}: must be {allowed}")
+
+
+def _text(field: Field, value: Any) -> str:
+    if not isinstance(value, str) or (field.choices and value not in field.choices):
+        raise _refuse(field, value, _one_of(field) if field.choices else field.kind.value)
+    if field.maximum is not None and len(value) > field.maximum:
+        raise _refuse(field, f"{value[:20]}…", f"at most {field.maximum:g} characters, not {len(value)}")
+    return value
+
+
+def _whole(field: Field, value: Any) -> int | str:
+    number = _parse(value)
+    if number is None or number != int(number) or not _in_range(field, number):
+        raise _refuse(field, value, _range(field))
+    return str(int(number)) if field.as_text else int(number)
+
+
+def _number(field: Field, value: Any) -> float:
+    number = _parse(value)
+    if number is None or not _in_range(field, number):
+        raise _refuse(field, value, _range(field))
+    return int(number) if number == int(number) else number
+
+
+def _flag(field: Field, value: Any) -> bool:
+    flag = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise _refuse(field, value, field.kind.value)
+    return flag
+
+
+def _list(field: Field, value: Any) -> list[Any]:
+    items = from_json(value)
+    low, high = field.minimum or 0, field.maximum
+    if not isinstance(items, (list, tuple)) or len(items) < low or (high is not None and len(items) > high):
+        size = (
+            f" with {low:g} to {high:g} entries" if high is not None else " that is not empty" if low else ""
+        )
+        raise _refuse(field, value, f"{field.kind.value}{size}")
+    return list(items)
+
+
+def _pictures(field: Field, value: Any) -> list[Any]:
+    return [
+        _text(Field(f"{field.name}[{n}]", Kind.PICTURE), item) for n, item in enumerate(_list(field, value))
+    ]
+
+
+def _shots(field: Field, value: Any) -> list[Any]:
+    shots = _list(field, value)
+    kinds = {type(shot) for shot in shots}
+    if kinds not in ({str}, {dict}):
+        raise _refuse(field, value, field.kind.value)
+    for number, shot in enumerate(shots, 1):
+        place = Field(f"{field.name}[{number}]", field.kind)
+        prompt = shot.get("prompt") if isinstance(shot, dict) else shot
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise _refuse(place, shot, "a shot with a prompt, such as {'prompt': 'It waves', 'duration': 5}")
+        if isinstance(shot, dict) and type(shot.get("duration", 0)) is not int:
+            raise _refuse(place, shot, "a shot whose duration is a whole number of seconds")
+    return shots
+
+
+_READERS: dict[Kind, Callable[[Field, Any], Any]] = {
+    Kind.TEXT: _text,
+    Kind.WHOLE: _whole,
+    Kind.NUMBER: _number,
+    Kind.FLAG: _flag,
+    Kind.PICTURE: _text,
+    Kind.PICTURES: _pictures,
+    Kind.LINK: _text,
+    Kind.LIST: _list,
+    Kind.SHOTS: _shots,
+}
+
+
+def _parse(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < 1e9 else None  # also refuses nan and infinity
+
+
+def _in_range(field: Field, number: float) -> bool:
+    if field.choices:
+        return number in field.choices
+    low, high = field.minimum, field.maximum
+    return (low is None or number >= low) and (high is None or number <= high)
+
+
+def _one_of(field: Field) -> str:
+    return " or ".join(repr(choice) for choice in field.choices)
+
+
+def _range(field: Field) -> str:
+    return (
+        _one_of(field) if field.choices else f"{field.kind.value} from {field.minimum:g} to {field.maximum:g}"
+    )
+
+
+def from_json(value: Any) -> Any:
+    """Return what a JSON text says, as templates give lists and objects; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
