@@ -26,7 +26,7 @@ from chaos_verdict import Verdict, faults_met, judge
 from services import ServiceError
 
 FAIL_RATE = 0.2
-LARGEST_RUN = 50  # jobs in one Dag run
+LARGEST_RUN = 12  # jobs in one Dag run; the scheduler looks at each task of a run again and again
 QUIET_LIMIT = 240.0  # seconds in which nothing changes: the rest is stuck
 TICK = 0.1
 
@@ -93,7 +93,7 @@ class Chaos:
         all_orders = [
             Order(picture, f"job-{n:04}: the sun sinks into the sea", f"{folder}/{n:04}.mp4") for n in numbers
         ]
-        runs = max(2, -(-count // LARGEST_RUN))
+        runs = -(-count // LARGEST_RUN)
         known = {}
         for index in range(runs):
             some = all_orders[index::runs]
@@ -114,7 +114,7 @@ class Chaos:
         turns = {self._look: 1.0, self.stage.revive: 1.0, self.secrets.watch_triggers: 2.0, self._decide: 3.0}
         due = dict.fromkeys(turns, 0.0)
         while not self._over():
-            for struck in self.hunter.tick():
+            for struck in self.hunter.tick(calm=self.breaker.calm):
                 self.report.say(struck)
             if began := self.breaker.tick(self._progress(), wait=self.hunter.busy):
                 self.report.say(began)

@@ -13,7 +13,7 @@ from chaos_stage import TRIGGERER_SILENCE, TRIGGERERS, Stage, send
 #: A fault goes on each time that the pause it gave is over.
 Fault = Iterator[float]
 FIRST, LAST = 0.04, 0.75  # of all tasks done, when the faults begin and when the last one is due
-GAP = 4.0
+GAP, CALM = 4.0, 10.0
 
 
 class Breaker:
@@ -44,6 +44,11 @@ class Breaker:
     def over(self) -> bool:
         """Whether nothing more will break."""
         return not self._plan and self._running is None
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing has broken for a while."""
+        return self._running is None and time.monotonic() > self._next_step_at + CALM
 
     def tick(self, progress: float, *, wait: bool) -> str | None:
         """Go on breaking; gives the name of a fault that begins now.

@@ -42,25 +42,23 @@ class Hunter:
 
     def __init__(self, stage: Stage, orders: dict[tuple[str, int], Order], dice: random.Random) -> None:
         self._stage, self._orders, self._dice = stage, orders, dice
-        few = max(3, len(orders) // 16)
-        prompts = dice.sample([order.prompt for order in orders.values()], 3 * few)
+        few = max(4, len(orders) // 16)
+        prompts = dice.sample([order.prompt for order in orders.values()], 2 * few)
         self._aims = {(prompt, "submit"): SUBMIT_KILLED for prompt in prompts[:few]}
-        self._aims |= {(prompt, "download"): DOWNLOAD_KILLED for prompt in prompts[few : 2 * few]}
-        self._to_freeze = set(prompts[2 * few : 2 * few + max(1, len(orders) // 50)])
-        self._left = {ANY_KILLED: 2 * few, WORKER_KILLED: max(1, few // 3)}
-        self.planned = (
-            Counter(self._aims.values()) + Counter(self._left) + Counter({FROZEN: len(self._to_freeze)})
-        )
+        self._aims |= {(prompt, "download"): DOWNLOAD_KILLED for prompt in prompts[few:]}
+        few_frozen, few_workers = max(1, len(orders) // 50), max(1, few // 3)
+        self._left = {ANY_KILLED: 2 * few, WORKER_KILLED: few_workers, FROZEN: few_frozen}
+        self.planned = Counter(self._aims.values()) + Counter(self._left)
         self.done: Counter[str] = Counter()
         self._victims: dict[str, Victim] = {}
         self._names: dict[str, TaskInstance] = {}
         self._ports = {"submit": 0, "download": 0}
 
     def lay_traps(self) -> None:
-        """Let the gateway be slow where a kill is to meet it; half of these submits make their job first."""
+        """Let the gateway be slow where a kill is to meet it; most of these submits make their job first."""
         for number, (prompt, task) in enumerate(self._aims):
             words = (
-                f"hang={SLOW:g}" + (",late" if number % 2 else "") if task == "submit" else f"slow={SLOW:g}"
+                f"hang={SLOW:g}" + (",late" if number % 4 else "") if task == "submit" else f"slow={SLOW:g}"
             )
             self._stage.gateway.call("POST", "faults", {"faults": [f"{task}:{words},match={prompt}"]})
         gateway = self._stage.gateway
@@ -74,8 +72,11 @@ class Hunter:
         """Whether somebody is frozen right now."""
         return any(victim.frozen for victim in self._victims.values())
 
-    def tick(self) -> Iterator[str]:
-        """Look and strike once; gives what was done."""
+    def tick(self, *, calm: bool) -> Iterator[str]:
+        """Look and strike once; gives what was done.
+
+        :param calm: somebody may be frozen; a scheduler that lost its database would wait for them.
+        """
         now = time.monotonic()
         alive = dict(self._processes())
         for ti_id in [ti_id for ti_id in self._victims if ti_id not in alive]:
@@ -83,7 +84,7 @@ class Hunter:
         for ti_id, process in alive.items():
             if ti_id not in self._victims and (task := self._task(ti_id)):
                 self._victims[ti_id] = Victim(process, task)
-                self._mark(self._victims[ti_id], now)
+                self._mark(self._victims[ti_id], now, calm=calm)
         for victim in self._victims.values():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if struck := self._look(victim, now):
@@ -103,17 +104,18 @@ class Hunter:
                 self._names[task.id] = task
         return self._names.get(ti_id)
 
-    def _mark(self, victim: Victim, now: float) -> None:
+    def _mark(self, victim: Victim, now: float, *, calm: bool) -> None:
         """Decide what is meant for a process that is new."""
         task = victim.task
         order = self._orders.get((task.run_id, task.map_index))
         if order is None or (order.prompt, task.name) in self._aims:
             return
-        if task.name == "submit" and order.prompt in self._to_freeze:
-            self._to_freeze.discard(order.prompt)
-            victim.kind, victim.strike_at = FROZEN, now + self._dice.uniform(0, 0.5)
-            return
-        for kind, share in ((ANY_KILLED, 0.12), (WORKER_KILLED, 0.03)):
+        shares = {
+            FROZEN: 0.3 if calm and task.name == "submit" else 0.0,
+            ANY_KILLED: 0.12,
+            WORKER_KILLED: 0.03,
+        }
+        for kind, share in shares.items():
             if self._left[kind] and not victim.kind and self._dice.random() < share:
                 self._left[kind] -= 1
                 victim.kind, victim.strike_at = kind, now + self._dice.uniform(0, 1.5)

@@ -17,9 +17,8 @@ from airflow_provider_kling.errors import KlingDownloadError
 from airflow_provider_kling.mp4 import Mp4Check
 
 #: What the stand-in serves to every job when it does not render.
-VIDEO_SHA256 = hashlib.sha256(
-    (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
-).hexdigest()
+VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
+VIDEO_SHA256 = hashlib.sha256(VIDEO).hexdigest()
 
 
 @dataclass

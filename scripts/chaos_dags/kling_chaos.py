@@ -12,7 +12,7 @@ from airflow_provider_kling.sensors import KlingTaskSensor
 with DAG(
     "kling_chaos",
     schedule=None,
-    max_active_tasks=64,
+    max_active_runs=4,  # the rest waits, so that at any time some submit, some wait and some download
     params={"orders": Param([], type="array", description="Objects with image, prompt and target")},
     default_args={"retries": 6, "retry_delay": timedelta(seconds=2)},
 ) as dag:

@@ -1,0 +1,163 @@
+"""The proof of `make chaos` is worth as much as its checks: each of them can fail."""
+
+import base64
+import json
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from chaos_secrets import Secrets
+from chaos_stage import Order, TaskInstance
+from chaos_verdict import VIDEO, judge
+
+KEY, PICTURE = "sk-chaos-0123456789abcdef", base64.b64encode(bytes(range(256)) * 2).decode()
+LINK = "http://127.0.0.1:1/videos/x.mp4?X-Expires=1&X-Signature=abc"
+
+
+class Bill:
+    """A gateway that only has a bill."""
+
+    api_key = KEY
+
+    def __init__(self):
+        self.bill = {}
+        self.key_reached_storage = False
+
+    def jobs(self):
+        return self.bill
+
+    def requests(self):
+        return [{"method": "POST"} for jobs in self.bill.values() for _ in jobs]
+
+    def call(self, *_):
+        return {"key_reached_storage": self.key_reached_storage}
+
+
+class Database:
+    """Two tables."""
+
+    xcom = log = ""
+
+    def dump(self):
+        tables = {"public.xcom (key, value)": self.xcom, "public.log (id)": self.log}
+        return "".join(f"COPY {table} FROM stdin;\n{text}\n\\.\n" for table, text in tables.items())
+
+
+@pytest.fixture
+def stage(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "logs").mkdir()
+    return SimpleNamespace(
+        gateway=Bill(),
+        videos=tmp_path / "videos",
+        logs=tmp_path / "logs",
+        postgres=Database(),
+        picture_base64=lambda: PICTURE,
+        rows=lambda _: [],
+    )
+
+
+@pytest.fixture
+def order(stage):
+    """A video that was ordered, paid for once and fetched whole."""
+    order = Order("picture.jpg", "job-0001", str(stage.videos / "1.mp4"))
+    stage.gateway.bill["job-0001"] = ["id-1"]
+    store(order, VIDEO, "id-1")
+    return order
+
+
+def store(order, video, job):
+    Path(order.target).write_bytes(video)
+    told = {"kling_task_id": job, "size": len(video), "sha256": sha256(video).hexdigest()}
+    Path(f"{order.target}.json").write_text(json.dumps(told))
+
+
+def test_a_video_that_was_paid_for_once_and_is_whole_is_good(stage, order):
+    verdict = judge(stage, [order], [], [])
+    assert verdict.good
+    assert (verdict.videos_whole, verdict.jobs_paid_for, verdict.submits_at_the_gateway) == (1, 1, 1)
+
+
+def test_a_second_job_for_one_order_counts_as_paid_twice_and_as_lost(stage, order):
+    stage.gateway.bill["job-0001"].append("id-2")
+    verdict = judge(stage, [order], [], [])
+    assert (verdict.good, verdict.paid_for_twice, verdict.videos_lost) == (False, 1, 1)
+
+
+def test_a_paid_video_without_a_file_is_lost(stage, order):
+    Path(order.target).unlink()
+    verdict = judge(stage, [order], [], [])
+    assert (verdict.good, verdict.videos_whole, verdict.videos_lost) == (False, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("video", "job"),
+    [
+        (VIDEO[:-1], "id-1"),
+        (b"<!doctype html>", "id-1"),
+        (VIDEO[:-1] + bytes([VIDEO[-1] ^ 1]), "id-1"),
+        (VIDEO, "id-of-another-order"),
+    ],
+    ids=["cut off", "no video", "another video", "another job"],
+)
+def test_what_is_not_the_whole_right_video_is_lost(stage, order, video, job):
+    store(order, video, job)
+    assert judge(stage, [order], [], []).videos_lost == 1
+
+
+def test_a_video_without_its_sidecar_is_not_whole(stage, order):
+    Path(f"{order.target}.json").unlink()
+    assert not judge(stage, [order], [], []).good
+
+
+def test_an_order_that_was_never_bought_is_not_good(stage, order):
+    other = Order("picture.jpg", "job-0002", str(stage.videos / "2.mp4"))
+    assert not judge(stage, [order, other], [], []).good
+
+
+def test_partial_files_and_second_copies_are_left_over(stage, order):
+    (stage.videos / ".1.mp4.0123abcd.part").touch()
+    (stage.videos / "copy.mp4").write_bytes(VIDEO)
+    verdict = judge(stage, [order], [], [])
+    assert (verdict.good, verdict.leftovers) == (False, 2)
+
+
+@pytest.mark.parametrize("state", [None, "queued", "running", "deferred", "up_for_retry"])
+def test_a_task_that_did_not_end_is_stuck(stage, order, state):
+    task = TaskInstance("id", "kling_chaos", "run", "animate.wait", 0, state, 1, 0.0)
+    verdict = judge(stage, [order], [task], [])
+    assert (verdict.good, verdict.tasks_stuck) == (False, 1)
+
+
+def test_nothing_is_found_where_no_secret_is(stage):
+    stage.postgres.xcom = LINK
+    (stage.logs / "a.log").write_text("Job id-1: queued")
+    assert Secrets(stage).search() == []
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_the_key_is_found_in_base64_wherever_it_begins(stage, shift):
+    (stage.logs / "a.log").write_text(base64.b64encode(b"abc"[:shift] + KEY.encode() + b"xyz").decode())
+    assert Secrets(stage).search() == ["API key in base64 in the log a.log"]
+
+
+def test_secrets_are_found_in_the_database_and_in_logs(stage):
+    stage.postgres.xcom, stage.postgres.log = PICTURE[20:200], LINK
+    (stage.logs / "deep").mkdir()
+    (stage.logs / "deep" / "a.log").write_text(f"Bearer {KEY}\n{LINK}")
+    stage.gateway.key_reached_storage = True
+    assert Secrets(stage).search() == [
+        "API key in the log deep/a.log",
+        "API key sent to the storage host",
+        "picture in the table xcom",
+        "signed link in the log deep/a.log",
+        "signed link in the table log",
+    ]
+
+
+def test_secrets_are_found_in_the_row_of_a_wait(stage):
+    stage.rows = lambda _: [(1, json.dumps({"video_url": LINK}))]
+    secrets = Secrets(stage)
+    secrets.watch_triggers()
+    assert (secrets.triggers_seen, secrets.search()) == (1, ["signed link in a trigger's row"])
