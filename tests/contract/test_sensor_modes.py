@@ -295,6 +295,30 @@ def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed
         KlingTaskSensor(task_id="wait", kling_task_id="t-1", poke_interval=interval)
 
 
+def test_a_connection_that_is_not_there_is_one_exception_in_every_mode(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), kling_conn_id="kling_gone")
+    with pytest.raises(KlingAccessError, match="kling_gone") as caught:
+        wait.end()
+    assert isinstance(caught.value, AirflowFailException)
+
+
+def test_a_connection_that_is_gone_at_the_second_look_is_the_same_exception(
+    gateway, clock, monkeypatch, mode
+):
+    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()))
+    sleep = clock.sleep
+
+    def until_it_is_gone(seconds):
+        monkeypatch.delenv("AIRFLOW_CONN_KLING_DEFAULT", raising=False)
+        sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", until_it_is_gone)
+    monkeypatch.setattr("time.sleep", until_it_is_gone)
+    with pytest.raises(KlingAccessError, match="kling_default") as caught:
+        wait.end()
+    assert isinstance(caught.value, AirflowFailException)
+
+
 def test_a_link_that_nobody_wants_in_airflow_is_not_put_there(gateway, clock, mode):
     wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), publish_link=False)
     assert gateway.storage_url not in str(wait.end())
