@@ -14,6 +14,7 @@ from private_airflow import inherited_environment
 from services import Service, ServiceError, stop
 
 KEPT_REQUESTS = 1_000_000
+REQUEST_TIMEOUT = 10
 
 
 class Gateway:
@@ -60,7 +61,7 @@ class Gateway:
             "conn_type": "kling",
             "host": self.url,
             "password": self.api_key,
-            "extra": json.dumps({"allow_private_hosts": True, "request_timeout": 30}),
+            "extra": json.dumps({"allow_private_hosts": True, "request_timeout": REQUEST_TIMEOUT}),
         }
 
     def call(self, method: str, path: str, body: Any = None) -> Any:

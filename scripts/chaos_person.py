@@ -7,10 +7,11 @@ from collections import Counter
 from typing import Any
 
 from airflow_api import ApiError
+from chaos_gateway import REQUEST_TIMEOUT
 from chaos_stage import DAG_ID, FINAL, RESCUE_ID, Order, Stage, TaskInstance
 
-#: Nobody looks at a failed task at once, and who looks sooner may look before the gateway has made the job.
-PATIENCE = 12.0
+#: Who looks at the bill too soon may look before a request that is still out has made its job.
+PATIENCE = REQUEST_TIMEOUT + 5.0
 RESCUED, SUBMITTED_ANEW = "in the bill: rescued", "not in the bill: submit cleared"
 CLEARED = "wait or download cleared"
 _CHAIN = ("submit", "wait", "download")
