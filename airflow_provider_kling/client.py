@@ -181,7 +181,7 @@ _UNOPENED = (
     *(aiohttp.ClientHttpProxyError, ssl.SSLCertVerificationError),
     *(urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError),
 )
-_BEFORE_THE_REQUEST = ("Tunnel connection failed", "[SSL: WRONG_VERSION_NUMBER]")  # told in words only
+_BEFORE_THE_REQUEST = "Tunnel connection failed"  # told in words only
 
 
 def _never_sent(error: BaseException) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.errors import (
     KlingDownloadError,
+    KlingError,
     KlingInputError,
     KlingUnavailableError,
     Money,
@@ -27,7 +31,7 @@ from airflow_provider_kling.storage import (
     write_sidecar,
 )
 from airflow_provider_kling.submit import REQUEST_KEY, KlingSubmitOperator
-from airflow_provider_kling.wire import failed_task
+from airflow_provider_kling.wire import checked_task_id, failed_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,7 +60,8 @@ class KlingDownloadOperator(BaseOperator):
         if another did, or ``fail``.
     :param within: folders or storage URLs that the target must lie in; the connection's ``allowed_paths``
         hold too. Not templated, so that a trigger form cannot change it.
-    :param verify_media: decode a picture with PyAV, and compare duration and sound with what was asked for.
+    :param verify_media: decode a picture with PyAV, and compare duration and sound with what was asked for;
+        a video that differs is kept, and the task fails for good.
     :param largest: bytes that a video may have.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
@@ -92,13 +97,26 @@ class KlingDownloadOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Fetch, check, store; return the path."""
         hook = KlingHook(self.kling_conn_id)
-        with airflow_errors():
+        with airflow_errors(), self._job_named():
+            self.kling_task_id = checked_task_id(self.kling_task_id)
             path = self._checked_path(hook)
             told = self._already_there(path) or self._fetch(hook, path, context)
         self.log.info("%s: %d bytes, %s, sha256 %s", path, told["size"], told["content_type"], told["sha256"])
         for key in ("size", "sha256", "content_type"):
             context["ti"].xcom_push(key=key, value=told[key])
         return path
+
+    @contextmanager
+    def _job_named(self) -> Iterator[None]:
+        """Name the job in every error: by its id the video can be fetched another way."""
+        try:
+            yield
+        except KlingError as error:
+            facts, job = error.facts(), str(self.kling_task_id)
+            if job not in error.what:
+                facts["what"] = f"Job {job}: {error.what}"
+            facts["money"] = Money.ASIDE if error.money is Money.UNTOUCHED else error.money
+            raise type(error)(**{**facts, "kling_task_id": job}) from error.__cause__
 
     def _checked_path(self, hook: KlingHook) -> str:
         path = video_path(self.target, self.kling_task_id)
@@ -117,11 +135,15 @@ class KlingDownloadOperator(BaseOperator):
         if self.if_exists == "skip" and told.get("kling_task_id") == self.kling_task_id:
             self.log.info("The video of this very job is there already.")
             return told
+        maker = (
+            f"made by job {told['kling_task_id']}" if told.get("kling_task_id") else "made by nobody known"
+        )
         advice = "Choose another target, or allow if_exists='overwrite'."
-        raise KlingInputError(f"target={path!r} exists already.", money=Money.PAID, advice=advice)
+        what = f"target={path!r} exists already, {maker}."
+        raise KlingInputError(what, money=Money.PAID, advice=advice)
 
     def _fetch(self, hook: KlingHook, path: str, context: Context) -> Mapping[str, Any]:
-        sweep_parts(path)
+        sweep_parts(path, _owner(context))
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._fetch_once(hook, path, context)
@@ -141,14 +163,18 @@ class KlingDownloadOperator(BaseOperator):
         }
         with (
             hook.open_video(task.videos[0].video_url) as stream,
-            received_video(stream.chunks, stream.length, path, self.largest) as (stored, file),
+            received_video(
+                stream.chunks, stream.length, path, largest=self.largest, owner=_owner(context)
+            ) as (stored, file),
         ):
-            if self.verify_media:
-                media = inspect_media(file)
-                check_media(media, asked.get("inputs", {}))
+            media = inspect_media(file) if self.verify_media else None
+            told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
+            if media:
                 told["media"] = media.to_dict()
-        told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
-        write_sidecar(path, told)
+            # Before the video has its name: a retry must never find a video that nobody made.
+            write_sidecar(path, told, _owner(context))
+        if media:
+            check_media(media, asked.get("inputs", {}), path)
         return told
 
     def _finished_task(self, hook: KlingHook) -> Task:
@@ -177,6 +203,11 @@ class KlingDownloadOperator(BaseOperator):
 def _submits(task: Any) -> bool:
     """Return whether a task, mapped or not, is a submit."""
     return issubclass(getattr(task, "operator_class", type(task)), KlingSubmitOperator)
+
+
+def _owner(context: Context) -> str:
+    """Return a short name for this task instance, the same in all its tries."""
+    return hashlib.sha256(json.dumps(_origin(context), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _origin(context: Context) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from airflow_provider_kling.tls import verification
 _CHUNK = 256 * 1024
 _MOST_REDIRECTS = 5
 _MOST_RESUMES = 5
-_NAT64 = ip_network("64:ff9b::/96")
+#: IPv6 networks that wrap an IPv4 address in their last four bytes (RFC 6052, RFC 2765).
+_WRAPPING = (ip_network("64:ff9b::/96"), ip_network("::ffff:0:0:0/96"))
 #: Local by their standards, but global to older versions of Python.
-_LOCAL = tuple(map(ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96")))
+_LOCAL = tuple(map(ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96", "168.63.129.16/32")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,8 @@ def is_public(address: str) -> bool:
     """Return whether an IP address, or the IPv4 address that is wrapped in it, is a public one."""
     ip: IPv4Address | IPv6Address | None = ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(ip, IPv6Address):
-        nat64 = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
-        ip = ip.ipv4_mapped or ip.sixtofour or nat64 or ip
+        wrapped = IPv4Address(int(ip) & 0xFFFFFFFF) if any(ip in net for net in _WRAPPING) else None
+        ip = ip.ipv4_mapped or ip.sixtofour or wrapped or ip
     return bool(ip and ip.is_global and not ip.is_multicast and not any(ip in local for local in _LOCAL))
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
@@ -20,7 +16,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     BaseHook,
 )
-from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -29,7 +24,6 @@ from airflow_provider_kling.errors import (
     KlingTaskNotFoundError,
     KlingUnavailableError,
     KlingWaitTimeoutError,
-    Money,
 )
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.wire import Call, probe, query, submit
@@ -37,7 +31,6 @@ from airflow_provider_kling.wire import Call, probe, query, submit
 if TYPE_CHECKING:
     import requests
 
-    from airflow_provider_kling.client import AsyncKlingClient
     from airflow_provider_kling.fetch import Stream
     from airflow_provider_kling.jobs import Task, VideoJob
 
@@ -69,9 +62,13 @@ def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
     return _airflow_class(type(error), retry=retry)(**error.facts())
 
 
-def _no_connection(conn_id: str) -> KlingAccessError:
+def no_connection(conn_id: str) -> KlingUnavailableError:
+    """Return the error for a connection that Airflow does not find.
+
+    To Airflow, a secrets backend that stumbles looks the same, so a later look may find it.
+    """
     advice = f"Create it (Admin, Connections, type Kling) or set AIRFLOW_CONN_{conn_id.upper()}."
-    return KlingAccessError(f"kling_conn_id={conn_id!r}: there is no such connection.", advice=advice)
+    return KlingUnavailableError(f"kling_conn_id={conn_id!r}: there is no such connection.", advice=advice)
 
 
 @contextmanager
@@ -83,12 +80,21 @@ def airflow_errors() -> Iterator[None]:
         raise for_airflow(error).with_traceback(error.__traceback__) from error.__cause__
 
 
+@contextmanager
+def harmless(log: Any, what: str) -> Iterator[None]:
+    """Log what goes wrong in the block and go on: what only informs never ends a task that has paid."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a state or XCom backend raises
+        log.warning("%s: %s: %s", what, type(error).__name__, error)
+
+
 class KlingHook(BaseHook):
     """Talks to the gateway with an Airflow connection of type ``kling``.
 
     The connection's password is the API key. Its host may be empty (MyRouter), a host name or a URL
-    with port and path; in the extra, ``request_timeout`` (seconds, 1..600), ``default_model`` and
-    ``allow_private_hosts`` are ours, everything else belongs to the http provider.
+    with port and path; in the extra, ``request_timeout`` (seconds, 1..600), ``default_model``,
+    ``allow_private_hosts``, ``allowed_paths`` and ``prices`` are ours, the rest is the http provider's.
 
     :param kling_conn_id: the Airflow connection's id.
     """
@@ -109,7 +115,7 @@ class KlingHook(BaseHook):
             try:
                 return Settings.from_connection(self.get_connection(self.kling_conn_id))
             except AirflowNotFoundException as error:
-                raise _no_connection(self.kling_conn_id) from error
+                raise no_connection(self.kling_conn_id) from error
 
     def get_conn(self) -> requests.Session:
         """Return a session with the connection's key, proxies and TLS settings."""
@@ -128,7 +134,7 @@ class KlingHook(BaseHook):
             try:
                 with self.get_conn() as session:
                     return KlingClient(session, self.settings).send(call)
-            except KlingAccessError as error:
+            except (KlingAccessError, KlingUnavailableError) as error:
                 raise call.about(error) from error.__cause__
 
     def submit(self, job: VideoJob) -> str:
@@ -163,70 +169,3 @@ class KlingHook(BaseHook):
             told = "Inconclusive" if error.http_status else f"Unreachable: {self.settings.base_url}"
             return False, f"{'The key is refused' if refused else told}. {error.what}"
         return True, f"The gateway at {self.settings.base_url} accepts the API key."
-
-
-_ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
-
-
-class SharedClient:
-    """One client per event loop and connection, for any number of waits.
-
-    Opened at the first call, closed when its last user leaves: one look-up of the connection, one TLS
-    context and one pool of sockets, however many triggers a triggerer runs.
-    """
-
-    _by_loop: ClassVar[_ClientsByLoop] = WeakKeyDictionary()
-
-    def __init__(self, conn_id: str) -> None:
-        self._conn_id = conn_id
-        self.users = 0
-        self._opening = asyncio.Lock()
-        self._client: AsyncKlingClient | None = None
-
-    @classmethod
-    @asynccontextmanager
-    async def use(cls, conn_id: str) -> AsyncIterator[SharedClient]:
-        """Join the users of the running loop's client for this connection."""
-        clients = cls._by_loop.setdefault(asyncio.get_running_loop(), {})
-        shared = clients.setdefault(conn_id, cls(conn_id))
-        shared.users += 1
-        try:
-            yield shared
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                del clients[conn_id]
-                await shared.close()
-
-    async def send(self, call: Call[T]) -> T:
-        """Send one call without blocking.
-
-        :raises KlingError: untranslated, it has yet to cross to a worker.
-        """
-        try:
-            async with self._opening:
-                if self._client is None:
-                    self._client = await self._open()
-            return await self._client.send(call)
-        except KlingAccessError as error:
-            raise call.about(error) from error.__cause__
-
-    async def _open(self) -> AsyncKlingClient:
-        # Importing the HTTP libraries takes a second; the loop of all triggers must not stand still for it.
-        client = await asyncio.to_thread(import_module, "airflow_provider_kling.client")
-        try:
-            connection = await get_async_connection(self._conn_id, KlingHook)
-        except AirflowNotFoundException as error:
-            raise _no_connection(self._conn_id) from error
-        except AirflowRuntimeError as error:
-            what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
-            raise KlingUnavailableError(what, money=Money.RUNNING) from error
-        opened: AsyncKlingClient = await client.AsyncKlingClient(
-            Settings.from_connection(connection)
-        ).__aenter__()
-        return opened
-
-    async def close(self) -> None:
-        """Close the sockets."""
-        if self._client is not None:
-            await self._client.__aexit__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_kling.errors import KlingInputError
 
@@ -30,7 +30,7 @@ class Picture:
     :param height: pixels.
     """
 
-    data: bytes
+    data: bytes = field(repr=False)
     media_type: str
     width: int
     height: int

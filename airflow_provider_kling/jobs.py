@@ -22,22 +22,23 @@ class VideoJob:
     """
 
     model: str
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Any] = field(repr=False)
 
     def describe(self) -> str:
         """Return the inputs for a log line, without a picture's data or a URL's signature."""
-        return ", ".join(f"{name}={_told(value)!r}" for name, value in self.inputs.items())
+        return ", ".join(f"{name}={told(value)!r}" for name, value in self.inputs.items())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the job as JSON-ready data to show and keep, likewise without data and signatures."""
-        return {"model": self.model, "inputs": _told(self.inputs)}
+        return {"model": self.model, "inputs": told(self.inputs)}
 
 
-def _told(value: Any) -> Any:
+def told(value: Any) -> Any:
+    """Return an input as it may be shown: pictures' data as a hash, URLs without their query."""
     if isinstance(value, Mapping):
-        return {name: _told(item) for name, item in value.items()}
+        return {name: told(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_told(item) for item in value]
+        return [told(item) for item in value]
     if not isinstance(value, str):
         return value
     if value.startswith(("http://", "https://")):

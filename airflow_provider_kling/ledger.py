@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -36,45 +37,69 @@ class Store(Protocol):
         """Forget the value under *key*."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What was noted of a submit.
+
+    :param generation: the same for all retries, another one after a user cleared the task.
+    :param fingerprint: of the request.
+    :param noted_at: when, in epoch seconds.
+    :param kling_task_id: the job, or empty: the request was about to be sent, and nobody knows more.
+    :param told: a person was told that a job of unknown id may exist.
+    """
+
+    generation: int
+    fingerprint: str
+    noted_at: float
+    kling_task_id: str = ""
+    told: bool = False
+
+
 class Ledger:
     """The memory of one task instance.
 
     :param store: where it is kept, or None where this Airflow has no task state store.
-    :param generation: the same for all retries, another one after a user cleared the task.
+    :param generation: the one of this try.
     """
 
     def __init__(self, store: Store | None, generation: int) -> None:
         self._store = store
-        self._generation = generation
+        self.generation = generation
 
-    def last(self) -> Mapping[str, Any] | None:
-        """Return what an earlier try noted (``fingerprint``, ``intended_at``, ``kling_task_id``), or None."""
-        entry = self._store.get(_KEY) if self._store is not None else None
-        same = isinstance(entry, dict) and entry.get("generation") == self._generation
-        return entry if same else None
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a store at all."""
+        return self._store is not None
 
-    def recall(self, fingerprint: str) -> Mapping[str, Any] | None:
-        """Return what an earlier try noted of this very request; a changed one never gets the old job."""
-        entry = self.last()
-        return entry if entry and entry["fingerprint"] == fingerprint else None
+    def last(self) -> Entry | None:
+        """Return what was noted last, in whichever generation."""
+        noted = self._store.get(_KEY) if self._store is not None else None
+        try:
+            return Entry(**noted) if isinstance(noted, dict) else None
+        except TypeError:  # another version's
+            return None
 
     def intend(self, fingerprint: str, now: float) -> None:
         """Note that the request is about to be sent, in epoch seconds."""
-        self._write(fingerprint, now, "")
+        self._write(Entry(self.generation, fingerprint, now))
 
     def settle(self, fingerprint: str, now: float, kling_task_id: str) -> None:
         """Note the job that the gateway made."""
-        self._write(fingerprint, now, kling_task_id)
+        self._write(Entry(self.generation, fingerprint, now, kling_task_id))
+
+    def tell(self) -> None:
+        """Note that a person is being told of a job whose id is not known."""
+        if entry := self.last():
+            self._write(replace(entry, told=True))
 
     def forget(self) -> None:
         """Note that no job was made."""
         if self._store is not None:
             self._store.delete(_KEY)
 
-    def _write(self, fingerprint: str, intended_at: float, kling_task_id: str) -> None:
+    def _write(self, entry: Entry) -> None:
         if self._store is not None:
-            entry = {"generation": self._generation, "fingerprint": fingerprint}
-            self._store.set(_KEY, {**entry, "intended_at": intended_at, "kling_task_id": kling_task_id})
+            self._store.set(_KEY, asdict(entry))
 
 
 def fingerprint(job: VideoJob, base_url: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.replies import read_number
 
 #: A generated video may be this much shorter or longer than asked for, in seconds.
@@ -56,14 +56,20 @@ def inspect_media(file: BinaryIO) -> Media:
         ) from error
 
 
-def check_media(media: Media, asked: dict[str, Any]) -> None:
+def check_media(media: Media, asked: dict[str, Any], path: str) -> None:
     """Raise unless the video is as long, and sounds, as was asked for.
 
     :param asked: the inputs of the job; what it does not name is not checked.
-    :raises KlingDownloadError: saying what was asked for and what came.
+    :param path: where it stands.
+    :raises KlingJobFailedError: saying what was asked for and what came; fetching it again would not help.
     """
+    problems = []
     seconds = read_number(asked.get("duration"))
     if seconds is not None and abs(media.duration - seconds) > _TOLERANCE:
-        raise KlingDownloadError(f"The video lasts {media.duration:g} s; {seconds:g} s were asked for.")
+        problems.append(f"it lasts {media.duration:g} s where {seconds:g} s were asked for")
     if asked.get("sound") is True and not media.sound:
-        raise KlingDownloadError("The video has no sound track; sound was asked for.")
+        problems.append("it has no sound track where sound was asked for")
+    if problems:
+        what = f"The video at {path} is whole but not what was asked for: {'; '.join(problems)}."
+        advice = "Look at it, and ask the gateway's support with its task id."
+        raise KlingJobFailedError(what, money=Money.PAID, advice=advice)

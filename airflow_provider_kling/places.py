@@ -16,14 +16,16 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 def check_inside(path: str, argument: str, allowed: Sequence[str]) -> None:
     """Raise unless *path* lies in one of the *allowed* folders; no folders named means no limit.
 
-    Links of a local file system are followed first, and ``..`` is resolved everywhere.
+    Links of a local file system are followed first. A storage URL must not climb with ``..``: to a
+    storage that is a name like any other. The Airflow connection in a storage URL counts too.
 
     :param path: a local path or a storage URL.
     :param argument: the operator's argument, for the message.
     :param allowed: local folders or storage URLs.
     :raises KlingInputError: naming the argument, what was given and what is allowed.
     """
-    if not allowed or any(_inside(folder, path) for folder in allowed):
+    climbs = ".." in unquote(path).split("/") and _normal(path)[0] != ""
+    if not allowed or (not climbs and any(_inside(folder, path) for folder in allowed)):
         return
     folders = " or ".join(repr(folder) for folder in allowed)
     raise KlingInputError(f"{argument}={path!r} is outside of what is allowed: {folders}.")
@@ -44,7 +46,7 @@ def _normal(path: str) -> tuple[str, str]:
     if scheme in ("", "file", "local"):
         return "", os.path.realpath(os.path.expanduser(rest))  # noqa: PTH111 - fsspec does just this
     host, _, way = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}", posixpath.normpath(f"/{way}")
+    return f"{scheme}://{host}", posixpath.normpath(f"/{way}")
 
 
 def _covers(folder: tuple[str, str], path: tuple[str, str]) -> bool:

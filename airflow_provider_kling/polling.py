@@ -114,7 +114,7 @@ class Watch:
         if now >= self.deadline:
             return Verdict(error=self.timed_out(f"the last look failed: {error.what}"))
         backoff = min(self.interval * 2**self._failures, max(self.interval, LONGEST_BACKOFF))
-        again = self._again(now, max(backoff, error.retry_after or 0.0))
+        again = self._again(now, max(backoff, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)))
         self._failures = min(self._failures + 1, 30)
         news = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
         return Verdict(look_again_at=again, news=news)

@@ -8,18 +8,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from airflow.sdk.exceptions import AirflowRuntimeError
-
 from airflow_provider_kling.errors import (
     KlingError,
-    KlingInputError,
     KlingJobFailedError,
     KlingSubmitUncertainError,
     KlingTaskNotFoundError,
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.hooks import KlingHook, for_airflow
+from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.jobs import Outcome, VideoJob
 from airflow_provider_kling.ledger import Ledger, fingerprint
 from airflow_provider_kling.polling import NOT_FOUND_GRACE
@@ -63,32 +60,38 @@ class Purchase:
         self._hook, self._ledger, self._job, self._log = hook, ledger, job, log
         self._on_uncertain, self._on_failed_job = on_uncertain, on_failed_job
         self._fingerprint = fingerprint(job, hook.settings.base_url)
-        self.cost = estimate(job)
+        self.cost = estimate(job, hook.settings.prices)
 
     def pick_up(self) -> str | None:
-        """Return the job that an earlier try of this very request bought, if one may be used.
+        """Return the job that an earlier try of this very request bought; None: nothing stands in the way.
 
-        :raises KlingSubmitUncertainError: an earlier try was cut off between the request and its answer.
+        :raises KlingSubmitUncertainError: an earlier try may have bought, or has bought, something else.
         :raises KlingJobFailedError: the earlier job failed, and nobody allowed to buy another.
         """
-        entry = self._ledger.recall(self._fingerprint)
+        entry = self._ledger.last()
         if entry is None:
-            if other := self._ledger.last():
-                known = other["kling_task_id"] or "a job of unknown id"
-                self._log.warning("An earlier try of this task submitted %s for another request.", known)
             return None
-        noted_at = entry["intended_at"]
-        at = datetime.fromtimestamp(noted_at, UTC).isoformat(timespec="seconds")
-        if kling_task_id := entry["kling_task_id"]:
-            if not self._usable(kling_task_id, young=time.time() < noted_at + NOT_FOUND_GRACE):
-                return None
-            self._log.info("Picked up again: job %s, submitted by an earlier try at %s.", kling_task_id, at)
-            return str(kling_task_id)
-        what = f"An earlier try of this task sent this request at {at} and ended before it noted the answer."
-        if self._on_uncertain == "fail":
-            raise self._uncertain(what)
-        self._log.warning("%s It is sent again, as on_uncertain='submit_again' says.", what)
-        return None
+        known, at = (
+            entry.kling_task_id,
+            datetime.fromtimestamp(entry.noted_at, UTC).isoformat(timespec="seconds"),
+        )
+        if entry.generation != self._ledger.generation and (known or entry.told):
+            before = known or "one of unknown id"
+            self._log.warning("The task was cleared: a new job is bought. The one of %s was %s.", at, before)
+            return None
+        if not known:
+            self._gate(
+                f"An earlier try of this task sent a request at {at} and ended before it noted the answer."
+            )
+            return None
+        if entry.fingerprint != self._fingerprint:
+            self._gate(f"An earlier try submitted job {known} at {at}, for a request that has changed since.")
+            return None
+        young = time.time() < entry.noted_at + NOT_FOUND_GRACE
+        if not self._usable(known, young=young):
+            return None
+        self._log.info("Picked up again: job %s, submitted by an earlier try at %s.", known, at)
+        return known
 
     def send(self) -> str:
         """Send the request once, with a note before and after it, and return the task id.
@@ -100,16 +103,19 @@ class Purchase:
         try:
             kling_task_id = self._hook.submit(self._job)
         except KlingSubmitUncertainError as error:
-            raise self._uncertain(error.what) from error
+            raise self._uncertain(error) from error
         except KlingError:
-            self._ledger.forget()
+            with harmless(self._log, "The refusal could not be noted"):
+                self._ledger.forget()
             raise
+        except BaseException as error:
+            if self._ledger.remembers:
+                raise  # a retry finds the intent
+            what = f"The task was ended ({type(error).__name__}) between the request and its answer."
+            raise self._uncertain(KlingSubmitUncertainError(what)) from error
         self._log.info("Kling task id: %s", kling_task_id)
-        try:
+        with harmless(self._log, "The task id could not be noted for a retry"):
             self._ledger.settle(self._fingerprint, time.time(), kling_task_id)
-        except AirflowRuntimeError as error:
-            # The job exists and the task can still succeed; only a retry would not know the id.
-            self._log.error("The task id could not be noted for a retry: %s", error)
         return kling_task_id
 
     def _usable(self, kling_task_id: str, *, young: bool) -> bool:
@@ -119,8 +125,12 @@ class Purchase:
             task = self._hook.get_task(kling_task_id)
         except KlingUnavailableError as error:
             self._log.info("The state of the job could not be asked: %s", error.what)
-        except (KlingJobFailedError, KlingTaskNotFoundError) as error:
-            failure = None if young and isinstance(error, KlingTaskNotFoundError) else error
+        except KlingTaskNotFoundError:
+            if not young:
+                self._gate(f"An earlier try submitted job {kling_task_id}, which the gateway does not show.")
+                return False
+        except KlingJobFailedError as error:
+            failure = error
         else:
             failure = failed_task(task) if task.outcome in (Outcome.FAILED, Outcome.CANCELLED) else None
         if failure is None:
@@ -130,9 +140,21 @@ class Purchase:
         self._log.warning("%s A new job is bought, as on_failed_job='submit_again' says.", failure.what)
         return False
 
-    def _uncertain(self, what: str) -> KlingError:
-        error = KlingSubmitUncertainError(f"{what} It may have cost {cost_words(self.cost)}.")
-        return for_airflow(error, retry=self._on_uncertain == "submit_again")
+    def _gate(self, what: str) -> None:
+        """Stop at what may have been bought already, unless the Dag's author said to go on."""
+        if self._on_uncertain == "fail":
+            raise self._uncertain(KlingSubmitUncertainError(what))
+        self._log.warning("%s A request is sent all the same, as on_uncertain='submit_again' says.", what)
+
+    def _uncertain(self, error: KlingError) -> KlingError:
+        again = self._on_uncertain == "submit_again"
+        facts = {**error.facts(), "what": f"{error.what} It may have cost {cost_words(self.cost)}."}
+        if again:
+            facts["advice"] = "Airflow's next try submits again, as on_uncertain='submit_again' says."
+        else:
+            with harmless(self._log, "It could not be noted that this was told"):
+                self._ledger.tell()
+        return for_airflow(KlingSubmitUncertainError(**facts), retry=again)
 
 
 @contextmanager
@@ -140,9 +162,16 @@ def earlier_job_named(ledger: Ledger) -> Iterator[None]:
     """Name the job of an earlier try where a retry fails before it, say on a picture that is gone."""
     try:
         yield
-    except KlingInputError as error:
-        if not (entry := ledger.last()):
+    except KlingError as error:
+        entry = ledger.last()
+        if not entry or entry.generation != ledger.generation:
             raise
-        known = entry["kling_task_id"]
-        what = f"{error.what} An earlier try of this task has submitted {known or 'a job of unknown id'}."
-        raise KlingInputError(what, money=Money.MAYBE, kling_task_id=known or None) from error
+        known = entry.kling_task_id
+        facts = {
+            "what": f"{error.what} An earlier try has submitted {known or 'a job of unknown id'}.",
+            "advice": f"{error.advice} Before you clear the task: example Dag kling_rescue fetches that "
+            "job's video.",
+            "money": Money.MAYBE,
+            "kling_task_id": known or None,
+        }
+        raise type(error)(**{**error.facts(), **facts}) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -58,8 +59,7 @@ def refusal_of_submit(reply: Reply) -> KlingError:
     What is not a plain refusal may have started a job.
     """
     reason, said = _words(reply)
-    kind = _BY_REASON.get(reason) or _BY_SUBMIT_STATUS.get(reply.status)
-    kind = kind or _BY_SUBMIT_HUNDRED.get(reply.status // 100, KlingSubmitUncertainError)
+    kind = _BY_REASON.get(reason) or _BY_SUBMIT_STATUS.get(reply.status, KlingSubmitUncertainError)
     return _error(kind, f"The gateway answered {said}.", reply, reason, kind.default_money)
 
 
@@ -85,6 +85,15 @@ def read_number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if abs(number) < 1e15 else None  # so neither nan nor infinity
+
+
+def clean(text: str) -> str:
+    """Return foreign words without what must not be told: a URL's signature, a picture's data."""
+    return _DATA.sub(lambda found: f"<{len(found[0])} characters>", _QUERY.sub(r"\1", text))
+
+
+_QUERY = re.compile(r"(https?://[^\s\"'<>?]*)\?[^\s\"'<>]*")
+_DATA = re.compile(r"[A-Za-z0-9+/_=-]{200,}")
 
 
 def shorten(text: str, limit: int = 500) -> str:
@@ -124,10 +133,11 @@ _BY_SUBMIT_STATUS: dict[int, type[KlingError]] = {
     401: KlingAccessError,
     402: KlingBalanceError,
     403: KlingAccessError,
-    408: KlingSubmitUncertainError,
     429: KlingUnavailableError,
+    **dict.fromkeys((301, 302, 303, 307, 308), KlingAccessError),
+    # Refusals of the request itself; other 4xx may come from a proxy that has passed the request on.
+    **dict.fromkeys((400, 404, 405, 410, 411, 413, 414, 415, 422, 431), KlingInputError),
 }
-_BY_SUBMIT_HUNDRED: dict[int, type[KlingError]] = {3: KlingAccessError, 4: KlingInputError}
 
 
 def _error(
@@ -158,10 +168,11 @@ def _words(reply: Reply) -> tuple[str, str]:
     reason = reason.strip() if isinstance(reason, str) else ""
     message = data.get("message")
     if not isinstance(message, str) or not message.strip():
-        message = shorten(reply.body.decode("utf-8", "replace")) or "an empty answer"
+        body = f"an object of {', '.join(data)}" if data else reply.body.decode("utf-8", "replace")
+        message = shorten(body) or "an empty answer"
     target = reply.headers.get("location", "").split("?")[0]
     points = f" pointing to {target}, where the key is not sent" if target else ""
-    return reason, f"HTTP {reply.status}{points} {reason}".rstrip() + f": {message[:2000].rstrip('.')}"
+    return reason, f"HTTP {reply.status}{points} {reason}".rstrip() + f": {clean(message[:2000]).rstrip('.')}"
 
 
 def _retry_after(reply: Reply) -> float | None:

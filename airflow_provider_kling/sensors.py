@@ -6,20 +6,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
-    AirflowException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
 )
 from airflow.sdk import PokeReturnValue
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_kling.errors import KlingError, from_dict
-from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
@@ -33,7 +31,9 @@ if TYPE_CHECKING:
 VIDEO_URL_KEY = "kling_video_url"
 _TRIGGER_TIMEOUT = TriggerFailureReason.TRIGGER_TIMEOUT.value
 #: Seconds after our own deadline at which Airflow's ends a deferral, should the triggerer be gone.
-BACKSTOP = 120.0
+BACKSTOP = 900.0
+#: Seconds that a resumed task may go on asking for the video of a job that the triggerer saw end.
+RESUME_GRACE = 600.0
 
 
 class KlingTaskSensor(BaseSensorOperator):
@@ -89,6 +89,8 @@ class KlingTaskSensor(BaseSensorOperator):
         started_at = time.time()
         if self.reschedule and (first := context["ti"].get_first_reschedule_date(context)):
             started_at = first.timestamp()
+        else:  # a wrong connection is told at once, not after a whole wait for it
+            _ = KlingHook(self.kling_conn_id).settings
         self._watch = self._new_watch(kling_task_id, started_at, started_at + self.timeout)
         with self._own_timeout(), self._soft():
             return self._look_or_defer(context) if self.deferrable else super().execute(context)
@@ -96,8 +98,10 @@ class KlingTaskSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the wait over from the triggerer: raise its error, or look for a fresh link."""
         if "error" in event:
-            raise for_airflow(from_dict(event["error"]))
-        self._watch = self._new_watch(event["kling_task_id"], event["started_at"], event["deadline"])
+            self._end(from_dict(event["error"]))
+        # The job is over, so a look that fails now is no reason to give up, however late it is.
+        deadline = max(event["deadline"], time.time() + RESUME_GRACE)
+        self._watch = self._new_watch(event["kling_task_id"], event["started_at"], deadline)
         return self._look_or_defer(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -145,7 +149,8 @@ class KlingTaskSensor(BaseSensorOperator):
     def _look(self, context: Context) -> Verdict:
         """Ask once, log and push what changed, and raise if the wait is over without a video."""
         ti = context["ti"]
-        KlingProgressLink().show(self, ti, ti.log_url.split("?")[0] + "/xcom")
+        with harmless(self.log, "The progress link could not be stored"):
+            KlingProgressLink().show(self, ti, ti.log_url.split("?")[0] + "/xcom")
         heard: Task | KlingError
         try:
             heard = KlingHook(self.kling_conn_id).get_task(self._watch.kling_task_id)
@@ -154,15 +159,22 @@ class KlingTaskSensor(BaseSensorOperator):
         verdict = self._watch.hear(heard, time.time())
         for line in verdict.news:
             self.log.info(line)
-        if verdict.progress:
-            ti.xcom_push(key=PROGRESS_KEY, value=verdict.progress)
+        with harmless(self.log, "The progress could not be stored"):
+            if verdict.progress:
+                ti.xcom_push(key=PROGRESS_KEY, value=verdict.progress)
+            if verdict.task and self.publish_link:
+                video_url = verdict.task.videos[0].video_url
+                ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
+                KlingVideoLink().show(self, ti, video_url)
         if verdict.error:
-            raise for_airflow(verdict.error)
-        if verdict.task and self.publish_link:
-            video_url = verdict.task.videos[0].video_url
-            ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
-            KlingVideoLink().show(self, ti, video_url)
+            self._end(verdict.error)
         return verdict
+
+    def _end(self, error: KlingError) -> NoReturn:
+        """Raise the error; a soft failure says its reason here, Airflow's own words for it do not."""
+        if self.soft_fail or self.never_fail:
+            self.log.warning("%s", error)
+        raise for_airflow(error)
 
     def _result(self, task: Task) -> dict[str, Any]:
         return task.to_dict(with_links=self.publish_link)
@@ -175,9 +187,7 @@ class KlingTaskSensor(BaseSensorOperator):
         """Honour ``soft_fail`` in the first look before a deferral as Airflow does after one."""
         try:
             yield
-        except (AirflowSkipException, AirflowRescheduleException):
-            raise
-        except AirflowException as error:
+        except KlingError as error:
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
             raise

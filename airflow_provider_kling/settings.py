@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_kling.catalog import DEFAULT_MODEL
 from airflow_provider_kling.errors import KlingAccessError
+from airflow_provider_kling.replies import read_number
 
 DEFAULT_HOST = "https://api.myrouter.ai"
 DEFAULT_TIMEOUT = 60.0
@@ -18,7 +20,7 @@ _LONGEST_TIMEOUT = 600.0
 _PORTS = range(1, 65536)
 
 #: Our own keys of the connection's extra; everything else there belongs to the http provider.
-OWN_FIELDS = ("default_model", "request_timeout", "allow_private_hosts", "allowed_paths")
+OWN_FIELDS = ("default_model", "request_timeout", "allow_private_hosts", "allowed_paths", "prices")
 #: What the http provider reads there; it sends the remaining keys as HTTP headers.
 _TRANSPORT_FIELDS = (
     *("proxies", "proxy", "verify", "verify_ssl", "cert", "stream", "timeout", "trust_env"),
@@ -39,6 +41,7 @@ class Settings:
     :param default_model: the model for operators that name none.
     :param allow_private_hosts: videos may be fetched from loopback and private addresses.
     :param allowed_paths: folders and storage URLs that pictures and videos must lie in; none, no limit.
+    :param prices: US dollars a second without sound, by model, in place of the catalogue's estimates.
     :param http_extra: what the connection's extra says to the http provider: proxies, TLS, headers.
     """
 
@@ -49,6 +52,7 @@ class Settings:
     default_model: str = DEFAULT_MODEL
     allow_private_hosts: bool = False
     allowed_paths: tuple[str, ...] = ()
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
     http_extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -97,6 +101,7 @@ class Settings:
                 conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
             ),
             allowed_paths=_paths(conn_id, extra.get("allowed_paths", ())),
+            prices=_prices(conn_id, extra.get("prices", {})),
             http_extra=_http_extra(conn_id, extra),
         )
 
@@ -185,6 +190,17 @@ def _paths(conn_id: str, value: Any) -> tuple[str, ...]:
     if not isinstance(paths, (list, tuple)) or not all(isinstance(path, str) for path in paths):
         raise wrong_connection(conn_id, f"allowed_paths={value!r} is not a list of folders or storage URLs")
     return tuple(path for path in paths if path)
+
+
+def _prices(conn_id: str, value: Any) -> dict[str, Decimal]:
+    read = (
+        {model: read_number(price) for model, price in value.items()}
+        if isinstance(value, dict)
+        else {"": None}
+    )
+    if any(price is None or price < 0 for price in read.values()):
+        raise wrong_connection(conn_id, f"prices={value!r} is not an object of US dollars a second by model")
+    return {model: Decimal(str(price)) for model, price in read.items()}
 
 
 def _flag(conn_id: str, name: str, value: Any) -> bool:

@@ -63,7 +63,12 @@ class Stored:
 
 
 def video_path(target: str, kling_task_id: str) -> str:
-    """Return the file that *target* means: itself, or ``<kling_task_id>.mp4`` in it after a slash."""
+    """Return the file that *target* means: itself, or ``<kling_task_id>.mp4`` in it after a slash.
+
+    :raises KlingInputError: where it is no text.
+    """
+    if not isinstance(target, str) or not target.strip():
+        raise KlingInputError(f"target={target!r}: must be a path or a storage URL.", money=Money.PAID)
     return f"{target}{kling_task_id}.mp4" if target.endswith("/") else target
 
 
@@ -89,8 +94,9 @@ def check_target(path: str) -> None:
     try:
         folder = ObjectStoragePath(path).is_dir()
     except (ValueError, ImportError) as error:
-        what = f"target={path!r}: there is no such storage ({type(error).__name__}: {error})."
-        raise KlingInputError(what, money=Money.PAID) from error
+        what = f"target={path!r}: this storage cannot be used here ({type(error).__name__}: {error})."
+        advice = "Install what it needs on the workers (for s3: apache-airflow-providers-amazon[s3fs])."
+        raise KlingInputError(what, money=Money.PAID, advice=advice) from error
     if folder:
         what = f"target={path!r} is a folder; with a slash at its end, the video goes into it."
         raise KlingInputError(what, money=Money.PAID)
@@ -103,7 +109,7 @@ def exists(path: str) -> bool:
 
 @contextmanager
 def received_video(
-    chunks: Iterator[bytes], length: int | None, path: str, largest: int
+    chunks: Iterator[bytes], length: int | None, path: str, *, largest: int, owner: str
 ) -> Iterator[tuple[Stored, BinaryIO]]:
     """Receive a video under a temporary name, for a last look, and give it its name when the block ends well.
 
@@ -111,11 +117,12 @@ def received_video(
     :param length: how many the storage host promised, or None.
     :param path: where it appears, whole or not at all.
     :param largest: more bytes than these are not taken.
+    :param owner: who writes; stands in the temporary name, see :func:`sweep_parts`.
     :raises KlingDownloadError: where the video is not whole; nothing is left behind.
     """
     target = ObjectStoragePath(path)
     check, digest = Mp4Check(), hashlib.sha256()
-    with _part_of(target) as part:
+    with _part_of(target, owner) as part:
         with part.fs.open(part.path, "wb") as file:
             for chunk in chunks:
                 check.feed(chunk)
@@ -131,30 +138,30 @@ def received_video(
         _move(part, target)
 
 
-def write_sidecar(path: str, told: Mapping[str, Any]) -> None:
+def write_sidecar(path: str, told: Mapping[str, Any], owner: str) -> None:
     """Write the JSON beside the video at *path*, whole or not at all."""
     target = ObjectStoragePath(sidecar_path(path))
-    with _part_of(target) as part:
+    with _part_of(target, owner) as part:
         text = json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False)
         part.fs.pipe_file(part.path, f"{text}\n".encode())
         _move(part, target)
 
 
-def sweep_parts(path: str) -> None:
-    """Remove what a killed try of the same task left under its temporary names."""
+def sweep_parts(path: str, owner: str) -> None:
+    """Remove what a killed try of the same owner left under its temporary names; no other's."""
     target = ObjectStoragePath(path)
     if not target.parent.exists():
         return
     name = f"{target.parent.path.rstrip('/')}/.{target.name}"
-    for left in target.fs.glob(f"{glob.escape(name)}.*.part"):
+    for left in target.fs.glob(f"{glob.escape(name)}*.{owner}.*.part"):
         target.fs.rm_file(left)
 
 
 @contextmanager
-def _part_of(target: ObjectStoragePath) -> Iterator[ObjectStoragePath]:
+def _part_of(target: ObjectStoragePath, owner: str) -> Iterator[ObjectStoragePath]:
     """Yield a temporary name beside the target, and leave nothing under it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
+    part = target.parent / f".{target.name}.{owner}.{uuid.uuid4().hex[:8]}.part"
     try:
         yield part
     finally:

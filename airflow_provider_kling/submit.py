@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.catalog import MODELS
 from airflow_provider_kling.errors import KlingUnavailableError
-from airflow_provider_kling.hooks import KlingHook, airflow_errors
-from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
+from airflow_provider_kling.jobs import VideoJob, told
 from airflow_provider_kling.ledger import Ledger
 from airflow_provider_kling.places import check_inside
 from airflow_provider_kling.polling import submit_delay
@@ -34,6 +34,8 @@ _PICTURES = ("image", "end_image")
 REQUEST_KEY = "kling_request"
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
+#: Seconds after which a deferral without a triggerer ends; nothing was started, so a retry may follow.
+_NO_TRIGGERER = 120.0
 
 
 class KlingSubmitOperator(BaseOperator):
@@ -67,6 +69,7 @@ class KlingSubmitOperator(BaseOperator):
     :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
         request mostly fails again, and a failed job may be charged) or ``submit_again``.
     :param busy_timeout: seconds for which a request that surely started nothing is repeated.
+    :param deferrable: wait in the triggerer where that repeating takes long; with False, on the worker.
     :param within: folders or storage URLs that a picture's path must lie in; the connection's
         ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
     :param kling_conn_id: the Airflow connection's id. (templated)
@@ -94,6 +97,7 @@ class KlingSubmitOperator(BaseOperator):
         on_uncertain: Choice = "fail",
         on_failed_job: Choice = "fail",
         busy_timeout: float = 900.0,
+        deferrable: bool = True,
         within: Sequence[str] = (),
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
@@ -114,8 +118,22 @@ class KlingSubmitOperator(BaseOperator):
         if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, (int, float)) or busy_timeout < 0:
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be a number of seconds, at least 0")
         self.busy_timeout = busy_timeout
+        self.deferrable = deferrable
         self.within = [within] if isinstance(within, str) else list(within)
         self.kling_conn_id = kling_conn_id
+        self._private: dict[str, str] = {}
+
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        """Render, then keep a picture's data and a URL's signature out of Airflow's *Rendered Templates*.
+
+        Airflow renders mapped and plain tasks through this method, and stores the attributes after it.
+        """
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        for name in _PICTURES if parent is self else ():
+            value = getattr(self, name)
+            if isinstance(value, str) and (shown := told(value)) != value:
+                self._private[name] = value
+                setattr(self, name, shown)
 
     def execute(self, context: Context) -> str:
         """Check everything, submit once, return the task id."""
@@ -144,16 +162,17 @@ class KlingSubmitOperator(BaseOperator):
                     self.log.warning("Given up after busy_timeout=%s seconds.", self.busy_timeout)
                     raise
                 self.log.info("Not accepted, no job was started; again in %.0f s. %s", delay, error.what)
-                if delay > _PATIENCE:
+                if self.deferrable and delay > _PATIENCE:
                     self._defer(delay, attempt, give_up_at)
                 time.sleep(delay)
 
     def _told(self, ti: Any, job: VideoJob, purchase: Purchase, kling_task_id: str) -> str:
         """Push what was bought, for people and for the download's sidecar; pictures as source and hash."""
         cost = None if purchase.cost is None else float(purchase.cost)
-        ti.xcom_push(key="estimated_cost_usd", value=cost)
         request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
-        ti.xcom_push(key=REQUEST_KEY, value={**request, "estimated_cost_usd": cost})
+        with harmless(self.log, "What was asked for could not be stored"):
+            ti.xcom_push(key="estimated_cost_usd", value=cost)
+            ti.xcom_push(key=REQUEST_KEY, value={**request, "estimated_cost_usd": cost})
         return kling_task_id
 
     def _ledger(self, context: Context) -> Ledger:
@@ -172,11 +191,12 @@ class KlingSubmitOperator(BaseOperator):
             trigger=DateTimeTrigger(moment=datetime.fromtimestamp(time.time() + delay, UTC)),
             method_name=self.execute_again.__name__,
             kwargs={"attempt": attempt, "give_up_at": give_up_at},
+            timeout=timedelta(seconds=delay + _NO_TRIGGERER),
         )
 
     def _job(self, settings: Settings) -> VideoJob:
         model = self.model or settings.default_model
-        inputs = {name: getattr(self, name) for name in _INPUTS}
+        inputs = {name: getattr(self, name) for name in _INPUTS} | self._private
         bare = model in MODELS and MODELS[model].bare_base64
         self._pictures: dict[str, Any] = {}
         for name in _PICTURES:
@@ -202,5 +222,5 @@ class KlingSubmitOperator(BaseOperator):
             return value, {"source": value.split("?", maxsplit=1)[0]}
         self.log.info("%s: %s", name, picture.describe())
         source = value if is_path(value) else "data"
-        told = {"source": source, "sha256": picture.sha256, "width": picture.width, "height": picture.height}
-        return value if value.startswith("data:") else picture.as_base64(bare=bare), told
+        facts = {"source": source, "sha256": picture.sha256, "width": picture.width, "height": picture.height}
+        return value if value.startswith("data:") else picture.as_base64(bare=bare), facts

@@ -13,9 +13,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.hooks import KlingHook, SharedClient
-from airflow_provider_kling.jobs import Task
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.jobs import Outcome, Task
 from airflow_provider_kling.polling import Watch
+from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.wire import query
 
 #: XCom key of the job's state, to be read in the UI while the task waits.
@@ -96,23 +97,31 @@ class KlingTaskTrigger(BaseTrigger):
         if ti is None:
             return
         place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+        # Airflow 3.1 has no asynchronous call for it.
+        store = XCom.aset if hasattr(XCom, "aset") else sync_to_async(XCom.set)
         try:
-            await XCom.aset(key=key, value=value, **place)
+            await store(key=key, value=value, **place)
         except AirflowRuntimeError as error:
             self.log.warning("The progress could not be stored: %s", error)
 
     async def on_kill(self) -> None:
         """Say that the job goes on: the gateway cannot be told to stop one.
 
-        Airflow also calls this when another triggerer took the wait over; then the task is still
-        deferred, and nothing is said.
+        Airflow also calls this when another triggerer took the wait over. Then the task is still deferred,
+        or it went on because the job is over: in both cases nothing is said.
         """
-        if await self._state_of_task() != "deferred":
+        if await self._state_of_task() != "deferred" and await self._goes_on():
             self.log.warning(
                 "The wait was ended by hand. The job goes on at the gateway, which cannot cancel it, and may "
                 "be charged. Its video can still be fetched: example Dag kling_rescue with kling_task_id=%r.",
                 self.kling_task_id,
             )
+
+    async def _goes_on(self) -> bool:
+        """Return whether the job is unfinished, as far as one look can tell."""
+        async with SharedClient.use(self.kling_conn_id) as client:
+            heard = await self._look(client)
+        return isinstance(heard, KlingError) or heard.outcome is Outcome.UNFINISHED
 
     async def _state_of_task(self) -> str | None:
         ti = self.task_instance

@@ -22,7 +22,14 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.jobs import Outcome, Task, Video, VideoJob
-from airflow_provider_kling.replies import Reply, read_number, refusal_of_query, refusal_of_submit, shorten
+from airflow_provider_kling.replies import (
+    Reply,
+    clean,
+    read_number,
+    refusal_of_query,
+    refusal_of_submit,
+    shorten,
+)
 
 T = TypeVar("T")
 
@@ -171,7 +178,7 @@ def _read_task(kling_task_id: str, data: dict[str, Any], task: dict[str, Any]) -
         kling_task_id=kling_task_id,
         status=status,
         outcome=outcome_of(status),
-        reason=reason if isinstance(reason, str) else "",
+        reason=clean(reason) if isinstance(reason, str) else "",
         progress_percent=read_number(task.get("progress_percent")),
         eta=read_number(task.get("eta")),
         videos=tuple(_read_videos(videos if isinstance(videos, list) else [])),

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 from blockbuster import blockbuster_ctx
 
-from airflow_provider_kling import hooks
+from airflow_provider_kling import shared
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -19,7 +19,7 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.hooks import SharedClient
+from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.wire import query
 
 
@@ -107,13 +107,13 @@ async def test_each_connection_has_a_client_of_its_own(gateway, monkeypatch):
 
 async def test_the_connection_is_looked_up_once_for_many(gateway, monkeypatch):
     looked_up = []
-    real = hooks.get_async_connection
+    real = shared.get_async_connection
 
     async def counting(*args):
         looked_up.append(args)
         return await real(*args)
 
-    monkeypatch.setattr(hooks, "get_async_connection", counting)
+    monkeypatch.setattr(shared, "get_async_connection", counting)
     async with SharedClient.use("kling_test"):
         await asyncio.gather(*(ask() for _ in range(20)))
     assert len(looked_up) == 1
@@ -127,18 +127,18 @@ def supervisor_is_away():
     ("trouble", "kind"),
     [
         (supervisor_is_away(), KlingUnavailableError),
-        (AirflowNotFoundException("The conn_id `kling_test` isn't defined"), KlingAccessError),
+        (AirflowNotFoundException("The conn_id `kling_test` isn't defined"), KlingUnavailableError),
     ],
 )
 async def test_a_look_up_that_failed_is_tried_again_at_the_next_call(gateway, monkeypatch, trouble, kind):
-    real, troubles = hooks.get_async_connection, [trouble]
+    real, troubles = shared.get_async_connection, [trouble]
 
     async def failing_once(*args):
         if troubles:
             raise troubles.pop()
         return await real(*args)
 
-    monkeypatch.setattr(hooks, "get_async_connection", failing_once)
+    monkeypatch.setattr(shared, "get_async_connection", failing_once)
     async with SharedClient.use("kling_test") as client:
         with pytest.raises(kind) as caught:
             await client.send(query("t-1"))

@@ -13,6 +13,7 @@ from airflow_fakes import KEY, TI, Store, connect, context_of, running_gateway
 from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import answering, serving
 
+from airflow_provider_kling.download import _owner
 from airflow_provider_kling.emulator.studio import tiny_video
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -146,7 +147,7 @@ def test_a_stalled_stream_is_given_up(gateway, monkeypatch, tmp_path):
 
 
 def test_a_storage_that_nobody_knows_is_told_before_anything_is_asked(gateway):
-    with pytest.raises(KlingInputError, match="there is no such storage"):
+    with pytest.raises(KlingInputError, match="this storage cannot be used here"):
         download("t-1", "nowhere://videos/")
     assert not gateway.requests
 
@@ -206,9 +207,10 @@ def test_a_host_without_ranges_is_asked_again_from_the_start(gateway, tmp_path, 
 def test_what_a_killed_try_left_is_swept_and_nothing_else(gateway, folder, name):
     place = ObjectStoragePath(folder)
     place.mkdir(parents=True, exist_ok=True)
-    for left in (f".{name}.0a1b2c3d.part", f".{name}.json.0a1b2c3d.part"):
+    mine = _owner(context_of())
+    for left in (f".{name}.{mine}.0a1b2c3d.part", f".{name}.json.{mine}.0a1b2c3d.part"):
         (place / left).write_bytes(b"half a")
-    kept = [".1cats.mp4.0a1b2c3d.part", f"{name}.part", f".{name}"]
+    kept = [f".1cats.mp4.{mine}.0a1b2c3d.part", f".{name}.another.0a1b2c3d.part", f"{name}.part", f".{name}"]
     for other in kept:
         (place / other).write_bytes(b"another's")
     download(bought(gateway), folder + name)
@@ -440,9 +442,9 @@ def test_a_real_video_is_compared_with_what_was_asked_for(monkeypatch, tmp_path,
         assert media["sound"] is sound
         request["inputs"] |= {"duration": 10} if sound else {"sound": True}
         (tmp_path / "cat.mp4").unlink()
-        with pytest.raises(KlingDownloadError, match="asked for"):
+        with pytest.raises(KlingJobFailedError, match="asked for"):
             task.execute(context_of(ti))
-        assert names(tmp_path) == ["cat.mp4.json"]
+        assert names(tmp_path) == ["cat.mp4", "cat.mp4.json"]
 
 
 def test_a_video_that_shows_nothing_is_not_taken_where_that_is_checked(gateway, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from airflow_provider_kling.errors import (
     KlingJobFailedError,
     KlingModerationError,
     KlingTaskNotFoundError,
+    KlingUnavailableError,
     KlingWaitTimeoutError,
 )
 from airflow_provider_kling.hooks import KlingHook
@@ -88,7 +89,7 @@ ENDS = {
     "cancelled": (("job:cancel",), KlingJobFailedError, "was cancelled"),
     "a word of failure that nobody knows": (("query:says=TASK_FAILURE_X",), KlingJobFailedError, "FAILURE_X"),
     "told as an error": (("query:error=TASK_FAILED",), KlingJobFailedError, "TASK_FAILED"),
-    "key revoked": (("query:error=INVALID_API_KEY",), KlingAccessError, "INVALID_API_KEY"),
+    "key revoked": (("query:error=INVALID_API_KEY,times=always",), KlingAccessError, "INVALID_API_KEY"),
     "no videos in it": (("query:empty,times=always",), KlingJobFailedError, "without a video"),
     "not found": (("query:error=TASK_NOT_FOUND,times=always",), KlingTaskNotFoundError, "TASK_NOT_FOUND"),
     "stuck": (("job:stuck",), KlingWaitTimeoutError, "not finished within the timeout of 600 s"),
@@ -276,7 +277,7 @@ def test_a_deferral_ends_a_little_after_our_own_deadline_at_the_latest(gateway, 
     kling_task_id = arrange(gateway, ())
     with pytest.raises(TaskDeferred) as caught:
         KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, timeout=600).execute(context_of())
-    assert 600 < caught.value.timeout.total_seconds() < 800
+    assert 600 < caught.value.timeout.total_seconds() <= 1500
     assert caught.value.trigger.first_look_at >= clock.time() + 5
 
 
@@ -297,26 +298,9 @@ def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed
 
 def test_a_connection_that_is_not_there_is_one_exception_in_every_mode(gateway, clock, mode):
     wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), kling_conn_id="kling_gone")
-    with pytest.raises(KlingAccessError, match="kling_gone") as caught:
+    with pytest.raises(KlingUnavailableError, match="kling_gone") as caught:
         wait.end()
-    assert isinstance(caught.value, AirflowFailException)
-
-
-def test_a_connection_that_is_gone_at_the_second_look_is_the_same_exception(
-    gateway, clock, monkeypatch, mode
-):
-    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()))
-    sleep = clock.sleep
-
-    def until_it_is_gone(seconds):
-        monkeypatch.delenv("AIRFLOW_CONN_KLING_DEFAULT", raising=False)
-        sleep(seconds)
-
-    monkeypatch.setattr(clock, "sleep", until_it_is_gone)
-    monkeypatch.setattr("time.sleep", until_it_is_gone)
-    with pytest.raises(KlingAccessError, match="kling_default") as caught:
-        wait.end()
-    assert isinstance(caught.value, AirflowFailException)
+    assert not isinstance(caught.value, AirflowFailException)  # it may be back for the retry
 
 
 def test_a_link_that_nobody_wants_in_airflow_is_not_put_there(gateway, clock, mode):

@@ -4,6 +4,7 @@ import signal
 import threading
 
 import pytest
+import requests
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from airflow_fakes import TI, Store, connect, context_of, png, running_gateway, runtime_error, submits
 
@@ -11,7 +12,6 @@ from airflow_provider_kling.errors import (
     KlingInputError,
     KlingJobFailedError,
     KlingSubmitUncertainError,
-    KlingTaskNotFoundError,
     Money,
 )
 from airflow_provider_kling.operators import KlingSubmitOperator
@@ -144,13 +144,15 @@ def test_a_retry_gets_the_job_of_the_first_try_and_a_cleared_task_buys_anew(gate
 @pytest.mark.parametrize(
     "change", [{"prompt": "a dog"}, {"model": "kling-v3.0-std-t2v"}, {"duration": 10}, {"sound": True}]
 )
-def test_a_changed_request_never_gets_the_old_job_and_the_log_names_that_one(gateway, logged, change):
+def test_a_changed_request_gets_neither_the_old_job_nor_a_second_one(gateway, logged, change):
     store = Store()
     first = submit(store, **change)
-    assert "another request" not in logged.text()
-    assert submit(store) != first
-    assert len(gateway.jobs) == 2
-    assert f"An earlier try of this task submitted {first} for another request." in logged.text()
+    with pytest.raises(KlingSubmitUncertainError, match=f"job {first} .* has changed since") as caught:
+        submit(store)
+    assert isinstance(caught.value, AirflowFailException)
+    assert submits(gateway) == 1
+    assert submit(store, on_uncertain="submit_again") != first
+    assert submits(gateway) == 2
 
 
 def test_a_picture_whose_links_signature_alone_changed_gets_the_old_job(gateway):
@@ -222,11 +224,35 @@ def test_an_old_job_that_the_gateway_does_not_know_is_told_and_nothing_is_bought
     store = Store()
     kling_task_id = submit(store)
     clock.sleep(61)
-    with pytest.raises(KlingTaskNotFoundError) as caught:
-        submit(store)
-    assert caught.value.kling_task_id == kling_task_id
-    assert submit(store, on_failed_job="submit_again") != kling_task_id
+    for choice in ("fail", "submit_again"):
+        with pytest.raises(
+            KlingSubmitUncertainError, match=f"{kling_task_id}, which the gateway does not show"
+        ):
+            submit(store, on_failed_job=choice)
+    assert submit(store, on_uncertain="submit_again") != kling_task_id
     assert submits(gateway) == 2
+
+
+def test_a_clear_that_comes_between_the_request_and_its_answer_is_told_once(gateway):
+    store = Store()
+    store.before[2] = SystemExit()  # the clear kills the task before it can note the id
+    with pytest.raises(SystemExit):
+        submit(store, TI(max_tries=3))
+    with pytest.raises(KlingSubmitUncertainError, match="ended before it noted the answer"):
+        submit(store, TI(max_tries=6))
+    assert submits(gateway) == 1
+    assert submit(store, TI(max_tries=9)) == gateway.jobs[1].task_id  # a person was told, and cleared again
+
+
+@pytest.mark.parametrize("death", [SystemExit(), AirflowTaskTimeout("execution_timeout")])
+def test_where_nothing_is_remembered_a_death_amid_the_request_is_never_retried(gateway, monkeypatch, death):
+    def dying(*_, **__):
+        raise death
+
+    monkeypatch.setattr(requests.Session, "request", dying)
+    with pytest.raises(KlingSubmitUncertainError) as caught:
+        submit(None)
+    assert isinstance(caught.value, AirflowFailException)
 
 
 def test_without_a_store_it_works_and_warns(gateway, logged):

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import os
 import time
 from importlib import import_module
 from itertools import pairwise
@@ -14,8 +15,9 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow_fakes import KEY, TI, running_gateway, runtime_error, stored_and_read
 from blockbuster import blockbuster_ctx
 
-from airflow_provider_kling.hooks import KlingHook, SharedClient
+from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.triggers import KlingTaskTrigger
 
 PROMPT = "a cat waves"
@@ -138,10 +140,24 @@ async def test_the_deadline_is_the_one_it_was_given_however_often_it_starts(gate
     assert 600 <= clock.time() - trigger.started_at <= 601
 
 
-async def test_a_lost_connection_is_told_as_what_it_is(gateway, clock):
-    event = await payload(waiting("t-1", kling_conn_id="kling_gone"))
-    assert event["error"]["class"] == "KlingAccessError"
-    assert "kling_gone" in event["error"]["what"]
+async def test_a_connection_that_is_gone_for_a_moment_ends_no_wait(gateway, clock, logged, monkeypatch):
+    kling_task_id, connection = bought(gateway), os.environ["AIRFLOW_CONN_KLING_DEFAULT"]
+    monkeypatch.delenv("AIRFLOW_CONN_KLING_DEFAULT")
+    sleep = clock.sleep
+
+    def until_it_is_back(seconds):
+        monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)
+        sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", until_it_is_back)
+    assert "error" not in await payload(waiting(kling_task_id))
+    assert "A look failed, the wait goes on: kling_conn_id='kling_default'" in logged.text()
+
+
+async def test_a_key_that_was_changed_during_the_wait_is_looked_up_anew(gateway, clock):
+    kling_task_id = bought(gateway)
+    gateway.add_fault("query:error=INVALID_API_KEY")
+    assert "error" not in await payload(waiting(kling_task_id))
     assert not open_sessions()
 
 
@@ -156,15 +172,16 @@ async def test_it_looks_neither_before_its_time_nor_more_often_than_told(gateway
 @pytest.mark.parametrize("trouble", [(), ("query:html=502",), ("query:cut",), ("query:rate-limit=1",)])
 async def test_nothing_it_does_blocks_the_loop(clock, monkeypatch, shown, trouble):
     with running_gateway(monkeypatch, clock=clock.time) as gateway:
-        triggers = [waiting(bought(gateway, queue_seconds=15)) for _ in range(5)]
+        await payload(waiting(bought(gateway)))  # the first one loads what the others use
+        triggers = [waiting(bought(gateway, queue_seconds=15)) for _ in range(4)]
         gateway.add_fault(*trouble)
-        await payload(triggers.pop())  # the first one loads what the others use
         for trigger in triggers:
             trigger.task_instance = TI()
         with blockbuster_ctx() as detector:
             detector.functions["time.sleep"].deactivate()  # the test's clock
             events = await asyncio.gather(*(payload(trigger) for trigger in triggers))
     assert not any("error" in event for event in events)
+    assert len(shown) > len(events)
 
 
 async def test_a_cancelled_wait_leaves_no_session_open(monkeypatch):
@@ -212,8 +229,8 @@ def state(monkeypatch):
     return tell
 
 
-async def killed(map_index=-1):
-    trigger = waiting("t-1")
+async def killed(kling_task_id, map_index=-1):
+    trigger = waiting(kling_task_id)
     trigger.task_instance = TI(map_index=map_index)
     await trigger.on_kill()
 
@@ -222,20 +239,40 @@ async def killed(map_index=-1):
 @pytest.mark.parametrize("told", ["failed", "success", "removed", None])
 async def test_a_wait_that_a_user_ended_says_that_the_job_goes_on(gateway, state, logged, told, map_index):
     state(told)
-    await killed(map_index)
+    kling_task_id = bought(gateway, queue_seconds=1000)
+    await killed(kling_task_id, map_index)
     assert "The job goes on at the gateway, which cannot cancel it" in logged.text()
-    assert "kling_task_id='t-1'" in logged.text()
-    assert not gateway.requests
+    assert f"kling_task_id={kling_task_id!r}" in logged.text()
+    assert len(gateway.jobs) == 1
+    assert not open_sessions()
+
+
+@pytest.mark.parametrize("fate", [(), ("job:fail",), ("job:cancel",)])
+async def test_a_job_that_is_over_does_not_go_on(gateway, state, logged, fate):
+    state("success")
+    gateway.add_fault(*fate)
+    await killed(bought(gateway))
+    assert "The job goes on" not in logged.text()
+
+
+@pytest.mark.parametrize("trouble", ["html=502", "cut", "error=INVALID_API_KEY", "error=TASK_NOT_FOUND"])
+async def test_a_job_that_cannot_be_asked_for_is_said_to_go_on(gateway, state, logged, trouble):
+    state("failed")
+    kling_task_id = bought(gateway)
+    gateway.add_fault(f"query:{trouble},times=always")
+    await killed(kling_task_id)
+    assert "The job goes on at the gateway" in logged.text()
 
 
 @pytest.mark.parametrize("map_index", [-1, 3])
 async def test_a_wait_that_another_triggerer_took_over_says_nothing(gateway, state, logged, map_index):
     state("deferred")
-    await killed(map_index)
+    await killed("t-1", map_index)
     assert "The job goes on" not in logged.text()
+    assert not gateway.requests
 
 
 async def test_a_state_that_airflow_cannot_tell_costs_no_warning(gateway, state, logged):
     state(runtime_error())
-    await killed()
+    await killed(bought(gateway, queue_seconds=1000))
     assert "The job goes on at the gateway" in logged.text()

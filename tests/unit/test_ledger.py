@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airflow_provider_kling.jobs import VideoJob
-from airflow_provider_kling.ledger import Ledger, fingerprint
+from airflow_provider_kling.ledger import Entry, Ledger, fingerprint
 
 HOST = "https://api.example"
 JOB = VideoJob(
@@ -24,22 +24,25 @@ class Store(dict):
         self.pop(key, None)
 
 
-def test_an_intent_is_recalled_until_the_job_is_known():
+def test_an_intent_stands_until_the_job_is_known():
     store = Store()
     Ledger(store, 3).intend("f", 100.0)
-    assert Ledger(store, 3).recall("f")["kling_task_id"] == ""
+    assert Ledger(store, 3).last() == Entry(3, "f", 100.0)
     Ledger(store, 3).settle("f", 101.0, "t-1")
-    entry = Ledger(store, 3).recall("f")
-    assert (entry["kling_task_id"], entry["intended_at"]) == ("t-1", 101.0)
+    assert Ledger(store, 3).last() == Entry(3, "f", 101.0, "t-1")
 
 
-def test_a_changed_request_or_a_cleared_task_never_gets_the_old_job():
+def test_a_cleared_task_sees_what_was_noted_before_and_by_which_generation():
     store = Store()
     Ledger(store, 3).settle("f", 100.0, "t-1")
-    assert Ledger(store, 3).recall("other") is None
-    assert Ledger(store, 3).last()["kling_task_id"] == "t-1"
-    assert Ledger(store, 4).recall("f") is None
-    assert Ledger(store, 4).last() is None
+    assert Ledger(store, 4).last() == Entry(3, "f", 100.0, "t-1")
+
+
+def test_what_a_person_was_told_is_noted_with_the_rest():
+    store = Store()
+    Ledger(store, 3).intend("f", 100.0)
+    Ledger(store, 4).tell()
+    assert Ledger(store, 4).last() == Entry(3, "f", 100.0, told=True)
 
 
 def test_a_job_that_was_not_made_is_forgotten():
@@ -47,7 +50,8 @@ def test_a_job_that_was_not_made_is_forgotten():
     ledger = Ledger(store, 3)
     ledger.intend("f", 100.0)
     ledger.forget()
-    assert ledger.recall("f") is None
+    ledger.tell()
+    assert ledger.last() is None
     assert not store
 
 
@@ -55,8 +59,18 @@ def test_without_a_store_nothing_is_remembered_and_nothing_fails():
     ledger = Ledger(None, 3)
     ledger.intend("f", 100.0)
     ledger.settle("f", 100.0, "t-1")
+    ledger.tell()
     ledger.forget()
-    assert (ledger.last(), ledger.recall("f")) == (None, None)
+    assert ledger.last() is None
+    assert not ledger.remembers
+    assert Ledger(Store(), 3).remembers
+
+
+@pytest.mark.parametrize("noted", ["t-1", 7, [], {"shade": "blue"}, {"generation": 3}])
+def test_what_another_version_noted_is_no_reason_to_crash(noted):
+    store = Store()
+    store.set("kling_submit", noted)
+    assert Ledger(store, 3).last() is None
 
 
 @pytest.mark.parametrize(

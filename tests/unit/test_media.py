@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from airflow_provider_kling.emulator.studio import tiny_video
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.media import Media, check_media, inspect_media, require_pyav
 
 FIVE, SILENT = Media(5.04, 640, 480, sound=True), Media(5.04, 640, 480, sound=False)
@@ -25,20 +25,22 @@ FIVE, SILENT = Media(5.04, 640, 480, sound=True), Media(5.04, 640, 480, sound=Fa
     ],
 )
 def test_a_video_as_it_was_asked_for_passes(media, asked):
-    check_media(media, asked)
+    check_media(media, asked, "/a.mp4")
 
 
 @pytest.mark.parametrize(
     ("media", "asked", "words"),
     [
-        (FIVE, {"duration": 10}, "lasts 5.04 s; 10 s were asked for"),
-        (FIVE, {"duration": "3"}, "lasts 5.04 s; 3 s were asked for"),
-        (SILENT, {"sound": True}, "no sound track; sound was asked for"),
+        (FIVE, {"duration": 10}, "lasts 5.04 s where 10 s were asked for"),
+        (FIVE, {"duration": "3"}, "lasts 5.04 s where 3 s were asked for"),
+        (SILENT, {"sound": True}, "no sound track where sound was asked for"),
     ],
 )
 def test_another_video_is_told(media, asked, words):
-    with pytest.raises(KlingDownloadError, match=words):
-        check_media(media, asked)
+    with pytest.raises(KlingJobFailedError, match=words) as caught:
+        check_media(media, asked, "/a.mp4")
+    assert caught.value.money is Money.PAID
+    assert "The video at /a.mp4 is whole" in str(caught.value)
 
 
 def test_a_videos_properties_are_read_from_it():

@@ -14,15 +14,16 @@ INSIDE = [
     ("file:///data/a.mp4", "/data"),
     ("/data/a.mp4", "file:///data/"),
     ("s3://bucket/kling/a.mp4", "s3://bucket/kling"),
-    ("s3://conn@bucket/kling/a.mp4", "s3://bucket/kling/"),
+    ("s3://conn@bucket/kling/a.mp4", "s3://conn@bucket/kling/"),
     ("s3://bucket/a.mp4", "s3://bucket"),
-    ("s3://bucket/x/../kling/a.mp4", "s3://bucket/kling"),
     ("s3://bucket/a%20b/100%.mp4", "s3://bucket/a%20b"),
     ("S3://bucket/kling/a.mp4", "s3://bucket/kling"),
     ("file:/data/a.mp4", "/data"),
     ("~/videos/a.mp4", "~/videos"),
 ]
 OUTSIDE = [
+    ("s3://conn@bucket/kling/a.mp4", "s3://bucket/kling/"),
+    ("s3://bucket/x/../kling/a.mp4", "s3://bucket/kling"),
     ("/data2/a.mp4", "/data"),
     ("/data/../etc/passwd", "/data"),
     ("etc/passwd", "/data"),
@@ -81,12 +82,9 @@ WAYS = st.lists(st.sampled_from(["..", ".", "a", "%2e%2e", "", "b"]), max_size=1
 
 
 @given(WAYS)
-def test_only_a_way_that_never_leaves_a_folder_is_inside_it(parts):
-    depths = [0]
-    for part in parts:
-        depths.append(depths[-1] + {"..": -1, "%2e%2e": -1, ".": 0, "": 0}.get(part, 1))
+def test_a_storage_url_that_climbs_is_outside_wherever_it_ends(parts):
     path = "/".join(["s3://bucket/kling", *parts])
-    if min(depths) >= 0:
+    if {"..", "%2e%2e"}.isdisjoint(parts):
         check_inside(path, "target", ["s3://bucket/kling"])
     else:
         with pytest.raises(KlingInputError):

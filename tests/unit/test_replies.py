@@ -134,13 +134,21 @@ def test_without_a_known_reason_the_status_sorts(status, of_submit, of_query, bo
     [
         (b"", "HTTP 502: an empty answer"),
         (PAGE, "HTTP 502: <html><head><title>502 Bad Gateway</title></head> <body>nginx</body></html>"),
-        ({"message": "m" * 3000}, f"HTTP 502: {'m' * 2000}"),
-        ({"message": 7}, 'HTTP 502: {"message": 7}'),
-        ({"message": " "}, 'HTTP 502: {"message": " "}'),
+        ({"message": "m " * 1500}, f"HTTP 502: {'m ' * 1000}"),
+        ({"message": 7}, "HTTP 502: an object of message"),
+        ({"message": " "}, "HTTP 502: an object of message"),
         ({"reason": 7, "message": "m."}, "HTTP 502: m"),
-        ({"error": "text"}, 'HTTP 502: {"error": "text"}'),
+        ({"error": "text", "x": 1}, "HTTP 502: an object of error, x"),
         ({"message": "outer", "error": {"reason": " NEW ", "message": "inner"}}, "HTTP 502 NEW: inner"),
-        (b"x" * 900, f"HTTP 502: {'x' * 500}…"),
+        (b"x " * 450, f"HTTP 502: {'x ' * 250}…"),
+        (
+            {"message": "no data:image/png;base64," + "QUJD" * 99},
+            "HTTP 502: no data:image/png;base64,<396 characters>",
+        ),
+        (
+            {"message": "see https://s.example/v.mp4?sig=secret, now"},
+            "HTTP 502: see https://s.example/v.mp4 now",
+        ),
         (b"\xff\xfe", "HTTP 502: ��"),
     ],
 )

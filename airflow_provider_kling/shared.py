@@ -1,0 +1,103 @@
+"""One client per event loop and connection, however many triggers wait on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
+from airflow_provider_kling.hooks import KlingHook, no_connection
+from airflow_provider_kling.settings import Settings
+from airflow_provider_kling.wire import Call
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.client import AsyncKlingClient
+
+T = TypeVar("T")
+_ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
+
+
+class SharedClient:
+    """One client per event loop and connection, for any number of waits.
+
+    Opened at the first call, closed when its last user leaves: one look-up of the connection, one TLS
+    context and one pool of sockets, however many triggers a triggerer runs.
+    """
+
+    _by_loop: ClassVar[_ClientsByLoop] = WeakKeyDictionary()
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
+        self.users = 0
+        self._opening = asyncio.Lock()
+        self._client: AsyncKlingClient | None = None
+        self._opened: list[AsyncKlingClient] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def use(cls, conn_id: str) -> AsyncIterator[SharedClient]:
+        """Join the users of the running loop's client for this connection."""
+        clients = cls._by_loop.setdefault(asyncio.get_running_loop(), {})
+        shared = clients.setdefault(conn_id, cls(conn_id))
+        shared.users += 1
+        try:
+            yield shared
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del clients[conn_id]
+                await shared.close()
+
+    async def send(self, call: Call[T]) -> T:
+        """Send one call without blocking.
+
+        A refused key is looked up anew once before it counts: it may have been rotated.
+
+        :raises KlingError: untranslated, it has yet to cross to a worker.
+        """
+        try:
+            client = await self._current()
+            try:
+                return await client.send(call)
+            except KlingAccessError:
+                if call.kling_task_id is None:
+                    raise  # never a paid request twice
+                return await (await self._current(instead_of=client)).send(call)
+        except (KlingAccessError, KlingUnavailableError) as error:
+            raise call.about(error) from error.__cause__
+
+    async def _current(self, instead_of: AsyncKlingClient | None = None) -> AsyncKlingClient:
+        """Return the one client, a new one where the caller's was refused and nobody has made one yet."""
+        async with self._opening:
+            if self._client is None or self._client is instead_of:
+                self._client = await self._open()
+                self._opened.append(self._client)
+            return self._client
+
+    async def _open(self) -> AsyncKlingClient:
+        # Importing the HTTP libraries takes a second; the loop of all triggers must not stand still for it.
+        client = await asyncio.to_thread(import_module, "airflow_provider_kling.client")
+        try:
+            connection = await get_async_connection(self._conn_id, KlingHook)
+        except AirflowNotFoundException as error:
+            raise no_connection(self._conn_id) from error
+        except AirflowRuntimeError as error:
+            what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
+            raise KlingUnavailableError(what) from error
+        opened: AsyncKlingClient = await client.AsyncKlingClient(
+            Settings.from_connection(connection)
+        ).__aenter__()
+        return opened
+
+    async def close(self) -> None:
+        """Close the sockets."""
+        for client in self._opened:
+            await client.__aexit__()
