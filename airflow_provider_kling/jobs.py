@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -42,7 +43,7 @@ def told(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.startswith(("http://", "https://")):
-        return value.split("?", maxsplit=1)[0]
+        return re.sub(r"//[^/@]*@", "//", value.split("?", maxsplit=1)[0])
     if value.startswith(("data:", *PICTURES_IN_BASE64)) or len(value) > _LONGEST_TEXT:
         return f"<{len(value)} characters, sha256 {hashlib.sha256(value.encode()).hexdigest()}>"
     return value

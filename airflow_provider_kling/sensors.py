@@ -22,7 +22,7 @@ from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
 from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
-from airflow_provider_kling.wire import checked_task_id
+from airflow_provider_kling.wire import checked_task_id, query
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -86,13 +86,12 @@ class KlingTaskSensor(BaseSensorOperator):
         """Look at the job; wait for it if it is not done."""
         with airflow_errors():
             kling_task_id = checked_task_id(self.kling_task_id)
-        started_at = time.time()
-        if self.reschedule and (first := context["ti"].get_first_reschedule_date(context)):
-            started_at = first.timestamp()
-        else:  # a wrong connection is told at once, not after a whole wait for it
-            _ = KlingHook(self.kling_conn_id).settings
+        first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+        if first is None:
+            _check_connection(self.kling_conn_id, kling_task_id)
+        started_at = first.timestamp() if first else time.time()
         self._watch = self._new_watch(kling_task_id, started_at, started_at + self.timeout)
-        with self._own_timeout(), self._soft():
+        with self._own_timeout(), _soft(skips=self.soft_fail or self.never_fail):
             return self._look_or_defer(context) if self.deferrable else super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -183,16 +182,6 @@ class KlingTaskSensor(BaseSensorOperator):
         return Watch(kling_task_id, started_at, deadline, self.poke_interval)
 
     @contextmanager
-    def _soft(self) -> Iterator[None]:
-        """Honour ``soft_fail`` in the first look before a deferral as Airflow does after one."""
-        try:
-            yield
-        except KlingError as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            raise
-
-    @contextmanager
     def _own_timeout(self) -> Iterator[None]:
         """Say Airflow's own timeout, which in poke mode may come a moment before ours, in our words."""
         try:
@@ -203,3 +192,22 @@ class KlingTaskSensor(BaseSensorOperator):
             now = time.time()
             watch = self._new_watch(self.kling_task_id, now - self.timeout, now)
             raise for_airflow(watch.timed_out("Airflow's own clock ended the wait")) from error
+
+
+def _check_connection(kling_conn_id: str, kling_task_id: str) -> None:
+    """Tell a wrong connection at once, not after a whole wait for it to become right."""
+    try:
+        _ = KlingHook(kling_conn_id).settings
+    except KlingError as error:
+        raise query(kling_task_id).about(error) from error.__cause__
+
+
+@contextmanager
+def _soft(*, skips: bool) -> Iterator[None]:
+    """Honour ``soft_fail`` in the first look before a deferral as Airflow does after one."""
+    try:
+        yield
+    except KlingError as error:
+        if skips:
+            raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+        raise

@@ -120,6 +120,8 @@ def received_video(
     :param owner: who writes; stands in the temporary name, see :func:`sweep_parts`.
     :raises KlingDownloadError: where the video is not whole; nothing is left behind.
     """
+    if length is not None and length > largest:
+        raise KlingDownloadError(f"The video has {length} bytes; at most {largest} are allowed.")
     target = ObjectStoragePath(path)
     check, digest = Mp4Check(), hashlib.sha256()
     with _part_of(target, owner) as part:

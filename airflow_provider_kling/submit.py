@@ -219,7 +219,7 @@ class KlingSubmitOperator(BaseOperator):
         picture = load_picture(value, name)
         if picture is None:
             self.log.info("%s: a URL, which the gateway fetches", name)
-            return value, {"source": value.split("?", maxsplit=1)[0]}
+            return value, {"source": told(value)}
         self.log.info("%s: %s", name, picture.describe())
         source = value if is_path(value) else "data"
         facts = {"source": source, "sha256": picture.sha256, "width": picture.width, "height": picture.height}

@@ -21,6 +21,8 @@ from airflow_provider_kling.wire import query
 
 #: XCom key of the job's state, to be read in the UI while the task waits.
 PROGRESS_KEY = "kling_progress"
+#: Airflow gives ``on_kill`` 30 seconds; a look in it may take these.
+_ON_KILL_LOOK = 15.0
 
 
 class KlingTaskTrigger(BaseTrigger):
@@ -119,8 +121,11 @@ class KlingTaskTrigger(BaseTrigger):
 
     async def _goes_on(self) -> bool:
         """Return whether the job is unfinished, as far as one look can tell."""
-        async with SharedClient.use(self.kling_conn_id) as client:
-            heard = await self._look(client)
+        try:
+            async with asyncio.timeout(_ON_KILL_LOOK), SharedClient.use(self.kling_conn_id) as client:
+                heard = await self._look(client)
+        except TimeoutError:
+            return True
         return isinstance(heard, KlingError) or heard.outcome is Outcome.UNFINISHED
 
     async def _state_of_task(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Every night each picture of a folder becomes a video; a bad picture fails alone.
+"""Every night each new picture of a folder becomes a video; a bad picture fails alone.
 
 The folder may be any storage that Airflow knows: `/data/shoes`, `s3://aws_default@shop/shoes`, ...
 """
@@ -17,7 +17,7 @@ with DAG(
     schedule="@daily",
     start_date=datetime(2026, 1, 1),  # noqa: DTZ001 - Airflow takes it in the Dag's time zone
     catchup=False,  # videos of the nights before today would cost money and help nobody
-    max_active_runs=1,  # two nights must not pay for the same pictures
+    max_active_runs=1,  # two runs at a time would both buy the videos that are still missing
     tags=["kling"],
     params={
         "pictures": Param(
@@ -30,11 +30,21 @@ with DAG(
             "/tmp/kling/videos",  # noqa: S108
             type="string",
             title="Folder for videos",
-            description="Path or URL of any storage; shoe.png becomes shoe.mp4, an older one is replaced",
+            description="Path or URL of any storage; shoe.png becomes shoe.png.mp4",
+        ),
+        "redo": Param(
+            default=False,
+            type="boolean",
+            title="Buy again",
+            description="Also for pictures that have a video",
+        ),
+        "at_most": Param(
+            50, type="integer", minimum=1, title="At most", description="Videos bought in one run"
         ),
         "prompt": Param(
             "The {name} turns slowly on a white table, soft light.",
             type="string",
+            minLength=1,
             title="Prompt",
             description="What happens; {name} becomes the picture's name",
             format="multiline",
@@ -53,19 +63,25 @@ with DAG(
 
     @task
     def plan(params: dict[str, Any]) -> list[dict[str, str]]:
-        """Give one order for each picture."""
+        """Give one order for each picture that has no video yet."""
         pictures, videos = ObjectStoragePath(params["pictures"]), params["videos"].rstrip("/")
         if not pictures.is_dir():
-            raise FileNotFoundError(f"pictures={params['pictures']!r}: there is no such folder")
-        return [
+            raise FileNotFoundError(
+                f"pictures={params['pictures']!r}: there is no such folder on this worker"
+            )
+        orders = [
             {
                 "image": str(picture),
                 "prompt": params["prompt"].replace("{name}", PurePosixPath(picture.name).stem),
-                "target": f"{videos}/{PurePosixPath(picture.name).stem}.mp4",
+                "target": f"{videos}/{picture.name}.mp4",
             }
             for picture in sorted(pictures.iterdir(), key=str)
             if picture.suffix.lower() in (".jpg", ".jpeg", ".png")
         ]
+        wanted = [
+            order for order in orders if params["redo"] or not ObjectStoragePath(order["target"]).exists()
+        ]
+        return wanted[: params["at_most"]]
 
     # In a mapped *group* each picture goes its own way: one that waits or fails holds up no other.
     # The template shows the picture's name in the grid, instead of 0, 1, 2.
@@ -80,7 +96,8 @@ with DAG(
             prompt=prompt,
             duration="{{ params.duration }}",
             model="{{ params.model }}",
-            max_active_tis_per_dag=2,  # the gateway limits how many jobs it takes at a time
+            max_active_tis_per_dag=2,  # requests at a time; jobs that are already running do not count
+            busy_timeout=6 * 3600,  # how long to knock while the gateway says that enough jobs are running
             retries=3,  # safe: a job that is, or may be, paid for is never submitted again
             retry_delay=timedelta(minutes=1),
         )

@@ -69,8 +69,8 @@ class Hunter:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody is frozen right now."""
-        return any(victim.frozen for victim in self._victims.values())
+        """Whether somebody is frozen right now, or about to be."""
+        return any(victim.kind == FROZEN and victim.thaw_by >= 0 for victim in self._victims.values())
 
     def tick(self, *, calm: bool) -> Iterator[str]:
         """Look and strike once; gives what was done.
@@ -110,11 +110,8 @@ class Hunter:
         order = self._orders.get((task.run_id, task.map_index))
         if order is None or (order.prompt, task.name) in self._aims:
             return
-        shares = {
-            FROZEN: 0.3 if calm and task.name == "submit" else 0.0,
-            ANY_KILLED: 0.12,
-            WORKER_KILLED: 0.03,
-        }
+        freeze = calm and task.name == "submit" and not self.busy
+        shares = {FROZEN: 1.0 if freeze else 0.0, ANY_KILLED: 0.12, WORKER_KILLED: 0.06}
         for kind, share in shares.items():
             if self._left[kind] and not victim.kind and self._dice.random() < share:
                 self._left[kind] -= 1
@@ -148,7 +145,7 @@ class Hunter:
         if again or now > victim.thaw_by:
             for process in victim.frozen:
                 process.send_signal(signal.SIGCONT)
-            victim.frozen = []
+            victim.frozen, victim.thaw_by = [], -1.0
 
     @staticmethod
     def _talks_to(process: psutil.Process, port: int) -> bool:

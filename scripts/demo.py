@@ -157,7 +157,14 @@ def main() -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit):
-        shutil.rmtree(home, ignore_errors=True)
+        if options.live:
+            print(
+                "\nA job may have been paid for; it goes on at the gateway, and its task id is in the logs\n"
+                f"of {home}. Fetch its video with the Dag kling_rescue.",
+                file=sys.stderr,
+            )
+        else:
+            shutil.rmtree(home, ignore_errors=True)
         raise
     shutil.rmtree(home, ignore_errors=True)
     print(path)
@@ -168,6 +175,6 @@ if __name__ == "__main__":
     try:
         code = main()
     except KeyboardInterrupt:
-        print("\nstopped, nothing runs on", file=sys.stderr)
+        print("\nstopped, nothing runs on here", file=sys.stderr)
         code = 130
     sys.exit(code)

@@ -347,7 +347,7 @@ def test_a_job_id_cannot_lead_out_of_the_folder(gateway, tmp_path):
 
 
 def test_more_than_the_largest_is_not_taken(gateway, tmp_path):
-    with pytest.raises(KlingDownloadError, match=f"more than the {len(VIDEO) - 1} bytes"):
+    with pytest.raises(KlingDownloadError, match=f"at most {len(VIDEO) - 1} are allowed"):
         download(bought(gateway), tmp_path / "cat.mp4", largest=len(VIDEO) - 1)
     assert names(tmp_path) == []
     assert download(bought(gateway), tmp_path / "cat.mp4", largest=len(VIDEO))

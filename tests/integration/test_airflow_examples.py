@@ -32,9 +32,9 @@ def test_the_nightly_catalogue_makes_a_video_of_each_good_picture(
 ) -> None:
     videos = played.folder / "videos" / "catalogue"
     assert {file.name: file.read_bytes() for file in videos.glob("*.mp4")} == {
-        "lamp.mp4": VIDEO,
-        "sofa.mp4": VIDEO,
-        "vase.mp4": VIDEO,
+        "lamp.png.mp4": VIDEO,
+        "sofa.png.mp4": VIDEO,
+        "vase.png.mp4": VIDEO,
     }
     for name in ("lamp", "sofa", "vase"):
         assert played.stage.gateway.times_paid(prompt=f"catalogue: a {name}", model="kling-v3.0-std-i2v") == 1
