@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from chaos_stage import TRIGGERER_SILENCE, TRIGGERERS, Stage, send
+from chaos_stage import SCHEDULER_SILENCE, TRIGGERER_SILENCE, TRIGGERERS, Stage, send
 
 #: A fault goes on each time that the pause it gave is over.
 Fault = Iterator[float]
@@ -98,6 +98,9 @@ class Breaker:
         self._stage.behead("scheduler")
         yield self._dice.uniform(0.5, 3)
         self._stage.airflow.start("scheduler")
+        # What it left goes on, and holds its database connection and so its locks, until somebody ends it.
+        yield SCHEDULER_SILENCE + self._dice.uniform(5, 10)
+        self._stage.bury()
 
     def _kill_api_server(self) -> Fault:
         self._stage.airflow.kill("api-server")

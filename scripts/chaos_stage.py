@@ -111,8 +111,7 @@ class Stage:
             last.callback(self.postgres.stop)
             if self._session is not None:
                 last.callback(self._session.close)
-            for service in self.retired:
-                last.callback(service.kill)
+            last.callback(self.bury)
             if hasattr(self, "airflow"):
                 for service in self.airflow.services.values():
                     send(service, signal.SIGCONT)
@@ -136,6 +135,11 @@ class Stage:
         service = self.airflow.services.pop(name)
         os.kill(service.pid, signal.SIGKILL)
         self.retired.append(service)
+
+    def bury(self) -> None:
+        """End the children of those that were killed alone."""
+        while self.retired:
+            self.retired.pop().kill()
 
     def revive(self) -> None:
         """Start again what has died by itself."""
