@@ -14,15 +14,13 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.jobs import Outcome, Task
+from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.polling import Watch
 from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.wire import query
 
 #: XCom key of the job's state, to be read in the UI while the task waits.
 PROGRESS_KEY = "kling_progress"
-#: Airflow gives ``on_kill`` 30 seconds; a look in it may take these.
-_ON_KILL_LOOK = 15.0
 
 
 class KlingTaskTrigger(BaseTrigger):
@@ -109,24 +107,15 @@ class KlingTaskTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Say that the job goes on: the gateway cannot be told to stop one.
 
-        Airflow also calls this when another triggerer took the wait over. Then the task is still deferred,
-        or it went on because the job is over: in both cases nothing is said.
+        Airflow also calls this when another triggerer took the wait over; then the task is still
+        deferred, and nothing is said.
         """
-        if await self._state_of_task() != "deferred" and await self._goes_on():
+        if await self._state_of_task() != "deferred":
             self.log.warning(
                 "The wait was ended by hand. The job goes on at the gateway, which cannot cancel it, and may "
                 "be charged. Its video can still be fetched: example Dag kling_rescue with kling_task_id=%r.",
                 self.kling_task_id,
             )
-
-    async def _goes_on(self) -> bool:
-        """Return whether the job is unfinished, as far as one look can tell."""
-        try:
-            async with asyncio.timeout(_ON_KILL_LOOK), SharedClient.use(self.kling_conn_id) as client:
-                heard = await self._look(client)
-        except TimeoutError:
-            return True
-        return isinstance(heard, KlingError) or heard.outcome is Outcome.UNFINISHED
 
     async def _state_of_task(self) -> str | None:
         ti = self.task_instance

@@ -247,14 +247,6 @@ async def test_a_wait_that_a_user_ended_says_that_the_job_goes_on(gateway, state
     assert not open_sessions()
 
 
-@pytest.mark.parametrize("fate", [(), ("job:fail",), ("job:cancel",)])
-async def test_a_job_that_is_over_does_not_go_on(gateway, state, logged, fate):
-    state("success")
-    gateway.add_fault(*fate)
-    await killed(bought(gateway))
-    assert "The job goes on" not in logged.text()
-
-
 @pytest.mark.parametrize("trouble", ["html=502", "cut", "error=INVALID_API_KEY", "error=TASK_NOT_FOUND"])
 async def test_a_job_that_cannot_be_asked_for_is_said_to_go_on(gateway, state, logged, trouble):
     state("failed")
