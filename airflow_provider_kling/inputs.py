@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_kling.catalog import Field, Kind
-from airflow_provider_kling.replies import shorten
+from airflow_provider_kling.replies import read_number, shorten
 
 _FLAGS = {"true": True, "false": False}
 
@@ -33,14 +33,14 @@ def _text(field: Field, value: Any) -> str:
 
 
 def _whole(field: Field, value: Any) -> int | str:
-    number = _parse(value)
+    number = read_number(value)
     if number is None or number != int(number) or not _in_range(field, number):
         raise _refuse(field, value, _range(field))
     return str(int(number)) if field.as_text else int(number)
 
 
 def _number(field: Field, value: Any) -> float:
-    number = _parse(value)
+    number = read_number(value)
     if number is None or not _in_range(field, number):
         raise _refuse(field, value, _range(field))
     return int(number) if number == int(number) else number
@@ -96,16 +96,6 @@ _READERS: dict[Kind, Callable[[Field, Any], Any]] = {
     Kind.LIST: _list,
     Kind.SHOTS: _shots,
 }
-
-
-def _parse(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if abs(number) < 1e9 else None  # also refuses nan and infinity
 
 
 def _in_range(field: Field, number: float) -> bool:

@@ -71,10 +71,8 @@ class Purchase:
         entry = self._ledger.last()
         if entry is None:
             return None
-        known, at = (
-            entry.kling_task_id,
-            datetime.fromtimestamp(entry.noted_at, UTC).isoformat(timespec="seconds"),
-        )
+        known = entry.kling_task_id
+        at = datetime.fromtimestamp(entry.noted_at, UTC).isoformat(timespec="seconds")
         if entry.generation != self._ledger.generation and (known or entry.told):
             before = known or "one of unknown id"
             self._log.warning("The task was cleared: a new job is bought. The one of %s was %s.", at, before)
