@@ -30,7 +30,7 @@ from airflow_provider_kling.storage import (
     video_path,
     write_sidecar,
 )
-from airflow_provider_kling.submit import REQUEST_KEY, KlingSubmitOperator
+from airflow_provider_kling.submit import asked_for
 from airflow_provider_kling.wire import checked_task_id, failed_task
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ class KlingDownloadOperator(BaseOperator):
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _fetch_once(self, hook: KlingHook, path: str, context: Context) -> Mapping[str, Any]:
-        task, asked = self._finished_task(hook), self._asked_for(context)
+        task = self._finished_task(hook)
+        asked = asked_for(self, context["ti"], self.kling_task_id)
         told = {
             **asked,
             **_origin(context),
@@ -188,21 +189,6 @@ class KlingDownloadOperator(BaseOperator):
             what = f"Job {self.kling_task_id} is done but does not name its video yet."
             raise KlingDownloadError(what, kling_task_id=self.kling_task_id)
         return task
-
-    def _asked_for(self, context: Context) -> dict[str, Any]:
-        """Return what the submit upstream of this task pushed about the job, if there is one."""
-        ti, upstream = context["ti"], self.get_flat_relatives(upstream=True)
-        submits = sorted(task.task_id for task in upstream if _submits(task))
-        for map_index in {ti.map_index, -1} if submits else ():
-            for request in ti.xcom_pull(task_ids=submits, key=REQUEST_KEY, map_indexes=map_index) or []:
-                if isinstance(request, dict) and request.get("kling_task_id") == self.kling_task_id:
-                    return request
-        return {}
-
-
-def _submits(task: Any) -> bool:
-    """Return whether a task, mapped or not, is a submit."""
-    return issubclass(getattr(task, "operator_class", type(task)), KlingSubmitOperator)
 
 
 def _owner(context: Context) -> str:

@@ -70,8 +70,7 @@ class Watch:
     """One wait for one job: hears what each look brought and says what to do.
 
     :param kling_task_id: the job.
-    :param started_at: when the wait began, in epoch seconds. Where the gateway tells when the job was
-        submitted, and that is not longer ago than the whole wait may last, the wait counts from there.
+    :param started_at: when the wait began, in epoch seconds; see :meth:`count_from`.
     :param deadline: when to give up, in epoch seconds; the last look is taken then.
     :param interval: seconds between two looks.
     """
@@ -88,8 +87,15 @@ class Watch:
         """Return the verdict on what a look brought at *now*: a task, or why there was none."""
         return self._failed(heard, now) if isinstance(heard, KlingError) else self._saw(heard, now)
 
+    def count_from(self, submitted_at: float) -> None:
+        """Let the wait begin with the submit (epoch seconds), unless that is longer ago than it may last."""
+        waited = self.started_at - submitted_at
+        if 0 < waited < self.deadline - self.started_at:
+            self.started_at -= waited
+            self.deadline -= waited
+
     def _saw(self, task: Task, now: float) -> Verdict:
-        self._count_from_submit(task)
+        self.count_from(task.timings.get("submit_time_ms", 0.0) / 1000)
         news, progress = tuple(self._news(task)), self._changed(task, now)
         self._failures = 0
         if task.outcome is Outcome.SUCCEEDED and task.videos:
@@ -118,12 +124,6 @@ class Watch:
         self._failures = min(self._failures + 1, 30)
         news = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
         return Verdict(look_again_at=again, news=news)
-
-    def _count_from_submit(self, task: Task) -> None:
-        waited = self.started_at - task.timings.get("submit_time_ms", 0.0) / 1000
-        if 0 < waited < self.deadline - self.started_at:
-            self.started_at -= waited
-            self.deadline -= waited
 
     def _again(self, now: float, delay: float) -> float:
         return min(now + delay, self.deadline)

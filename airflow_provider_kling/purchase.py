@@ -61,6 +61,8 @@ class Purchase:
         self._on_uncertain, self._on_failed_job = on_uncertain, on_failed_job
         self._fingerprint = fingerprint(job, hook.settings.base_url)
         self.cost = estimate(job, hook.settings.prices)
+        #: When the job was submitted, in epoch seconds, as soon as there is one.
+        self.submitted_at = 0.0
 
     def pick_up(self) -> str | None:
         """Return the job that an earlier try of this very request bought; None: nothing stands in the way.
@@ -89,6 +91,7 @@ class Purchase:
         if not self._usable(known, young=young):
             return None
         self._log.info("Picked up again: job %s, submitted by an earlier try at %s.", known, at)
+        self.submitted_at = entry.noted_at
         return known
 
     def send(self) -> str:
@@ -97,7 +100,8 @@ class Purchase:
         :raises KlingUnavailableError: surely nothing was started; the request may be repeated.
         :raises KlingSubmitUncertainError: a job may have been started.
         """
-        self._ledger.intend(self._fingerprint, time.time())
+        self.submitted_at = time.time()
+        self._ledger.intend(self._fingerprint, self.submitted_at)
         try:
             kling_task_id = self._hook.submit(self._job)
         except KlingSubmitUncertainError as error:

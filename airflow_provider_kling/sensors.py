@@ -21,6 +21,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow,
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
+from airflow_provider_kling.submit import asked_for
 from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
 from airflow_provider_kling.wire import checked_task_id, query
 
@@ -51,8 +52,9 @@ class KlingTaskSensor(BaseSensorOperator):
     :param kling_conn_id: the Airflow connection's id. (templated)
     :param deferrable: wait in the triggerer.
     :param poke_interval: seconds between two looks, at least 1.
-    :param timeout: seconds after which to give up, by the wall clock: from the submit where the gateway
-        tells its time, else from the first look. Restarts do not extend it. The job itself goes on.
+    :param timeout: seconds after which to give up, by the wall clock, from the submit on: by the note of
+        the submit upstream or by the gateway's word; without either, from the first look. Restarts and
+        retries do not extend it. Only who waits for a job older than that waits anew. The job itself goes on.
     :param publish_link: put the video's link, which is signed and opens without a key, into the result
         and into XCom for people to click; with False it appears nowhere in Airflow.
     :raises KlingError: one class for each way a wait can end, see :mod:`airflow_provider_kling.errors`.
@@ -91,6 +93,9 @@ class KlingTaskSensor(BaseSensorOperator):
             _check_connection(self.kling_conn_id, kling_task_id)
         started_at = first.timestamp() if first else time.time()
         self._watch = self._new_watch(kling_task_id, started_at, started_at + self.timeout)
+        with harmless(self.log, "When the job was submitted could not be read"):
+            asked = asked_for(self, context["ti"], kling_task_id)
+            self._watch.count_from(asked.get("submitted_at", started_at))
         with self._own_timeout(), _soft(skips=self.soft_fail or self.never_fail):
             return self._look_or_defer(context) if self.deferrable else super().execute(context)
 

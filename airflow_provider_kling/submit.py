@@ -15,11 +15,10 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.jobs import VideoJob, told
 from airflow_provider_kling.ledger import Ledger
-from airflow_provider_kling.places import check_inside
+from airflow_provider_kling.pictures import PICTURES, prepare_pictures
 from airflow_provider_kling.polling import submit_delay
 from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
 from airflow_provider_kling.settings import Settings
-from airflow_provider_kling.storage import is_path, load_picture
 from airflow_provider_kling.validation import build_job, cost_words
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ _INPUTS = (
     *("image", "prompt", "negative_prompt", "duration", "cfg_scale", "sound"),
     *("end_image", "multi_prompt"),
 )
-_PICTURES = ("image", "end_image")
 #: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
 REQUEST_KEY = "kling_request"
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
@@ -129,7 +127,7 @@ class KlingSubmitOperator(BaseOperator):
         Airflow renders mapped and plain tasks through this method, and stores the attributes after it.
         """
         super()._do_render_template_fields(parent, *args, **kwargs)
-        for name in _PICTURES if parent is self else ():
+        for name in PICTURES if parent is self else ():
             value = getattr(self, name)
             if isinstance(value, str) and (shown := told(value)) != value:
                 self._private[name] = value
@@ -170,9 +168,10 @@ class KlingSubmitOperator(BaseOperator):
         """Push what was bought, for people and for the download's sidecar; pictures as source and hash."""
         cost = None if purchase.cost is None else float(purchase.cost)
         request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
+        request |= {"submitted_at": purchase.submitted_at, "estimated_cost_usd": cost}
         with harmless(self.log, "What was asked for could not be stored"):
             ti.xcom_push(key="estimated_cost_usd", value=cost)
-            ti.xcom_push(key=REQUEST_KEY, value={**request, "estimated_cost_usd": cost})
+            ti.xcom_push(key=REQUEST_KEY, value=request)
         return kling_task_id
 
     def _ledger(self, context: Context) -> Ledger:
@@ -198,29 +197,25 @@ class KlingSubmitOperator(BaseOperator):
         model = self.model or settings.default_model
         inputs = {name: getattr(self, name) for name in _INPUTS} | self._private
         bare = model in MODELS and MODELS[model].bare_base64
-        self._pictures: dict[str, Any] = {}
-        for name in _PICTURES:
-            if isinstance(inputs[name], os.PathLike):
-                inputs[name] = os.fspath(inputs[name])
-            if isinstance(value := inputs[name], str) and value.strip() not in ("", "None"):
-                inputs[name], self._pictures[name] = self._picture(name, value.strip(), settings, bare=bare)
+        limits = (self.within, settings.allowed_paths)
+        self._pictures = prepare_pictures(inputs, limits, bare=bare, log=self.log)
         job, warnings = build_job(model, inputs, self.extra_body)
         for warning in warnings:
             self.log.warning(warning)
         return job
 
-    def _picture(
-        self, name: str, value: str, settings: Settings, *, bare: bool
-    ) -> tuple[str, dict[str, Any]]:
-        """Return a picture as it goes to the gateway, and what may be told of it."""
-        if is_path(value):
-            check_inside(value, name, self.within)
-            check_inside(value, name, settings.allowed_paths)
-        picture = load_picture(value, name)
-        if picture is None:
-            self.log.info("%s: a URL, which the gateway fetches", name)
-            return value, {"source": told(value)}
-        self.log.info("%s: %s", name, picture.describe())
-        source = value if is_path(value) else "data"
-        facts = {"source": source, "sha256": picture.sha256, "width": picture.width, "height": picture.height}
-        return value if value.startswith("data:") else picture.as_base64(bare=bare), facts
+
+def asked_for(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:
+    """Return what a submit upstream of *operator* pushed about the job, if there is one."""
+    upstream = operator.get_flat_relatives(upstream=True)
+    submits = sorted(task.task_id for task in upstream if _submits(task))
+    for map_index in {ti.map_index, -1} if submits else ():
+        for request in ti.xcom_pull(task_ids=submits, key=REQUEST_KEY, map_indexes=map_index) or []:
+            if isinstance(request, dict) and request.get("kling_task_id") == kling_task_id:
+                return request
+    return {}
+
+
+def _submits(task: Any) -> bool:
+    """Return whether a task, mapped or not, is a submit."""
+    return issubclass(getattr(task, "operator_class", type(task)), KlingSubmitOperator)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -26,6 +27,7 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.operators import KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 
 MODES = ["poke", "reschedule", "deferred"]
@@ -56,7 +58,10 @@ class Wait:
 
     def sensor(self):
         modes = {"deferrable": True} if self.mode == "deferred" else {"deferrable": False, "mode": self.mode}
-        return KlingTaskSensor(task_id="wait", **modes, **self.arguments)
+        with DAG("d", schedule=None):
+            sensor = KlingTaskSensor(task_id="wait", **modes, **self.arguments)
+            KlingSubmitOperator(task_id="submit") >> sensor
+        return sensor
 
     def end(self):
         """Return what the wait came to; raise what it raised."""
@@ -163,6 +168,26 @@ def test_what_passes_ends_no_wait_in_any_mode(gateway, clock, mode, cause):
     wait = Wait(mode, clock, kling_task_id=kling_task_id)
     assert wait.end()["status"] == "TASK_STATUS_SUCCEED"
     assert not gateway.faults.waiting
+
+
+@pytest.mark.parametrize(("waited", "left"), [(100, 500), (599, 1), (601, 600), (86_400, 600)])
+def test_the_timeout_counts_from_the_submit_upstream_in_every_mode(gateway, clock, mode, waited, left):
+    gateway.add_fault("query:html=502,times=always")
+    wait = Wait(mode, clock, kling_task_id="k")
+    request = {"kling_task_id": "k", "submitted_at": clock.time() - waited}
+    wait.ti.upstream = [("submit", -1, "kling_request", request)]
+    began = clock.time()
+    with pytest.raises(KlingWaitTimeoutError, match="timeout of 600 s"):
+        wait.end()
+    assert left <= clock.time() - began <= left + 10
+
+
+@pytest.mark.parametrize("request_of_yesterday", [{}, {"submitted_at": "at noon"}, {"submitted_at": None}])
+def test_a_note_of_another_version_ends_no_wait(gateway, clock, mode, request_of_yesterday):
+    wait = Wait(mode, clock, kling_task_id=bought(gateway))
+    request = {"kling_task_id": wait.arguments["kling_task_id"], **request_of_yesterday}
+    wait.ti.upstream = [("submit", -1, "kling_request", request)]
+    assert wait.end()["videos"]
 
 
 def test_a_job_that_is_done_is_returned_at_once_in_every_mode(gateway, clock, mode):

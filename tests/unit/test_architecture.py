@@ -23,7 +23,7 @@ FLOORS = {
     2: ["client"],
     2.1: ["fetch"],
     3: ["hooks", "links", "retries", "storage"],
-    3.1: ["shared"],
+    3.1: ["shared", "pictures"],
     4: ["triggers", "purchase"],
     4.1: ["submit"],
     4.2: ["download"],
