@@ -6,7 +6,7 @@ LOCK := requirements/dev.txt
 # One stamp for each Python, so that PYTHON=python3.13 makes a new environment instead of using the old one.
 STAMP := $(VENV)/.installed-by-$(subst /,-,$(PYTHON))
 PACKAGE := airflow_provider_kling
-CODE := $(PACKAGE) tests scripts dags
+CODE := $(PACKAGE) tests scripts dags benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -18,6 +18,7 @@ help: ## This list
 	@echo "  make demo IMAGE=cat.png PROMPT='It waves' DURATION=5 MODEL=... SOUND=1 OUT=videos/ KEEP=1"
 	@echo "  make demo LIVE=1      the real, paid gateway; needs KLING_API_KEY and asks before it spends"
 	@echo "  make test ARGS='-k price'"
+	@echo "  make bench-NAME JSON=file    one of: $(patsubst benchmarks/%.py,%,$(filter-out %/report.py %/draw.py,$(wildcard benchmarks/*.py)))"
 	@echo "  make chaos JOBS=24 SEED=1 JSON=file KEEP=1    200 jobs if not said"
 
 setup: $(STAMP) ## Make .venv with the locked requirements and the project
@@ -31,6 +32,10 @@ test: $(STAMP) ## Run the tests
 
 chaos: $(STAMP) ## Kill everything while many jobs run: nothing is paid for twice, no paid video is lost
 	@exec $(BIN)/python scripts/chaos.py
+
+# Each benchmark is one file; JSON=file keeps its data.
+bench-%: $(STAMP) benchmarks/%.py
+	@exec $(BIN)/python benchmarks/$*.py
 
 check: $(STAMP) ## Format, lint and types
 	@$(BIN)/ruff format --check $(wildcard $(CODE))
