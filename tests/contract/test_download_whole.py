@@ -13,7 +13,7 @@ from airflow_fakes import KEY, TI, Store, connect, context_of, running_gateway
 from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import answering, serving
 
-from airflow_provider_kling.download import _owner
+from airflow_provider_kling.delivery import owner_of
 from airflow_provider_kling.emulator.studio import tiny_video
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -207,7 +207,7 @@ def test_a_host_without_ranges_is_asked_again_from_the_start(gateway, tmp_path, 
 def test_what_a_killed_try_left_is_swept_and_nothing_else(gateway, folder, name):
     place = ObjectStoragePath(folder)
     place.mkdir(parents=True, exist_ok=True)
-    mine = _owner(context_of())
+    mine = owner_of(context_of())
     for left in (f".{name}.{mine}.0a1b2c3d.part", f".{name}.json.{mine}.0a1b2c3d.part"):
         (place / left).write_bytes(b"half a")
     kept = [f".1cats.mp4.{mine}.0a1b2c3d.part", f".{name}.another.0a1b2c3d.part", f"{name}.part", f".{name}"]

@@ -26,8 +26,9 @@ FLOORS = {
     3.1: ["shared", "pictures"],
     4: ["triggers", "purchase"],
     4.1: ["submit"],
-    4.2: ["download"],
-    4.3: ["operators"],
+    4.2: ["delivery", "waiting"],
+    4.3: ["download"],
+    4.4: ["operators"],
     5: ["sensors", "plugin"],
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -1,0 +1,188 @@
+"""How the video of a finished job is brought home: asked for, fetched, checked, and put in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from airflow_provider_kling.errors import (
+    KlingDownloadError,
+    KlingError,
+    KlingInputError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.hooks import KlingHook, airflow_errors
+from airflow_provider_kling.jobs import Outcome, Task
+from airflow_provider_kling.media import check_media, inspect_media, require_pyav
+from airflow_provider_kling.places import check_inside
+from airflow_provider_kling.storage import (
+    check_target,
+    exists,
+    read_sidecar,
+    received_video,
+    sweep_parts,
+    video_path,
+    write_sidecar,
+)
+from airflow_provider_kling.submit import asked_for
+from airflow_provider_kling.wire import checked_task_id, failed_task
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+IfExists = Literal["overwrite", "skip", "fail"]
+#: How often a video is asked for within one try of the task; each time with a fresh link.
+_ATTEMPTS = 3
+#: Bytes that a video may have, unless the user says otherwise.
+LARGEST = 4 * 1024**3
+
+
+def checked_if_exists(value: str) -> IfExists:
+    """Return *value* if it is one of :data:`IfExists`.
+
+    :raises ValueError: naming the argument and what is allowed.
+    """
+    if value not in get_args(IfExists):
+        raise ValueError(f"if_exists={value!r}: must be 'overwrite', 'skip' or 'fail'")
+    return value  # type: ignore[return-value]  # just checked
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One video on its way into its place; the arguments are those of ``KlingDownloadOperator``.
+
+    :param operator: who does it: its log is written to, its submit upstream is asked what was bought.
+    :param hook: asks the gateway.
+    :param target: file, or folder with a slash at the end.
+    :param if_exists: what to do when a file stands there.
+    :param within: folders or storage URLs that the target must lie in.
+    :param verify_media: decode a picture, and compare the video with what was asked for.
+    :param largest: bytes that the video may have.
+    """
+
+    operator: BaseOperator
+    hook: KlingHook
+    target: str
+    if_exists: IfExists
+    within: Sequence[str]
+    verify_media: bool
+    largest: int
+
+    def bring(self, kling_task_id: str, context: Context) -> str:
+        """Fetch, check, store; push ``size``, ``sha256`` and ``content_type``, and return the path.
+
+        :raises KlingError: as Airflow understands it, and naming the job.
+        """
+        with airflow_errors(), _job_named(kling_task_id):
+            kling_task_id = checked_task_id(kling_task_id)
+            path = self.checked_path(kling_task_id)
+            told = self.already_there(path, kling_task_id) or self._fetch(path, kling_task_id, context)
+        size, content_type, sha256 = (told[key] for key in ("size", "content_type", "sha256"))
+        self.operator.log.info("%s: %d bytes, %s, sha256 %s", path, size, content_type, sha256)
+        for key in ("size", "sha256", "content_type"):
+            context["ti"].xcom_push(key=key, value=told[key])
+        return path
+
+    def checked_path(self, kling_task_id: str) -> str:
+        """Return where the job's video goes.
+
+        :raises KlingInputError: where it may not go, or cannot be looked into.
+        """
+        path = video_path(self.target, kling_task_id)
+        check_inside(path, "target", self.within)
+        check_inside(path, "target", self.hook.settings.allowed_paths)
+        check_target(path)
+        if self.verify_media:
+            require_pyav()
+        return path
+
+    def already_there(self, path: str, kling_task_id: str) -> Mapping[str, Any] | None:
+        """Return the sidecar of the file that stands there if it may stay, or None to fetch.
+
+        :raises KlingInputError: where neither is allowed.
+        """
+        if self.if_exists == "overwrite" or not exists(path):
+            return None
+        told = read_sidecar(path)
+        if self.if_exists == "skip" and told.get("kling_task_id") == kling_task_id:
+            self.operator.log.info("The video of this very job is there already.")
+            return told
+        maker = (
+            f"made by job {told['kling_task_id']}" if told.get("kling_task_id") else "made by nobody known"
+        )
+        advice = "Choose another target, or allow if_exists='overwrite'."
+        what = f"target={path!r} exists already, {maker}."
+        raise KlingInputError(what, money=Money.PAID, advice=advice)
+
+    def _fetch(self, path: str, kling_task_id: str, context: Context) -> Mapping[str, Any]:
+        sweep_parts(path, owner_of(context))
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._fetch_once(path, kling_task_id, context)
+            except KlingDownloadError as error:
+                if attempt == _ATTEMPTS:
+                    raise
+                self.operator.log.info("Again, with a fresh link: %s", error.what)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _fetch_once(self, path: str, kling_task_id: str, context: Context) -> Mapping[str, Any]:
+        task, owner = self._finished_task(kling_task_id), owner_of(context)
+        asked = asked_for(self.operator, context["ti"], kling_task_id)
+        timings = dict(task.timings)
+        told = {**asked, **_origin(context), "kling_task_id": kling_task_id, "timings": timings}
+        with (
+            self.hook.open_video(task.videos[0].video_url) as stream,
+            received_video(stream.chunks, stream.length, path, largest=self.largest, owner=owner) as (
+                stored,
+                file,
+            ),
+        ):
+            media = inspect_media(file) if self.verify_media else None
+            told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
+            if media:
+                told["media"] = media.to_dict()
+            # Before the video has its name: a retry must never find a video that nobody made.
+            write_sidecar(path, told, owner)
+        if media:
+            check_media(media, asked.get("inputs", {}), path)
+        return told
+
+    def _finished_task(self, kling_task_id: str) -> Task:
+        task = self.hook.get_task(kling_task_id)
+        if task.outcome is Outcome.UNFINISHED:
+            what = f"Job {kling_task_id} is not finished yet ({task.describe()})."
+            raise KlingUnavailableError(what, money=Money.RUNNING, kling_task_id=kling_task_id)
+        if task.outcome is not Outcome.SUCCEEDED:
+            raise failed_task(task)
+        if not task.videos:
+            what = f"Job {kling_task_id} is done but does not name its video yet."
+            raise KlingDownloadError(what, kling_task_id=kling_task_id)
+        return task
+
+
+@contextmanager
+def _job_named(kling_task_id: str) -> Iterator[None]:
+    """Name the job in every error: by its id the video can be fetched another way."""
+    try:
+        yield
+    except KlingError as error:
+        facts, job = error.facts(), str(kling_task_id)
+        if job not in error.what:
+            facts["what"] = f"Job {job}: {error.what}"
+        facts["money"] = Money.ASIDE if error.money is Money.UNTOUCHED else error.money
+        raise type(error)(**{**facts, "kling_task_id": job}) from error.__cause__
+
+
+def owner_of(context: Context) -> str:
+    """Return a short name for this task instance, the same in all its tries."""
+    return hashlib.sha256(json.dumps(_origin(context), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _origin(context: Context) -> dict[str, Any]:
+    ti = context["ti"]
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
