@@ -13,7 +13,7 @@ class Field:
 
     kind: str
     required: bool = False
-    least: float | None = None  # of a number: its value; of a list: how many
+    least: float | None = None  # of a number: its value; of a list: how many; of shots: seconds of each
     most: float | None = None  # as above; of a text: how many characters
     choices: tuple[object, ...] = ()
 
@@ -41,7 +41,8 @@ FLAG = Field("flag")
 URL = Field("url")
 SHARE = Field("number", least=0, most=1)
 RATIO = Field("text", choices=ASPECT_RATIOS)
-SHOTS = Field("shots")
+SHOTS = Field("shots")  # the page of pro gives no length for a shot, those of std and 4k do
+SHOTS_3_TO_15 = Field("shots", least=3, most=15)
 SECONDS_3_TO_15 = Field("integer", least=3, most=15)
 SECONDS_3_TO_10 = Field("integer", least=3, most=10)
 FIVE_OR_TEN = Field("integer", choices=(5, 10))
@@ -81,7 +82,9 @@ _PRO_I2V = Model(
     excludes=(("multi_prompt", "end_image"),),
     one_of=("prompt", "multi_prompt"),
 )
-_STD_I2V = Model({**_V3, **_V3_PICTURES, "multi_prompt": SHOTS}, excludes=(("multi_prompt", "end_image"),))
+_STD_I2V = Model(
+    {**_V3, **_V3_PICTURES, "multi_prompt": SHOTS_3_TO_15}, excludes=(("multi_prompt", "end_image"),)
+)
 _PRO_T2V = Model(
     {**_V3, "prompt": TEXT, "aspect_ratio": RATIO, "multi_prompt": SHOTS},
     one_of=("prompt", "multi_prompt"),
@@ -99,20 +102,20 @@ MODELS = {
         {**_MOTION, "model_name": Field("text", choices=("kling-v3-0-std", "kling-v3-0-pro"))}
     ),
     "kling-v2.6-pro-i2v": Model(
-        {**_V26, **_V3_PICTURES, "voice_list": Field("list", least=0, most=2)}, sound=True
+        {**_V26, "image": need(PICTURE), "voice_list": Field("list", least=0, most=2)}, sound=True
     ),
     "kling-v2.6-pro-t2v": Model(_V26, sound=True),
     "kling-v2.6-pro-motion-control": Model(_MOTION),
-    "kling-2.5-turbo-i2v": Model({**_V25, **_V3_PICTURES}),
-    "kling-2.5-turbo-t2v": Model(_V25),
-    "kling-v2.1-i2v": Model({**_V21, **_V3_PICTURES, "mode": QUALITY}),
-    "kling-v2.1-i2v-master": Model({**_V21, **_V3_PICTURES}),
-    "kling-v2.1-t2v-master": Model(_V21),
+    "kling-2.5-turbo-i2v": Model({**_V25, "image": need(PICTURE)}),
+    "kling-2.5-turbo-t2v": Model({**_V25, "aspect_ratio": RATIO}),
+    "kling-v2.1-i2v": Model({**_V21, "image": need(PICTURE), "mode": QUALITY}),
+    "kling-v2.1-i2v-master": Model({**_V21, "image": need(PICTURE)}),
+    "kling-v2.1-t2v-master": Model({**_V21, "aspect_ratio": RATIO}),
     "kling-v1.6-i2v": Model(
         {**_V16, "image_url": need(PICTURE), "end_image_url": PICTURE},
         needs=(("end_image_url", "mode", "Professional"),),
     ),
-    "kling-v1.6-t2v": Model(_V16),
+    "kling-v1.6-t2v": Model({**_V16, "mode": Field("text", choices=("Standard",))}),
     "kling-o1-i2v": Model(
         {
             "image": need(PICTURE),
@@ -140,6 +143,7 @@ MODELS = {
             "images": Field("pictures", least=0, most=4),
             "fast_mode": FLAG,
             "keep_original_sound": FLAG,
+            "aspect_ratio": RATIO,
         }
     ),
 }

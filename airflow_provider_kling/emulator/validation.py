@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from airflow_provider_kling.emulator.messages import Json
     from airflow_provider_kling.emulator.models import Field, Model
 
-SHOT_SECONDS = range(3, 16)
-
 
 def check_body(model: Model, body: Json) -> None:
     """Refuse a body that breaks a rule of its model. Unknown inputs pass."""
@@ -50,7 +48,7 @@ async def check_pictures(pictures: Iterator[str]) -> list[bytes | None]:
 
 
 def _check_rules(model: Model, body: Json) -> None:
-    given = {name for name, value in body.items() if value not in (None, "", [])}
+    given = {name for name, value in body.items() if value is not None and not _is_empty(value)}
     if model.one_of and len(given.intersection(model.one_of)) != 1:
         raise RefusedError(f"exactly one of {' and '.join(model.one_of)} is required")
     for one, other in model.excludes:
@@ -66,29 +64,39 @@ def _check_value(name: str, field: Field, value: Any) -> None:
         raise RefusedError(f"{name} must be {_NAMES.get(field.kind, field.kind)}, got {type(value).__name__}")
     if field.choices and value not in field.choices:
         raise RefusedError(f"{name} must be one of {', '.join(map(str, field.choices))}")
-    if field.required and value in ("", []):
+    if field.required and _is_empty(value):
         raise RefusedError(f"{name} must not be empty")
+    if field.kind == "shots":
+        _check_shots(field, value)
+        return
     size = value if isinstance(value, (int, float)) else len(value)
     if field.least is not None and size < field.least:
         raise RefusedError(f"{name} must be at least {field.least}")
     if field.most is not None and size > field.most:
         raise RefusedError(f"{name} must be at most {field.most}{_UNITS.get(field.kind, '')}")
-    if field.kind == "shots":
-        _check_shots(value)
 
 
-def _check_shots(shots: list[Any]) -> None:
+def _check_shots(field: Field, shots: list[Any]) -> None:
+    if not shots:
+        raise RefusedError("multi_prompt has no shots")
     if len({type(shot) for shot in shots}) > 1:
         raise RefusedError("multi_prompt mixes texts and objects")
     for shot in shots:
-        if isinstance(shot, str):
-            text, seconds = shot, None
-        else:
-            text, seconds = shot.get("prompt"), shot.get("duration")
-        if not isinstance(text, str) or not text:
-            raise RefusedError("every shot of multi_prompt needs a prompt")
-        if seconds is not None and not (_is_integer(seconds) and seconds in SHOT_SECONDS):
-            raise RefusedError("the duration of a shot must be an integer, 3 to 15")
+        _check_shot(field, {"prompt": shot} if isinstance(shot, str) else shot)
+
+
+def _check_shot(field: Field, shot: Json) -> None:
+    text, seconds = shot.get("prompt"), shot.get("duration", field.least or 0)
+    if not isinstance(text, str) or _is_empty(text):
+        raise RefusedError("every shot of multi_prompt needs a prompt")
+    if not _is_integer(seconds):
+        raise RefusedError("the duration of a shot must be an integer")
+    if field.least is not None and field.most is not None and not field.least <= seconds <= field.most:
+        raise RefusedError(f"a shot must last {field.least} to {field.most} seconds")
+
+
+def _is_empty(value: Any) -> bool:
+    return value == [] or (isinstance(value, str) and not value.strip())
 
 
 def _is_integer(value: Any) -> bool:

@@ -17,6 +17,7 @@ VIDEO = "https://pictures.example/cat.mp4"
 PRO, STD, PRO_T2V = "kling-v3.0-pro-i2v", "kling-v3.0-std-i2v", "kling-v3.0-pro-t2v"
 TURBO, V26, V21, V16 = "kling-2.5-turbo-i2v", "kling-v2.6-pro-i2v", "kling-v2.1-i2v", "kling-v1.6-i2v"
 REF, EDIT, MOTION = "kling-o1-ref2v", "kling-o1-video-edit", "kling-v3.0-motion-control"
+V16_T2V = "kling-v1.6-t2v"
 LEAST = {
     "image": LINK,
     "image_url": LINK,
@@ -75,7 +76,10 @@ async def test_every_input_of_every_model_has_a_type(gateway, slug):
         (PRO, {"prompt": ..., "multi_prompt": [{"prompt": "one", "duration": 3}]}),
         (PRO, {"prompt": "x" * 2500, "duration": 15}),
         (PRO, {"never_heard_of": 1}),
+        (PRO, {"prompt": ..., "multi_prompt": [{"prompt": "one", "duration": 1}]}),
         (STD, {"multi_prompt": ["one"]}),
+        (STD, {"multi_prompt": [{"prompt": "one"}, {"prompt": "two", "duration": 15}]}),
+        (EDIT, {"aspect_ratio": "1:1", "fast_mode": True}),
         (PRO_T2V, {"aspect_ratio": "9:16"}),
         (V26, {"duration": 10, "voice_list": ["a", "b"]}),
         (TURBO, {"duration": "10", "mode": "pro"}),
@@ -109,7 +113,14 @@ async def test_what_is_documented_is_taken(gateway, slug, changes):
         (PRO, {"prompt": ..., "multi_prompt": ["one", {"prompt": "two"}]}),
         (PRO, {"prompt": ..., "multi_prompt": [{"duration": 5}]}),
         (PRO, {"prompt": ..., "multi_prompt": [{"prompt": "one", "duration": "5"}]}),
+        (PRO, {"prompt": " "}),
+        (PRO, {"multi_prompt": []}),
+        (PRO, {"prompt": ..., "multi_prompt": [" "]}),
+        (PRO, {"prompt": ..., "multi_prompt": [{"prompt": "one", "duration": None}]}),
         (STD, {"prompt": ..., "multi_prompt": ["one"]}),
+        (STD, {"multi_prompt": [{"prompt": "one", "duration": 2}]}),
+        (STD, {"multi_prompt": [{"prompt": "one", "duration": 16}]}),
+        (V16_T2V, {"mode": "Professional"}),
         (STD, {"multi_prompt": ["one"], "end_image": LINK}),
         (PRO_T2V, {"aspect_ratio": "4:3"}),
         (V26, {"duration": 7}),
