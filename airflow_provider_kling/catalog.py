@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
+from typing import Literal
 
 
 class Kind(Enum):
@@ -66,7 +67,7 @@ class Model:
     :param excludes: pairs of fields that must not be given together.
     :param price: US dollars a second without sound, or None where no price is published.
     :param sound_by_default: the model adds sound unless told otherwise.
-    :param bare_base64: a picture's data goes without the ``data:`` prefix.
+    :param picture_form: how a picture's data goes: ``data_uri``, ``base64`` (bare), or ``url`` (not at all).
     """
 
     slug: str
@@ -76,7 +77,7 @@ class Model:
     excludes: tuple[tuple[str, str], ...] = ()
     price: Decimal | None = None
     sound_by_default: bool = False
-    bare_base64: bool = False
+    picture_form: Literal["data_uri", "base64", "url"] = "data_uri"
 
     def field(self, name: str) -> Field | None:
         """Return the field that the operator or the model calls *name*, or None."""
@@ -152,7 +153,7 @@ MODELS = _by_slug(
         ),
         Model("kling-v2.6-pro-t2v", _V26_TEXT, required=("prompt",), sound_by_default=True),
         Model("kling-v2.6-pro-motion-control", _MOTION, required=_MOTION_NEEDS),
-        Model("kling-2.5-turbo-i2v", (_IMAGE, _END_IMAGE, *_TURBO), required=_BOTH, bare_base64=True),
+        Model("kling-2.5-turbo-i2v", (_IMAGE, _END_IMAGE, *_TURBO), required=_BOTH, picture_form="base64"),
         Model("kling-2.5-turbo-t2v", (*_TURBO, _RATIO), required=("prompt",)),
         Model("kling-v2.1-i2v", (_IMAGE, _END_IMAGE, *_V21, _MODE), required=_BOTH),
         Model("kling-v2.1-i2v-master", (_IMAGE, *_V21), required=_BOTH),
@@ -193,3 +194,6 @@ MODELS = _by_slug(
         ),
     ]
 )
+
+#: The inputs of all models in Kling's own words: the operators' arguments.
+INPUTS = tuple(dict.fromkeys(field.name for model in MODELS.values() for field in model.fields))

@@ -38,7 +38,7 @@ def told(value: Any) -> Any:
     """Return an input as it may be shown: pictures' data as a hash, URLs without their query."""
     if isinstance(value, Mapping):
         return {name: told(item) for name, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [told(item) for item in value]
     if not isinstance(value, str):
         return value

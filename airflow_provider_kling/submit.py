@@ -6,28 +6,21 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
-from airflow_provider_kling.catalog import MODELS
+from airflow_provider_kling.arguments import RequestOperator
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
-from airflow_provider_kling.jobs import VideoJob, told
+from airflow_provider_kling.jobs import VideoJob
 from airflow_provider_kling.ledger import Ledger
-from airflow_provider_kling.pictures import PICTURES, prepare_pictures
 from airflow_provider_kling.polling import submit_delay
 from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
-from airflow_provider_kling.settings import Settings
-from airflow_provider_kling.validation import build_job, cost_words
+from airflow_provider_kling.validation import cost_words
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
     from airflow.sdk import Context
 
-_INPUTS = (
-    *("image", "prompt", "negative_prompt", "duration", "cfg_scale", "sound"),
-    *("end_image", "multi_prompt"),
-)
 #: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
 REQUEST_KEY = "kling_request"
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
@@ -36,7 +29,7 @@ _PATIENCE = 10.0
 _NO_TRIGGERER = 120.0
 
 
-class KlingSubmitOperator(BaseOperator):
+class KlingSubmitOperator(RequestOperator):
     """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
@@ -51,17 +44,32 @@ class KlingSubmitOperator(BaseOperator):
     Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known) and
     ``kling_request`` (what was asked for; pictures by source and hash only).
 
-    :param image: the first frame: a public URL, a data URI, base64, or a path or URL of any storage that
-        Airflow knows (JPEG or PNG, at most 10 MiB, sides of at least 300 px). (templated)
-    :param prompt: what happens, at most 2500 characters. (templated)
-    :param model: the model's slug; the connection's default model if None. (templated)
-    :param negative_prompt: what must not happen. (templated)
-    :param duration: seconds, 3..15 for Kling 3.0. (templated)
-    :param cfg_scale: how closely to follow the prompt, 0..1. (templated)
-    :param sound: make sound with the picture; costs 50 % more. (templated)
-    :param end_image: the last frame; not with ``multi_prompt``. (templated)
-    :param multi_prompt: shots, all texts or all objects with ``prompt`` and ``duration``. (templated)
-    :param extra_body: further JSON keys of the gateway, passed on. (templated)
+    Which model takes which input, and within which limits, is in ``docs/models.md``; an input that a model
+    does not have is refused, with the models that have it. Numbers, flags and lists may come as text, as
+    templates give them. All inputs are templated.
+
+    :param image: the first frame, or the character of motion control: a public URL, a data URI, base64, or
+        a path or URL of any storage that Airflow knows (JPEG or PNG, at most 10 MiB, sides of at least
+        300 px).
+    :param prompt: what happens, or what to edit; at most 2500 characters.
+    :param model: the model's slug; the connection's default model if None. A model that the catalogue does
+        not know is passed on unvalidated, with a warning.
+    :param negative_prompt: what must not happen.
+    :param duration: seconds; 3..15 for Kling 3.0, 5 or 10 for most others.
+    :param cfg_scale: how closely to follow the prompt, 0..1 (``guidance_scale`` of the older models).
+    :param sound: make sound with the picture; costs 50 % more.
+    :param end_image: the last frame, in the forms of ``image``; not with ``multi_prompt``.
+    :param multi_prompt: shots, all texts or all objects with ``prompt`` and ``duration``.
+    :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``.
+    :param mode: a quality: ``pro``, or ``Standard`` or ``Professional`` with the older models.
+    :param images: pictures to refer to, a list of URLs or base64.
+    :param video: URL of the video to refer to, to edit, or to take the motion from.
+    :param voice_list: ids of at most two voices.
+    :param character_orientation: of motion control: as in the ``image`` or as in the ``video``.
+    :param keep_original_sound: keep the sound of ``video``.
+    :param fast_mode: of video editing: faster.
+    :param model_name: of motion control 3.0: ``kling-v3-0-std`` or ``kling-v3-0-pro``.
+    :param extra_body: further JSON keys of the gateway, for what the catalogue does not know. (templated)
     :param on_uncertain: what to do when a job may have been started but its id is not known: ``fail``
         (the task fails for good; a person looks) or ``submit_again`` (a retry submits, and may pay twice).
     :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
@@ -75,8 +83,6 @@ class KlingSubmitOperator(BaseOperator):
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
     """
 
-    template_fields: Sequence[str] = (*_INPUTS, "model", "extra_body", "kling_conn_id")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"multi_prompt": "json", "extra_body": "json"}
     ui_color = "#fbe3d0"
 
     def __init__(
@@ -91,6 +97,15 @@ class KlingSubmitOperator(BaseOperator):
         sound: bool | str | None = None,
         end_image: str | os.PathLike[str] | None = None,
         multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None,
+        aspect_ratio: str | None = None,
+        mode: str | None = None,
+        images: Sequence[str] | str | None = None,
+        video: str | None = None,
+        voice_list: Sequence[Any] | str | None = None,
+        character_orientation: str | None = None,
+        keep_original_sound: bool | str | None = None,
+        fast_mode: bool | str | None = None,
+        model_name: str | None = None,
         extra_body: Mapping[str, Any] | str | None = None,
         on_uncertain: Choice = "fail",
         on_failed_job: Choice = "fail",
@@ -110,6 +125,15 @@ class KlingSubmitOperator(BaseOperator):
         self.sound = sound
         self.end_image = end_image
         self.multi_prompt = multi_prompt
+        self.aspect_ratio = aspect_ratio
+        self.mode = mode
+        self.images = images
+        self.video = video
+        self.voice_list = voice_list
+        self.character_orientation = character_orientation
+        self.keep_original_sound = keep_original_sound
+        self.fast_mode = fast_mode
+        self.model_name = model_name
         self.extra_body = extra_body
         self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
         self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
@@ -119,19 +143,6 @@ class KlingSubmitOperator(BaseOperator):
         self.deferrable = deferrable
         self.within = [within] if isinstance(within, str) else list(within)
         self.kling_conn_id = kling_conn_id
-        self._private: dict[str, str] = {}
-
-    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        """Render, then keep a picture's data and a URL's signature out of Airflow's *Rendered Templates*.
-
-        Airflow renders mapped and plain tasks through this method, and stores the attributes after it.
-        """
-        super()._do_render_template_fields(parent, *args, **kwargs)
-        for name in PICTURES if parent is self else ():
-            value = getattr(self, name)
-            if isinstance(value, str) and (shown := told(value)) != value:
-                self._private[name] = value
-                setattr(self, name, shown)
 
     def execute(self, context: Context) -> str:
         """Check everything, submit once, return the task id."""
@@ -192,17 +203,6 @@ class KlingSubmitOperator(BaseOperator):
             kwargs={"attempt": attempt, "give_up_at": give_up_at},
             timeout=timedelta(seconds=delay + _NO_TRIGGERER),
         )
-
-    def _job(self, settings: Settings) -> VideoJob:
-        model = self.model or settings.default_model
-        inputs = {name: getattr(self, name) for name in _INPUTS} | self._private
-        bare = model in MODELS and MODELS[model].bare_base64
-        limits = (self.within, settings.allowed_paths)
-        self._pictures = prepare_pictures(inputs, limits, bare=bare, log=self.log)
-        job, warnings = build_job(model, inputs, self.extra_body)
-        for warning in warnings:
-            self.log.warning(warning)
-        return job
 
 
 def asked_for(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ FLOORS = {
     2.1: ["fetch"],
     3: ["hooks", "links", "retries", "storage"],
     3.1: ["shared", "pictures"],
-    4: ["triggers", "purchase"],
+    4: ["triggers", "purchase", "arguments"],
     4.1: ["submit"],
     4.2: ["delivery", "waiting"],
     4.3: ["download"],
