@@ -1,4 +1,4 @@
-"""A picture's format and size, read from its header: no decoding, no imaging library."""
+"""A picture by the gateway's rules: format, bytes, sides and ratio; no decoding, no imaging library."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ import hashlib
 from dataclasses import dataclass, field
 
 from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.formats import BrokenError, Shape, name_of, shape_of
 
 #: Limits of the gateway's pages: bytes, pixels a side, width to height.
 LARGEST_FILE = 10 * 1024 * 1024
 SMALLEST_SIDE = 300
 WIDEST, TALLEST = 2.5, 1 / 2.5
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+#: Pixels from which on a common imaging library (Pillow) takes a file for an attack and refuses to open it.
+MOST_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A picture that the gateway's documented limits allow.
 
-    :param data: the file's bytes.
+    :param data: the picture's bytes; what follows the end of a PNG is not among them.
     :param media_type: ``image/jpeg`` or ``image/png``, by content.
-    :param width: pixels.
-    :param height: pixels.
+    :param width: pixels, as the picture is shown: a camera's quarter turn is counted in.
+    :param height: pixels, likewise.
     """
 
     data: bytes = field(repr=False)
@@ -54,27 +52,58 @@ class Picture:
 def check_picture(data: bytes, argument: str, source: str) -> Picture:
     """Return the picture in *data* if the gateway's limits allow it.
 
+    What follows the end of a PNG is no part of it (a cropped screenshot's rest, another file) and is cut
+    off. A JPEG is left as it is: cameras keep a second picture or a short film behind the first one.
+
     :param argument: the operator's argument, for the message.
     :param source: where the picture came from, for the message.
     :raises KlingInputError: saying what is wrong and what is allowed.
     """
+    check_size(len(data), argument, source)
+    shape = check_shape(data, argument, source)
+    return Picture(data[: shape.end], shape.media_type, shape.width, shape.height)
 
-    def wrong(what: str) -> KlingInputError:
-        return KlingInputError(f"{argument}={source!r}: {what}.")
 
-    if len(data) > LARGEST_FILE:
-        raise wrong(f"the file has more than the {LARGEST_FILE // 2**20} MiB that are allowed")
-    media_type, size = _header(data)
-    if not media_type:
-        raise wrong("not a JPEG or PNG picture, by its content")
-    if size is None:
-        raise wrong("the picture's header is damaged or cut off")
-    width, height = size
+def check_size(size: int, argument: str, source: str) -> None:
+    """Raise :class:`KlingInputError` where a picture of so many bytes is not allowed."""
+    if not size:
+        raise _wrong(argument, source, "the file is empty")
+    if size > LARGEST_FILE:
+        raise _wrong(argument, source, f"the file has more than the {LARGEST_FILE // 2**20} MiB allowed")
+
+
+def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) -> Shape:
+    """Return what the picture's structure says, if the gateway's limits allow it.
+
+    :param data: the file, or its beginning.
+    :param argument: the operator's argument, for the message.
+    :param source: where the picture came from, for the message.
+    :param whole: *data* is the file, so its end has to be there too.
+    :raises KlingInputError: saying what is wrong and what is allowed.
+    """
+    try:
+        shape = shape_of(data, whole=whole)
+    except BrokenError as broken:
+        raise _wrong(argument, source, str(broken)) from None
+    if shape is None:
+        what = f"; it is {name}" if (name := name_of(data)) else ""
+        raise _wrong(argument, source, f"not a JPEG or PNG picture, by its content{what}")
+    width, height = shape.width, shape.height
     if min(width, height) < SMALLEST_SIDE:
-        raise wrong(f"{width}x{height} pixels; each side must have at least {SMALLEST_SIDE}")
+        raise _wrong(
+            argument, source, f"{width}x{height} pixels; each side must have at least {SMALLEST_SIDE}"
+        )
     if not TALLEST <= width / height <= WIDEST:
-        raise wrong(f"{width}x{height} pixels; width to height must be between 1:2.5 and 2.5:1")
-    return Picture(data, media_type, width, height)
+        what = f"{width}x{height} pixels; width to height must be between 1:2.5 and 2.5:1"
+        raise _wrong(argument, source, what)
+    if width * height > MOST_PIXELS:
+        what = f"{width}x{height} pixels; together they must not be more than {MOST_PIXELS:,}"
+        raise _wrong(argument, source, what)
+    return shape
+
+
+def _wrong(argument: str, source: str, what: str) -> KlingInputError:
+    return KlingInputError(f"{argument}={source!r}: {what}.")
 
 
 def from_base64(text: str) -> bytes | None:
@@ -87,36 +116,3 @@ def from_base64(text: str) -> bytes | None:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-
-
-def _header(data: bytes) -> tuple[str, tuple[int, int] | None]:
-    if data.startswith(_PNG):
-        return "image/png", _png_size(data)
-    if data.startswith(_JPEG):
-        return "image/jpeg", _jpeg_size(data)
-    return "", None
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    if len(data) < 33 or data[12:16] != b"IHDR":  # signature and the whole first chunk
-        return None
-    return _positive(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:  # a marker starts with FF
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        elif marker in _WITHOUT_LENGTH:
-            at += 2
-        elif marker in _START_OF_FRAME:
-            return _positive(int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7]))
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return None
-
-
-def _positive(width: int, height: int) -> tuple[int, int] | None:
-    return (width, height) if width and height else None

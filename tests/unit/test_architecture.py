@@ -17,8 +17,8 @@ MODULES = sorted(HOME.rglob("*.py"))
 #: Within a floor, the digit after the point says who may use whom.
 FLOORS = {
     0: ["errors", "jobs", "catalog"],
-    1: ["replies", "images", "mp4", "places", "ledger"],
-    1.1: ["wire", "inputs", "settings", "media"],
+    1: ["replies", "formats", "mp4", "places", "ledger"],
+    1.1: ["images", "wire", "inputs", "settings", "media"],
     1.2: ["polling", "validation", "tls"],
     2: ["client"],
     2.1: ["fetch"],

@@ -1,0 +1,166 @@
+"""PNG and JPEG from the outside: size, orientation and end, read from the file's structure, not decoded."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_EXIF = b"Exif\0\0"
+_END_OF_IMAGE = b"\xff\xd9"
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN, _APP1 = 0xDA, 0xE1
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+#: More pieces than any picture of ten megabytes has; a file of nothing else would keep us busy.
+_MOST_PIECES = 100_000
+_QUARTER_TURNS = range(5, 9)
+#: The tag, its type (a short number) and that there is one of it.
+_ORIENTATION = (0x0112, 3, 1)
+
+#: What other files begin with: at which byte, with what, and their name.
+_OTHERS = (
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL ", "JPEG XL"),
+    (4, b"jP  ", "JPEG 2000"),
+    *((4, b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")),
+    *((4, b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
+    (4, b"ftyp", "a video"),
+    (0, b"%PDF", "PDF"),
+    (0, b"PK\3\4", "a zip archive"),
+)
+
+
+class BrokenError(ValueError):
+    """The file is a PNG or JPEG by its first bytes, but not by what follows; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a file's structure says.
+
+    :param media_type: ``image/png`` or ``image/jpeg``.
+    :param width: pixels, as the picture is shown: a camera's quarter turn (Exif) is counted in.
+    :param height: pixels, likewise.
+    :param end: bytes that belong to the picture; what follows is something else.
+    """
+
+    media_type: str
+    width: int
+    height: int
+    end: int
+
+
+def shape_of(data: bytes, *, whole: bool = True) -> Shape | None:
+    """Return the shape of a PNG or JPEG, or None for any other file.
+
+    :param data: the file, or its beginning.
+    :param whole: it is the file: that its end is there is checked as well.
+    :raises BrokenError: where it is damaged or cut off.
+    """
+    if data.startswith(_PNG):
+        return _png(data, whole=whole)
+    if data.startswith(_JPEG):
+        return _jpeg(data, whole=whole)
+    return None
+
+
+def name_of(data: bytes) -> str:
+    """Return what a file is that is neither PNG nor JPEG, or an empty text where that is not known."""
+    for at, begin, name in _OTHERS:
+        if data[at : at + len(begin)] == begin:
+            return name
+    text = data[:200].lstrip().lower()
+    if text.startswith((b"<svg", b"<?xml")):
+        return "SVG or other XML"
+    return "HTML" if text.startswith((b"<!doctype html", b"<html")) else ""
+
+
+def _png(data: bytes, *, whole: bool) -> Shape:
+    header = data[8:33]  # length, kind, the first chunk, and its check sum
+    if len(header) < 25 or header[:8] != b"\0\0\0\x0dIHDR":
+        raise BrokenError("the picture's header is damaged or cut off")
+    if zlib.crc32(header[4:21]) != int.from_bytes(header[21:]):
+        raise BrokenError("the picture's header is damaged: its check sum is wrong")
+    width, height = int.from_bytes(header[8:12]), int.from_bytes(header[12:16])
+    at, exif = 33, b""
+    for _ in range(_MOST_PIECES):
+        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        if kind == b"eXIf" and not exif:
+            exif = data[at + 8 : at + 8 + length]
+        at += 12 + length
+        if at > len(data) or kind == b"IEND":
+            break
+    if whole and (at > len(data) or kind != b"IEND"):
+        raise BrokenError("the picture is cut off: its end is missing")
+    return _shape("image/png", width, height, exif, at)
+
+
+def _jpeg(data: bytes, *, whole: bool) -> Shape:
+    size, exif, scan = None, b"", 0
+    for marker, start, end in _segments(data):
+        if marker == _APP1 and data[start : start + 6] == _EXIF and not exif:
+            exif = data[start + 6 : end]
+        elif marker in _START_OF_FRAME:
+            parts = data[start + 5 : start + 6]
+            if size or not parts or end - start != 6 + 3 * parts[0]:  # a second one, or of another length
+                raise BrokenError("the picture's header is damaged or cut off")
+            size = int.from_bytes(data[start + 3 : start + 5]), int.from_bytes(data[start + 1 : start + 3])
+        elif marker == _START_OF_SCAN:
+            scan = end
+    if size is None or (whole and not scan):
+        raise BrokenError("the picture's header is damaged or cut off")
+    # Cameras put more behind the end (a second picture, a short film), so the last end mark counts.
+    if whole and data.rfind(_END_OF_IMAGE, scan) < 0:
+        raise BrokenError("the picture is cut off: its end is missing")
+    return _shape("image/jpeg", *size, exif, len(data))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield each segment up to the first scan: its marker, where its content begins, where it should end."""
+    at = 2
+    for _ in range(_MOST_PIECES):
+        if at + 4 > len(data) or data[at] != 0xFF:  # a marker starts with FF
+            return
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker in _WITHOUT_LENGTH:
+            at += 2
+        elif length < 2:
+            return
+        else:
+            yield marker, at + 4, at + 2 + length
+            if marker == _START_OF_SCAN:
+                return
+            at += 2 + length
+
+
+def _shape(media_type: str, width: int, height: int, exif: bytes, end: int) -> Shape:
+    if not (width and height):
+        raise BrokenError("the picture's header is damaged: it says that there are no pixels")
+    if _orientation(exif) in _QUARTER_TURNS:
+        width, height = height, width
+    return Shape(media_type, width, height, end)
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation that a camera noted, 1..8; 1, upright, where nothing readable is noted."""
+    order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], order)
+
+    first = number(4, 4)
+    for at in range(first + 2, min(first + 2 + 12 * number(first, 2), len(exif)), 12):
+        if (number(at, 2), number(at + 2, 2), number(at + 4, 4)) == _ORIENTATION:
+            return number(at + 8, 2)
+    return 1
