@@ -45,7 +45,8 @@ class Entry:
     :param fingerprint: of the request.
     :param noted_at: when, in epoch seconds.
     :param kling_task_id: the job, or empty: the request was about to be sent, and nobody knows more.
-    :param told: a person was told that a job of unknown id may exist.
+    :param told: a person was told that a job may exist that cannot be found.
+    :param delivered: the task that bought the job has also brought its video home.
     """
 
     generation: int
@@ -53,6 +54,7 @@ class Entry:
     noted_at: float
     kling_task_id: str = ""
     told: bool = False
+    delivered: bool = False
 
 
 class Ledger:
@@ -89,13 +91,24 @@ class Ledger:
 
     def tell(self) -> None:
         """Note that a person is being told of a job whose id is not known."""
-        if entry := self.last():
-            self._write(replace(entry, told=True))
+        self._renew(told=True)
+
+    def deliver(self) -> None:
+        """Note that the job's video is in its place."""
+        self._renew(delivered=True)
+
+    def adopt(self) -> None:
+        """Take the job that was bought before the task was cleared for this generation's own."""
+        self._renew(generation=self.generation)
 
     def forget(self) -> None:
         """Note that no job was made."""
         if self._store is not None:
             self._store.delete(_KEY)
+
+    def _renew(self, **changes: Any) -> None:
+        if entry := self.last():
+            self._write(replace(entry, **changes))
 
     def _write(self, entry: Entry) -> None:
         if self._store is not None:

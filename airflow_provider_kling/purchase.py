@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -18,7 +18,7 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.jobs import Outcome, VideoJob
-from airflow_provider_kling.ledger import Ledger, fingerprint
+from airflow_provider_kling.ledger import Entry, Ledger, fingerprint
 from airflow_provider_kling.polling import NOT_FOUND_GRACE
 from airflow_provider_kling.validation import cost_words, estimate
 from airflow_provider_kling.wire import failed_task
@@ -44,6 +44,8 @@ class Purchase:
     :param job: what is bought.
     :param on_uncertain: what to do when a job may have been started whose id is not known.
     :param on_failed_job: what to do when the job of an earlier try has failed.
+    :param until_delivered: the task also brings the video home: cleared before it has, it goes on with the
+        job that it bought, unless that one has failed or the request has changed.
     :param log: the task's log.
     """
 
@@ -55,10 +57,12 @@ class Purchase:
         *,
         on_uncertain: Choice,
         on_failed_job: Choice,
+        until_delivered: bool = False,
         log: Any,
     ) -> None:
         self._hook, self._ledger, self._job, self._log = hook, ledger, job, log
         self._on_uncertain, self._on_failed_job = on_uncertain, on_failed_job
+        self._until_delivered = until_delivered
         self._fingerprint = fingerprint(job, hook.settings.base_url)
         self.cost = estimate(job, hook.settings.prices)
         #: When the job was submitted, in epoch seconds, as soon as there is one.
@@ -75,7 +79,8 @@ class Purchase:
             return None
         known = entry.kling_task_id
         at = datetime.fromtimestamp(entry.noted_at, UTC).isoformat(timespec="seconds")
-        if entry.generation != self._ledger.generation and (known or entry.told):
+        cleared = entry.generation != self._ledger.generation
+        if cleared and (known or entry.told) and not self._goes_on(entry):
             before = known or "one of unknown id"
             self._log.warning("The task was cleared: a new job is bought. The one of %s was %s.", at, before)
             return None
@@ -120,27 +125,43 @@ class Purchase:
             self._ledger.settle(self._fingerprint, time.time(), kling_task_id)
         return kling_task_id
 
+    def _goes_on(self, entry: Entry) -> bool:
+        """Return whether a task that was cleared amid its work goes on with the job that it bought."""
+        known, same = entry.kling_task_id, entry.fingerprint == self._fingerprint
+        if not (self._until_delivered and known and same) or entry.told or entry.delivered:
+            return False
+        with suppress(KlingTaskNotFoundError):  # which _usable tells
+            if self._failure_of(known):
+                return False
+        self._log.info("The task was cleared before the video of job %s was home.", known)
+        self._ledger.adopt()
+        return True
+
     def _usable(self, kling_task_id: str, *, young: bool) -> bool:
         """Return whether a job may be waited for; one that is *young* may not be visible to queries yet."""
-        failure: KlingError | None = None
         try:
-            task = self._hook.get_task(kling_task_id)
-        except KlingUnavailableError as error:
-            self._log.info("The state of the job could not be asked: %s", error.what)
+            failure = self._failure_of(kling_task_id)
         except KlingTaskNotFoundError:
             if not young:
                 self._gate(f"An earlier try submitted job {kling_task_id}, which the gateway does not show.")
-                return False
-        except KlingJobFailedError as error:
-            failure = error
-        else:
-            failure = failed_task(task) if task.outcome in (Outcome.FAILED, Outcome.CANCELLED) else None
+            return young
         if failure is None:
             return True
         if self._on_failed_job == "fail":
             raise for_airflow(failure)
         self._log.warning("%s A new job is bought, as on_failed_job='submit_again' says.", failure.what)
         return False
+
+    def _failure_of(self, kling_task_id: str) -> KlingError | None:
+        """Return why a job ended without a video; None where it did not, or cannot be asked now."""
+        try:
+            task = self._hook.get_task(kling_task_id)
+        except KlingUnavailableError as error:
+            self._log.info("The state of the job could not be asked: %s", error.what)
+            return None
+        except KlingJobFailedError as error:
+            return error
+        return failed_task(task) if task.outcome in (Outcome.FAILED, Outcome.CANCELLED) else None
 
     def _gate(self, what: str) -> None:
         """Stop at what may have been bought already, unless the Dag's author said to go on."""

@@ -84,6 +84,8 @@ class KlingSubmitOperator(RequestOperator):
     """
 
     ui_color = "#fbe3d0"
+    #: Whether this very task brings the video home too, see :class:`Purchase`.
+    _delivers = False
 
     def __init__(
         self,
@@ -153,11 +155,10 @@ class KlingSubmitOperator(RequestOperator):
         return self._submit(context, attempt=attempt, give_up_at=give_up_at)
 
     def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
-        ti, hook, ledger = context["ti"], KlingHook(self.kling_conn_id), self._ledger(context)
+        ti, hook, ledger = context["ti"], KlingHook(self.kling_conn_id), ledger_of(context)
         with airflow_errors(), earlier_job_named(ledger):
             job = self._job(hook.settings)
-        choices = {"on_uncertain": self.on_uncertain, "on_failed_job": self.on_failed_job}
-        purchase = Purchase(hook, ledger, job, log=self.log, **choices)
+        purchase = self._purchase(hook, ledger, job)
         if earlier := purchase.pick_up():
             return self._told(ti, job, purchase, earlier)
         self.log.info("Submitting to %s, %s: %s", job.model, cost_words(purchase.cost), job.describe())
@@ -185,14 +186,21 @@ class KlingSubmitOperator(RequestOperator):
             ti.xcom_push(key=REQUEST_KEY, value=request)
         return kling_task_id
 
-    def _ledger(self, context: Context) -> Ledger:
-        store: Any = context.get("task_state_store")
-        if store is None:
+    def _purchase(self, hook: KlingHook, ledger: Ledger, job: VideoJob) -> Purchase:
+        if not ledger.remembers:
             self.log.warning(
                 "This Airflow has no task state store (it came with 3.3): should this task die between the "
                 "submit and its end, a retry may pay for a second job."
             )
-        return Ledger(store, context["ti"].max_tries)
+        return Purchase(
+            hook,
+            ledger,
+            job,
+            on_uncertain=self.on_uncertain,
+            on_failed_job=self.on_failed_job,
+            until_delivered=self._delivers,
+            log=self.log,
+        )
 
     def _defer(self, delay: float, attempt: int, give_up_at: float) -> None:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger  # noqa: PLC0415 - rarely needed
@@ -205,10 +213,16 @@ class KlingSubmitOperator(RequestOperator):
         )
 
 
+def ledger_of(context: Context) -> Ledger:
+    """Return the memory of the task that is executed."""
+    store: Any = context.get("task_state_store")
+    return Ledger(store, context["ti"].max_tries)
+
+
 def asked_for(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:
-    """Return what a submit upstream of *operator* pushed about the job, if there is one."""
-    upstream = operator.get_flat_relatives(upstream=True)
-    submits = sorted(task.task_id for task in upstream if _submits(task))
+    """Return what *operator*, or a submit upstream of it, pushed about the job, if any did."""
+    tasks = [operator, *operator.get_flat_relatives(upstream=True)]
+    submits = sorted(task.task_id for task in tasks if _submits(task))
     for map_index in {ti.map_index, -1} if submits else ():
         for request in ti.xcom_pull(task_ids=submits, key=REQUEST_KEY, map_indexes=map_index) or []:
             if isinstance(request, dict) and request.get("kling_task_id") == kling_task_id:

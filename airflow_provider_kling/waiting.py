@@ -29,6 +29,17 @@ BACKSTOP = 900.0
 RESUME_GRACE = 600.0
 
 
+def checked_seconds(argument: str, value: timedelta | float, least: float) -> float:
+    """Return a span in seconds, given as a number or a timedelta.
+
+    :raises ValueError: naming the argument, where it is none or less than *least*.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= least:
+        raise ValueError(f"{argument}={value!r}: must be a number of seconds, at least {least:g}")
+    return float(seconds)
+
+
 class Waiting(BaseOperator):
     """A part of an operator: waits for one job, on the worker or in the triggerer.
 

@@ -45,6 +45,20 @@ def test_what_a_person_was_told_is_noted_with_the_rest():
     assert Ledger(store, 4).last() == Entry(3, "f", 100.0, told=True)
 
 
+def test_a_video_that_is_home_is_noted_with_the_rest():
+    store = Store()
+    Ledger(store, 3).settle("f", 100.0, "t-1")
+    Ledger(store, 3).deliver()
+    assert Ledger(store, 3).last() == Entry(3, "f", 100.0, "t-1", delivered=True)
+
+
+def test_a_job_of_before_the_clear_can_become_this_generations_own():
+    store = Store()
+    Ledger(store, 3).settle("f", 100.0, "t-1")
+    Ledger(store, 6).adopt()
+    assert Ledger(store, 6).last() == Entry(6, "f", 100.0, "t-1")
+
+
 def test_a_job_that_was_not_made_is_forgotten():
     store = Store()
     ledger = Ledger(store, 3)
