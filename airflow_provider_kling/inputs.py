@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from airflow_provider_kling.catalog import Field, Kind
+from airflow_provider_kling.fields import Field, Kind
 from airflow_provider_kling.replies import read_number, shorten
 
 _FLAGS = {"true": True, "false": False}
@@ -55,34 +56,42 @@ def _flag(field: Field, value: Any) -> bool:
 
 def _list(field: Field, value: Any) -> list[Any]:
     items = from_json(value)
-    low, high = field.minimum or 0, field.maximum
-    if not isinstance(items, (list, tuple)) or len(items) < low or (high is not None and len(items) > high):
-        size = (
-            f" with {low:g} to {high:g} entries" if high is not None else " that is not empty" if low else ""
-        )
-        raise _refuse(field, value, f"{field.kind.value}{size}")
+    if not isinstance(items, (list, tuple)) or len(items) > (field.maximum or 0):
+        raise _refuse(field, value, f"{field.kind.value} with 0 to {field.maximum} entries")
     return list(items)
 
 
+def _link(field: Field, value: Any) -> str:
+    if not _text(field, value).lower().startswith(("http://", "https://")):
+        raise _refuse(field, value, field.kind.value)
+    return str(value)
+
+
 def _pictures(field: Field, value: Any) -> list[Any]:
-    return [
-        _text(Field(f"{field.name}[{n}]", Kind.PICTURE), item) for n, item in enumerate(_list(field, value))
-    ]
+    items = _list(field, value)
+    for number, item in enumerate(items):
+        if not isinstance(item, str) or not item.strip():
+            raise _refuse(Field(f"{field.name}[{number}]", Kind.PICTURE), item, Kind.PICTURE.value)
+    return items
 
 
 def _shots(field: Field, value: Any) -> list[Any]:
-    shots = _list(field, value)
-    kinds = {type(shot) for shot in shots}
-    if kinds not in ({str}, {dict}):
+    shots = from_json(value)
+    if not isinstance(shots, (list, tuple)) or {type(shot) for shot in shots} not in ({str}, {dict}):
         raise _refuse(field, value, field.kind.value)
     for number, shot in enumerate(shots, 1):
-        place = Field(f"{field.name}[{number}]", field.kind)
-        prompt = shot.get("prompt") if isinstance(shot, dict) else shot
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise _refuse(place, shot, "a shot with a prompt, such as {'prompt': 'It waves', 'duration': 5}")
-        if isinstance(shot, dict) and type(shot.get("duration", 0)) is not int:
-            raise _refuse(place, shot, "a shot whose duration is a whole number of seconds")
-    return shots
+        _check_shot(replace(field, name=f"{field.name}[{number}]"), shot)
+    return list(shots)
+
+
+def _check_shot(field: Field, shot: Any) -> None:
+    parts = shot if isinstance(shot, dict) else {"prompt": shot}
+    prompt, seconds = parts.get("prompt"), parts.get("duration", field.minimum)
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise _refuse(field, shot, "a shot with a prompt, such as {'prompt': 'It waves', 'duration': 5}")
+    if type(seconds) is not int or not _in_range(field, seconds):
+        limit = "" if field.maximum is None else f" and at most {field.maximum}"
+        raise _refuse(field, shot, f"a shot of a whole number of seconds, at least {field.minimum}{limit}")
 
 
 _READERS: dict[Kind, Callable[[Field, Any], Any]] = {
@@ -92,7 +101,7 @@ _READERS: dict[Kind, Callable[[Field, Any], Any]] = {
     Kind.FLAG: _flag,
     Kind.PICTURE: _text,
     Kind.PICTURES: _pictures,
-    Kind.LINK: _text,
+    Kind.LINK: _link,
     Kind.LIST: _list,
     Kind.SHOTS: _shots,
 }

@@ -9,8 +9,9 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from airflow_provider_kling.catalog import DEFAULT_DURATION, MODELS, SOUND_FACTOR, Model
+from airflow_provider_kling.catalog import MODELS, SOUND_FACTOR
 from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.fields import Field, Kind, Model, Sure
 from airflow_provider_kling.inputs import from_json, read_input
 from airflow_provider_kling.jobs import VideoJob
 from airflow_provider_kling.replies import read_number, shorten
@@ -37,16 +38,17 @@ def build_job(
     if not isinstance(model, str) or not _SLUG.fullmatch(model):
         raise KlingInputError(f"model={model!r} is not a model's name, such as {next(iter(MODELS))!r}.")
     given = {name: value for name, value in inputs.items() if not _unset(value)}
-    extra = _extra(extra_body)
-    known = MODELS.get(model)
+    known, extra = MODELS.get(model), _extra(extra_body)
     if known is None:
         body, problems = {**given, **extra}, _not_json({**given, **extra})
         warnings = [f"Model {model!r} is not in the catalogue{_similar(model)}: it is passed on unvalidated."]
     else:
+        extra = {name: value for name, value in extra.items() if not (known.field(name) and _unset(value))}
         body, problems = _checked(known, given, extra)
-        problems += _combinations(known, {f.name for name in (*given, *extra) if (f := known.field(name))})
+        present = {field.name for name in (*given, *extra) if (field := known.field(name))}
+        problems += _combinations(known, present, body)
         problems += _not_json(body)
-        warnings = [] if problems else [*_unchecked(known, extra), *_warnings(body)]
+        warnings = [] if problems else [*_unchecked(known, extra), *_shots_warnings(known, body)]
     if problems:
         raise KlingInputError(f"{model} does not accept this request: {'; '.join(problems)}.")
     return VideoJob(model, body), warnings
@@ -55,22 +57,28 @@ def build_job(
 def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
     """Return the estimated cost of the job in US dollars, or None where it cannot be known.
 
+    It cannot where no price is published, and where the video's length is not asked for but follows from
+    another video. Without a word on duration and sound, the model's documented defaults count.
+
     :param prices: dollars a second without sound by model, in place of the catalogue's.
     """
-    model = MODELS.get(job.model)
-    price = (prices or {}).get(job.model, model.price if model else None)
-    if price is None:
+    model = MODELS.get(job.model, Model(job.model, ()))
+    price = (prices or {}).get(job.model, model.price)
+    length, sound = (_said(job, model, name) for name in ("duration", "sound"))
+    seconds = read_number(length)
+    if price is None or seconds is None:
         return None
-    seconds = read_number(job.inputs.get("duration", DEFAULT_DURATION))
-    if seconds is None:
-        return None
-    sound = job.inputs.get("sound", model.sound_by_default if model else False)
     return Decimal(str(seconds)) * price * (SOUND_FACTOR if sound else 1)
+
+
+def _said(job: VideoJob, model: Model, name: str) -> Any:
+    field = model.field(name) or Field(name, Kind.NUMBER)
+    return job.inputs.get(field.wire_name, field.default)
 
 
 def cost_words(cost: Decimal | None) -> str:
     """Say an estimate in a sentence; an unknown price is said, not guessed."""
-    return "a price that is not published" if cost is None else f"an estimated {cost:.2f} USD"
+    return "an unknown price" if cost is None else f"an estimated {cost:.2f} USD"
 
 
 def _unset(value: Any) -> bool:
@@ -87,7 +95,7 @@ def _extra(value: Any) -> dict[str, Any]:
     if _unset(extra):
         return {}
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
-        what = f"extra_body={shorten(repr(value), 60)}: must be an object such as {{'aspect_ratio': '16:9'}}."
+        what = f"extra_body={shorten(repr(value), 60)}: must be an object such as {{'seed': 7}}."
         raise KlingInputError(what)
     return dict(extra)
 
@@ -123,12 +131,13 @@ def _who_has(name: str) -> str:
     return f" (it is one of {', '.join(slugs)})" if slugs else ""
 
 
-def _combinations(model: Model, present: set[str]) -> list[str]:
+def _combinations(model: Model, present: set[str], body: Mapping[str, Any]) -> list[str]:
     problems = [f"{name} is required" for name in model.required if name not in present]
     if model.exactly_one and len(present.intersection(model.exactly_one)) != 1:
         problems.append(f"exactly one of {' and '.join(model.exactly_one)} must be given")
     problems += [f"{a} and {b} exclude each other" for a, b in model.excludes if {a, b} <= present]
-    return problems
+    needs = (need for need in model.needs if need[0] in present and body.get(need[1]) != need[2])
+    return problems + [f"{name} needs {other}={value!r}" for name, other, value in needs]
 
 
 def _not_json(body: Mapping[str, Any]) -> list[str]:
@@ -141,18 +150,23 @@ def _not_json(body: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _warnings(body: Mapping[str, Any]) -> list[str]:
-    shots = body.get("multi_prompt", [])
+def _shots_warnings(model: Model, body: Mapping[str, Any]) -> list[str]:
+    field, shots = model.field("multi_prompt"), body.get("multi_prompt")
+    if not field or not shots:
+        return []
     warnings = []
+    texts = [shot["prompt"] if isinstance(shot, dict) else shot for shot in shots]
+    if field.sure is Sure.DOCUMENTED and texts == shots:
+        warnings.append(f"{model.slug} documents shots as objects; these are texts, and are passed on.")
     if len(shots) > _USUAL_SHOTS:
         warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {_USUAL_SHOTS}.")
-    if any(len(s["prompt"] if isinstance(s, dict) else s) > _USUAL_SHOT_CHARACTERS for s in shots):
+    if any(len(text) > _USUAL_SHOT_CHARACTERS for text in texts):
         warnings.append(
             f"A shot is longer than the {_USUAL_SHOT_CHARACTERS} characters that Kling itself takes."
         )
-    lengths = [s["duration"] for s in shots if isinstance(s, dict) and "duration" in s]
-    total = int(body.get("duration", DEFAULT_DURATION))
-    if lengths and len(lengths) == len(shots) and sum(lengths) != total:
+    lengths = [shot["duration"] for shot in shots if isinstance(shot, dict) and "duration" in shot]
+    total = int(_said(VideoJob(model.slug, body), model, "duration"))
+    if len(lengths) == len(shots) and sum(lengths) != total:
         warnings.append(
             f"The shots last {sum(lengths)} s together, the video {total} s; Kling wants them equal."
         )

@@ -41,7 +41,7 @@ FLAG = Field("flag")
 URL = Field("url")
 SHARE = Field("number", least=0, most=1)
 RATIO = Field("text", choices=ASPECT_RATIOS)
-SHOTS = Field("shots")  # the page of pro gives no length for a shot, those of std and 4k do
+SHOTS = Field("shots", least=1)  # the page of pro gives no length for a shot, those of std and 4k do
 SHOTS_3_TO_15 = Field("shots", least=3, most=15)
 SECONDS_3_TO_15 = Field("integer", least=3, most=15)
 SECONDS_3_TO_10 = Field("integer", least=3, most=10)

@@ -37,7 +37,7 @@ class Size(NamedTuple):
 
 def is_url(text: str) -> bool:
     """Tell a link from base64."""
-    return text.startswith(("http://", "https://"))
+    return text[:8].lower().startswith(("http://", "https://"))
 
 
 def is_loopback(url: str) -> bool:

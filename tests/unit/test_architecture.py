@@ -16,10 +16,12 @@ MODULES = sorted(HOME.rglob("*.py"))
 
 #: Within a floor, the digit after the point says who may use whom.
 FLOORS = {
-    0: ["errors", "jobs", "catalog"],
+    0: ["errors", "jobs", "fields"],
+    0.1: ["catalog"],
     1: ["replies", "formats", "mp4", "places", "ledger"],
     1.1: ["images", "wire", "inputs", "settings", "media"],
     1.2: ["polling", "validation", "tls"],
+    1.3: ["request"],
     2: ["client"],
     2.1: ["fetch"],
     3: ["hooks", "links", "retries", "storage"],

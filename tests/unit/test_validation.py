@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.catalog import MODELS, Kind
+from airflow_provider_kling.catalog import MODELS
 from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.fields import Kind
 from airflow_provider_kling.jobs import VideoJob
 from airflow_provider_kling.validation import build_job, cost_words, estimate
 
@@ -168,7 +169,11 @@ def test_a_choice_is_one_of_those_documented(model, field):
 @pytest.mark.parametrize(
     ("model", "given", "sent"),
     [
-        ("kling-v1.6-i2v", {"image": PIC, "end_image": END}, {"image_url": PIC, "end_image_url": END}),
+        (
+            "kling-v1.6-i2v",
+            {"image": PIC, "end_image": END, "mode": "Professional"},
+            {"image_url": PIC, "end_image_url": END, "mode": "Professional"},
+        ),
         ("kling-o1-i2v", {"image": PIC, "end_image": END}, {"image": PIC, "last_image": END}),
         ("kling-v2.1-i2v", {"cfg_scale": 0.5}, {"image": PIC, "guidance_scale": 0.5}),
         ("kling-v3.0-pro-i2v", {"end_image": END}, {"image": PIC, "end_image": END}),
@@ -199,7 +204,8 @@ def test_a_list_is_taken_up_to_its_limit_also_as_json(model, name, most):
 
 
 def test_each_picture_of_a_list_is_a_text():
-    assert "images[1]=7" in refusal("kling-o1-ref2v", images=[PIC, 7])
+    for wrong in (7, "", " ", None):
+        assert f"images[1]={wrong!r}" in refusal("kling-o1-ref2v", images=[PIC, wrong])
 
 
 SHOTS = [
@@ -256,15 +262,53 @@ def test_every_problem_is_named_at_once():
     assert words.count(";") == 3
 
 
-def test_what_only_the_service_can_judge_is_warned_of_and_sent():
-    assert warnings(STD, multi_prompt=["x"] * 6) == []
-    assert "has 7 shots" in warnings(STD, multi_prompt=["x"] * 7)[0]
-    assert warnings(STD, multi_prompt=["x" * 512]) == []
-    assert "longer than the 512 characters" in warnings(STD, multi_prompt=[{"prompt": "x" * 513}])[0]
-    three = [{"prompt": "x", "duration": 3}] * 2
-    assert warnings(STD, multi_prompt=three, duration=6) == []
-    assert "last 6 s together, the video 5 s" in warnings(STD, multi_prompt=three)[0]
-    assert warnings(STD, multi_prompt=[*three, {"prompt": "x"}]) == []
+def of(seconds, *more):
+    return [{"prompt": "x", "duration": n} for n in (seconds, *more)]
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "words"),
+    [
+        (PRO, {"multi_prompt": ["x"] * 6}, []),
+        (PRO, {"multi_prompt": ["x"] * 7}, ["has 7 shots"]),
+        (PRO, {"multi_prompt": ["x" * 512]}, []),
+        (PRO, {"multi_prompt": [{"prompt": "x" * 513}]}, ["longer than the 512 characters"]),
+        (PRO, {"multi_prompt": of(1, 5), "duration": 6}, []),
+        (PRO, {"multi_prompt": of(3, 3)}, ["last 6 s together, the video 5 s"]),
+        (PRO, {"multi_prompt": [*of(3, 3), {"prompt": "x"}]}, []),
+        (STD, {"multi_prompt": of(3, 3), "duration": "6"}, []),
+        (STD, {"multi_prompt": ["x"]}, ["documents shots as objects"]),
+        (STD, {"multi_prompt": ["x"] * 7}, ["documents shots as objects", "has 7 shots"]),
+    ],
+)
+def test_what_only_the_service_can_judge_is_warned_of_and_sent(model, inputs, words):
+    least = {"prompt": None} if model == PRO else {}
+    said = warnings(model, **least, **inputs)
+    assert len(said) == len(words)
+    assert all(word in warning for word, warning in zip(words, said, strict=True))
+
+
+def test_a_shot_has_the_length_that_is_documented_for_the_model():
+    for model, low, high in ((STD, 3, 15), ("kling-v3.0-4k-i2v", 3, 15), (PRO, 1, 99), (T2V, 1, 99)):
+        least = {"prompt": None} if model in (PRO, T2V) else {}
+        for seconds in (low, high):
+            assert body(model, **least, multi_prompt=of(seconds))["multi_prompt"] == of(seconds)
+        assert f"at least {low}" in refusal(model, **least, multi_prompt=of(low - 1))
+    assert "multi_prompt[2]=" in refusal(STD, multi_prompt=of(5, 16))
+
+
+def test_a_last_frame_of_the_oldest_model_needs_its_better_mode():
+    words = refusal("kling-v1.6-i2v", end_image=END)
+    assert "end_image needs mode='Professional'" in words
+    assert "needs mode" in refusal("kling-v1.6-i2v", end_image=END, mode="Standard")
+    assert body("kling-v1.6-i2v", end_image=END, mode="Professional")["end_image_url"] == END
+
+
+def test_a_video_is_a_link():
+    for model in ("kling-o1-ref2v", "kling-o1-video-edit", "kling-v3.0-motion-control"):
+        assert body(model, video="HTTPS://v.example/a.mov")["video"] == "HTTPS://v.example/a.mov"
+        for wrong in ("a.mp4", "file:///a.mp4", "data:video/mp4;base64,AAAA", 7):
+            assert "video=" in refusal(model, video=wrong)
 
 
 def test_further_keys_go_out_and_documented_ones_are_checked():
@@ -272,6 +316,16 @@ def test_further_keys_go_out_and_documented_ones_are_checked():
     assert body(PRO, {"duration": "5"})["duration"] == 5
     assert "duration=99" in refusal(PRO, {"duration": 99})
     assert "duration is given twice" in refusal(PRO, {"duration": 5}, duration=5)
+    assert body(PRO, {"duration": None, "seed": None}, duration=7) == {**IMAGE, "duration": 7, "seed": None}
+
+
+def test_further_keys_are_an_object_also_as_json():
+    assert body(PRO, '{"seed": 7}')["seed"] == 7
+    for nothing in (None, "", "None", {}):
+        assert body(PRO, nothing) == IMAGE
+    for wrong in ([7], "seed", {7: 7}, 7):
+        with pytest.raises(KlingInputError, match=r"extra_body=.*must be an object"):
+            build_job(PRO, IMAGE, wrong)
 
 
 def test_an_unknown_model_is_passed_on_with_a_warning():
@@ -317,7 +371,7 @@ def test_a_published_price_gives_an_estimate(model, inputs, price):
 @pytest.mark.parametrize("model", sorted(MINIMAL.keys() - {model for model, *_ in PRICES}))
 def test_no_published_price_gives_none(model):
     assert estimate(build_job(model, MINIMAL[model])[0]) is None
-    assert cost_words(None) == "a price that is not published"
+    assert cost_words(None) == "an unknown price"
 
 
 def test_prices_can_be_given_also_for_unknown_models():
@@ -337,6 +391,16 @@ def test_prices_can_be_given_also_for_unknown_models():
     for job, price in jobs:
         assert estimate(job, prices) == Decimal(price)
     assert estimate(VideoJob("new", {"duration": "long"}), prices) is None
+
+
+@pytest.mark.parametrize(
+    "model", ["new", "kling-o1-video-edit", "kling-v3.0-motion-control", "kling-v2.6-pro-motion-control"]
+)
+def test_a_length_that_is_not_asked_for_is_not_guessed(model):
+    assert estimate(VideoJob(model, MINIMAL.get(model, {})), {model: Decimal(1)}) is None
+
+
+def test_an_estimate_is_said_in_words():
     assert cost_words(Decimal("0.56")) == "an estimated 0.56 USD"
 
 

@@ -1,0 +1,73 @@
+"""A request as a value, in Kling's own words: it can be checked, priced and mapped before anybody pays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_kling.catalog import DEFAULT_MODEL, INPUTS
+from airflow_provider_kling.jobs import VideoJob, told
+from airflow_provider_kling.validation import build_job, estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class VideoRequest:
+    """What is asked for, whatever the model calls it. None is not sent, the service's default applies.
+
+    The inputs are those of :class:`~airflow_provider_kling.operators.KlingSubmitOperator`, which describes
+    each; ``docs/models.md`` says which model takes which, and within which limits.
+
+    :param model: the model's slug.
+    :param extra_body: further JSON keys of the gateway, for what the catalogue does not know.
+    """
+
+    model: str = DEFAULT_MODEL
+    image: str | os.PathLike[str] | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    duration: int | str | None = None
+    cfg_scale: float | str | None = None
+    sound: bool | str | None = None
+    end_image: str | os.PathLike[str] | None = None
+    multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None
+    aspect_ratio: str | None = None
+    mode: str | None = None
+    images: Sequence[str] | str | None = None
+    video: str | None = None
+    voice_list: Sequence[Any] | str | None = None
+    character_orientation: str | None = None
+    keep_original_sound: bool | str | None = None
+    fast_mode: bool | str | None = None
+    model_name: str | None = None
+    extra_body: Mapping[str, Any] | str | None = None
+
+    def __repr__(self) -> str:
+        return f"VideoRequest({', '.join(f'{n}={told(v)!r}' for n, v in self.arguments().items())})"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what was set, as the operator's arguments: one entry for ``.expand_kwargs``."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def job(self) -> tuple[VideoJob, list[str]]:
+        """Return the job in the model's own words, and warnings for what only the service can judge.
+
+        Paths of pictures stay as they are; the operator reads them.
+
+        :raises KlingInputError: naming every input that is wrong, what was given and what is allowed.
+        """
+        inputs = {name: getattr(self, name) for name in INPUTS}
+        paths = {name: os.fspath(v) for name, v in inputs.items() if isinstance(v, os.PathLike)}
+        return build_job(self.model, inputs | paths, self.extra_body)
+
+    def estimate(self, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
+        """Return the estimated cost in US dollars, or None where no price or no length is known.
+
+        :param prices: dollars a second without sound by model, in place of the catalogue's.
+        :raises KlingInputError: as :meth:`job`; what would be refused has no price.
+        """
+        job, _ = self.job()
+        return estimate(job, prices)
