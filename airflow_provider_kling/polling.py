@@ -14,6 +14,7 @@ from airflow_provider_kling.errors import (
     KlingWaitTimeoutError,
 )
 from airflow_provider_kling.jobs import Outcome, Task
+from airflow_provider_kling.schedule import Schedule
 from airflow_provider_kling.wire import KNOWN_STATUSES, failed_task
 
 #: Seconds for which a new job may not be visible to queries yet.
@@ -72,13 +73,15 @@ class Watch:
     :param kling_task_id: the job.
     :param started_at: when the wait began, in epoch seconds; see :meth:`count_from`.
     :param deadline: when to give up, in epoch seconds; the last look is taken then.
-    :param interval: seconds between two looks.
+    :param interval: seconds between two looks; None lets the schedule decide.
+    :param schedule: what is expected of the job; it learns where it decides.
     """
 
     kling_task_id: str
     started_at: float
     deadline: float
-    interval: float
+    interval: float | None
+    schedule: Schedule = field(default_factory=Schedule)
     _failures: int = field(default=0, init=False)
     _shown: tuple[Any, ...] = field(default=(), init=False)
     _empty_since: float | None = field(default=None, init=False)
@@ -94,8 +97,20 @@ class Watch:
             self.started_at -= waited
             self.deadline -= waited
 
+    def is_early(self, now: float) -> bool:
+        """Return whether no look is wanted yet at *now*, in epoch seconds."""
+        return now < min(self.started_at + self.schedule.first_look, self.deadline)
+
+    def first_look_at(self, now: float) -> float:
+        """Return when to look first, in epoch seconds, for one who begins to watch at *now*."""
+        age = now - self.started_at
+        self.schedule.watch_from(age)
+        first = self.schedule.next_look(age) if self.interval is None else self.schedule.first_look
+        return min(self.started_at + first, self.deadline)
+
     def _saw(self, task: Task, now: float) -> Verdict:
         self.count_from(task.timings.get("submit_time_ms", 0.0) / 1000)
+        self._learn(task, now)
         news, progress = tuple(self._news(task)), self._changed(task, now)
         self._failures = 0
         if task.outcome is Outcome.SUCCEEDED and task.videos:
@@ -103,7 +118,7 @@ class Watch:
         if task.outcome is Outcome.SUCCEEDED:
             self._empty_since = now if self._empty_since is None else self._empty_since
             if now < self._empty_since + EMPTY_GRACE:
-                again = now + min(self.interval, EMPTY_INTERVAL)
+                again = now + min(self.interval or EMPTY_INTERVAL, EMPTY_INTERVAL)
                 return Verdict(look_again_at=again, news=news, progress=progress, settling=True)
         if task.outcome is not Outcome.UNFINISHED:
             return Verdict(error=failed_task(task), news=news, progress=progress)
@@ -111,7 +126,7 @@ class Watch:
             return Verdict(
                 error=self.timed_out(f"its last state was {task.status}"), news=news, progress=progress
             )
-        return Verdict(look_again_at=self._again(now, self.interval), news=news, progress=progress)
+        return Verdict(look_again_at=self._again(now, self._pause(now)), news=news, progress=progress)
 
     def _failed(self, error: KlingError, now: float) -> Verdict:
         young = isinstance(error, KlingTaskNotFoundError) and now < self.started_at + NOT_FOUND_GRACE
@@ -119,11 +134,30 @@ class Watch:
             return Verdict(error=error)
         if now >= self.deadline:
             return Verdict(error=self.timed_out(f"the last look failed: {error.what}"))
-        backoff = min(self.interval * 2**self._failures, max(self.interval, LONGEST_BACKOFF))
+        pause = self._pause(now)
+        backoff = min(pause * 2**self._failures, max(pause, LONGEST_BACKOFF))
         again = self._again(now, max(backoff, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)))
         self._failures = min(self._failures + 1, 30)
         news = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
         return Verdict(look_again_at=again, news=news)
+
+    def _learn(self, task: Task, now: float) -> None:
+        age = now - self.started_at
+        if self.interval is not None:
+            return
+        if task.outcome is Outcome.UNFINISHED:
+            self.schedule.saw(age, task.progress_percent, task.eta)
+            return
+        complete = task.timings.get("complete_time_ms")
+        submit = task.timings.get("submit_time_ms", self.started_at * 1000)
+        self.schedule.ended(age, (complete - submit) / 1000 if complete else None)
+
+    def _pause(self, now: float) -> float:
+        """Return how long to wait from *now* to the next look, in seconds."""
+        if self.interval is not None:
+            return self.interval
+        age = now - self.started_at
+        return self.schedule.next_look(age) - age
 
     def _again(self, now: float, delay: float) -> float:
         return min(now + delay, self.deadline)

@@ -19,11 +19,15 @@ from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.waiting import Waiting
+from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL
+from airflow_provider_kling.waiting import Waiting, checked_seconds
 from airflow_provider_kling.wire import checked_task_id, query
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+#: Seconds between two looks on a worker, where nobody asked for others.
+_POKE_INTERVAL = 10.0
 
 
 class KlingTaskSensor(Waiting, BaseSensorOperator):
@@ -40,7 +44,12 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
     :param kling_task_id: the job, as ``KlingSubmitOperator`` returned it. (templated)
     :param kling_conn_id: the Airflow connection's id. (templated)
     :param deferrable: wait in the triggerer.
-    :param poke_interval: seconds between two looks, at least 1.
+    :param poke_interval: seconds between two looks, at least 1, and then exactly these. With None the
+        schedule looks when an end is likely; ``mode`` ``poke`` and ``reschedule``, for which Airflow needs
+        a number, then take 10.
+    :param first_look: seconds after the submit before which no look is taken, not even the one before the
+        deferral.
+    :param longest_interval: seconds that the schedule waits at most between two looks, at least 2.
     :param timeout: seconds after which to give up, by the wall clock, from the submit on: by the note of
         the submit upstream or by the gateway's word; without either, from the first look. Restarts and
         retries do not extend it. Only who waits for a job older than that waits anew. The job itself goes on.
@@ -59,14 +68,19 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         kling_task_id: str,
         kling_conn_id: str = KlingHook.default_conn_name,
         deferrable: bool = True,
-        poke_interval: timedelta | float = 10.0,
+        poke_interval: timedelta | float | None = None,
+        first_look: timedelta | float = 0.0,
+        longest_interval: timedelta | float = LONGEST_INTERVAL,
         timeout: timedelta | float = 3600.0,
         publish_link: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
-        if self.poke_interval < 1:
-            raise ValueError(f"poke_interval={poke_interval!r}: must be at least 1 second")
+        every = None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1)
+        super().__init__(poke_interval=every or _POKE_INTERVAL, timeout=timeout, **kwargs)
+        self.interval = every
+        self.first_look = checked_seconds("first_look", first_look, 0)
+        least = SHORTEST_INTERVAL
+        self.longest_interval = checked_seconds("longest_interval", longest_interval, least)
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
@@ -87,6 +101,8 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, see :meth:`_settled_look`."""
+        if self._watch.is_early(time.time()):
+            return PokeReturnValue(is_done=False)
         verdict = self._settled_look(context)
         return PokeReturnValue(
             verdict.task is not None, verdict.task and self._arrived(context, verdict.task)

@@ -16,11 +16,14 @@ from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.polling import Watch
+from airflow_provider_kling.schedule import LONGEST_INTERVAL, History, Schedule
 from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.wire import query
 
 #: XCom key of the job's state, to be read in the UI while the task waits.
 PROGRESS_KEY = "kling_progress"
+#: What jobs have lately taken, for all waits of this process.
+HISTORY = History()
 
 
 class KlingTaskTrigger(BaseTrigger):
@@ -37,8 +40,12 @@ class KlingTaskTrigger(BaseTrigger):
     :param kling_conn_id: the Airflow connection's id.
     :param started_at: when the wait began, in epoch seconds.
     :param deadline: when to give up, in epoch seconds; a restart does not move it.
-    :param interval: seconds between two looks.
+    :param interval: seconds between two looks; None lets the schedule decide.
     :param first_look_at: do not look before, in epoch seconds.
+    :param kind: what the job's duration depends on, as
+        :func:`~airflow_provider_kling.schedule.kind_of` puts it; empty if it is not known.
+    :param first_look: do not look before the job has this age, in seconds.
+    :param longest_interval: the schedule's longest pause between two looks, in seconds.
     """
 
     def __init__(
@@ -47,8 +54,11 @@ class KlingTaskTrigger(BaseTrigger):
         deadline: float,
         started_at: float,
         kling_conn_id: str = KlingHook.default_conn_name,
-        interval: float = 10.0,
+        interval: float | None = 10.0,
         first_look_at: float = 0.0,
+        kind: str = "",
+        first_look: float = 0.0,
+        longest_interval: float = LONGEST_INTERVAL,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.kling_task_id = kling_task_id
@@ -57,17 +67,23 @@ class KlingTaskTrigger(BaseTrigger):
         self.deadline = deadline
         self.interval = interval
         self.first_look_at = first_look_at
+        self.kind = kind
+        self.first_look = first_look
+        self.longest_interval = longest_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
-        names = ("kling_task_id", "kling_conn_id", "started_at", "deadline", "interval", "first_look_at")
+        names = (
+            *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
+            *("interval", "first_look_at", "kind", "first_look", "longest_interval"),
+        )
         path = "airflow_provider_kling.triggers.KlingTaskTrigger"
         return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, sleep and look again, until the job or the deadline ends it."""
-        watch = Watch(self.kling_task_id, self.started_at, self.deadline, self.interval)
-        look_at = self.first_look_at
+        watch = self._watch()
+        look_at = max(self.first_look_at, watch.first_look_at(time.time()))
         async with SharedClient.use(self.kling_conn_id) as client:
             while True:
                 await asyncio.sleep(max(0.0, look_at - time.time()))
@@ -80,6 +96,11 @@ class KlingTaskTrigger(BaseTrigger):
                     yield self._event(verdict.error)
                     return
                 look_at = verdict.look_again_at
+
+    def _watch(self) -> Watch:
+        pace = HISTORY.of(self.kind)
+        schedule = Schedule(pace, self.kling_task_id, self.first_look, self.longest_interval)
+        return Watch(self.kling_task_id, self.started_at, self.deadline, self.interval, schedule)
 
     async def _look(self, client: SharedClient) -> Task | KlingError:
         try:

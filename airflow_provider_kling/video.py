@@ -44,7 +44,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     :param verify_media: decode a picture with PyAV, and compare duration and sound with what was asked for.
     :param largest: bytes that a video may have.
     :param deferrable: wait in the triggerer; with False, on the worker.
-    :param poke_interval: seconds between two looks, at least 1.
+    :param poke_interval: seconds between two looks, at least 1, and then exactly these; with None the
+        schedule looks when an end is likely.
     :param timeout: seconds by the wall clock after which to give up the wait, from the submit on. The job
         itself goes on; cleared, the task waits on for it.
     :param publish_link: put the video's link, which is signed and opens without a key, into XCom for people
@@ -66,7 +67,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         if_exists: IfExists = "overwrite",
         verify_media: bool = False,
         largest: int = LARGEST,
-        poke_interval: timedelta | float = 10.0,
+        poke_interval: timedelta | float | None = None,
         timeout: timedelta | float = 3600.0,
         publish_link: bool = True,
         **kwargs: Any,
@@ -76,7 +77,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self.if_exists = checked_if_exists(if_exists)
         self.verify_media = verify_media
         self.largest = largest
-        self.poke_interval = checked_seconds("poke_interval", poke_interval, 1)
+        self.interval = None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1)
         self.timeout = checked_seconds("timeout", timeout, 0)
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}

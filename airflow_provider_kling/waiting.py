@@ -14,6 +14,7 @@ from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
+from airflow_provider_kling.schedule import LONGEST_INTERVAL, Schedule, kind_of
 from airflow_provider_kling.submit import asked_for
 from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
 
@@ -49,10 +50,15 @@ class Waiting(BaseOperator):
     """
 
     kling_conn_id: str
-    poke_interval: float
     timeout: float
     publish_link: bool
     kling_links: dict[str, str]
+    #: Seconds between two looks; None lets the schedule decide.
+    interval: float | None = None
+    #: No look before the job has this age, in seconds, and the schedule's longest pause.
+    first_look: float = 0.0
+    longest_interval: float = LONGEST_INTERVAL
+    _kind = ""
     _watch: Watch
 
     def _waited_for(self, context: Context) -> str:
@@ -94,12 +100,15 @@ class Waiting(BaseOperator):
         with harmless(self.log, "When the job was submitted could not be read"):
             asked = asked_for(self, context["ti"], kling_task_id)
             self._watch.count_from(asked.get("submitted_at", started_at))
+            if asked:
+                self._kind = kind_of(asked["model"], asked["inputs"])
 
     def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> Watch:
-        return Watch(kling_task_id, started_at, deadline, self.poke_interval)
+        schedule = Schedule(key=kling_task_id, first_look=self.first_look, longest=self.longest_interval)
+        return Watch(kling_task_id, started_at, deadline, self.interval, schedule)
 
     def _look_or_defer(self, context: Context) -> Any:
-        verdict = self._look(context)
+        verdict = Verdict() if self._watch.is_early(time.time()) else self._look(context)
         if verdict.task:
             return self._arrived(context, verdict.task)
         now, watch = time.time(), self._watch
@@ -111,6 +120,9 @@ class Waiting(BaseOperator):
                 deadline=watch.deadline,
                 interval=watch.interval,
                 first_look_at=max(verdict.look_again_at, now + FIRST_LOOK_DELAY),
+                kind=self._kind,
+                first_look=self.first_look,
+                longest_interval=self.longest_interval,
             ),
             method_name=self.execute_complete.__name__,
             timeout=timedelta(seconds=max(0.0, watch.deadline - now) + BACKSTOP),

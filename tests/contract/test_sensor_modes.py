@@ -317,7 +317,9 @@ def test_an_error_of_a_newer_triggerer_is_still_an_error_here(gateway):
 
 @pytest.mark.parametrize("interval", [0, 0.5])
 def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed(interval):
-    with pytest.raises(ValueError, match="at least 1 second"):
+    with pytest.raises(
+        ValueError, match=f"poke_interval={interval}: must be a number of seconds, at least 1"
+    ):
         KlingTaskSensor(task_id="wait", kling_task_id="t-1", poke_interval=interval)
 
 

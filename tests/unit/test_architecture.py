@@ -18,7 +18,7 @@ MODULES = sorted(HOME.rglob("*.py"))
 FLOORS = {
     0: ["errors", "jobs", "fields"],
     0.1: ["catalog"],
-    1: ["replies", "formats", "mp4", "places", "ledger"],
+    1: ["replies", "formats", "mp4", "places", "ledger", "schedule"],
     1.1: ["images", "wire", "inputs", "settings", "media"],
     1.2: ["polling", "validation", "tls"],
     1.3: ["request"],

@@ -19,15 +19,16 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.jobs import Task, Video
 from airflow_provider_kling.polling import EMPTY_GRACE, EMPTY_INTERVAL, LONGEST_BACKOFF, Watch, submit_delay
+from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL, Pace, Schedule
 from airflow_provider_kling.wire import outcome_of
 
 START = 1_700_000_000.0
 DONE = (Video("https://storage.example/v.mp4"),)
 
 
-def saw(word="PROCESSING", percent=None, videos=(), reason=""):
+def saw(word="PROCESSING", percent=None, videos=(), reason="", **more):
     status = f"TASK_STATUS_{word}"
-    return Task("t-1", status, outcome_of(status), reason, percent, videos=videos)
+    return Task("t-1", status, outcome_of(status), reason, percent, videos=videos, **more)
 
 
 def down(retry_after=None):
@@ -41,8 +42,8 @@ def unknown():
 class Wait:
     """A watch and its clock."""
 
-    def __init__(self, interval=10.0, timeout=3600.0):
-        self.watch = Watch("t-1", START, START + timeout, interval)
+    def __init__(self, interval=10.0, timeout=3600.0, **schedule):
+        self.watch = Watch("t-1", START, START + timeout, interval, Schedule(**schedule))
         self.now = START
 
     def hear(self, heard, at=None):
@@ -237,6 +238,77 @@ def test_the_timeout_counts_from_the_submit_where_the_gateway_tells_it(submitted
         wait.hear(task)
     assert wait.watch.started_at == START - moved
     assert wait.watch.deadline == START + 3600 - moved
+
+
+def test_without_an_interval_the_schedule_says_when():
+    wait, same = Wait(interval=None, key="t-1"), Schedule(key="t-1")
+    wait.hear(saw(percent=1), 5)
+    same.saw(5, 1, None)
+    assert wait.now == pytest.approx(START + same.next_look(5))
+    wait.hear(saw(percent=30, eta=60), 55)
+    same.saw(55, 30, 60)
+    assert wait.now == pytest.approx(START + same.next_look(55))
+
+
+@pytest.mark.parametrize(
+    ("timings", "took"),
+    [
+        ({"submit_time_ms": START * 1000, "complete_time_ms": (START + 90) * 1000}, 90),
+        ({"complete_time_ms": (START + 90) * 1000}, 90),
+        ({"submit_time_ms": START * 1000, "complete_time_ms": 0.0}, None),
+        ({}, None),
+    ],
+)
+def test_the_schedule_learns_when_a_job_ended_from_the_gateway_or_by_looking(timings, took):
+    learnt, pace = Wait(interval=None), Pace()
+    learnt.watch.schedule.pace, same = Pace(), Schedule(pace)
+    learnt.hear(saw(), 80)
+    learnt.hear(saw("SUCCEED", timings=timings), 100)
+    learnt.hear(saw("SUCCEED", videos=DONE, timings=timings), 105)
+    same.saw(80, None, None)
+    same.ended(100, took)
+    assert learnt.watch.schedule.pace.rates == pytest.approx(pace.rates)
+    assert pace.rates != Pace().rates
+
+
+def test_a_fixed_interval_is_exact_whatever_the_job_says_of_its_end():
+    wait = Wait(interval=7, first_look=100)
+    for percent in (10, 50, 99, 99, 0):
+        wait.hear(saw(percent=percent, eta=1))
+        assert wait.pause == 7
+    assert wait.watch.schedule.pace.rates == Pace().rates
+
+
+def test_nobody_looks_before_the_first_look_that_was_asked_for_but_the_deadline_comes_first():
+    watch = Wait(interval=7, first_look=100).watch
+    assert watch.first_look_at(START + 20) == START + 100
+    assert watch.is_early(START + 99)
+    assert not watch.is_early(START + 100)
+    assert Wait(interval=7).watch.first_look_at(START + 20) == START
+    watch = Wait(interval=None, first_look=100).watch
+    assert START + 100 < watch.first_look_at(START + 20) < START + 160
+    watch = Wait(interval=None, first_look=100, timeout=50).watch
+    assert watch.first_look_at(START + 20) == START + 50
+    assert not watch.is_early(START + 50)
+
+
+def test_failed_looks_grow_apart_from_the_schedules_own_pauses():
+    wait = Wait(interval=None, timeout=10**6)
+    pauses = []
+    for _ in range(8):
+        wait.hear(down())
+        pauses.append(wait.pause)
+    assert SHORTEST_INTERVAL <= pauses[0] <= LONGEST_INTERVAL
+    assert pauses[-1] == LONGEST_BACKOFF
+    assert max(pauses) == LONGEST_BACKOFF
+    wait.hear(down(retry_after=500))
+    assert wait.pause == 500
+
+
+def test_a_success_without_a_video_is_asked_again_soon_by_the_schedule_too():
+    wait = Wait(interval=None)
+    assert wait.hear(saw("SUCCEED"), 100).settling
+    assert wait.pause == EMPTY_INTERVAL
 
 
 PASSING = st.sampled_from([saw("QUEUED"), saw("DREAMING"), saw("SUCCEED"), unknown()]) | st.builds(
