@@ -10,7 +10,7 @@ CODE := $(PACKAGE) tests scripts dags benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test chaos check format lock clean
+.PHONY: help setup demo test chaos check format models lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ check: $(STAMP) ## Format, lint and types
 format: $(STAMP) ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format $(wildcard $(CODE))
 	@$(BIN)/ruff check --fix $(wildcard $(CODE))
+
+models: $(STAMP) ## Write docs/models.md anew from the catalogue
+	@exec $(BIN)/python scripts/models_page.py
 
 lock: $(STAMP) ## Resolve the requirements anew into requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \

@@ -20,6 +20,7 @@ SOUND_FACTOR = Decimal("1.5")
 DEFAULT_MODEL = "kling-v3.0-pro-i2v"
 
 _IMAGE = Field("image", Kind.PICTURE)
+_IMAGE_OR_BASE64 = replace(_IMAGE, note="a URL or base64")
 _END_IMAGE = Field("end_image", Kind.PICTURE)
 _PROMPT = Field("prompt", Kind.TEXT, maximum=2500)
 _PLAIN_PROMPT = replace(_PROMPT, sure=Sure.INFERRED, note="the page gives no limit")
@@ -60,7 +61,7 @@ _V3_IMAGE = (_IMAGE, *_V3_TEXT, _END_IMAGE, _SHOTS_3_TO_15)
 _V3_PRO_IMAGE = (_IMAGE, *_V3_TEXT, replace(_END_IMAGE, note="documented as a URL"), _SHOTS)
 _V26_TEXT = (_PROMPT, _NEGATIVE, _FIVE_OR_TEN, _CFG_V26, replace(_SOUND, default=True))
 _MOTION = (
-    _IMAGE,
+    _IMAGE_OR_BASE64,
     replace(_VIDEO, note=".mp4 or .mov, at most 10 MB, sides of at least 300 px, 3 to 30 s"),
     Field("character_orientation", Kind.TEXT, choices=("image", "video")),
     _KEEP_SOUND,
@@ -128,7 +129,6 @@ MODELS = _by_slug(
             (*_MOTION, _MODEL_NAME),
             required=_MOTION_NEEDS,
             source="sister hosts",
-            form_sure=Sure.DOCUMENTED,
         ),
         Model("kling-v2.6-pro-i2v", (_IMAGE, *_V26_TEXT, _RATIO, _VOICES), required=_BOTH),
         Model(
@@ -159,10 +159,9 @@ MODELS = _by_slug(
         Model("kling-v1.6-t2v", (*_V16, replace(_MODE, choices=("Standard",))), required=_WORDS),
         Model(
             "kling-o1-i2v",
-            (_IMAGE, replace(_END_IMAGE, wire="last_image"), _PROMPT, _FIVE_OR_TEN, _RATIO),
+            (_IMAGE_OR_BASE64, replace(_END_IMAGE, wire="last_image"), _PROMPT, _FIVE_OR_TEN, _RATIO),
             required=_BOTH,
             price=_PRO,
-            form_sure=Sure.DOCUMENTED,
         ),
         Model("kling-o1-t2v", (_PROMPT, _FIVE_OR_TEN, _RATIO), required=_WORDS, price=_PRO),
         Model(
