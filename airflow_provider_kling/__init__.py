@@ -57,6 +57,12 @@ _CONNECTION_TYPE: dict[str, Any] = {
             "description": "Seconds that one call to the gateway may take, 60 if empty.",
             "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 600},
         },
+        "queries_per_second": {
+            "label": "Queries per second",
+            "description": "How many queries a triggerer may send in a second, however many tasks wait; "
+            "100 if empty.",
+            "schema": {"type": ["number", "null"], "minimum": 0.1, "maximum": 10000},
+        },
         "allow_private_hosts": {
             "label": "Allow private hosts",
             "description": "Fetch videos from loopback and private addresses too; for test gateways only.",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import time
 from collections.abc import Iterator
 from typing import Self, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 import requests
@@ -14,6 +16,8 @@ import urllib3.exceptions
 from airflow.providers.common.compat.sdk import Connection
 from airflow.providers.http.hooks.http import HttpHook
 
+from airflow_provider_kling.http1 import request
+from airflow_provider_kling.lines import Lines, UnreadableError
 from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.tls import tls_context, verification
@@ -24,7 +28,7 @@ T = TypeVar("T")
 #: No answer of the gateway is larger; what a broken proxy sends beyond it is not read.
 LONGEST_BODY = 4 * 1024 * 1024
 _CHUNK = 256 * 1024
-_MAX_SOCKETS = 32
+_MAX_SOCKETS = 64
 USER_AGENT = "airflow-provider-kling"
 _HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
 
@@ -112,20 +116,27 @@ class KlingClient:
 
 
 class AsyncKlingClient:
-    """The same over ``aiohttp``, to be used as an async context manager on one event loop.
+    """The same over ``asyncio``, to be used as an async context manager on one event loop.
+
+    Plain queries take the short way of :mod:`airflow_provider_kling.lines`; everything else, a proxy and a
+    gateway whose answers are not plain included, takes ``aiohttp``.
 
     :param settings: the connection.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
 
     async def __aenter__(self) -> Self:
-        settings = self._settings
+        settings, context = self.settings, await tls_context(self.settings)
+        headers = {**_headers(settings), "Authorization": f"Bearer {settings.api_key}"}
+        self._proxy = _proxy_for(settings.base_url, settings)
+        self._lines, self._plain = Lines(settings.base_url, context), not self._proxy
+        self._before, self._after = request(settings.base_url, headers)
         self._session = aiohttp.ClientSession(
-            headers={**_headers(settings), "Authorization": f"Bearer {settings.api_key}"},
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout),
-            connector=aiohttp.TCPConnector(limit=_MAX_SOCKETS, ssl=await tls_context(settings)),
+            connector=aiohttp.TCPConnector(limit=_MAX_SOCKETS, ssl=context),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # it would also let a .netrc in
         )
@@ -133,25 +144,45 @@ class AsyncKlingClient:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
+        await self._lines.close()
 
     async def send(self, call: Call[T]) -> T:
         """Do what :meth:`KlingClient.send` does, without blocking."""
-        url = self._settings.base_url + call.path
         try:
-            async with self._session.request(
-                call.method,
-                url,
-                params=dict(call.params),
-                json=call.body,
-                proxy=_proxy_for(url, self._settings),
-                allow_redirects=False,
-            ) as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                body = await _read_limited(response)
+            return call.read(await self._reply_to(call))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            cause = f"{self._settings.base_url}, {describe_failure(error)}"
+            cause = f"{self.settings.base_url}, {describe_failure(error)}"
             raise call.lost(cause, sent=not _never_sent(error)) from None
-        return call.read(Reply(response.status, headers, body, time.time()))
+
+    async def _reply_to(self, call: Call[T]) -> Reply:
+        if self._plain and call.kling_task_id:
+            try:
+                return await self._ask(call)
+            except UnreadableError:
+                self._plain = False  # the next answer will not be plainer
+        return await self._request(call)
+
+    async def _ask(self, call: Call[T]) -> Reply:
+        target = f"{call.path}?{urlencode(call.params)}".encode()
+        try:
+            async with asyncio.timeout(self.settings.request_timeout):
+                answer = await self._lines.ask(self._before + target + self._after)
+        except TimeoutError:
+            raise TimeoutError from None  # its cause would be told
+        return Reply(answer.status, answer.headers, answer.body, time.time())
+
+    async def _request(self, call: Call[T]) -> Reply:
+        url = self.settings.base_url + call.path
+        async with self._session.request(
+            call.method,
+            url,
+            params=dict(call.params),
+            json=call.body,
+            proxy=self._proxy,
+            allow_redirects=False,
+        ) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Reply(response.status, headers, await _read_limited(response), time.time())
 
 
 async def _read_limited(response: aiohttp.ClientResponse) -> bytes:

@@ -23,6 +23,8 @@ NOT_FOUND_GRACE = 60.0
 EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
 #: The longest pause between two looks, in seconds, however many of them failed.
 LONGEST_BACKOFF = 120.0
+#: Points of progress that are worth a line in the log; a line costs a triggerer more than a look.
+PROGRESS_TOLD = 25
 #: A job that ends within the first seconds after a deferral can fail a healthy task in Airflow 3.3.
 FIRST_LOOK_DELAY = 5.0
 
@@ -84,6 +86,7 @@ class Watch:
     schedule: Schedule = field(default_factory=Schedule)
     _failures: int = field(default=0, init=False)
     _shown: tuple[Any, ...] = field(default=(), init=False)
+    _told: tuple[Any, ...] = field(default=(), init=False)
     _empty_since: float | None = field(default=None, init=False)
 
     def hear(self, heard: Task | KlingError, now: float) -> Verdict:
@@ -175,12 +178,14 @@ class Watch:
     def _news(self, task: Task) -> Iterator[str]:
         if self._failures:
             yield f"The gateway answers again after {self._failures} failed look(s)."
-        if self._shown[:2] == (task.status, task.progress_percent):
+        told = (task.status, int((task.progress_percent or 0) / PROGRESS_TOLD))
+        if self._told == told:
             return
         yield f"Job {self.kling_task_id}: {task.describe()}"
         nobody_knows = task.status not in KNOWN_STATUSES and task.outcome is Outcome.UNFINISHED
-        if nobody_knows and self._shown[:1] != (task.status,):
+        if nobody_knows and self._told[:1] != (task.status,):
             yield f"Nobody documented the status {task.status!r}; it is taken for 'not finished'."
+        self._told = told
 
     def _changed(self, task: Task, now: float) -> dict[str, Any] | None:
         shown = (task.status, task.progress_percent)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_kling.catalog import DEFAULT_MODEL
-from airflow_provider_kling.errors import KlingAccessError
+from airflow_provider_kling.extras import TRANSPORT_FIELDS, http_extra, wrong_connection
 from airflow_provider_kling.replies import read_number
 
 DEFAULT_HOST = "https://api.myrouter.ai"
 DEFAULT_TIMEOUT = 60.0
 _LONGEST_TIMEOUT = 600.0
+#: The gateway documents no limit for queries; this is what a thousand waits at ten seconds need.
+DEFAULT_QUERIES_PER_SECOND = 100.0
+_QUERIES_PER_SECOND = (0.1, 10_000.0)
 _PORTS = range(1, 65536)
 
 #: Our own keys of the connection's extra; everything else there belongs to the http provider.
-OWN_FIELDS = ("default_model", "request_timeout", "allow_private_hosts", "allowed_paths", "prices")
-#: What the http provider reads there; it sends the remaining keys as HTTP headers.
-_TRANSPORT_FIELDS = (
-    *("proxies", "proxy", "verify", "verify_ssl", "cert", "stream", "timeout", "trust_env"),
-    *("allow_redirects", "max_redirects", "check_response", "srv_lookup"),
+OWN_FIELDS = (
+    *("default_model", "request_timeout", "queries_per_second"),
+    *("allow_private_hosts", "allowed_paths", "prices"),
 )
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[ -~\t]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,7 @@ class Settings:
     :param api_key: the gateway's key.
     :param base_url: scheme, host, port and path prefix of the gateway, without a slash at the end.
     :param request_timeout: seconds that one HTTP call may take, 1..600.
+    :param queries_per_second: how many queries the waits of one process may send in a second, 0.1..10000.
     :param default_model: the model for operators that name none.
     :param allow_private_hosts: videos may be fetched from loopback and private addresses.
     :param allowed_paths: folders and storage URLs that pictures and videos must lie in; none, no limit.
@@ -49,6 +49,7 @@ class Settings:
     api_key: str = field(repr=False)
     base_url: str = DEFAULT_HOST
     request_timeout: float = DEFAULT_TIMEOUT
+    queries_per_second: float = DEFAULT_QUERIES_PER_SECOND
     default_model: str = DEFAULT_MODEL
     allow_private_hosts: bool = False
     allowed_paths: tuple[str, ...] = ()
@@ -75,7 +76,7 @@ class Settings:
     @property
     def headers(self) -> dict[str, str]:
         """Further HTTP headers for the gateway, as the http provider understands the extra."""
-        return {key: str(value) for key, value in self.http_extra.items() if key not in _TRANSPORT_FIELDS}
+        return {key: str(value) for key, value in self.http_extra.items() if key not in TRANSPORT_FIELDS}
 
     @property
     def trust_env(self) -> bool:
@@ -96,20 +97,15 @@ class Settings:
             api_key=_api_key(conn_id, connection.password),
             base_url=_base_url(conn_id, connection.host, connection.schema, connection.port),
             request_timeout=_timeout(conn_id, extra),
+            queries_per_second=_queries(conn_id, extra),
             default_model=_model(conn_id, extra.get("default_model")),
             allow_private_hosts=_flag(
                 conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
             ),
             allowed_paths=_paths(conn_id, extra.get("allowed_paths", ())),
             prices=_prices(conn_id, extra.get("prices", {})),
-            http_extra=_http_extra(conn_id, extra),
+            http_extra=http_extra(conn_id, {k: v for k, v in extra.items() if k not in OWN_FIELDS}),
         )
-
-
-def wrong_connection(conn_id: str, what: str) -> KlingAccessError:
-    """Return the error for a connection's field that is wrong."""
-    advice = "Correct the connection in Airflow (Admin, Connections), then run the task again."
-    return KlingAccessError(f"Connection {conn_id!r}: {what}.", advice=advice)
 
 
 def _extra(conn_id: str, text: str | None) -> dict[str, Any]:
@@ -166,13 +162,22 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
 def _timeout(conn_id: str, extra: Mapping[str, Any]) -> float:
     name = "request_timeout" if "request_timeout" in extra else "timeout"
     value = extra.get(name, DEFAULT_TIMEOUT)
+    return _number(conn_id, name, value, "of seconds from 1 to 600", 1, _LONGEST_TIMEOUT)
+
+
+def _queries(conn_id: str, extra: Mapping[str, Any]) -> float:
+    value = extra.get("queries_per_second", DEFAULT_QUERIES_PER_SECOND)
+    return _number(conn_id, "queries_per_second", value, "from 0.1 to 10000", *_QUERIES_PER_SECOND)
+
+
+def _number(conn_id: str, name: str, value: Any, what: str, least: float, most: float) -> float:
     try:
-        seconds = float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
-        seconds = -1.0
-    if isinstance(value, bool) or not 1 <= seconds <= _LONGEST_TIMEOUT:
-        raise wrong_connection(conn_id, f"{name}={value!r} is not a number of seconds from 1 to 600")
-    return seconds
+        number = -1.0
+    if isinstance(value, bool) or not least <= number <= most:
+        raise wrong_connection(conn_id, f"{name}={value!r} is not a number {what}")
+    return number
 
 
 def _model(conn_id: str, value: Any) -> str:
@@ -208,40 +213,3 @@ def _flag(conn_id: str, name: str, value: Any) -> bool:
     if not isinstance(flag, bool):
         raise wrong_connection(conn_id, f"{name}={value!r} is not true or false")
     return flag
-
-
-def _http_extra(conn_id: str, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the extra says to the http provider, checked; values may be secret and are not repeated."""
-    rest = {key: value for key, value in extra.items() if key not in OWN_FIELDS}
-    for name, value in rest.items():
-        if name not in _TRANSPORT_FIELDS:
-            if name.lower() == "authorization":
-                raise wrong_connection(conn_id, f"the extra's {name!r}: the API key belongs in the password")
-            if not _is_header(name, value):
-                raise wrong_connection(conn_id, f"the extra's {name!r} cannot be sent as an HTTP header")
-        elif name in _KINDS and not _KINDS[name][0](value):
-            raise wrong_connection(conn_id, f"the extra's {name!r} is not {_KINDS[name][1]}")
-    return rest
-
-
-def _is_header(name: str, value: Any) -> bool:
-    single = isinstance(value, (str, int, float))
-    return single and bool(_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(str(value)))
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(
-        ("proxies", "proxy"),
-        (lambda v: isinstance(v, dict) and _texts(list(v.values())), "an object of proxy URLs by scheme"),
-    ),
-    **dict.fromkeys(
-        ("verify", "verify_ssl"),
-        (lambda v: isinstance(v, (bool, str)), "true, false or the path of a certificate bundle"),
-    ),
-    "cert": (lambda v: isinstance(v, str) or (_texts(v) and len(v) == 2), "a path, or a list of two paths"),
-    "trust_env": (lambda v: isinstance(v, bool), "true or false"),
-}

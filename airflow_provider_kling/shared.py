@@ -1,4 +1,4 @@
-"""One client per event loop and connection, however many triggers wait on it."""
+"""One poller per event loop and connection, however many triggers wait on it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from airflow_provider_kling.budget import Budget
 from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, no_connection
-from airflow_provider_kling.settings import Settings
+from airflow_provider_kling.settings import DEFAULT_QUERIES_PER_SECOND, Settings
+from airflow_provider_kling.turns import Turns
 from airflow_provider_kling.wire import Call
 
 if TYPE_CHECKING:
     from airflow_provider_kling.client import AsyncKlingClient
 
 T = TypeVar("T")
+
+#: Queries that are out at a time, and so the sockets that one event loop has open for a connection.
+MOST_AT_ONCE = 64
+#: Values that waits may store in Airflow in a second: each costs the triggerer's supervisor some 15 ms.
+SHOWN_PER_SECOND = 2.0
+
 _ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
 
 
@@ -29,7 +37,7 @@ class SharedClient:
     """One client per event loop and connection, for any number of waits.
 
     Opened at the first call, closed when its last user leaves: one look-up of the connection, one TLS
-    context and one pool of sockets, however many triggers a triggerer runs.
+    context, one pool of sockets and one budget of queries, however many triggers a triggerer runs.
     """
 
     _by_loop: ClassVar[_ClientsByLoop] = WeakKeyDictionary()
@@ -38,6 +46,9 @@ class SharedClient:
         self._conn_id = conn_id
         self.users = 0
         self._opening = asyncio.Lock()
+        self._budget = Budget(DEFAULT_QUERIES_PER_SECOND)
+        self._turns = Turns(self._budget, MOST_AT_ONCE)
+        self._shown = Budget(SHOWN_PER_SECOND)
         self._client: AsyncKlingClient | None = None
         self._opened: list[AsyncKlingClient] = []
 
@@ -55,6 +66,29 @@ class SharedClient:
             if not shared.users:
                 del clients[conn_id]
                 await shared.close()
+
+    async def look(self, call: Call[T], due: float) -> T:
+        """Send one query when its turn has come.
+
+        :param due: not before then, in epoch seconds; later where the budget is spent or the gateway asked
+            to wait.
+        :raises KlingError: as :meth:`send`.
+        """
+        async with self._turns.take(due):
+            try:
+                return await self.send(call)
+            except KlingUnavailableError as error:
+                if error.http_status == 429 or error.retry_after is not None:
+                    self._turns.pause(error.retry_after)
+                raise
+
+    def may_show(self) -> bool:
+        """Whether a wait may store its progress in Airflow now; if not, with a later look."""
+        now = self._turns.now()
+        if self._shown.next_at(now) > now:
+            return False
+        self._shown.take(now)
+        return True
 
     async def send(self, call: Call[T]) -> T:
         """Send one call without blocking.
@@ -78,11 +112,15 @@ class SharedClient:
         """Return the one client, a new one where the caller's was refused and nobody has made one yet."""
         async with self._opening:
             if self._client is None or self._client is instead_of:
-                self._client = await self._open()
-                self._opened.append(self._client)
+                client = await self._open(self._client)
+                if client is not self._client:
+                    self._client = client
+                    self._opened.append(client)
+                    self._budget.rate = client.settings.queries_per_second
             return self._client
 
-    async def _open(self) -> AsyncKlingClient:
+    async def _open(self, known: AsyncKlingClient | None) -> AsyncKlingClient:
+        """Look the connection up; the known client will do where nothing has changed."""
         # Importing the HTTP libraries takes a second; the loop of all triggers must not stand still for it.
         client = await asyncio.to_thread(import_module, "airflow_provider_kling.client")
         try:
@@ -92,12 +130,14 @@ class SharedClient:
         except AirflowRuntimeError as error:
             what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
             raise KlingUnavailableError(what) from error
-        opened: AsyncKlingClient = await client.AsyncKlingClient(
-            Settings.from_connection(connection)
-        ).__aenter__()
+        settings = Settings.from_connection(connection)
+        if known and known.settings == settings:
+            return known
+        opened: AsyncKlingClient = await client.AsyncKlingClient(settings).__aenter__()
         return opened
 
     async def close(self) -> None:
         """Close the sockets."""
+        self._turns.close()
         for client in self._opened:
             await client.__aexit__()

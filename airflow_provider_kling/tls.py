@@ -11,7 +11,8 @@ from typing import Literal
 
 import certifi
 
-from airflow_provider_kling.settings import Settings, wrong_connection
+from airflow_provider_kling.extras import wrong_connection
+from airflow_provider_kling.settings import Settings
 
 
 def verification(settings: Settings) -> str | Literal[False]:

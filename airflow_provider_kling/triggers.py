@@ -18,7 +18,7 @@ from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.polling import Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, History, Schedule
 from airflow_provider_kling.shared import SharedClient
-from airflow_provider_kling.wire import query
+from airflow_provider_kling.wire import Call, query
 
 #: XCom key of the job's state, to be read in the UI while the task waits.
 PROGRESS_KEY = "kling_progress"
@@ -81,30 +81,30 @@ class KlingTaskTrigger(BaseTrigger):
         return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, sleep and look again, until the job or the deadline ends it."""
-        watch = self._watch()
+        """Look when the turn has come, until the job or the deadline ends it."""
+        watch, call, unshown = self._watch(), query(self.kling_task_id), None
         look_at = max(self.first_look_at, watch.first_look_at(time.time()))
-        async with SharedClient.use(self.kling_conn_id) as client:
+        async with SharedClient.use(self.kling_conn_id) as client, asyncio.TaskGroup() as shows:
             while True:
-                await asyncio.sleep(max(0.0, look_at - time.time()))
-                verdict = watch.hear(await self._look(client), time.time())
+                verdict = watch.hear(await self._look(client, call, look_at), time.time())
                 for line in verdict.news:
                     self.log.info(line)
-                if verdict.progress:
-                    await self._push(PROGRESS_KEY, verdict.progress)
                 if verdict.task or verdict.error:
-                    yield self._event(verdict.error)
-                    return
-                look_at = verdict.look_again_at
+                    break
+                unshown, look_at = verdict.progress or unshown, verdict.look_again_at
+                if unshown and client.may_show():  # the wait goes on meanwhile
+                    shows.create_task(self._push(PROGRESS_KEY, unshown))
+                    unshown = None
+        yield self._event(verdict.error)
 
     def _watch(self) -> Watch:
         pace = HISTORY.of(self.kind)
         schedule = Schedule(pace, self.kling_task_id, self.first_look, self.longest_interval)
         return Watch(self.kling_task_id, self.started_at, self.deadline, self.interval, schedule)
 
-    async def _look(self, client: SharedClient) -> Task | KlingError:
+    async def _look(self, client: SharedClient, call: Call[Task], look_at: float) -> Task | KlingError:
         try:
-            return await client.send(query(self.kling_task_id))
+            return await client.look(call, look_at)
         except KlingError as error:
             return error
 

@@ -163,18 +163,18 @@ def test_an_empty_success_is_not_forgotten_over_a_failed_look():
 
 def test_each_change_is_news_once():
     wait = Wait()
-    states = [("QUEUED", None), ("QUEUED", None), ("PROCESSING", 5), ("PROCESSING", 5), ("PROCESSING", 6)]
+    states = [("QUEUED", None), ("QUEUED", None), *(("PROCESSING", percent) for percent in (5, 5, 6, 24, 26))]
     told = [wait.hear(saw(*state)).news for state in states]
     assert [lines for lines in told if lines] == [
         ("Job t-1: queued",),
         ("Job t-1: processing, 5 %",),
-        ("Job t-1: processing, 6 %",),
+        ("Job t-1: processing, 26 %",),
     ]
 
 
 def test_an_unknown_status_word_is_warned_of_once():
     wait = Wait()
-    lines = [line for percent in (1, 2, 2, 3) for line in wait.hear(saw("DREAMING", percent)).news]
+    lines = [line for percent in (1, 30, 30, 60) for line in wait.hear(saw("DREAMING", percent)).news]
     assert sum("Nobody documented the status 'TASK_STATUS_DREAMING'" in line for line in lines) == 1
     assert len(lines) == 4
 

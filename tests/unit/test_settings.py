@@ -138,6 +138,17 @@ def test_our_own_timeout_counts_before_the_http_providers():
     assert settings({"request_timeout": 5, "timeout": 7}).request_timeout == 5
 
 
+@pytest.mark.parametrize(("form", "rate"), [(5, 5.0), ("0.1", 0.1), (10000, 10000.0), (None, 100.0)])
+def test_the_queries_of_a_second_are_read_in_every_form(form, rate):
+    assert settings({"queries_per_second": form}).queries_per_second == rate
+
+
+@pytest.mark.parametrize("wrong", [0, 0.09, 10001, -1, True, "many", [], "nan"])
+def test_a_wrong_number_of_queries_is_named_with_what_is_allowed(wrong):
+    with pytest.raises(KlingAccessError, match=r"queries_per_second=.* is not a number from 0\.1 to 10000"):
+        settings({"queries_per_second": wrong})
+
+
 def test_the_default_model_is_a_name():
     assert settings({"default_model": "kling-o1-t2v"}).default_model == "kling-o1-t2v"
     assert settings({"default_model": ""}).default_model == "kling-v3.0-pro-i2v"

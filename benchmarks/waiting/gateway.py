@@ -1,0 +1,120 @@
+"""A gateway that only answers queries, as fast as Python can, and notes when each job was asked for.
+
+``python gateway.py PORT``. Besides the queries of the three triggers it hears four commands, so that the
+benchmark needs no second channel: ``/start``, ``/finish?id=,id=,...``, ``/progress``, ``/told``.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import time
+
+_BODY = (
+    '{{"task":{{"task_id":"{id}","status":"{status}","reason":"","task_type":"KLING_V3.0_PRO_I2V",'
+    '"eta":0,"progress_percent":{percent}}},"images":[],"videos":[{videos}],"audios":[],"extra":{{}}}}'
+)
+_VIDEO = '{"video_url":"https://storage.invalid/v.mp4","video_url_ttl":"3600","video_type":"mp4"}'
+_ID = re.compile(r"[?&](?:task_)?id=([^& ]*)")
+#: Seconds that a job takes from 0 to 99 percent where progress is told.
+_RENDERING = 165.0
+
+
+def _answer(status: str, body: str) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"{head}{body}".encode()
+
+
+class Gateway:
+    """Which jobs are done, and when each was asked for."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.start()
+
+    def start(self) -> None:
+        """Forget everything but the open connections."""
+        self.asked: dict[str, list[float]] = {}
+        self.finished: dict[str, float] = {}
+        self.began: float | None = None
+        self.most_open = self.open
+        self._kept: dict[tuple[str, int], bytes] = {}
+
+    def opened(self, change: int) -> None:
+        """Note that a connection was opened (1) or closed (-1)."""
+        self.open += change
+        self.most_open = max(self.most_open, self.open)
+
+    def answer(self, target: str) -> bytes:
+        """Return the whole HTTP answer to a GET of *target*."""
+        path = target.partition("?")[0]
+        found = _ID.search(target)
+        name = found[1] if found else ""
+        if path in ("/v3/async/task-result", "/sensor"):
+            now = time.time()
+            self.asked.setdefault(name, []).append(now)
+            if name in self.finished:
+                return _answer(
+                    "200 OK", _BODY.format(id=name, status="TASK_STATUS_SUCCEED", percent=100, videos=_VIDEO)
+                )
+            if path == "/sensor":
+                return _MISSING
+            return self._unfinished(name, now)
+        return _answer("200 OK", json.dumps(self._command(path, name)))
+
+    def _unfinished(self, name: str, now: float) -> bytes:
+        percent = 42 if self.began is None else min(99, int((now - self.began) * 100 / _RENDERING))
+        kept = self._kept.get((name, percent))
+        if kept is None:
+            body = _BODY.format(id=name, status="TASK_STATUS_PROCESSING", percent=percent, videos="")
+            kept = self._kept[name, percent] = _answer("200 OK", body)
+        return kept
+
+    def _command(self, path: str, names: str) -> object:
+        if path == "/start":
+            self.start()
+        if path == "/progress":
+            self.began = time.time()
+        if path == "/finish":
+            self.finished.update(dict.fromkeys(names.split(","), time.time()))
+        if path == "/told":
+            return {"asked": self.asked, "finished": self.finished, "most_open": self.most_open}
+        return {"ids": len(self.asked), "open": self.open}
+
+
+_MISSING = _answer("404 Not Found", "{}")
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, self._buffer = gateway, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it."""
+        self._transport = transport
+        self._gateway.opened(1)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's protocol
+        """Count it off."""
+        self._gateway.opened(-1)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every request that is complete; none has a body."""
+        *requests, self._buffer = (self._buffer + data).split(b"\r\n\r\n")
+        for request in requests:
+            target = request.split(b" ", 2)[1].decode()
+            self._transport.write(self._gateway.answer(target))
+
+
+async def serve(port: int) -> None:
+    """Serve until the process is ended."""
+    gateway = Gateway()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(gateway), "127.0.0.1", port, backlog=4096)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))

@@ -1,0 +1,74 @@
+"""What ours is compared with, and a watch on the event loop that all triggers of a triggerer share."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.http.hooks.http import HttpAsyncHook
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+class SessionPerPollTrigger(BaseTrigger):
+    """A trigger as one writes it at first: look up the connection, then a new session for each poll."""
+
+    def __init__(self, kling_task_id: str, interval: float) -> None:
+        super().__init__()
+        self.kling_task_id, self.interval = kling_task_id, interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        arguments = {"kling_task_id": self.kling_task_id, "interval": self.interval}
+        return "waiting.triggers.SessionPerPollTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Ask until the job is done."""
+        connection = await get_async_connection("kling_default", HttpAsyncHook)
+        url = f"{connection.host}/v3/async/task-result"
+        headers = {"Authorization": f"Bearer {connection.password}"}
+        while True:
+            async with (
+                aiohttp.ClientSession(headers=headers) as session,
+                session.get(url, params={"task_id": self.kling_task_id}) as response,
+            ):
+                task = (await response.json())["task"]
+            if task["status"] == "TASK_STATUS_SUCCEED":
+                yield TriggerEvent(self.kling_task_id)
+                return
+            await asyncio.sleep(self.interval)
+
+
+class LagProbe(BaseTrigger):
+    """Sleeps for short spans and writes down how much longer each of them took.
+
+    :param file: where to; one JSON list of seconds a second.
+    """
+
+    SPAN = 0.05
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file = file
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return "waiting.triggers.LagProbe", {"file": self.file}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch until the triggerer ends."""
+        while True:
+            late = []
+            for _ in range(20):
+                due = time.monotonic() + self.SPAN
+                await asyncio.sleep(self.SPAN)
+                late.append(time.monotonic() - due)
+            await asyncio.to_thread(self._write, late)
+        yield TriggerEvent(None)
+
+    def _write(self, late: list[float]) -> None:
+        with Path(self.file).open("a") as file:
+            file.write(f"{json.dumps([time.time(), max(late), *late])}\n")

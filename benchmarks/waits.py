@@ -1,0 +1,300 @@
+"""Thousands of waits in one real triggerer: ours, the http provider's, and a session for each poll.
+
+``make bench-waits``, with ``SIZES=100,1000`` and ``KINDS=kling,http`` for less. A PostgreSQL and an Airflow
+of its own; task instances and triggers are written straight into the database, one triggerer picks them up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "scripts"))
+
+from chaos_postgres import PrivatePostgres  # noqa: E402 - the path comes first
+from private_airflow import PrivateAirflow, free_port, inherited_environment  # noqa: E402
+from report import percentile, report  # noqa: E402
+from services import Service, stop  # noqa: E402
+
+#: Seconds: the longest time until all poll, one of the windows of measuring, how long jobs go on finishing.
+PICK_UP, WINDOW, FINISHING, LAST = 90.0, 10.0, 15.0, 15.0
+WINDOWS = 3
+NAMES = {"kling": "ours", "http": "HttpSensorTrigger", "plain": "a session per poll"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement.
+
+    :param kind: whose trigger: kling, http or plain.
+    :param waits: how many.
+    :param interval: seconds between two polls; None: as shipped, nothing set.
+    :param progress: the gateway tells a progress that moves.
+    """
+
+    kind: str
+    waits: int
+    interval: float | None = 5.0
+    progress: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        how = "as shipped" if self.interval is None else f"{self.interval:g} s"
+        return f"{NAMES[self.kind]}, {how}{', progress moves' if self.progress else ''}"
+
+
+@dataclass
+class Seen:
+    """What one case brought."""
+
+    committed: float
+    #: The begin and end of each window, and the CPU seconds of runner and supervisor in it.
+    windows: list[tuple[float, float, float, float]] = field(default_factory=list)
+    memory: float = 0.0
+    files: int = 0
+    asked: dict[str, list[float]] = field(default_factory=dict)
+    finished: dict[str, float] = field(default_factory=dict)
+    resumed: dict[str, float] = field(default_factory=dict)
+    sockets: int = 0
+    lags: list[float] = field(default_factory=list)
+
+
+class Stage:
+    """A database, an Airflow without components, a gateway: what the cases have in common."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.port = home, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._postgres = PrivatePostgres(home / "postgres.log")
+        self._database: Any = None
+
+    def up(self) -> None:
+        """Start what all cases need."""
+        self._postgres.up()
+        settings = {
+            "PYTHONPATH": str(HERE),
+            "AIRFLOW__TRIGGERER__CAPACITY": "20000",
+            "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": "1000",
+        }
+        url = self._postgres.url
+        self.airflow = PrivateAirflow(
+            self.home / "airflow", HERE / "waiting" / "dags", env=settings, database=url, components=()
+        )
+        self.airflow.up()
+        self._database = self._postgres.connect()
+        command = [sys.executable, str(HERE / "waiting" / "gateway.py"), str(self.port)]
+        log = self.home / "gateway.log"
+        self.gateway = Service("gateway", command, env=inherited_environment(), log=log)
+
+    def stop(self) -> None:
+        """End everything."""
+        if hasattr(self, "airflow"):
+            self.airflow.stop(grace=0)
+        if hasattr(self, "gateway"):
+            stop([self.gateway], grace=0)
+        self._postgres.stop()
+
+    def rows(self, told: dict[str, Any]) -> str:
+        """Write rows into Airflow's database; see ``waiting.rows``."""
+        log = self.home / "rows.log"
+        log.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "waiting.rows", json.dumps(told)]
+        Service("rows", command, env=self.airflow.env, log=log).wait(120)
+        return log.read_text().splitlines()[-1] if "kind" in told else ""
+
+    def ask(self, path: str) -> Any:
+        """Give the gateway a command."""
+        with urlopen(f"{self.url}{path}", timeout=60) as answer:
+            return json.load(answer)
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        with self._database.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    @contextmanager
+    def triggerer(self) -> Iterator[tuple[psutil.Process, psutil.Process]]:
+        """Run a triggerer; gives its runner and its supervisor."""
+        self.sql("delete from job returning id")
+        service = self.airflow.start("triggerer")
+        try:
+            self.airflow.wait_until(
+                "the triggerer", lambda: self.sql("select 1 from job") and runner(service), 60
+            )
+            yield runner(service)[0], psutil.Process(service.pid)
+        finally:
+            self.airflow.kill("triggerer")
+            shutil.rmtree(self.home / "airflow" / "logs" / "dag_id=waits", ignore_errors=True)
+
+
+def runner(service: Service) -> list[psutil.Process]:
+    """Give the process in which the triggers run, a child of the triggerer's, once it is there."""
+    return psutil.Process(service.pid).children()
+
+
+def memory(*processes: psutil.Process) -> float:
+    """Return what the processes hold, in bytes, without what they share."""
+    return float(sum(process.memory_full_info().uss for process in processes))
+
+
+def cpu(process: psutil.Process) -> float:
+    """Return the seconds of CPU that a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def measure(stage: Stage, case: Case) -> Seen:
+    """Run one case."""
+    stage.ask("/start")
+    if case.progress:
+        stage.ask("/progress")
+    lag_file = stage.home / "lag.jsonl"
+    lag_file.unlink(missing_ok=True)
+    options = {} if case.interval is None else {"interval": case.interval}
+    told = {"kind": case.kind, "waits": case.waits, "options": options, "lag_file": str(lag_file)}
+    with stage.triggerer() as processes:
+        before = memory(*processes)
+        seen = Seen(float(stage.rows(told)))
+        wait_for(lambda: stage.ask("/ids")["ids"] >= case.waits, PICK_UP)
+        time.sleep(case.interval or 5.0)  # the burst of the first looks is over
+        for _ in range(WINDOWS):
+            begin, used = time.time(), [cpu(process) for process in processes]
+            time.sleep(WINDOW)
+            now = [cpu(process) for process in processes]
+            seen.windows.append((begin, time.time(), now[0] - used[0], now[1] - used[1]))
+        seen.memory = (memory(*processes) - before) / case.waits
+        seen.files = processes[1].num_fds()
+        finish(stage, case.waits)
+        told = stage.ask("/told")
+    seen.asked, seen.finished, seen.sockets = told["asked"], told["finished"], told["most_open"]
+    resumed = "select map_index, extract(epoch from updated_at) from task_instance where state = 'scheduled'"
+    seen.resumed = {f"job-{index:05}": float(at) for index, at in stage.sql(resumed)}
+    lines = [json.loads(line) for line in lag_file.read_text().splitlines()]
+    seen.lags = [lag for at, _, *lags in lines if within(seen, at) for lag in lags]
+    return seen
+
+
+def finish(stage: Stage, waits: int) -> None:
+    """Let jobs finish one after another, and wait until Airflow has resumed them all, or not."""
+    number = min(100, waits // 2)
+    for index in range(number):
+        began = time.monotonic()
+        stage.ask(f"/finish?id=job-{index * waits // number:05}")
+        time.sleep(max(0.0, FINISHING / number - (time.monotonic() - began)))
+    count = "select count(*) from task_instance where state = 'scheduled'"
+    wait_for(lambda: stage.sql(count)[0][0] >= number, LAST)
+
+
+def wait_for(probe: Any, limit: float) -> None:
+    """Ask until the answer is true, or for so many seconds."""
+    until = time.monotonic() + limit
+    while not probe() and time.monotonic() < until:
+        time.sleep(0.25)
+
+
+def within(seen: Seen, at: float) -> bool:
+    """Whether a moment lies in the time of measuring."""
+    return seen.windows[0][0] <= at < seen.windows[-1][1]
+
+
+def lateness(case: Case, seen: Seen) -> list[float]:
+    """Return how late each poll was; one that did not come counts with what it was late at the end."""
+    begin, end, late = seen.windows[0][0], seen.windows[-1][1], []
+    for index in range(case.waits):
+        asked = seen.asked.get(f"job-{index:05}", [])
+        due = [at + case.interval for at in asked] if asked else [begin]
+        came = [*asked[1:], end]
+        late += [at - when for when, at in zip(due, came, strict=False) if within(seen, at) and at >= when]
+        if (asked and asked[-1] < end - case.interval - 0.0) or not asked:
+            late.append(end - due[-1])
+    return late or [0.0]
+
+
+def row(case: Case, seen: Seen) -> dict[str, Any]:
+    """Return the line of the table."""
+    polls = [sum(b <= at < e for asked in seen.asked.values() for at in asked) for b, e, *_ in seen.windows]
+    used = [runner_s + supervisor_s for *_, runner_s, supervisor_s in seen.windows]
+    costs = [spent / max(1, done) * 1000 for spent, done in zip(used, polls, strict=True)]
+    span = seen.windows[-1][1] - seen.windows[0][0]
+    first = [asked[0] - seen.committed for asked in seen.asked.values()]
+    noticed = [
+        min(after) - at
+        for name, at in seen.finished.items()
+        if (after := [a for a in seen.asked.get(name, []) if a >= at])
+    ]
+    resumed = [seen.resumed[name] - at for name, at in seen.finished.items() if name in seen.resumed]
+    fixed = case.interval is not None
+    late = lateness(case, seen) if fixed else []
+    return {
+        "waits": case.waits,
+        "trigger": case.name,
+        "cpu_ms_per_poll": round(sorted(costs)[len(costs) // 2], 3),
+        "cpu_range": f"{min(costs):.3f}..{max(costs):.3f}",
+        "runner_%": round(sum(w[2] for w in seen.windows) / span * 100, 1),
+        "supervisor_%": round(sum(w[3] for w in seen.windows) / span * 100, 1),
+        "polls_per_s": round(sum(polls) / span, 1),
+        "done_%": round(sum(polls) / (case.waits * span / case.interval) * 100, 1) if fixed else "-",
+        "late_p50_ms": round(percentile(late, 50) * 1000, 1) if fixed else "-",
+        "late_p99_ms": round(percentile(late, 99) * 1000, 1) if fixed else "-",
+        "lag_p99_ms": round(percentile(seen.lags or [0.0], 99) * 1000, 1),
+        "sockets": seen.sockets,
+        "kb_per_wait": round(seen.memory / 1024, 1),
+        "all_poll_s": round(max(first), 1) if len(first) >= case.waits else f"{len(first)} of {case.waits}",
+        "noticed_p50_s": round(percentile(noticed or [0], 50), 2),
+        "noticed_p99_s": round(percentile(noticed or [0], 99), 2),
+        "resumed": f"{len(resumed)} of {len(seen.finished)}",
+        "resumed_p50_s": round(percentile(resumed or [0], 50), 2),
+        "resumed_p99_s": round(percentile(resumed or [0], 99), 2),
+    }
+
+
+def cases() -> list[Case]:
+    """Return what is to be measured."""
+    sizes = [int(size) for size in os.environ.get("SIZES", "100,1000,5000,10000").split(",")]
+    kinds = os.environ.get("KINDS", "kling,plain,http").split(",")
+    found = [Case(kind, size) for size in sizes for kind in kinds if size <= 5000 or kind == "kling"]
+    if "kling" in kinds:
+        largest = max(sizes)
+        found += [Case("kling", largest, 10.0), Case("kling", largest, None)]
+        found += [Case("kling", min(5000, largest), progress=True)]
+    return found
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the supervisor keeps a log open for each wait
+    home = Path(tempfile.mkdtemp(prefix="kling-waits-"))
+    stage, rows = Stage(home), []
+    try:
+        stage.up()
+        for case in cases():
+            shipped = case.interval is None
+            stage.rows({"connections": stage.url, "queries_per_second": None if shipped else 5000})
+            rows.append(row(case, measure(stage, case)))
+            print(json.dumps(rows[-1]), flush=True)
+    finally:
+        stage.stop()
+        if not os.environ.get("KEEP"):
+            shutil.rmtree(home, ignore_errors=True)
+    report("waits", rows)
+
+
+if __name__ == "__main__":
+    main()
