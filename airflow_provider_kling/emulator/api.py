@@ -72,13 +72,17 @@ async def submit(gateway: Gateway, exchange: Exchange) -> Reply:
 
 def _read(exchange: Exchange) -> Json | None:
     try:
-        body = json.loads(exchange.call.body)
+        body = json.loads(exchange.call.body, parse_constant=_refuse_constant)
     except ValueError:
         return None
     if not isinstance(body, dict):
         return None
     exchange.prompt = prompt_of(body)
     return body
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 async def _suffer(gateway: Gateway, exchange: Exchange, fault: Fault) -> Reply | None:

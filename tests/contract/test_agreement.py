@@ -184,16 +184,30 @@ def test_they_agree_on_what_excludes_what_and_what_needs_what(service, slug):
                     agreed(service, slug, least(slug) | {one: first, other: second})
 
 
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 20)
+    | st.floats()
+    | st.text(max_size=20).filter(lambda text: text != "None"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=4,
+)
+
+
 @st.composite
 def bodies(draw):
     """Draw a model and a body for it, from the least one, with any values of some of its inputs."""
     slug = draw(st.sampled_from(sorted(THEIRS)))
     names = draw(st.lists(st.sampled_from(sorted(THEIRS[slug].fields)), max_size=5, unique=True))
-    changes = {name: draw(st.sampled_from(VALUES[name])) for name in names}
+    changes = {}
+    for name in names:
+        known = st.sampled_from(VALUES[name])
+        changes[name] = draw(known if VALUES[name] in (PICTURES, LISTS) else st.one_of(known, ANYTHING))
     return slug, least(slug) | changes
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(bodies())
 def test_they_agree_on_any_mixture(service, drawn):
     agreed(service, *drawn)

@@ -118,6 +118,37 @@ async def test_a_link_that_nobody_follows_becomes_a_picture_as_well(gateway):
     assert frames[0].size == (960, 540)
 
 
+LINK = "https://pictures.example/clip.mp4"
+CHARACTER = data_uri(quarters(800, 400))
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "seconds", "shows"),
+    [
+        ("kling-o1-ref2v", {"images": [CHARACTER], "duration": 3}, 3, "the picture"),
+        ("kling-o1-video-edit", {"video": LINK, "images": []}, 5, "the words"),
+        (
+            "kling-v2.6-pro-motion-control",
+            {"image": CHARACTER, "video": LINK, "character_orientation": "video", "prompt": None},
+            5,
+            "the picture",
+        ),
+        (
+            "kling-v3.0-pro-t2v",
+            {"multi_prompt": ["one", "two"], "prompt": None, "duration": 3},
+            3,
+            "the words",
+        ),
+        ("kling-v1.6-i2v", {"image_url": CHARACTER}, 5, "the picture"),
+        ("kling-2.5-turbo-i2v", {"image": CHARACTER.partition(",")[2], "duration": "5"}, 5, "the picture"),
+    ],
+)
+async def test_every_other_kind_of_video_is_rendered_too(gateway, model, body, seconds, shows):
+    _, frames = look(await make(gateway, model, **body))
+    assert len(frames) == 24 * seconds
+    assert (differ(frames[0], quarters(800, 400)) < 6) == (shows == "the picture")
+
+
 def test_some_models_have_sound_unless_told_otherwise():
     loud = MODELS["kling-v2.6-pro-t2v"]
     assert Order.of(loud, {"prompt": "a cat"}, []).sound

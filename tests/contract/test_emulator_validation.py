@@ -107,6 +107,8 @@ async def test_what_is_documented_is_taken(gateway, slug, changes):
         (PRO, {"duration": 16}),
         (PRO, {"cfg_scale": 1.1}),
         (PRO, {"cfg_scale": -0.1}),
+        (PRO, {"cfg_scale": float("nan")}),
+        (PRO, {"never_heard_of": float("inf")}),
         (PRO, {"sound": "on"}),
         (PRO, {"multi_prompt": ["one"]}),
         (PRO, {"prompt": ..., "multi_prompt": ["one"], "end_image": LINK}),
