@@ -53,7 +53,7 @@ def open_link(url: str, settings: Settings) -> Iterator[Stream]:
     :raises KlingDownloadError: with the ``http_status`` where the storage host answered with one.
     :raises KlingAccessError: where the link leads to an address that is not public.
     """
-    with _session(settings) as session:
+    with guarded_session(settings) as session:
         link = _Link(url, session, settings)
         response = link.open()
         try:
@@ -136,7 +136,8 @@ class _BareSession(requests.Session):
         """Add nothing; there is nothing to take away."""
 
 
-def _session(settings: Settings) -> requests.Session:
+def guarded_session(settings: Settings) -> requests.Session:
+    """Return a session for links that came in as data: no key, no ``.netrc``, public addresses only."""
     session = _BareSession()
     session.auth = _no_auth  # keeps a .netrc, and a user name in the link, out
     session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
@@ -168,7 +169,7 @@ def _checked(sock: socket.socket) -> socket.socket:
         return sock
     sock.close()
     raise KlingAccessError(
-        f"The video's link leads to {address}, which is not a public address.",
+        f"The link leads to {address}, which is not a public address.",
         money=Money.PAID,
         advice="If this gateway is your own, set allow_private_hosts in the connection's extra.",
     )

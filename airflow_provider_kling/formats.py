@@ -27,15 +27,15 @@ _OTHERS = (
     (0, b"BM", "BMP"),
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
-    (0, b"\0\0\1\0", "ICO"),
     (0, b"\xff\x0a", "JPEG XL"),
     (4, b"JXL ", "JPEG XL"),
     (4, b"jP  ", "JPEG 2000"),
     *((4, b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")),
     *((4, b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
-    (4, b"ftyp", "a video"),
+    *((4, box, "a video") for box in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
     (0, b"%PDF", "PDF"),
     (0, b"PK\3\4", "a zip archive"),
+    (0, b"\0\0\1\0", "ICO"),  # after the videos, which may begin so too
 )
 
 

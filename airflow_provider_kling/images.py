@@ -102,6 +102,13 @@ def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) 
     return shape
 
 
+def check_video(data: bytes, argument: str, source: str) -> None:
+    """Raise :class:`KlingInputError` where a file does not begin as an MP4 or a MOV does."""
+    if (name := name_of(data)) != "a video":
+        what = f"; it is {name}" if name else ""
+        raise _wrong(argument, source, f"not an MP4 or MOV video, by its content{what}")
+
+
 def _wrong(argument: str, source: str, what: str) -> KlingInputError:
     return KlingInputError(f"{argument}={source!r}: {what}.")
 

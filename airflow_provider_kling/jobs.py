@@ -11,6 +11,9 @@ from typing import Any
 
 #: How the base64 of a PNG and of a JPEG begins.
 PICTURES_IN_BASE64 = ("iVBORw0KGgo", "/9j/")
+#: How bytes look that a template has made a text of.
+BYTES_AS_TEXT = tuple(f"b{quote}{begin}" for quote in "'\"" for begin in (r"\x89PNG", r"\xff\xd8"))
+_DATA = ("data:", *PICTURES_IN_BASE64, *BYTES_AS_TEXT)
 _LONGEST_TEXT = 4096
 
 
@@ -20,10 +23,13 @@ class VideoJob:
 
     :param model: the model's slug, such as ``kling-v3.0-pro-i2v``; it names the path.
     :param inputs: the JSON body: only what the user set and what the model requires.
+    :param signed: what each URL that was signed for this request stands for: the same words whenever it is
+        signed anew.
     """
 
     model: str
     inputs: Mapping[str, Any] = field(repr=False)
+    signed: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def describe(self) -> str:
         """Return the inputs for a log line, without a picture's data or a URL's signature."""
@@ -40,13 +46,17 @@ def told(value: Any) -> Any:
         return {name: told(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [told(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    if value.startswith(("http://", "https://")):
+    if isinstance(value, bytes):
+        return _hashed(value, f"{len(value)} bytes")
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
         return re.sub(r"//[^/@]*@", "//", value.split("?", maxsplit=1)[0])
-    if value.startswith(("data:", *PICTURES_IN_BASE64)) or len(value) > _LONGEST_TEXT:
-        return f"<{len(value)} characters, sha256 {hashlib.sha256(value.encode()).hexdigest()}>"
+    if isinstance(value, str) and (value.startswith(_DATA) or len(value) > _LONGEST_TEXT):
+        return _hashed(value.encode("utf-8", "surrogatepass"), f"{len(value)} characters")
     return value
+
+
+def _hashed(data: bytes, what: str) -> str:
+    return f"<{what}, sha256 {hashlib.sha256(data).hexdigest()}>"
 
 
 class Outcome(Enum):

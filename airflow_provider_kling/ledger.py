@@ -117,18 +117,20 @@ class Ledger:
 
 def fingerprint(job: VideoJob, base_url: str) -> str:
     """Return a hash over model, inputs and gateway; what signs a picture's URL does not count."""
-    request = [job.model, _unsigned(dict(job.inputs)), base_url]
+    request = [job.model, _unsigned(dict(job.inputs), job.signed), base_url]
     text = json.dumps(request, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _unsigned(value: Any) -> Any:
+def _unsigned(value: Any, signed: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
-        return {name: _unsigned(item) for name, item in value.items()}
+        return {name: _unsigned(item, signed) for name, item in value.items()}
     if isinstance(value, list):
-        return [_unsigned(item) for item in value]
+        return [_unsigned(item, signed) for item in value]
     if not isinstance(value, str) or not value.startswith(("http://", "https://")):
         return value
+    if value in signed:
+        return signed[value]
     try:
         parts = urlsplit(value)
     except ValueError:  # a prompt may begin like a URL

@@ -31,6 +31,11 @@ def check_inside(path: str, argument: str, allowed: Sequence[str]) -> None:
     raise KlingInputError(f"{argument}={path!r} is outside of what is allowed: {folders}.")
 
 
+def is_local(path: str) -> bool:
+    """Return whether a path leads to a disk of the worker, and not to a storage elsewhere."""
+    return not _normal(path)[0]
+
+
 def _inside(folder: str, path: str) -> bool:
     """Return whether *path* lies in *folder*, as it is written and also with what is percent-encoded read."""
     return all(_covers(_normal(read(folder)), _normal(read(path))) for read in (str, unquote))

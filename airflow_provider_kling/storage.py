@@ -15,42 +15,64 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
-from airflow_provider_kling.images import LARGEST_FILE, Picture, check_picture, from_base64
-from airflow_provider_kling.jobs import PICTURES_IN_BASE64
 from airflow_provider_kling.mp4 import Mp4Check
 
-_LONGEST_PATH = 4096
+#: Seconds for which a signed URL is good; the gateway may fetch the picture only when the job's turn comes.
+_SIGNED_FOR = 24 * 3600
+#: What a storage raises for a path that is wrong, and will be the next time too.
+_NO_SUCH_FILE = (
+    FileNotFoundError,
+    IsADirectoryError,
+    PermissionError,
+    ValueError,
+    AttributeError,
+    ImportError,
+)
 
 
-def load_picture(value: str, argument: str) -> Picture | None:
-    """Return the checked picture behind an argument, or None for a public URL, which the gateway fetches.
+def read_file(path: str, argument: str, most: int) -> bytes:
+    """Return the first *most* bytes of a file, on any storage that Airflow knows.
 
-    :param value: an http(s) URL, a data URI, base64, or a path or URL of any storage Airflow knows.
     :param argument: the operator's argument, for the messages.
-    :raises KlingInputError: where there is no such file, or its content is not allowed. Troubles of the
-        storage that may pass are raised as they are; nothing has been paid yet, and a retry may help.
+    :raises KlingInputError: where there is no such file. Troubles of the storage that may pass are raised
+        as they are; nothing has been paid yet, and a retry may help.
     """
-    if value.startswith(("http://", "https://")):
-        return None
-    if not is_path(value):
-        data = from_base64(value)
-        if data is None:
-            raise KlingInputError(f"{argument}={value[:20] + '…'!r}: neither a base64 data URI nor base64.")
-        return check_picture(data, argument, f"{value[:20]}…")
+    with _input_errors(path, argument), ObjectStoragePath(path).open("rb") as file:
+        data: bytes = file.read(most)
+        return data
+
+
+def size_of_file(path: str, argument: str) -> int:
+    """Return the bytes that a file has; raises as :func:`read_file` does."""
+    with _input_errors(path, argument):
+        return int(ObjectStoragePath(path).size())
+
+
+def signed_url(path: str, argument: str) -> str:
+    """Return a URL under which the gateway can fetch a file from its storage, for a day.
+
+    :raises KlingInputError: where that storage cannot sign.
+    """
+    place = ObjectStoragePath(path)
     try:
-        with ObjectStoragePath(value).open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError, ImportError) as error:
-        what = f"{argument}={value!r}: no such picture can be read ({type(error).__name__}: {error})."
+        with _input_errors(path, argument):
+            url = place.fs.sign(place.path, expiration=_SIGNED_FOR)
+    except NotImplementedError:
+        url = None
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        what = f"{argument}={path!r}: it has to go to the gateway as a URL, and the storage"
+        advice = "Give a public URL, or a path on a storage that can sign URLs (s3, gs, ...)."
+        raise KlingInputError(f"{what} {place.protocol or 'file'!r} cannot sign any.", advice=advice)
+    return url
+
+
+@contextmanager
+def _input_errors(path: str, argument: str) -> Iterator[None]:
+    try:
+        yield
+    except _NO_SUCH_FILE as error:
+        what = f"{argument}={path!r}: no such file can be read ({type(error).__name__}: {error})."
         raise KlingInputError(what) from error
-    return check_picture(data, argument, value)
-
-
-def is_path(value: str) -> bool:
-    """Return whether a picture's value names a file, rather than a URL or the picture's own data."""
-    if value.startswith(PICTURES_IN_BASE64) and from_base64(value) is not None:
-        return False
-    return not value.startswith(("http://", "https://", "data:")) and len(value) <= _LONGEST_PATH
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,16 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.jobs import VideoJob
 from airflow_provider_kling.ledger import Ledger
+from airflow_provider_kling.pictures import Transport, checked_transport
 from airflow_provider_kling.polling import submit_delay
 from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
 from airflow_provider_kling.validation import cost_words
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
+
+    Picture = str | bytes | os.PathLike[str] | ObjectStoragePath
 
 #: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
 REQUEST_KEY = "kling_request"
@@ -48,9 +51,9 @@ class KlingSubmitOperator(RequestOperator):
     does not have is refused, with the models that have it. Numbers, flags and lists may come as text, as
     templates give them. All inputs are templated.
 
-    :param image: the first frame, or the character of motion control: a public URL, a data URI, base64, or
-        a path or URL of any storage that Airflow knows (JPEG or PNG, at most 10 MiB, sides of at least
-        300 px).
+    :param image: the first frame, or the character of motion control: a public URL, a data URI, base64,
+        bytes, an asset, or a path or URL of any storage that Airflow knows (JPEG or PNG, at most 10 MiB,
+        sides of at least 300 px).
     :param prompt: what happens, or what to edit; at most 2500 characters.
     :param model: the model's slug; the connection's default model if None. A model that the catalogue does
         not know is passed on unvalidated, with a warning.
@@ -62,8 +65,9 @@ class KlingSubmitOperator(RequestOperator):
     :param multi_prompt: shots, all texts or all objects with ``prompt`` and ``duration``.
     :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``.
     :param mode: a quality: ``pro``, or ``Standard`` or ``Professional`` with the older models.
-    :param images: pictures to refer to, a list of URLs or base64.
-    :param video: URL of the video to refer to, to edit, or to take the motion from.
+    :param images: pictures to refer to, a list of them in the forms of ``image``.
+    :param video: the video to refer to, to edit, or to take the motion from: a public URL, or a path on a
+        storage that can sign URLs (MP4 or MOV, at most 10 MiB).
     :param voice_list: ids of at most two voices.
     :param character_orientation: of motion control: as in the ``image`` or as in the ``video``.
     :param keep_original_sound: keep the sound of ``video``.
@@ -76,6 +80,9 @@ class KlingSubmitOperator(RequestOperator):
         request mostly fails again, and a failed job may be charged) or ``submit_again``.
     :param busy_timeout: seconds for which a request that surely started nothing is repeated.
     :param deferrable: wait in the triggerer where that repeating takes long; with False, on the worker.
+    :param image_transport: how a picture that is no URL goes to the gateway: as ``data_uri``, as ``base64``,
+        as a signed ``url`` of its storage, good for a day, or ``auto``: as the model takes it.
+    :param check_url: look at what is behind a public URL before it is paid for.
     :param within: folders or storage URLs that a picture's path must lie in; the connection's
         ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
     :param kling_conn_id: the Airflow connection's id. (templated)
@@ -90,19 +97,19 @@ class KlingSubmitOperator(RequestOperator):
     def __init__(
         self,
         *,
-        image: str | os.PathLike[str] | None = None,
+        image: Picture | None = None,
         prompt: str | None = None,
         model: str | None = None,
         negative_prompt: str | None = None,
         duration: int | str | None = None,
         cfg_scale: float | str | None = None,
         sound: bool | str | None = None,
-        end_image: str | os.PathLike[str] | None = None,
+        end_image: Picture | None = None,
         multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None,
         aspect_ratio: str | None = None,
         mode: str | None = None,
-        images: Sequence[str] | str | None = None,
-        video: str | None = None,
+        images: Sequence[Picture] | str | None = None,
+        video: str | os.PathLike[str] | ObjectStoragePath | None = None,
         voice_list: Sequence[Any] | str | None = None,
         character_orientation: str | None = None,
         keep_original_sound: bool | str | None = None,
@@ -113,6 +120,8 @@ class KlingSubmitOperator(RequestOperator):
         on_failed_job: Choice = "fail",
         busy_timeout: float = 900.0,
         deferrable: bool = True,
+        image_transport: Transport = "auto",
+        check_url: bool = False,
         within: Sequence[str] = (),
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
@@ -143,6 +152,8 @@ class KlingSubmitOperator(RequestOperator):
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be a number of seconds, at least 0")
         self.busy_timeout = busy_timeout
         self.deferrable = deferrable
+        self.image_transport = checked_transport(image_transport)
+        self.check_url = check_url
         self.within = [within] if isinstance(within, str) else list(within)
         self.kling_conn_id = kling_conn_id
 

@@ -15,7 +15,8 @@ with DAG(
             type="string",
             minLength=1,
             title="Picture",
-            description="URL, or a path that the worker can read (any storage); JPEG or PNG",
+            description="URL, or a path on any storage; on the worker's disk only in folders that the "
+            "connection allows (allowed_paths); JPEG or PNG",
         ),
         "prompt": Param(
             "The camera slowly moves closer.",

@@ -24,7 +24,8 @@ with DAG(
             "/tmp/kling/pictures",  # noqa: S108
             type="string",
             title="Folder of pictures",
-            description="Path or URL of any storage; its .jpg, .jpeg and .png files are taken",
+            description="Path or URL of any storage; on the worker's disk only in folders that the "
+            "connection allows (allowed_paths); its .jpg, .jpeg and .png files are taken",
         ),
         "videos": Param(
             "/tmp/kling/videos",  # noqa: S108

@@ -61,7 +61,9 @@ class Gateway:
             "conn_type": "kling",
             "host": self.url,
             "password": self.api_key,
-            "extra": json.dumps({"allow_private_hosts": True, "request_timeout": REQUEST_TIMEOUT}),
+            "extra": json.dumps(
+                {"allow_private_hosts": True, "allowed_paths": "/", "request_timeout": REQUEST_TIMEOUT}
+            ),
         }
 
     def call(self, method: str, path: str, body: Any = None) -> Any:

@@ -10,6 +10,7 @@ import zlib
 from contextlib import contextmanager
 
 import pytest
+from airflow.sdk.io import attach
 
 from airflow_provider_kling.emulator import Emulator
 
@@ -152,6 +153,18 @@ class Logged:
 def logged(capsys, caplog):
     caplog.set_level(logging.INFO)
     return Logged(capsys, caplog)
+
+
+@pytest.fixture
+def attached():
+    """Attach a storage to Airflow, for good, as a connection of its own, and return a folder on it."""
+
+    def attach_it(storage):
+        connection = f"c{uuid.uuid4().hex}"
+        attach("memory", conn_id=connection, fs=storage)
+        return f"memory://{connection}@bucket/{connection}/"
+
+    return attach_it
 
 
 def submits(gateway):

@@ -1,3 +1,3 @@
 """Fixtures of this ring, made in ``airflow_fakes``."""
 
-from airflow_fakes import clock, gateway, logged  # noqa: F401 - fixtures
+from airflow_fakes import attached, clock, gateway, logged  # noqa: F401 - fixtures

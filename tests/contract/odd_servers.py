@@ -44,7 +44,7 @@ def serving(answer, certificate=None):
                 answer(self)
             self.close_connection = True
 
-        do_GET = do_POST = do_CONNECT = handle_any  # noqa: N815 - the protocol of http.server
+        do_GET = do_HEAD = do_POST = do_CONNECT = handle_any  # noqa: N815 - the protocol of http.server
 
         def log_message(self, *args):
             pass

@@ -1,31 +1,15 @@
 """Files in and out, where the storage itself is the trouble."""
 
-import uuid
-
 import pytest
 from airflow.sdk import ObjectStoragePath
-from airflow.sdk.io import attach
-from airflow_fakes import png
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator.studio import tiny_video
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
-from airflow_provider_kling.storage import load_picture, received_video, write_sidecar
+from airflow_provider_kling.errors import KlingDownloadError
+from airflow_provider_kling.storage import received_video, write_sidecar
 
 VIDEO = tiny_video()
 MINE = {"largest": 10**9, "owner": "me"}
-
-
-@pytest.fixture
-def attached():
-    """Attach a storage to Airflow, for good, as a connection of its own, and return a folder on it."""
-
-    def attach_it(storage):
-        connection = f"c{uuid.uuid4().hex}"
-        attach("memory", conn_id=connection, fs=storage)
-        return f"memory://{connection}@bucket/{connection}/"
-
-    return attach_it
 
 
 def names(folder):
@@ -105,30 +89,3 @@ def test_who_finds_fault_at_the_last_look_keeps_the_video_from_its_name(tmp_path
     with pytest.raises(KlingDownloadError, match="no sound"):
         look()
     assert names(tmp_path) == []
-
-
-def test_a_picture_is_read_from_any_storage(attached, tmp_path):
-    folder = attached(MemoryFileSystem())
-    ObjectStoragePath(f"{folder}cat.png").write_bytes(png())
-    (tmp_path / "a cat.png").write_bytes(png())
-    for place in (f"{folder}cat.png", f"{tmp_path}/a cat.png", f"file://{tmp_path}/a cat.png"):
-        assert load_picture(place, "image").data == png()
-    assert load_picture("https://pictures.example/cat.png", "image") is None
-
-
-@pytest.mark.parametrize(
-    "place", ["{}/gone.png", "{}", "nowhere://x/cat.png", "file://{}/gone.png", "x" * 300]
-)
-def test_a_picture_that_cannot_be_read_is_told_by_name(tmp_path, place):
-    with pytest.raises((KlingInputError, OSError)) as caught:
-        load_picture(place.format(tmp_path), "end_image")
-    assert isinstance(caught.value, OSError) or "end_image=" in str(caught.value)
-
-
-def test_a_trouble_of_the_storage_that_may_pass_is_not_called_a_wrong_input(attached):
-    def away(*_, **__):
-        raise ConnectionError("the storage is away")
-
-    folder = attached(type("Away", (MemoryFileSystem,), {"cachable": False, "_open": away})())
-    with pytest.raises(ConnectionError):
-        load_picture(f"{folder}cat.png", "image")

@@ -75,7 +75,7 @@ def stage(airflow: PrivateAirflow, gateway: Emulator) -> Stage:
         "conn_type": "kling",
         "host": gateway.url,
         "password": gateway.api_key,
-        "extra": '{"allow_private_hosts": true}',
+        "extra": '{"allow_private_hosts": true, "allowed_paths": "/"}',
     }
     airflow.api.call("POST", "/connections", connection)
     return Stage(airflow, gateway)

@@ -25,6 +25,7 @@ FLOORS = {
     2: ["lines"],
     2.1: ["client"],
     2.2: ["fetch"],
+    2.3: ["remote"],
     3: ["hooks", "links", "retries", "storage", "turns"],
     3.1: ["shared", "pictures"],
     4: ["triggers", "purchase", "arguments"],

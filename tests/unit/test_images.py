@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.images import LARGEST_FILE, check_picture, from_base64
+from airflow_provider_kling.images import (
+    LARGEST_FILE,
+    check_picture,
+    check_shape,
+    check_video,
+    from_base64,
+)
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 SOF = [0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF]
@@ -370,3 +376,23 @@ def test_whatever_an_imaging_library_writes_is_read_alike(width, height, form, p
 def test_any_text_at_all_is_base64_or_not(text):
     for form in (text, f"data:{text}", f"data:image/png;base64,{text}"):
         assert isinstance(from_base64(form), bytes | None)
+
+
+@pytest.mark.parametrize("begin", [b"\0\0\0\x20ftypisom", b"\0\0\0\x08wide\0\0\0\0mdat", b"\0\0\1\0moov"])
+def test_a_video_is_known_by_its_first_box(begin):
+    check_video(begin, "video", "a.mov")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"", "content."), (png(), "content."), (b"GIF89a", "it is GIF.")]
+)
+def test_what_is_no_video_is_refused_by_content(data, words):
+    with pytest.raises(KlingInputError, match=f"video='a.mov': not an MP4 or MOV video, by its .*{words}"):
+        check_video(data, "video", "a.mov")
+
+
+def test_the_beginning_of_a_picture_tells_its_sides():
+    for data in (jpeg(frame()), png()):
+        for cut in (40, len(data)):
+            shape = check_shape(data[:cut], "image", "a.jpg", whole=False)
+            assert (shape.width, shape.height) == (400, 300)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from airflow_provider_kling.jobs import Outcome, Task, Video, VideoJob
+from airflow_provider_kling.jobs import Outcome, Task, Video, VideoJob, told
 
 LINK = "https://storage.example/v.mp4?sig=secret"
 
@@ -63,3 +63,11 @@ def test_a_job_is_told_without_a_pictures_data_or_a_signature(words):
     assert "characters" in words
     assert "secret" not in words
     assert "xxxxx" not in words
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG" + bytes(20), b"", str(b"\x89PNG\r\n"), str(b"\xff\xd8'\"")])
+def test_a_pictures_bytes_are_told_by_their_hash_also_as_a_text(data):
+    (shown,) = told([data])
+    assert shown.startswith(f"<{len(data)} ")
+    assert "PNG" not in shown
+    assert told("\ud800" * 5000).startswith("<5000 characters, sha256 ")

@@ -153,3 +153,14 @@ def test_links_are_compared_unsigned_wherever_they_stand():
     )
     assert fingerprint(one, HOST) == fingerprint(two, HOST)
     assert fingerprint(VideoJob("m", {"prompt": "\ud800 ü"}), HOST)
+
+
+def test_a_link_that_was_signed_for_this_request_counts_as_what_it_stands_for():
+    def order(link, source="s3://b/cat.png 1234", **more):
+        return fingerprint(VideoJob("m", {"images": [link], **more}, {link: source}), HOST)
+
+    assert order("https://s.example/cat.png?unheard-of=1") == order("https://other.example/x?unheard-of=2")
+    assert order("https://s.example/cat.png?a=1") != order(
+        "https://s.example/cat.png?a=1", "s3://b/cat.png 9"
+    )
+    assert order("https://s.example/cat.png") != order("https://s.example/cat.png", prompt="a cat")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.places import check_inside
+from airflow_provider_kling.places import check_inside, is_local
 
 INSIDE = [
     ("/data/a.mp4", "/data"),
@@ -89,3 +89,15 @@ def test_a_storage_url_that_climbs_is_outside_wherever_it_ends(parts):
     else:
         with pytest.raises(KlingInputError):
             check_inside(path, "target", ["s3://bucket/kling"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/a", "a.png", "~/a", "file:/a", "file:///a", "FILE://c@/a", "local:a", "./s3"]
+)
+def test_a_place_on_the_workers_disk_is_known_however_it_is_written(path):
+    assert is_local(path)
+
+
+@pytest.mark.parametrize("path", ["s3://b/a", "gs://c@b/a", "memory://b/a", "s3:/b/a"])
+def test_a_place_on_a_storage_is_no_local_one(path):
+    assert not is_local(path)

@@ -1,0 +1,223 @@
+"""Pictures through the submit: what Airflow shows of them, who named them, and what a retry makes of it."""
+
+import base64
+import json
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG, Asset, ObjectStoragePath, task
+from airflow_fakes import TI, Store, connect, context_of, png, submits
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError
+from airflow_provider_kling.operators import KlingSubmitOperator
+
+CAT, DOG = png(noise=8192), png(400, 400)
+SIGNED = "https://p.example/cat.png?X-Amz-Signature=secret"
+DATA = f"data:image/png;base64,{base64.b64encode(CAT).decode()}"
+PRO, REF, TEXT = "kling-v3.0-pro-i2v", "kling-o1-ref2v", {"prompt": "a cat"}
+
+
+class Pulling(TI):
+    """A task instance for which there is one XCom."""
+
+    def __init__(self, value=None, **options):
+        super().__init__(**options)
+        self.value = value
+
+    def xcom_pull(self, task_ids=None, **_):
+        return self.value if task_ids in ("make", ["make"]) else None
+
+
+def run(operator, ti=None, store=None):
+    """Render and execute an operator, mapped or not, as a worker does; return what was executed."""
+    dag = operator.dag if operator.has_dag() else None
+    context = context_of(ti, store) | {"dag": dag, "dag_run": SimpleNamespace(conf={}), "task": operator}
+    context |= {"params": {"image": ti.value} if isinstance(ti, Pulling) else {}}
+    operator.render_template_fields(context)
+    executed = context["task"]
+    executed.execute(context)
+    return executed
+
+
+def submit(**arguments):
+    return KlingSubmitOperator(task_id="submit", **{"model": PRO, **TEXT, **arguments})
+
+
+def mapped(make_it):
+    """Return a submit that was mapped in a Dag, where another task's output is ``output``."""
+    with DAG("d", schedule=None) as dag:
+
+        @task
+        def make():
+            return None
+
+        make_it(KlingSubmitOperator.partial, make())
+    return dag.get_task("submit")
+
+
+@pytest.fixture
+def cat(tmp_path):
+    path = tmp_path / "cat.png"
+    path.write_bytes(CAT)
+    return str(path)
+
+
+class Signing(MemoryFileSystem):
+    cachable, store, count = False, {}, 0
+
+    def sign(self, path, expiration=100, **_):
+        Signing.count += 1
+        return f"https://storage.example{path}?Unheard-Of-Signature=secret{self.count}"
+
+
+@pytest.fixture
+def stored(attached):
+    folder = attached(Signing())
+    ObjectStoragePath(f"{folder}cat.png").write_bytes(CAT)
+    return f"{folder}cat.png"
+
+
+def shown(operator):
+    return json.dumps({name: getattr(operator, name) for name in operator.template_fields})
+
+
+FORMS = {
+    "bytes": ({"image": CAT}, f"<{len(CAT)} bytes, sha256 "),
+    "bytes in a list": ({"images": [CAT], "model": REF}, f"<{len(CAT)} bytes, sha256 "),
+    "data URI": ({"image": DATA}, f"<{len(DATA)} characters, sha256 "),
+    "a signed URL": ({"image": SIGNED}, "https://p.example/cat.png"),
+    "a list as JSON": ({"images": json.dumps([SIGNED, DATA]), "model": REF}, "https://p.example/cat.png"),
+    "an asset": ({"image": Asset(name="cat", uri=SIGNED)}, "https://p.example/cat.png"),
+    "a signed video": ({"video": SIGNED, "model": REF}, "https://p.example/cat.png"),
+    "extra": ({"image": SIGNED, "extra_body": json.dumps({"style": [DATA]})}, "sha256"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), FORMS.values(), ids=FORMS)
+def test_no_data_and_no_signature_is_shown_logged_or_kept(gateway, logged, arguments, words):
+    ti, store = TI(), Store()
+    operator = run(submit(**arguments), ti, store)
+    assert submits(gateway) == 1
+    assert words in shown(operator)
+    everything = shown(operator) + json.dumps([ti.xcoms, store.values]) + logged.text()
+    for secret in ("secret", "iVBORw0KGgo", "\\x89PNG", DATA[300:340]):
+        assert secret not in everything
+
+
+def test_what_is_signed_for_the_gateway_is_told_by_source_and_hash_alone(gateway, logged, stored):
+    ti, store = TI(), Store()
+    operator = run(submit(image=ObjectStoragePath(stored), model="kling-v3.0-4k-i2v"), ti, store)
+    assert submits(gateway) == Signing.count
+    facts = ti.xcoms["kling_request"]["pictures"]["image"]
+    assert (facts["source"], len(facts["sha256"])) == (str(ObjectStoragePath(stored)), 64)
+    assert "secret" not in shown(operator) + json.dumps([ti.xcoms, store.values]) + logged.text()
+
+
+def test_a_retry_signs_anew_and_gets_the_same_job(gateway, stored):
+    store, order = Store(), {"image": stored, "image_transport": "url"}
+    before = Signing.count
+    for _ in range(3):
+        run(submit(**order), store=store)
+    assert Signing.count == before + 3
+    assert submits(gateway) == 1
+
+
+def test_another_picture_under_the_same_name_is_another_request(gateway, stored):
+    store, order = Store(), {"image": stored, "image_transport": "url"}
+    run(submit(**order), store=store)
+    ObjectStoragePath(stored).write_bytes(DOG)
+    with pytest.raises(KlingSubmitUncertainError, match="has changed since"):
+        run(submit(**order), store=store)
+    assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("model", [PRO, "kling-2.5-turbo-i2v", "kling-v2.1-i2v"])
+@pytest.mark.parametrize("transport", ["auto", "data_uri", "base64"])
+def test_the_gateway_gets_the_very_picture_in_every_form(gateway, cat, model, transport):
+    run(submit(image=cat, model=model, image_transport=transport))
+    assert gateway.times_paid(image=CAT) == 1
+
+
+def test_a_model_that_takes_urls_only_says_so_for_nothing(gateway, cat):
+    with pytest.raises(KlingInputError, match="cannot sign any") as caught:
+        run(submit(image=cat, model="kling-v3.0-4k-i2v"))
+    assert "Give a public URL" in caught.value.advice
+    assert not gateway.requests
+    run(submit(image=cat, model="kling-v3.0-4k-i2v", image_transport="data_uri"))
+    assert gateway.times_paid(image=CAT) == 1
+
+
+def test_several_pictures_reach_a_model_that_takes_several(gateway, cat, stored):
+    run(submit(model=REF, images=[cat, CAT, SIGNED, stored]))
+    assert gateway.times_paid(image=CAT) == 1
+
+
+@pytest.mark.parametrize("transport", ["URL", None, "", "datauri"])
+def test_a_transport_that_does_not_exist_is_refused_when_the_dag_is_parsed(transport):
+    with pytest.raises(ValueError, match=r"image_transport=.*: must be one of auto, data_uri, base64, url"):
+        submit(image_transport=transport)
+
+
+def test_what_stands_in_the_dag_file_is_read_wherever_it_lies(gateway, cat):
+    run(submit(image=cat))
+    for mapping in (
+        lambda partial, _: partial(task_id="submit", model=PRO, **TEXT).expand(image=[cat]),
+        lambda partial, _: partial(task_id="submit", model=PRO, image=cat).expand(prompt=["a", "b"]),
+        lambda partial, _: partial(task_id="submit", model=PRO, **TEXT).expand_kwargs([{"image": cat}]),
+        lambda partial, _: partial(task_id="submit", model=REF, **TEXT).expand(images=[[cat, SIGNED]]),
+    ):
+        run(mapped(mapping), Pulling(map_index=0))
+    assert gateway.times_paid(image=CAT) == 5
+
+
+OUTSIDE = {
+    "a template": lambda: submit(image="{{ params.image }}"),
+    "a part of it": lambda: submit(image="{{ params.image }}"[:-2] + " ~ '' }}"),
+    "a callable": lambda: submit(image=lambda context, jinja_env: context["params"]["image"]),
+    "expand": lambda: mapped(
+        lambda partial, output: partial(task_id="submit", model=PRO, **TEXT).expand(image=output)
+    ),
+    "expand_kwargs": lambda: mapped(
+        lambda partial, output: partial(task_id="submit", model=PRO, **TEXT).expand_kwargs(output)
+    ),
+    "expand of lists": lambda: mapped(
+        lambda partial, output: partial(task_id="submit", model=REF, **TEXT).expand(images=output)
+    ),
+    "a list for expand_kwargs": lambda: mapped(
+        lambda partial, output: partial(task_id="submit", model=PRO, **TEXT).expand_kwargs([output])
+    ),
+}
+GIVEN = {
+    "expand": lambda path: [path],
+    "expand_kwargs": lambda path: [{"image": path}],
+    "expand of lists": lambda path: [[path]],
+    "a list for expand_kwargs": lambda path: {"image": path},
+}
+
+
+@pytest.mark.parametrize("way", OUTSIDE)
+def test_a_local_file_that_comes_from_outside_is_read_in_allowed_folders_only(gateway, monkeypatch, cat, way):
+    value = GIVEN.get(way, str)(cat)
+    index = -1 if OUTSIDE[way]().__class__ is KlingSubmitOperator else 0
+    with pytest.raises(KlingInputError, match="only in folders that were allowed") as caught:
+        run(OUTSIDE[way](), Pulling(value, map_index=index))
+    assert "allowed_paths" in caught.value.advice
+    assert not gateway.requests
+    connect(gateway, monkeypatch, allowed_paths=[cat.rpartition("/")[0]])
+    run(OUTSIDE[way](), Pulling(value, map_index=index))
+    assert gateway.times_paid(image=CAT) == 1
+
+
+def test_whatever_is_no_local_file_may_come_from_outside(gateway, stored):
+    for value in (SIGNED, DATA, stored):
+        run(submit(image="{{ params.image }}"), Pulling(value))
+    assert submits(gateway) == 3
+
+
+def test_bytes_that_a_template_has_made_a_text_of_are_refused_and_not_shown(gateway):
+    operator = submit(image="{{ params.image }}")
+    with pytest.raises(KlingInputError, match=r"image=make\.output"):
+        run(operator, Pulling(CAT))
+    assert "x89PNG" not in shown(operator)
+    assert not gateway.requests
