@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.catalog import INPUTS, MODELS
+from airflow_provider_kling.inputs import plain
 from airflow_provider_kling.jobs import VideoJob, told
-from airflow_provider_kling.pictures import Handling, Pictures, Transport, plain
+from airflow_provider_kling.pictures import Handling, Pictures, Transport
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.validation import build_job
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from airflow_provider_kling.fields import Field, Kind
+from airflow_provider_kling.jobs import StoragePath, told
 from airflow_provider_kling.replies import read_number, shorten
 
 _FLAGS = {"true": True, "false": False}
@@ -22,7 +24,7 @@ def read_input(field: Field, value: Any) -> Any:
 
 
 def _refuse(field: Field, value: Any, allowed: str) -> ValueError:
-    return ValueError(f"{field.name}={shorten(repr(value), 60)}: must be {allowed}")
+    return ValueError(f"{field.name}={shorten(repr(told(value)), 60)}: must be {allowed}")
 
 
 def _text(field: Field, value: Any) -> str:
@@ -132,3 +134,17 @@ def from_json(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
+
+
+def plain(value: Any) -> Any:
+    """Return a picture's value as a text or bytes: paths and assets are named, lists in JSON are read."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, os.PathLike):
+        return plain(os.fspath(value))
+    if isinstance(value, StoragePath):
+        return str(value)
+    read = from_json(value) if isinstance(value, str) and value.lstrip().startswith(("[", "{")) else value
+    return read if isinstance(read, (list, dict)) else value

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 #: How the base64 of a PNG and of a JPEG begins.
 PICTURES_IN_BASE64 = ("iVBORw0KGgo", "/9j/")
@@ -15,6 +16,24 @@ PICTURES_IN_BASE64 = ("iVBORw0KGgo", "/9j/")
 BYTES_AS_TEXT = tuple(f"b{quote}{begin}" for quote in "'\"" for begin in (r"\x89PNG", r"\xff\xd8"))
 _DATA = ("data:", *PICTURES_IN_BASE64, *BYTES_AS_TEXT)
 _LONGEST_TEXT = 4096
+
+
+@runtime_checkable
+class StoragePath(Protocol):
+    """As much of Airflow's ``ObjectStoragePath`` as is known here; its text names the connection too."""
+
+    @property
+    def protocol(self) -> str:
+        """The kind of storage."""
+
+    @property
+    def conn_id(self) -> str | None:
+        """The Airflow connection."""
+
+
+#: What may name a video, and what may name a picture or be it.
+Place = str | os.PathLike[str] | StoragePath
+PictureSource = Place | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +65,8 @@ def told(value: Any) -> Any:
         return {name: told(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [told(item) for item in value]
-    if isinstance(value, bytes):
-        return _hashed(value, f"{len(value)} bytes")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _hashed(bytes(value), f"{len(value)} bytes")
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         return re.sub(r"//[^/@]*@", "//", value.split("?", maxsplit=1)[0])
     if isinstance(value, str) and (value.startswith(_DATA) or len(value) > _LONGEST_TEXT):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath
-
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.images import LARGEST_FILE, check_picture, check_size, check_video, from_base64
-from airflow_provider_kling.inputs import from_json
+from airflow_provider_kling.inputs import plain
 from airflow_provider_kling.jobs import BYTES_AS_TEXT, PICTURES_IN_BASE64, told
 from airflow_provider_kling.places import check_inside, is_local
 from airflow_provider_kling.settings import Settings
@@ -34,20 +31,6 @@ def checked_transport(value: str) -> Transport:
     if value not in get_args(Transport):
         raise ValueError(f"image_transport={value!r}: must be one of {', '.join(get_args(Transport))}")
     return value  # type: ignore[return-value]  # just checked
-
-
-def plain(value: Any) -> Any:
-    """Return a picture's value as a text or bytes: paths and assets are named, JSON lists are read."""
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, ObjectStoragePath):
-        return str(value)  # with its connection
-    if isinstance(value, os.PathLike):
-        return plain(os.fspath(value))
-    read = from_json(value) if isinstance(value, str) and value.lstrip().startswith(("[", "{")) else value
-    return read if isinstance(read, (list, dict)) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +76,7 @@ class Pictures:
         for name in PICTURES:
             value = plain(inputs.get(name))
             if isinstance(value, list):
-                places = [f"{name}[{number}]" for number in range(1, len(value) + 1)]
+                places = [f"{name}[{number}]" for number in range(len(value))]
                 pairs = [self._picture(*pair, name) for pair in zip(places, value, strict=True)]
                 ready[name], self.facts[name] = [sent for sent, _ in pairs], [facts for _, facts in pairs]
             elif _is_set(value):

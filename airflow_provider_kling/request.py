@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kling.catalog import DEFAULT_MODEL, INPUTS
-from airflow_provider_kling.jobs import VideoJob, told
+from airflow_provider_kling.inputs import plain
+from airflow_provider_kling.jobs import PictureSource, Place, VideoJob, told
 from airflow_provider_kling.validation import build_job, estimate
 
 
@@ -25,18 +26,18 @@ class VideoRequest:
     """
 
     model: str = DEFAULT_MODEL
-    image: str | os.PathLike[str] | None = None
+    image: PictureSource | None = None
     prompt: str | None = None
     negative_prompt: str | None = None
     duration: int | str | None = None
     cfg_scale: float | str | None = None
     sound: bool | str | None = None
-    end_image: str | os.PathLike[str] | None = None
+    end_image: PictureSource | None = None
     multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None
     aspect_ratio: str | None = None
     mode: str | None = None
-    images: Sequence[str] | str | None = None
-    video: str | None = None
+    images: Sequence[PictureSource] | str | None = None
+    video: Place | None = None
     voice_list: Sequence[Any] | str | None = None
     character_orientation: str | None = None
     keep_original_sound: bool | str | None = None
@@ -60,8 +61,8 @@ class VideoRequest:
         :raises KlingInputError: naming every input that is wrong, what was given and what is allowed.
         """
         inputs = {name: getattr(self, name) for name in INPUTS}
-        paths = {name: os.fspath(v) for name, v in inputs.items() if isinstance(v, os.PathLike)}
-        return build_job(self.model, inputs | paths, self.extra_body)
+        media = {name: _sent(inputs[name]) for name in ("image", "end_image", "images", "video")}
+        return build_job(self.model, inputs | media, self.extra_body)
 
     def estimate(self, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
         """Return the estimated cost in US dollars, or None where no price or no length is known.
@@ -71,3 +72,9 @@ class VideoRequest:
         """
         job, _ = self.job()
         return estimate(job, prices)
+
+
+def _sent(value: Any) -> Any:
+    """Return an input as a text could say it: pictures' bytes in base64, paths by their names."""
+    value = [_sent(item) for item in value] if isinstance(value, (list, tuple)) else plain(value)
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value

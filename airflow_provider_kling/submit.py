@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.arguments import RequestOperator
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
-from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.jobs import PictureSource, Place, VideoJob
 from airflow_provider_kling.ledger import Ledger
 from airflow_provider_kling.pictures import Transport, checked_transport
 from airflow_provider_kling.polling import submit_delay
@@ -20,9 +19,7 @@ from airflow_provider_kling.validation import cost_words
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
-    from airflow.sdk import Context, ObjectStoragePath
-
-    Picture = str | bytes | os.PathLike[str] | ObjectStoragePath
+    from airflow.sdk import Context
 
 #: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
 REQUEST_KEY = "kling_request"
@@ -97,19 +94,19 @@ class KlingSubmitOperator(RequestOperator):
     def __init__(
         self,
         *,
-        image: Picture | None = None,
+        image: PictureSource | None = None,
         prompt: str | None = None,
         model: str | None = None,
         negative_prompt: str | None = None,
         duration: int | str | None = None,
         cfg_scale: float | str | None = None,
         sound: bool | str | None = None,
-        end_image: Picture | None = None,
+        end_image: PictureSource | None = None,
         multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None,
         aspect_ratio: str | None = None,
         mode: str | None = None,
-        images: Sequence[Picture] | str | None = None,
-        video: str | os.PathLike[str] | ObjectStoragePath | None = None,
+        images: Sequence[PictureSource] | str | None = None,
+        video: Place | None = None,
         voice_list: Sequence[Any] | str | None = None,
         character_orientation: str | None = None,
         keep_original_sound: bool | str | None = None,

@@ -132,7 +132,7 @@ def test_a_single_picture_where_a_list_belongs_is_a_list_of_one(places):
 
 
 def test_what_is_wrong_in_a_list_is_told_by_its_place(places):
-    assert "images[2]='/gone.png'" in refusal([places["path"], "/gone.png"], "images")
+    assert "images[1]='/gone.png'" in refusal([places["path"], "/gone.png"], "images")
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "None", 7, {"a": 1}, Asset.ref(name="cat")])
@@ -305,7 +305,7 @@ def test_what_is_no_local_file_may_come_from_outside(places, form):
 
 
 def test_a_local_file_in_a_list_or_as_a_video_from_outside_is_refused_too(places, tmp_path):
-    assert "images[2]=" in refusal([LINK, places["path"]], "images", outside={"images"})
+    assert "images[1]=" in refusal([LINK, places["path"]], "images", outside={"images"})
     (tmp_path / "clip.mp4").write_bytes(CLIP)
     assert "only in folders that were allowed" in refusal(
         str(tmp_path / "clip.mp4"), "video", outside={"video"}

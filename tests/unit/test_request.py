@@ -65,3 +65,13 @@ def test_a_request_shows_no_signature_and_stays_as_it_is():
     assert "secret" not in repr(CAT)
     with pytest.raises(FrozenInstanceError):
         CAT.prompt = "a dog"
+
+
+def test_pictures_may_be_paths_or_bytes_in_a_request_too():
+    request = VideoRequest(
+        model="kling-o1-ref2v", prompt="a cat", images=[Path("/cat.png"), b"\x89PNG", bytearray(b"\x89PNG")]
+    )
+    job, _ = request.job()
+    assert job.inputs["images"] == ["/cat.png", "iVBORw==", "iVBORw=="]
+    assert "PNG" not in repr(request)
+    assert VideoRequest(prompt="[1, 2]", image="cat.png").job()[0].inputs["prompt"] == "[1, 2]"
