@@ -74,5 +74,16 @@ _CONNECTION_TYPE: dict[str, Any] = {
             "lie in; no limit if empty.",
             "schema": {"type": ["string", "null"]},
         },
+        "max_cost_usd": {
+            "label": "Most for one job, USD",
+            "description": "A job that is estimated to cost more is refused before it is submitted.",
+            "schema": {"type": ["number", "null"], "minimum": 0},
+        },
+        "max_run_cost_usd": {
+            "label": "Most for one Dag run, USD",
+            "description": "A job with which the jobs of its Dag run would be estimated to cost more "
+            "together is refused before it is submitted.",
+            "schema": {"type": ["number", "null"], "minimum": 0},
+        },
     },
 }

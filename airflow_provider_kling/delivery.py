@@ -19,6 +19,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.jobs import Outcome, Task
 from airflow_provider_kling.media import check_media, inspect_media, require_pyav
+from airflow_provider_kling.orders import asked_for
 from airflow_provider_kling.places import check_inside
 from airflow_provider_kling.storage import (
     check_target,
@@ -29,7 +30,6 @@ from airflow_provider_kling.storage import (
     video_path,
     write_sidecar,
 )
-from airflow_provider_kling.submit import asked_for
 from airflow_provider_kling.wire import checked_task_id, failed_task
 
 if TYPE_CHECKING:

@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from airflow_provider_kling.jobs import VideoJob
 
 _KEY = "kling_submit"
+_SPENT_KEY = "kling_spent"
 _SIGNING = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-", "x-obs-", "q-sign", "q-key-time")
 _SIGNATURES = frozenset(
     {"signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy", "token"}
@@ -105,6 +107,17 @@ class Ledger:
         """Note that no job was made."""
         if self._store is not None:
             self._store.delete(_KEY)
+
+    def spent(self) -> dict[str, str | None]:
+        """Return what each job that this task instance ever bought is estimated to cost, in US dollars."""
+        spent = self._store.get(_SPENT_KEY) if self._store is not None else None
+        return dict(spent) if isinstance(spent, dict) else {}
+
+    def spend(self, kling_task_id: str, usd: Decimal | None) -> None:
+        """Note what a job costs, once; None where no price is known."""
+        spent = self.spent()
+        if self._store is not None and kling_task_id not in spent:
+            self._store.set(_SPENT_KEY, {**spent, kling_task_id: None if usd is None else str(usd)})
 
     def _renew(self, **changes: Any) -> None:
         if entry := self.last():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_kling.catalog import DEFAULT_MODEL
 from airflow_provider_kling.extras import TRANSPORT_FIELDS, http_extra, wrong_connection
-from airflow_provider_kling.replies import read_number
+from airflow_provider_kling.spending import read_limit, read_prices
+
+T = TypeVar("T")
 
 DEFAULT_HOST = "https://api.myrouter.ai"
 DEFAULT_TIMEOUT = 60.0
@@ -24,8 +26,8 @@ _PORTS = range(1, 65536)
 
 #: Our own keys of the connection's extra; everything else there belongs to the http provider.
 OWN_FIELDS = (
-    *("default_model", "request_timeout", "queries_per_second"),
-    *("allow_private_hosts", "allowed_paths", "prices"),
+    *("default_model", "request_timeout", "queries_per_second", "allow_private_hosts"),
+    *("allowed_paths", "prices", "max_cost_usd", "max_run_cost_usd"),
 )
 
 
@@ -42,6 +44,8 @@ class Settings:
     :param allow_private_hosts: videos may be fetched from loopback and private addresses.
     :param allowed_paths: folders and storage URLs that pictures and videos must lie in; none, no limit.
     :param prices: US dollars a second without sound, by model, in place of the catalogue's estimates.
+    :param max_cost_usd: US dollars that one job may cost, or None.
+    :param max_run_cost_usd: US dollars that all jobs of one Dag run may cost together, or None.
     :param http_extra: what the connection's extra says to the http provider: proxies, TLS, headers.
     """
 
@@ -54,6 +58,8 @@ class Settings:
     allow_private_hosts: bool = False
     allowed_paths: tuple[str, ...] = ()
     prices: Mapping[str, Decimal] = field(default_factory=dict)
+    max_cost_usd: Decimal | None = None
+    max_run_cost_usd: Decimal | None = None
     http_extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -103,7 +109,9 @@ class Settings:
                 conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
             ),
             allowed_paths=_paths(conn_id, extra.get("allowed_paths", ())),
-            prices=_prices(conn_id, extra.get("prices", {})),
+            prices=_money(conn_id, "prices", read_prices, extra.get("prices", {})),
+            max_cost_usd=_money(conn_id, "max_cost_usd", read_limit, extra.get("max_cost_usd")),
+            max_run_cost_usd=_money(conn_id, "max_run_cost_usd", read_limit, extra.get("max_run_cost_usd")),
             http_extra=http_extra(conn_id, {k: v for k, v in extra.items() if k not in OWN_FIELDS}),
         )
 
@@ -197,15 +205,11 @@ def _paths(conn_id: str, value: Any) -> tuple[str, ...]:
     return tuple(path for path in paths if path)
 
 
-def _prices(conn_id: str, value: Any) -> dict[str, Decimal]:
-    read = (
-        {model: read_number(price) for model, price in value.items()}
-        if isinstance(value, dict)
-        else {"": None}
-    )
-    if any(price is None or price < 0 for price in read.values()):
-        raise wrong_connection(conn_id, f"prices={value!r} is not an object of US dollars a second by model")
-    return {model: Decimal(str(price)) for model, price in read.items()}
+def _money(conn_id: str, name: str, read: Callable[[Any], T], value: Any) -> T:
+    try:
+        return read(value)
+    except ValueError as problem:
+        raise wrong_connection(conn_id, f"{name}={value!r} {problem}") from None
 
 
 def _flag(conn_id: str, name: str, value: Any) -> bool:

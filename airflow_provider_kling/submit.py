@@ -12,24 +12,23 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.jobs import PictureSource, Place, VideoJob
 from airflow_provider_kling.ledger import Ledger
+from airflow_provider_kling.orders import REQUEST_KEY, buyers_beside
 from airflow_provider_kling.pictures import Transport, checked_transport
 from airflow_provider_kling.polling import submit_delay
 from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
+from airflow_provider_kling.purse import LIMITS, Limited, Purse
 from airflow_provider_kling.validation import cost_words
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
     from airflow.sdk import Context
 
-#: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
-REQUEST_KEY = "kling_request"
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
 #: Seconds after which a deferral without a triggerer ends; nothing was started, so a retry may follow.
 _NO_TRIGGERER = 120.0
 
 
-class KlingSubmitOperator(RequestOperator):
+class KlingSubmitOperator(Limited, RequestOperator):
     """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
@@ -82,11 +81,16 @@ class KlingSubmitOperator(RequestOperator):
     :param check_url: look at what is behind a public URL before it is paid for.
     :param within: folders or storage URLs that a picture's path must lie in; the connection's
         ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
+    :param max_cost_usd: US dollars that this job may cost by its estimate; a dearer one, or one of unknown
+        price, is refused before it is submitted. The connection's limit of that name holds too. (templated)
+    :param max_run_cost_usd: likewise what all jobs of the Dag run may cost together, also those that mapped
+        tasks buy at the same moment. (templated)
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingInputError: before anything is sent, naming each wrong argument.
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
     """
 
+    template_fields: Sequence[str] = (*RequestOperator.template_fields, *LIMITS)
     ui_color = "#fbe3d0"
     #: Whether this very task brings the video home too, see :class:`Purchase`.
     _delivers = False
@@ -165,14 +169,15 @@ class KlingSubmitOperator(RequestOperator):
     def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
         ti, hook, ledger = context["ti"], KlingHook(self.kling_conn_id), ledger_of(context)
         with airflow_errors(), earlier_job_named(ledger):
+            purse = Purse(self, ti, ledger, hook.settings, buyers_beside(self))
             job = self._job(hook.settings)
         purchase = self._purchase(hook, ledger, job)
-        if earlier := purchase.pick_up():
+        if earlier := purse.pick_up(purchase):
             return self._told(ti, job, purchase, earlier)
         self.log.info("Submitting to %s, %s: %s", job.model, cost_words(purchase.cost), job.describe())
         while True:
             try:
-                return self._told(ti, job, purchase, purchase.send())
+                return self._told(ti, job, purchase, purse.pay(purchase))
             except KlingUnavailableError as error:
                 delay = submit_delay(attempt, error.retry_after, str(ti.id))
                 attempt += 1
@@ -225,19 +230,3 @@ def ledger_of(context: Context) -> Ledger:
     """Return the memory of the task that is executed."""
     store: Any = context.get("task_state_store")
     return Ledger(store, context["ti"].max_tries)
-
-
-def asked_for(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:
-    """Return what *operator*, or a submit upstream of it, pushed about the job, if any did."""
-    tasks = [operator, *operator.get_flat_relatives(upstream=True)]
-    submits = sorted(task.task_id for task in tasks if _submits(task))
-    for map_index in {ti.map_index, -1} if submits else ():
-        for request in ti.xcom_pull(task_ids=submits, key=REQUEST_KEY, map_indexes=map_index) or []:
-            if isinstance(request, dict) and request.get("kling_task_id") == kling_task_id:
-                return request
-    return {}
-
-
-def _submits(task: Any) -> bool:
-    """Return whether a task, mapped or not, is a submit."""
-    return issubclass(getattr(task, "operator_class", type(task)), KlingSubmitOperator)

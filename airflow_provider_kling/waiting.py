@@ -13,9 +13,9 @@ from airflow_provider_kling.errors import KlingError, from_dict
 from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.orders import asked_for
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, Schedule, kind_of
-from airflow_provider_kling.submit import asked_for
 from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
 
 if TYPE_CHECKING:

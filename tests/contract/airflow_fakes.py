@@ -70,20 +70,27 @@ class TI:
     """A running task instance; its XComs are JSON, as Airflow's are."""
 
     log_url = "http://airflow.test/dags/d/runs/r/tasks/t?try_number=1"
-    task_id, dag_id, run_id, try_number = "t", "d", "r", 1
+    dag_id, run_id, try_number = "d", "r", 1
 
-    def __init__(self, *, max_tries=3, map_index=-1, first_try_at=None):
+    def __init__(self, *, max_tries=3, map_index=-1, first_try_at=None, task_id="t", run=None):
         self.id, self.max_tries, self.map_index = uuid.uuid4(), max_tries, map_index
-        self.first_try_at = first_try_at
+        self.first_try_at, self.task_id = first_try_at, task_id
         self.xcoms, self.upstream = {}, []
+        self.run = {} if run is None else run  # what all task instances of one run pushed
+        for place in [place for place in self.run if place[:2] == (task_id, map_index)]:
+            del self.run[place]  # as a new try does
 
     def xcom_push(self, key, value):
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.xcoms[key] = self.run[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
 
-    def xcom_pull(self, task_ids, key, map_indexes):
-        """Return what upstream pushed, a list of (task id, map index, key, value)."""
-        wanted = [(task_id, map_indexes, key) for task_id in task_ids]
-        return [value for *place, value in self.upstream if tuple(place) in wanted]
+    def xcom_pull(self, task_ids, key, map_indexes=None):
+        """Return what the run's tasks, and upstream, a list of (task id, map index, key, value), pushed."""
+        pushed = [*self.upstream, *((*place, value) for place, value in list(self.run.items()))]
+        return [
+            value
+            for task_id, map_index, name, value in pushed
+            if task_id in task_ids and name == key and map_indexes in (None, map_index)
+        ]
 
     def get_first_reschedule_date(self, context):
         return self.first_try_at

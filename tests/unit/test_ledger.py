@@ -1,6 +1,7 @@
 """What a task remembers of its submit: the same request finds its job, another one never does."""
 
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -164,3 +165,16 @@ def test_a_link_that_was_signed_for_this_request_counts_as_what_it_stands_for():
         "https://s.example/cat.png?a=1", "s3://b/cat.png 9"
     )
     assert order("https://s.example/cat.png") != order("https://s.example/cat.png", prompt="a cat")
+
+
+def test_each_job_that_was_bought_is_counted_once_and_for_good():
+    store = Store()
+    ledger = Ledger(store, 3)
+    assert ledger.spent() == {}
+    ledger.spend("t-1", Decimal("0.56"))
+    ledger.spend("t-1", Decimal(9))
+    Ledger(store, 6).spend("t-2", None)
+    ledger.forget()
+    assert Ledger(store, 9).spent() == {"t-1": "0.56", "t-2": None}
+    Ledger(None, 3).spend("t-1", Decimal(1))
+    assert Ledger(None, 3).spent() == {}

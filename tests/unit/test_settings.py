@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from decimal import Decimal
 from types import SimpleNamespace
 
 import certifi
@@ -281,3 +282,11 @@ def test_allowed_folders_are_a_list_or_a_text(form, paths):
 
 async def test_a_client_certificate_is_loaded(certificate):
     assert (await tls_context(settings({"cert": certificate}))).verify_mode is ssl.CERT_REQUIRED
+
+
+def test_limits_are_amounts_or_none():
+    assert (settings().max_cost_usd, settings().max_run_cost_usd) == (None, None)
+    read = settings({"max_cost_usd": 1.5, "max_run_cost_usd": "20"})
+    assert (read.max_cost_usd, read.max_run_cost_usd) == (Decimal("1.5"), Decimal(20))
+    for name in ("max_cost_usd", "max_run_cost_usd"):
+        assert f"{name}='much' must be a number of US dollars" in refusal({name: "much"})

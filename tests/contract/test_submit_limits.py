@@ -1,0 +1,292 @@
+"""What would cost more than a limit is refused before it is paid for. The gateway's log is the bill."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
+from airflow_fakes import TI, Store, connect, context_of, running_gateway, runtime_error, submits
+
+from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError, KlingUnavailableError
+from airflow_provider_kling.operators import KlingSubmitOperator
+
+PRICE = 0.56
+
+
+def submit(run=None, *, store=None, at=-1, ti=None, task_id="submit", **arguments):
+    """Execute a submit of 0.56 USD as one of a run's task instances."""
+    ti = ti or TI(task_id=task_id, map_index=at, run=run)
+    arguments = {"model": "kling-v3.0-pro-t2v", "prompt": f"cat {at}", **arguments}
+    dag = DAG("d", schedule=None)
+    operator = KlingSubmitOperator(task_id=task_id, dag=dag, **arguments)
+    if task_id != "submit":
+        KlingSubmitOperator(task_id="submit", dag=dag, prompt="another task that buys")
+    return operator.execute(context_of(ti, Store() if store is None else store))
+
+
+def test_a_job_within_its_limits_is_bought(gateway):
+    assert submit(max_cost_usd=0.56, max_run_cost_usd="0.56") == gateway.jobs[0].task_id
+
+
+@pytest.mark.parametrize("argument", ["max_cost_usd", "max_run_cost_usd"])
+@pytest.mark.parametrize("by_connection", [False, True])
+def test_a_job_that_is_too_dear_is_refused_and_told_why(gateway, monkeypatch, argument, by_connection):
+    limit = {argument: 0.55}
+    if by_connection:
+        connect(gateway, monkeypatch, **limit)
+    run = {}
+    with pytest.raises(KlingInputError, match=rf"{argument}=0\.55 USD .* an estimated 0\.56 USD") as caught:
+        submit(run, **({} if by_connection else limit))
+    assert isinstance(caught.value, AirflowFailException)
+    assert "No job was started" in str(caught.value)
+    assert not submits(gateway)
+    assert not run
+
+
+def test_of_two_limits_the_lower_one_holds(gateway, monkeypatch):
+    connect(gateway, monkeypatch, max_cost_usd=0.55)
+    with pytest.raises(KlingInputError, match=r"max_cost_usd=0\.55"):
+        submit(max_cost_usd=10)
+    connect(gateway, monkeypatch, max_cost_usd=10)
+    with pytest.raises(KlingInputError, match=r"max_cost_usd=0\.55"):
+        submit(max_cost_usd=0.55)
+    assert not submits(gateway)
+
+
+@pytest.mark.parametrize("argument", ["max_cost_usd", "max_run_cost_usd"])
+def test_under_a_limit_a_job_of_unknown_price_is_refused_until_its_price_is_named(
+    gateway, monkeypatch, argument
+):
+    unknown = {"model": "kling-v1.6-t2v", argument: 100}
+    with pytest.raises(
+        KlingInputError, match=f"{argument}=100.* price that is not published.*'?prices|extra"
+    ):
+        submit(**unknown)
+    assert not submits(gateway)
+    connect(gateway, monkeypatch, prices={"kling-v1.6-t2v": 0.1})
+    submit(**unknown)
+    assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("value", ["much", -1, True])
+def test_a_limit_that_is_none_is_named(gateway, value):
+    with pytest.raises(KlingInputError, match=f"max_run_cost_usd={value!r}: must be a number of US dollars"):
+        submit(max_run_cost_usd=value)
+    assert not submits(gateway)
+
+
+def test_the_jobs_of_a_run_count_together_and_the_refusal_names_their_sum(gateway):
+    run = {}
+    for at in range(3):
+        submit(run, at=at, max_run_cost_usd=2)
+    with pytest.raises(KlingInputError, match=r"so far"):
+        submit(run, at=3, max_run_cost_usd=2)
+    with pytest.raises(KlingInputError, match=r"estimated 1\.68 USD so far"):
+        submit(run, at=4, max_run_cost_usd=2)
+    assert submits(gateway) == 3
+
+
+def test_jobs_of_other_tasks_and_of_tasks_without_a_limit_count_too(gateway):
+    run = {}
+    submit(run)
+    with pytest.raises(KlingInputError, match=r"estimated 0\.56 USD so far"):
+        submit(run, task_id="again", max_run_cost_usd=1)
+    assert submits(gateway) == 1
+
+
+def test_beside_a_job_of_unknown_price_no_limit_can_be_kept_and_that_is_said(gateway):
+    run = {}
+    submit(run, model="kling-v1.6-t2v")
+    with pytest.raises(KlingInputError, match="not counting 1 of a price that is not published"):
+        submit(run, at=1, max_run_cost_usd=100)
+    assert submits(gateway) == 1
+
+
+class Racing(TI):
+    """A task instance that reads when all others do, and acts only when all have read."""
+
+    def __init__(self, barriers, **place):
+        super().__init__(task_id="submit", **place)
+        self._barriers = list(barriers)
+
+    def xcom_pull(self, **wanted):
+        barrier = self._barriers.pop(0) if self._barriers else threading.Barrier(1)
+        barrier.wait(timeout=30)
+        read = super().xcom_pull(**wanted)
+        barrier.wait(timeout=30)
+        return read
+
+
+@pytest.mark.parametrize("limit", [0.56 * 5, 0.56 * 5 + 0.5])
+def test_tasks_that_race_for_the_last_dollars_buy_just_what_is_left(monkeypatch, limit):
+    run, barriers = {}, [threading.Barrier(12), threading.Barrier(12)]
+
+    def attempt(at):
+        try:
+            return submit(run, ti=Racing(barriers, map_index=at, run=run), max_run_cost_usd=limit)
+        except KlingInputError:
+            return None
+
+    with running_gateway(monkeypatch) as gateway, ThreadPoolExecutor(12) as pool:
+        bought = [found for found in pool.map(attempt, range(12)) if found]
+        assert len(bought) == submits(gateway) == 5
+
+
+def test_a_task_that_cannot_buy_whoever_steps_back_gets_in_nobodys_way(gateway):
+    run = {}
+    submit(run, at=0)
+    pushed = []
+
+    class Watched(TI):
+        def xcom_push(self, key, value):
+            pushed.append(value["state"])
+
+    with pytest.raises(KlingInputError, match="so far"):
+        submit(run, ti=Watched(task_id="submit", map_index=1, run=run), max_run_cost_usd=1)
+    assert set(pushed) == {"withdrawn"}
+
+
+def asking(run, task_id, *, usd="1.00", at):
+    run[task_id, -1, "kling_reservation"] = {
+        "task_id": task_id, "map_index": -1, "reserved_at": at, "usd": usd, "state": "asking"
+    }  # fmt: skip
+
+
+def test_while_the_request_is_out_its_money_is_taken_so_that_nobody_waits_for_it_to_come_back(monkeypatch):
+    run, seen = {}, []
+
+    def look(request):
+        seen.append(run["submit", 0, "kling_reservation"]["state"])
+
+    with running_gateway(monkeypatch, on_request=look):
+        submit(run, at=0, max_run_cost_usd=1)
+    assert seen == ["taken"]
+
+
+def test_a_task_waits_for_one_that_asked_later_and_goes_on_when_it_has_stepped_back(gateway, monkeypatch):
+    run = {}
+    asking(run, "submit", at=time.time() + 1)
+    naps, sleep = [], time.sleep
+
+    def nap(seconds):
+        sleep(seconds)
+        naps.append(seconds)
+        run["submit", -1, "kling_reservation"]["state"] = "withdrawn"
+
+    monkeypatch.setattr(time, "sleep", nap)
+    submit(run, task_id="other", max_run_cost_usd=1)
+    assert len(naps) == 1
+    assert 0.2 <= naps[0] <= 1
+    assert submits(gateway) == 1
+
+
+def test_one_that_died_while_asking_counts_and_holds_nobody_up_for_long(gateway, clock):
+    run = {}
+    asking(run, "submit", at=clock.time() + 1)
+    with pytest.raises(KlingInputError, match=r"1\.00 USD so far"):
+        submit(run, task_id="other", max_run_cost_usd=1)
+    assert sum(clock.slept) < 65
+    slept = len(clock.slept)
+    with pytest.raises(KlingInputError):
+        submit(run, task_id="third", max_run_cost_usd=1)
+    assert len(clock.slept) == slept
+    assert not submits(gateway)
+
+
+def test_a_job_that_the_gateway_refused_leaves_its_money_to_others(gateway):
+    run = {}
+    gateway.add_fault("submit:error=ILLEGAL_PROMPT")
+    with pytest.raises(Exception, match="ILLEGAL_PROMPT"):
+        submit(run, at=0, max_run_cost_usd=0.56)
+    assert submit(run, at=1, max_run_cost_usd=0.56) == gateway.jobs[0].task_id
+
+
+def test_a_task_that_gave_up_knocking_leaves_its_money_to_others(gateway):
+    run = {}
+    gateway.add_fault("submit:rate-limit")
+    with pytest.raises(KlingUnavailableError):
+        submit(run, at=0, max_run_cost_usd=0.56, busy_timeout=0)
+    assert submit(run, at=1, max_run_cost_usd=0.56) == gateway.jobs[0].task_id
+
+
+def test_a_job_that_may_have_been_started_counts(gateway):
+    run = {}
+    gateway.add_fault("submit:cut,late")
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(run, at=0, max_run_cost_usd=0.56)
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, at=1, max_run_cost_usd=0.56)
+
+
+def test_a_retry_picks_its_job_up_again_though_the_limit_has_no_room_and_shows_it_to_others(gateway):
+    run, store = {}, Store()
+    first = submit(run, store=store, at=0, max_run_cost_usd=0.56)
+    retry = TI(task_id="submit", map_index=0, run=run)
+    assert not run  # Airflow has cleared the XComs
+    assert submit(run, store=store, at=0, ti=retry, max_run_cost_usd=0.1) == first
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, at=1, max_run_cost_usd=0.56)
+    assert submits(gateway) == 1
+
+
+def test_what_a_cleared_task_has_spent_before_counts_with_its_new_job(gateway):
+    run, store = {}, Store()
+    submit(run, store=store, at=0, max_run_cost_usd=1)
+    cleared = TI(task_id="submit", map_index=0, run=run, max_tries=6)
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, store=store, at=0, ti=cleared, max_run_cost_usd=1)
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, at=1, max_run_cost_usd=1)
+    again = TI(task_id="submit", map_index=0, run=run, max_tries=9)
+    submit(run, store=store, at=0, ti=again, max_run_cost_usd=1.12)
+    assert run["submit", 0, "kling_reservation"]["usd"] == "1.1200"
+    assert submits(gateway) == 2
+
+
+def test_a_retry_that_fails_early_shows_to_others_what_its_earlier_try_has_bought(gateway):
+    run, store = {}, Store()
+    submit(run, store=store, at=0, max_run_cost_usd=1)
+    retry = TI(task_id="submit", map_index=0, run=run)
+    with pytest.raises(KlingInputError, match="prompt"):
+        submit(run, store=store, at=0, ti=retry, max_run_cost_usd=1, prompt="")
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, at=1, max_run_cost_usd=1)
+
+
+def test_a_death_before_the_cost_was_noted_loses_it_not(gateway):
+    run, store = {}, Store()
+    store.before[3] = SystemExit()
+    with pytest.raises(SystemExit):
+        submit(run, store=store, at=0, max_run_cost_usd=1)
+    retry = TI(task_id="submit", map_index=0, run=run)
+    submit(run, store=store, at=0, ti=retry, max_run_cost_usd=1)
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, at=1, max_run_cost_usd=1)
+    assert submits(gateway) == 1
+
+
+class Mute(TI):
+    """A task instance whose XComs cannot be written."""
+
+    def xcom_push(self, key, value):
+        raise runtime_error()
+
+
+def test_without_xcom_nothing_is_bought_under_a_limit_but_without_one_it_is(gateway, logged):
+    with pytest.raises(Exception, match="the API server is away"):
+        submit(ti=Mute(task_id="submit"), max_run_cost_usd=1)
+    assert not submits(gateway)
+    assert submit(ti=Mute(task_id="submit")) == gateway.jobs[0].task_id
+    assert "could not be shown to other tasks" in logged.text()
+
+
+def test_without_a_task_state_store_a_run_keeps_to_its_limit_too(gateway):
+    run = {}
+    request = {"model": "kling-v3.0-pro-t2v", "prompt": "a cat", "max_run_cost_usd": 1}
+    operator = KlingSubmitOperator(task_id="submit", **request)
+    operator.execute(context_of(TI(task_id="submit", map_index=0, run=run)))
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        operator.execute(context_of(TI(task_id="submit", map_index=1, run=run)))
+    assert submits(gateway) == 1
