@@ -21,6 +21,7 @@ from airflow_provider_kling.emulator import Emulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LINK = "https://media.example/one"
 PROJECT = Path(__file__).resolve().parents[2]
 ORDER = ("provider", "wheel", "modes", "examples", "interruptions", "secrets", "end")
 SETTINGS = {
@@ -81,6 +82,18 @@ def stage(airflow: PrivateAirflow, gateway: Emulator) -> Stage:
     return Stage(airflow, gateway)
 
 
+#: The Dags of the other kinds of video, and what is typed into their forms.
+KINDS: dict[str, dict[str, Any]] = {
+    "kling_text_to_video": {"prompt": "catalogue from words"},
+    "kling_reference_to_video": {"prompt": "catalogue 'from' references", "images": [LINK, LINK]},
+    "kling_video_editing": {"prompt": "catalogue edited", "video": LINK},
+    "kling_motion_control": {"video": LINK},
+    "kling_multi_shot": {
+        "shots": [{"prompt": "catalogue shot", "duration": 3}, {"prompt": "another", "duration": 4}]
+    },
+}
+
+
 @dataclass
 class Played:
     """The Dag runs of the whole ring, and what was seen of them while they waited."""
@@ -117,6 +130,9 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     played.runs["example"] = stage.trigger(
         "kling_image_to_video", image=picture, prompt="catalogue page one", target=f"{target}/example.mp4"
     )
+    for dag_id, form in KINDS.items():
+        pictures_too = {"image": picture} if dag_id in ("kling_motion_control", "kling_multi_shot") else {}
+        played.runs[dag_id] = stage.trigger(dag_id, **pictures_too, **form, target=f"{target}/{dag_id}.mp4")
     done = stage.start_job("broken download")
     stage.finish(done)
     played.runs["troubles"] = stage.trigger("troubles", image=picture, target=target, job=done.task_id)

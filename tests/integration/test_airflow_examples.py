@@ -64,7 +64,13 @@ def test_the_grid_shows_the_names_of_the_pictures(catalogue: dict[str, dict[str,
     assert shown == {"lamp.png", "sofa.png", "vase.png"}
 
 
-@pytest.mark.parametrize("dag_id", ["kling_nightly_catalogue", "kling_image_to_video"])
+@pytest.mark.parametrize(
+    "dag_id",
+    [
+        *("kling_nightly_catalogue", "kling_image_to_video", "kling_text_to_video", "kling_multi_shot"),
+        *("kling_reference_to_video", "kling_video_editing", "kling_motion_control"),
+    ],
+)
 def test_the_trigger_form_explains_each_field(stage: Stage, dag_id: str) -> None:
     stage.until(f"{dag_id} to be read", lambda: stage.api.dag_exists(dag_id))
     details = stage.api.call("GET", f"/dags/{dag_id}/details")
@@ -88,6 +94,28 @@ def test_the_first_example_brings_its_video(played: Played) -> None:
     )
     assert Path(played.stage.xcom(run, "download")).read_bytes() == VIDEO
     assert played.stage.gateway.times_paid(prompt="catalogue page one") == 1
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "model"),
+    [
+        ("kling_text_to_video", "kling-v3.0-std-t2v"),
+        ("kling_reference_to_video", "kling-o1-ref2v"),
+        ("kling_video_editing", "kling-o1-video-edit"),
+        ("kling_motion_control", "kling-v2.6-pro-motion-control"),
+        ("kling_multi_shot", "kling-v3.0-pro-i2v"),
+    ],
+)
+def test_every_other_kind_of_video_comes_home(played: Played, dag_id: str, model: str) -> None:
+    stage, run = played.stage, played.runs[dag_id]
+    stage.until_state(run, "success", "submit", timeout=180)
+    job = stage.gateway.book.find(stage.xcom(run, "submit"))
+    assert job is not None
+    assert (job.model, job.unknown_fields) == (model, ())
+    stage.finish(job)
+    tasks = stage.until_over(run, timeout=180)
+    assert {ti["state"] for ti in tasks.values()} == {"success"}
+    assert Path(stage.xcom(run, "download")).read_bytes() == VIDEO
 
 
 @pytest.mark.timeout(120)
