@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import (
     KlingDownloadError,
@@ -20,7 +20,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.jobs import Outcome, Task
 from airflow_provider_kling.media import check_media, inspect_media, require_pyav
 from airflow_provider_kling.orders import asked_for
-from airflow_provider_kling.places import check_inside
+from airflow_provider_kling.places import IfExists, check_inside
 from airflow_provider_kling.storage import (
     check_target,
     exists,
@@ -35,21 +35,8 @@ from airflow_provider_kling.wire import checked_task_id, failed_task
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
-IfExists = Literal["overwrite", "skip", "fail"]
 #: How often a video is asked for within one try of the task; each time with a fresh link.
 _ATTEMPTS = 3
-#: Bytes that a video may have, unless the user says otherwise.
-LARGEST = 4 * 1024**3
-
-
-def checked_if_exists(value: str) -> IfExists:
-    """Return *value* if it is one of :data:`IfExists`.
-
-    :raises ValueError: naming the argument and what is allowed.
-    """
-    if value not in get_args(IfExists):
-        raise ValueError(f"if_exists={value!r}: must be 'overwrite', 'skip' or 'fail'")
-    return value  # type: ignore[return-value]  # just checked
 
 
 @dataclass(frozen=True, slots=True)

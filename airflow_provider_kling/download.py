@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_kling.delivery import LARGEST, Delivery, IfExists, checked_if_exists
 from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -66,5 +66,7 @@ class KlingDownloadOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Fetch, check, store; return the path."""
+        from airflow_provider_kling.delivery import Delivery
+
         checks = (self.target, self.if_exists, self.within, self.verify_media, self.largest)
         return Delivery(self, KlingHook(self.kling_conn_id), *checks).bring(self.kling_task_id, context)

@@ -1,4 +1,4 @@
-"""Which files a task may touch: a path that came out of a template stays inside what was allowed."""
+"""Which files a task may touch: a path out of a template stays inside, and what stands there may matter."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ import os
 import posixpath
 import re
 from collections.abc import Sequence
+from typing import Literal, get_args
 from urllib.parse import unquote
 
 from airflow_provider_kling.errors import KlingInputError
 
+#: What to do when a file stands where a video shall go.
+IfExists = Literal["overwrite", "skip", "fail"]
+#: Bytes that a video may have, unless the user says otherwise.
+LARGEST = 4 * 1024**3
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+
+
+def checked_if_exists(value: str) -> IfExists:
+    """Return *value* if it is one of :data:`IfExists`.
+
+    :raises ValueError: naming the argument and what is allowed.
+    """
+    if value not in get_args(IfExists):
+        raise ValueError(f"if_exists={value!r}: must be 'overwrite', 'skip' or 'fail'")
+    return value  # type: ignore[return-value]  # just checked
 
 
 def check_inside(path: str, argument: str, allowed: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ from airflow_provider_kling.jobs import Outcome, Task
 from airflow_provider_kling.schedule import Schedule
 from airflow_provider_kling.wire import KNOWN_STATUSES, failed_task
 
+#: XCom key of the job's state, to be read in the UI while the task waits.
+PROGRESS_KEY = "kling_progress"
 #: Seconds for which a new job may not be visible to queries yet.
 NOT_FOUND_GRACE = 60.0
 #: Seconds for which a finished job may not name its video yet, and how often it is asked meanwhile.

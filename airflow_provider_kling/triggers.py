@@ -15,13 +15,11 @@ from asgiref.sync import sync_to_async
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.jobs import Task
-from airflow_provider_kling.polling import Watch
+from airflow_provider_kling.polling import PROGRESS_KEY, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, History, Schedule
 from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.wire import Call, query
 
-#: XCom key of the job's state, to be read in the UI while the task waits.
-PROGRESS_KEY = "kling_progress"
 #: What jobs have lately taken, for all waits of this process.
 HISTORY = History()
 

@@ -8,18 +8,20 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_kling.delivery import LARGEST, Delivery, IfExists, checked_if_exists
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.ledger import Ledger
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
 from airflow_provider_kling.purchase import earlier_job_named
 from airflow_provider_kling.submit import KlingSubmitOperator, ledger_of
 from airflow_provider_kling.waiting import Waiting, checked_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_kling.delivery import Delivery
 
 #: XCom key of the job's task id.
 TASK_ID_KEY = "kling_task_id"
@@ -134,6 +136,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         super()._end(error)
 
     def _delivery(self) -> Delivery:
+        from airflow_provider_kling.delivery import Delivery
+
         checks = (self.target, self.if_exists, self.within, self.verify_media, self.largest)
         return Delivery(self, KlingHook(self.kling_conn_id), *checks)
 

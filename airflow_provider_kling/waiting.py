@@ -14,9 +14,8 @@ from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.orders import asked_for
-from airflow_provider_kling.polling import FIRST_LOOK_DELAY, Verdict, Watch
+from airflow_provider_kling.polling import FIRST_LOOK_DELAY, PROGRESS_KEY, Verdict, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, Schedule, kind_of
-from airflow_provider_kling.triggers import PROGRESS_KEY, KlingTaskTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -111,6 +110,8 @@ class Waiting(BaseOperator):
         verdict = Verdict() if self._watch.is_early(time.time()) else self._look(context)
         if verdict.task:
             return self._arrived(context, verdict.task)
+        from airflow_provider_kling.triggers import KlingTaskTrigger
+
         now, watch = time.time(), self._watch
         self.defer(
             trigger=KlingTaskTrigger(

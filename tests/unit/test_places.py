@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.places import check_inside, is_local
+from airflow_provider_kling.places import check_inside, checked_if_exists, is_local
 
 INSIDE = [
     ("/data/a.mp4", "/data"),
@@ -101,3 +101,9 @@ def test_a_place_on_the_workers_disk_is_known_however_it_is_written(path):
 @pytest.mark.parametrize("path", ["s3://b/a", "gs://c@b/a", "memory://b/a", "s3:/b/a"])
 def test_a_place_on_a_storage_is_no_local_one(path):
     assert not is_local(path)
+
+
+def test_what_to_do_with_a_file_that_is_there_is_one_of_three():
+    assert [checked_if_exists(choice) for choice in ("overwrite", "skip", "fail")]
+    with pytest.raises(ValueError, match="if_exists='ask': must be 'overwrite', 'skip' or 'fail'"):
+        checked_if_exists("ask")

@@ -1,0 +1,183 @@
+"""How fast a video comes home, and in how much memory, against curl from the same server.
+
+``SIZES=1,100,2000`` megabytes, ``RUNS=5`` of each in turns. The server is a process of its own that sends a
+file from the page cache with sendfile, so that it is not what is measured. Ours is what the operators do:
+the link opened with its checks, the mp4's structure walked, SHA-256, a temporary name, the size asked back,
+the final name. Both write into the same folder.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from report import report, spread
+
+SIZES = [int(size) for size in os.environ.get("SIZES", "1,100,2000").split(",")]
+RUNS = int(os.environ.get("RUNS", "5"))
+MB = 1_000_000
+TARGET = 0.8
+
+
+def video(folder: Path, megabytes: int) -> Path:
+    """Make a file of that size with the structure of an mp4: ftyp, moov, and an mdat that is a hole."""
+    size, file = megabytes * MB, folder / f"{megabytes}.mp4"
+    head = b"".join(
+        (8 + len(data)).to_bytes(4) + kind + data for kind, data in [(b"ftyp", b"isom"), (b"moov", b"")]
+    )
+    head += (1).to_bytes(4) + b"mdat" + (size - len(head)).to_bytes(8)
+    file.write_bytes(head)
+    os.truncate(file, size)
+    return file
+
+
+def serve() -> None:
+    """Send the files of the folder that is named on the command line; the port is printed first."""
+    folder = Path(sys.argv[2])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        while True:
+            threading.Thread(target=answer, args=(server.accept()[0], folder), daemon=True).start()
+
+
+def answer(connection: socket.socket, folder: Path) -> None:
+    """Answer one request and close."""
+    with connection:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            if not (more := connection.recv(65536)):
+                return
+            request += more
+        name = re.match(rb"GET /(\d+\.mp4)", request)
+        assert name, request
+        with (folder / name[1].decode()).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: {size}\r\n"
+            connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            connection.sendfile(file)
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """Run the server in a process of its own; gives its URL."""
+    with subprocess.Popen([sys.executable, __file__, "serve", folder], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+def ours(url: str, out: Path) -> dict[str, float]:
+    """Fetch with our code in a fresh interpreter, as a task does; the clock begins when it is loaded."""
+    done = subprocess.run(
+        [sys.executable, __file__, "fetch", url, out], capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def fetch() -> None:
+    """Do in this process what :func:`ours` measures."""
+    from airflow_provider_kling.fetch import open_link  # noqa: PLC0415 - the other processes need none of it
+    from airflow_provider_kling.settings import Settings  # noqa: PLC0415
+    from airflow_provider_kling.storage import received_video  # noqa: PLC0415
+
+    url, out = sys.argv[2:]
+    settings = Settings("none", "none", allow_private_hosts=True, http_extra={"trust_env": False})
+
+    def once(link: str) -> None:
+        with (
+            open_link(link, settings) as stream,
+            received_video(stream.chunks, stream.length, out, largest=1 << 40, owner="benchmark"),
+        ):
+            pass
+
+    once(re.sub(r"\d+\.mp4", f"{SIZES[0]}.mp4", url))  # what is loaded at the first call counts as loading
+    before, began, used = peak(), time.perf_counter(), time.process_time()
+    once(url)
+    told = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - used}
+    print(json.dumps(told | {"mb": peak(), "more_mb": peak() - before}))
+
+
+def peak() -> float:
+    """Return this process's largest memory so far, in MB."""
+    import resource  # noqa: PLC0415
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def curl(url: str, out: Path) -> dict[str, float]:
+    """Fetch with curl; the clock is its own, and begins when it is loaded."""
+    process = subprocess.Popen(
+        ["curl", "--silent", "--fail", "--noproxy", "*", "-o", out, "-w", "%{time_total}", url],
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout
+    seconds = float(process.stdout.read())
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "mb": used.ru_maxrss / 1024}
+
+
+def measure() -> list[dict[str, Any]]:
+    """Fetch each size with both in turns."""
+    measured = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for megabytes in SIZES:
+            video(folder, megabytes)
+        with server(folder) as url:
+            for megabytes in SIZES:
+                for run in range(RUNS + 1):
+                    for who, way in {"ours": ours, "curl": curl}.items():
+                        out = folder / f"{who}-out.mp4"
+                        told = way(f"{url}/{megabytes}.mp4", out)
+                        assert out.stat().st_size == megabytes * MB
+                        out.unlink()
+                        if run:  # the first one warms the caches up
+                            measured.append({"who": who, "size": megabytes, **told})
+    return measured
+
+
+def main() -> None:
+    """Measure and report."""
+    if not shutil.which("curl"):
+        sys.exit("This benchmark compares with curl, which is not installed here.")
+    measured, rows, ratios = measure(), [], {}
+    for megabytes in SIZES:
+        speed = {}
+        for who in ("ours", "curl"):
+            runs = [run for run in measured if (run["who"], run["size"]) == (who, megabytes)]
+            speed[who] = [megabytes / run["seconds"] for run in runs]
+            rows.append(
+                {
+                    "MB": megabytes,
+                    "who": who,
+                    "MB/s": spread(speed[who], ".0f"),
+                    "ms": spread([1000 * run["seconds"] for run in runs], ".1f"),
+                    "CPU s": spread([run["cpu"] for run in runs], ".3f"),
+                    "peak MB": spread([run["mb"] for run in runs], ".0f"),
+                }
+            )
+        ratios[megabytes] = round(statistics.median(speed["ours"]) / statistics.median(speed["curl"]), 2)
+    told = ", ".join(f"{ratio} at {size} MB" for size, ratio in ratios.items())
+    verdict = "reached" if min(ratios.values()) >= TARGET else "MISSED"
+    report(
+        "download", rows, [f"To reach: {TARGET} of curl; {told}: {verdict}."], runs=measured, ratios=ratios
+    )
+
+
+if __name__ == "__main__":
+    {"serve": serve, "fetch": fetch}.get(sys.argv[1] if sys.argv[1:] else "", main)()
