@@ -91,7 +91,7 @@ def test_the_lower_floors_load_neither_airflow_nor_http_nor_picture_libraries():
 def test_a_dag_file_pays_for_no_http_library_when_it_is_parsed():
     airflow = ["airflow.sdk", "airflow.sdk.bases.sensor"]
     _, ours = loaded_by(airflow, [f"{PACKAGE}.operators", f"{PACKAGE}.sensors"])
-    later = {f"{PACKAGE}.{name}" for name in ("delivery", "media", "mp4", "triggers", "shared")}
+    later = {f"{PACKAGE}.{name}" for name in ("delivery", "media", "triggers", "shared")}
     assert not ours & {*HTTP, *PICTURES, *later}
 
 
