@@ -1,7 +1,8 @@
 """The same cause ends a wait in the same way, whether it is poked, rescheduled or deferred."""
 
 import asyncio
-from datetime import UTC, datetime
+import itertools
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 import pytest
@@ -71,7 +72,7 @@ class Wait:
                 return step()
             except AirflowRescheduleException:
                 self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
-                self.clock.sleep(self.arguments["poke_interval"])
+                self.clock.sleep(self.sensor().poke_interval)
             except TaskDeferred as pause:
                 event = asyncio.run(triggered(pause))
                 kwargs = {**stored_and_read(pause.kwargs or {}), "event": event}
@@ -321,6 +322,59 @@ def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed
         ValueError, match=f"poke_interval={interval}: must be a number of seconds, at least 1"
     ):
         KlingTaskSensor(task_id="wait", kling_task_id="t-1", poke_interval=interval)
+
+
+@pytest.mark.parametrize("argument", ["first_look", "longest_interval"])
+@pytest.mark.parametrize("value", [-1, "soon", None, True])
+def test_seconds_that_are_none_are_refused_by_name_when_the_dag_is_parsed(argument, value):
+    with pytest.raises(ValueError, match=f"{argument}={value!r}: must be a number of seconds"):
+        KlingTaskSensor(task_id="wait", kling_task_id="t-1", **{argument: value})
+
+
+def ages_of_looks(gateway, began):
+    return [request.at - began for request in gateway.requests if request.method == "GET"]
+
+
+def test_without_an_interval_a_job_is_found_in_every_mode(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), poke_interval=None)
+    assert wait.end()["videos"]
+    assert len(ages_of_looks(gateway, 0)) <= 8
+    assert wait.sensor().poke_interval == 10
+
+
+def test_nobody_looks_before_the_first_look_in_any_mode(gateway, clock, mode):
+    kling_task_id, began = arrange(gateway, ()), clock.time()
+    wait = Wait(mode, clock, kling_task_id=kling_task_id, first_look=timedelta(seconds=100))
+    request = {**ASKED, "kling_task_id": kling_task_id, "submitted_at": began - 20}
+    wait.ti.upstream = [("submit", -1, "kling_request", request)]
+    assert wait.end()["videos"]
+    assert 80 <= ages_of_looks(gateway, began)[0] < 91
+
+
+ASKED = {"model": "kling-v3.0-pro-i2v", "inputs": {"prompt": "secret", "duration": 10}}
+
+
+def test_the_triggerer_hears_what_kind_of_job_it_is_and_nothing_secret(gateway, clock):
+    kling_task_id, ti = arrange(gateway, ()), TI()
+    ti.upstream = [("submit", -1, "kling_request", {"kling_task_id": kling_task_id, **ASKED})]
+    with DAG("d", schedule=None):
+        sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, longest_interval=30)
+        KlingSubmitOperator(task_id="submit") >> sensor
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.execute(context_of(ti))
+    arguments = caught.value.trigger.serialize()[1]
+    assert arguments["kind"] == "kling-v3.0-pro-i2v duration=10"
+    assert (arguments["interval"], arguments["first_look"], arguments["longest_interval"]) == (None, 0, 30)
+    assert stored_and_read(arguments) == arguments
+    assert "secret" not in str(arguments)
+
+
+def test_an_interval_that_is_asked_for_is_kept_to_the_second(gateway, clock):
+    gateway.set_timing(queue_seconds=15, render_seconds=60)
+    kling_task_id, began = bought(gateway), clock.time()
+    assert Wait("deferred", clock, kling_task_id=kling_task_id, poke_interval=7).end()["videos"]
+    ages = ages_of_looks(gateway, began)
+    assert [b - a for a, b in itertools.pairwise(ages[:-1])] == pytest.approx([7] * (len(ages) - 2), abs=0.5)
 
 
 def test_a_connection_that_is_not_there_is_one_exception_in_every_mode(gateway, clock, mode):

@@ -15,6 +15,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow_fakes import KEY, TI, running_gateway, runtime_error, stored_and_read
 from blockbuster import blockbuster_ctx
 
+from airflow_provider_kling import triggers
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.jobs import VideoJob
 from airflow_provider_kling.shared import SharedClient
@@ -74,6 +75,18 @@ def test_the_arguments_survive_the_database_and_hold_nothing_secret(gateway):
 async def test_arguments_of_an_older_version_still_wait(gateway, clock):
     old = {"kling_task_id": bought(gateway), "started_at": clock.time(), "deadline": clock.time() + 60}
     assert "error" not in await payload(KlingTaskTrigger(**old))
+
+
+async def test_waits_of_one_kind_teach_each_other_when_to_look(gateway, clock):
+    pace, began = triggers.HISTORY.of("a kind of this test"), clock.time()
+    before = list(pace.rates)
+    kling_task_id = bought(gateway, queue_seconds=15, render_seconds=30)
+    trigger = waiting(kling_task_id, interval=None, kind="a kind of this test", first_look_at=began + 20)
+    assert "error" not in await payload(trigger)
+    assert pace.rates != before
+    assert triggers.HISTORY.of("another kind of this test").rates == before
+    looks = [request.at - began for request in gateway.requests if request.method == "GET"]
+    assert looks[0] >= 20
 
 
 async def test_the_event_says_that_it_is_over_and_has_neither_link_nor_key(gateway, clock, logged, shown):
