@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 #: What a look costs, in seconds of noticing an end later; it makes an unknown video wait 2.5 s on average.
-LOOK_COST = 0.12
+LOOK_COST = 0.1
 #: No two looks are nearer than this, and, unless told otherwise, none further apart, in seconds.
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 2.0, 60.0
 
@@ -25,7 +25,7 @@ _WIDTHS = tuple(end - start for start, end in pairwise(_EDGES))
 #: A kind that nobody has seen: most jobs take about so long, give or take, and some of them far longer.
 _MEDIAN, _SPREAD, _STRAGGLERS = 165.0, 0.45, 0.1
 #: That guess weighs as much as so many jobs. The latest so many jobs of each age are remembered.
-_GUESSED_JOBS, _REMEMBERED_JOBS = 3.0, 60.0
+_GUESSED_JOBS, _REMEMBERED_JOBS = 3.0, 100.0
 #: A job that ended at a known age says that its like end at that age, give or take this share of it.
 _BLUR = 0.07
 #: An honest progress is right to so many points of 100, an honest eta to this factor.

@@ -86,7 +86,7 @@ async def test_waits_of_one_kind_teach_each_other_when_to_look(gateway, clock):
     assert pace.rates != before
     assert triggers.HISTORY.of("another kind of this test").rates == before
     looks = [request.at - began for request in gateway.requests if request.method == "GET"]
-    assert looks[0] >= 20
+    assert looks[0] > 19.9
 
 
 async def test_the_event_says_that_it_is_over_and_has_neither_link_nor_key(gateway, clock, logged, shown):

@@ -1,0 +1,136 @@
+"""Jobs as they are measured of the gateway, and what they say of themselves, true or not."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+#: What a job says at an age: its progress (or None) and its eta (or None).
+Words = tuple[float | None, float | None]
+Says = Callable[["Job", float], Words]
+Rng = np.random.Generator
+#: When the first job is submitted, in epoch seconds.
+_BEGINS = 1_700_000_000.0
+Times = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def silent(job: "Job", age: float) -> Words:  # noqa: ARG001 - it says nothing
+    """Say nothing."""
+    return None, None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job: when it was submitted (seconds), what it takes, at which age it began to be worked on.
+
+    :param error: how wrong its progress is, -1..1, for those that are honest within limits.
+    :param dark: when the gateway did not answer, from and to.
+    """
+
+    at: float
+    takes: float
+    begins: float = 0.0
+    says: Says = silent
+    error: float = 0.0
+    dark: tuple[float, float] = (0.0, 0.0)
+
+    def share(self, age: float) -> float:
+        """Return which share of the work is done at an age."""
+        return min(1.0, max(0.0, (age - self.begins) / (self.takes - self.begins)))
+
+
+def times(rng: Rng, number: int, median: float = 165.0, spread: float = 0.3) -> Times:
+    """Return log-normal times; of twenty jobs one takes 5 to 15 min instead, in proportion to the median."""
+    usual = median * np.exp(spread * rng.standard_normal(number))
+    late = rng.uniform(300, 900, number) * median / 165
+    return np.where(rng.random(number) < 0.05, late, usual)
+
+
+def steady(rng: Rng, number: int, says: Says = silent, **kind: float) -> list[Job]:
+    """Return jobs that are submitted one by one, some ten seconds apart."""
+    at = _BEGINS + np.cumsum(rng.exponential(10, number))
+    errors = rng.uniform(-1, 1, number)
+    rows = zip(at.tolist(), times(rng, number, **kind).tolist(), errors.tolist(), strict=True)
+    return [Job(at, takes, says=says, error=error) for at, takes, error in rows]
+
+
+def bursts(rng: Rng, number: int, says: Says = silent) -> list[Job]:
+    """Return jobs that come a hundred at once, every half hour; twenty run at a time, the rest queue."""
+    free, jobs = np.full(20, _BEGINS), []
+    for n, takes in enumerate(times(rng, number).tolist()):
+        at = _BEGINS + n // 100 * 1800.0 + float(rng.uniform(0, 5))
+        begins = max(at, free.min())
+        free[free.argmin()] = begins + takes
+        jobs.append(Job(at, begins - at + takes, begins - at, says, float(rng.uniform(-1, 1))))
+    return jobs
+
+
+def changing(rng: Rng, number: int, says: Says = silent) -> list[Job]:
+    """Return jobs that take three times as long in every second hour."""
+    jobs = steady(rng, number, says)
+    return [replace(job, takes=job.takes * 3) if job.at // 3600 % 2 else job for job in jobs]
+
+
+def restarts(rng: Rng, number: int, says: Says = silent) -> list[Job]:
+    """Return jobs of a gateway that is away for two minutes of each half hour, and then begins them anew."""
+    jobs = []
+    for job in steady(rng, number, says):
+        back = math.ceil(job.at / 1800) * 1800.0
+        dark = (back - 120, back)
+        if job.at < dark[0] < job.at + job.takes:
+            jobs.append(replace(job, takes=back - job.at + job.takes, begins=back - job.at, dark=dark))
+        elif not dark[0] <= job.at <= back:
+            jobs.append(job)
+    return jobs
+
+
+def _whole(percent: float) -> float:
+    return float(min(100, max(0, round(percent))))
+
+
+#: Honest to ten points of a hundred, in several ways.
+HONEST: dict[str, Says] = {
+    "off by up to 10 points, each job its own way": lambda job, age: (
+        _whole(100 * job.share(age) + 10 * job.error),
+        None,
+    ),
+    "off by up to 10 points, each time anew": lambda job, age: (
+        _whole(100 * job.share(age) + 10 * math.sin(age * 1000 * (1 + job.error))),
+        None,
+    ),
+    "in steps of 10 points": lambda job, age: (math.floor(10 * job.share(age)) * 10.0, None),
+    "exact": lambda job, age: (math.floor(100 * job.share(age)), None),
+}
+#: Not honest, in many ways.
+LIES: dict[str, Says] = {
+    "99 % all the time": lambda _job, _age: (99.0, None),
+    "99 % from the first minute on": lambda _job, age: (_whole(min(99, age / 0.6)), None),
+    "99 % at 60 % of the time": lambda job, age: (_whole(min(99, 100 * job.share(age) / 0.6)), None),
+    "40 % at the end": lambda job, age: (_whole(40 * job.share(age)), None),
+    "a clock that thinks of 165 s": lambda _job, age: (_whole(min(99, age / 1.65)), None),
+    "a bar that slows down": lambda job, age: (_whole(99 * (1 - math.exp(-3 * job.share(age)))), None),
+    "any number": lambda job, age: (_whole(50 + 50 * math.sin(age * 1000 * (1 + job.error))), None),
+    "backwards": lambda job, age: (_whole(100 - 100 * job.share(age)), None),
+    "0 all the time": lambda _job, _age: (0.0, 0.0),
+    "an eta of 5 s all the time": lambda _job, _age: (None, 5.0),
+    "an eta that thinks of 165 s": lambda _job, age: (None, max(0.0, 165 - age)),
+}
+
+
+def sometimes(job: Job, age: float) -> Words:
+    """Say an honest progress every second time, and nothing otherwise."""
+    told = math.sin(age * 1000 * (1 + job.error)) > 0
+    return (_whole(100 * job.share(age) + 10 * job.error), None) if told else (None, None)
+
+
+def stuck(job: Job, age: float) -> Words:
+    """Say an honest progress until 99 %, reached ten minutes before the end of every long job."""
+    early = max(job.takes - 600, 60.0) if job.takes > 300 else job.takes
+    return min(99.0, _whole(100 * age / early)), None
+
+
+def counted(job: Job, age: float) -> Words:
+    """Say an eta that is right to a third."""
+    return None, max(0.0, (job.takes - age) * (1 + job.error / 3))
