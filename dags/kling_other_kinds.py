@@ -19,6 +19,7 @@ def text(title: str, default: str | None = None, **schema: Any) -> Param:
 PROMPT = text("Prompt", "A paper boat drifts down a rainy street.", maxLength=2500, format="multiline")
 SECONDS = Param(5, type="integer", minimum=3, maximum=10, title="Seconds")
 VIDEO = text("Video", description="Public URL; .mp4 or .mov")
+PICTURE = "URL, or a path on any storage; on the worker's disk only in the connection's allowed_paths"
 PICTURES = Param(
     [], type="array", title="Pictures", description="Public URLs, one a line", items={"type": "string"}
 )
@@ -76,7 +77,7 @@ video_editing = film(
 # The character of a picture moves as somebody does in a video.
 motion_control = film(
     "kling_motion_control",
-    {"image": text("Character", description="URL, or a path that the worker can read"), "video": VIDEO},
+    {"image": text("Character", description=PICTURE), "video": VIDEO},
     model="kling-v2.6-pro-motion-control",
     image="{{ params.image }}",
     video="{{ params.video }}",
@@ -87,7 +88,7 @@ motion_control = film(
 multi_shot = film(
     "kling_multi_shot",
     {
-        "image": text("First frame", description="URL, or a path that the worker can read"),
+        "image": text("First frame", description=PICTURE),
         "shots": Param(
             [{"prompt": "She opens the door.", "duration": 3}, {"prompt": "She runs out.", "duration": 4}],
             type="array",
