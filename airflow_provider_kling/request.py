@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,8 @@ from airflow_provider_kling.catalog import DEFAULT_MODEL, INPUTS
 from airflow_provider_kling.inputs import plain
 from airflow_provider_kling.jobs import PictureSource, Place, VideoJob, told
 from airflow_provider_kling.validation import build_job, estimate
+
+_SIGNED = "https://storage.invalid/signed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -56,7 +59,7 @@ class VideoRequest:
     def job(self) -> tuple[VideoJob, list[str]]:
         """Return the job in the model's own words, and warnings for what only the service can judge.
 
-        Paths of pictures stay as they are; the operator reads them.
+        Paths of pictures stay as they are; the operator reads them. A video has to be a URL here.
 
         :raises KlingInputError: naming every input that is wrong, what was given and what is allowed.
         """
@@ -67,10 +70,13 @@ class VideoRequest:
     def estimate(self, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
         """Return the estimated cost in US dollars, or None where no price or no length is known.
 
+        A video on a storage counts as the signed URL that the operator will make of it.
+
         :param prices: dollars a second without sound by model, in place of the catalogue's.
         :raises KlingInputError: as :meth:`job`; what would be refused has no price.
         """
-        job, _ = self.job()
+        stored = re.match(r"(?!https?:|file:)\w+://", str(plain(self.video)), re.IGNORECASE)
+        job, _ = (replace(self, video=_SIGNED) if stored else self).job()
         return estimate(job, prices)
 
 

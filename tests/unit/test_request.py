@@ -52,6 +52,16 @@ def test_what_would_be_refused_has_no_price():
         VideoRequest(image="https://p.example/cat.png", prompt="a cat", duration=99).estimate()
 
 
+def test_a_video_on_a_storage_has_a_price_but_can_not_be_sent_as_it_is():
+    for video in ("s3://conn@shop/a.mp4", "gs://shop/a.mp4", "https://v.example/a.mp4"):
+        assert VideoRequest(model="kling-o1-ref2v", prompt="a cat", video=video).estimate() == Decimal("0.84")
+    for wrong in ("a.mp4", "file:///a.mp4"):
+        with pytest.raises(KlingInputError, match="video="):
+            VideoRequest(model="kling-o1-ref2v", prompt="a cat", video=wrong).estimate()
+    with pytest.raises(KlingInputError, match="video="):
+        VideoRequest(model="kling-o1-ref2v", prompt="a cat", video="s3://shop/a.mp4").job()
+
+
 def test_a_request_is_one_entry_of_a_mapped_task():
     assert VideoRequest(prompt="a cat", model="m", sound=False).arguments() == {
         "model": "m",
