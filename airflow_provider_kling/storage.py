@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -23,11 +24,14 @@ _SIGNED_FOR = 24 * 3600
 _NO_SUCH_FILE = (
     FileNotFoundError,
     IsADirectoryError,
+    NotADirectoryError,
     PermissionError,
     ValueError,
     AttributeError,
     ImportError,
 )
+#: What the system says of a name that no file can have.
+_WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
 
 def read_file(path: str, argument: str, most: int) -> bytes:
@@ -71,8 +75,16 @@ def _input_errors(path: str, argument: str) -> Iterator[None]:
     try:
         yield
     except _NO_SUCH_FILE as error:
-        what = f"{argument}={path!r}: no such file can be read ({type(error).__name__}: {error})."
-        raise KlingInputError(what) from error
+        raise _no_such_file(path, argument, error) from error
+    except OSError as error:
+        if error.errno in _WRONG_NAME:
+            raise _no_such_file(path, argument, error) from error
+        raise
+
+
+def _no_such_file(path: str, argument: str, error: Exception) -> KlingInputError:
+    what = f"{argument}={path!r}: no such file can be read ({type(error).__name__}: {error})."
+    return KlingInputError(what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ import pytest
 from airflow.sdk import Asset, ObjectStoragePath
 from airflow_fakes import KEY, png
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 from PIL import Image
 
 from airflow_provider_kling.errors import KlingInputError, Money
@@ -142,13 +145,44 @@ def test_what_is_not_set_or_no_picture_at_all_is_left_to_the_validation(value):
     assert sent([value], "images") == [value]
 
 
-@pytest.mark.parametrize(
-    "place", ["{}/gone.png", "{}", "nowhere://x/cat.png", "file://{}/gone.png", "x" * 300]
-)
-def test_a_picture_that_cannot_be_read_is_told_by_name(tmp_path, place):
-    with pytest.raises((KlingInputError, OSError)) as caught:
-        sent(place.format(tmp_path), "end_image")
-    assert isinstance(caught.value, OSError) or "end_image=" in str(caught.value)
+WRONG = [
+    *("{}/gone.png", "{}", "{}/a cat.png/x.png", "{}/" + "x" * 300, "{}/\0.png", "file://{}/gone.png"),
+    *("nowhere://x/cat.png", "//[", "\ud800", "simplecache::file://{}/a cat.png", "~nobody-at-all/cat.png"),
+]
+
+
+@pytest.mark.parametrize("place", WRONG)
+def test_a_picture_that_cannot_be_read_is_told_by_name(places, place):
+    folder = places["path"].rpartition("/")[0]
+    assert "end_image=" in refusal(place.format(folder), "end_image")
+
+
+BEGINNINGS = [
+    "",
+    "/",
+    "~",
+    "file:",
+    "file://",
+    "local:",
+    "s3://",
+    "memory://",
+    "data:",
+    "data:;base64,",
+    "iVBORw0KGgo",
+    "b'",
+    "[",
+]
+
+
+@settings_of(max_examples=300, deadline=None)
+@given(st.sampled_from(BEGINNINGS), st.text(max_size=40))
+def test_any_text_at_all_is_an_input_error_or_is_left_to_the_validation(begin, rest):
+    for name in ("image", "images", "video"):
+        try:
+            left = sent(begin + rest, name)
+        except KlingInputError:
+            continue
+        assert left == begin + rest or isinstance(left, (list, dict))
 
 
 def test_a_trouble_of_the_storage_that_may_pass_is_not_called_a_wrong_input(attached):
