@@ -147,6 +147,11 @@ def test_a_real_picture_that_came_only_in_part_is_refused(form, part):
     assert "the picture is cut off: its end is missing" in refusal(data[: int(len(data) * part)])
 
 
+def test_the_end_of_the_small_picture_inside_is_not_the_end():
+    inside = segment(0xE1, b"Exif\0\0" + jpeg(frame(160, 120)))
+    assert "its end is missing" in refusal(jpeg(inside, frame())[: -len(EOI)])
+
+
 LIES = {
     "png, another check sum": png(check_sum=1),
     "png, sides changed after the fact": png()[:16] + (500).to_bytes(4) + png()[20:],
@@ -162,6 +167,7 @@ LIES = {
     "jpeg, a frame without parts": SOI + segment(0xC0, b"\x08\x01\x2c\x01\x2c"),
     "jpeg, no frame": jpeg(),
     "jpeg, a segment beyond the file": SOI + segment(0xE0, b"x", length=60_000) + frame() + SCAN + EOI,
+    "jpeg, a segment shorter than its length": SOI + segment(0xE0, length=1) + b"\xff" + frame() + SCAN + EOI,
     "jpeg, nothing but fill": SOI + b"\xff" * 200_000,
     "jpeg, ended before it began": SOI + b"\xff\xd9\0\0" + frame() + SCAN + EOI,
     "jpeg, a frame and no scan": SOI + frame() + EOI,
@@ -198,10 +204,13 @@ def quarter_turn(data, orientation):
 @pytest.mark.parametrize("orientation", range(10))
 def test_a_cameras_quarter_turn_turns_the_sides(order, orientation):
     note = quarter_turn(order, orientation)
+    upright = quarter_turn(order, 1)
     turned = (300, 400) if orientation in range(5, 9) else (400, 300)
     for data in (
         jpeg(segment(0xE1, b"Exif\0\0" + note), frame()),
         png(more=chunk(b"eXIf", note)),
+        jpeg(segment(0xE1, b"Exif\0\0" + note), segment(0xE1, b"Exif\0\0" + upright), frame()),
+        png(more=chunk(b"eXIf", note) + chunk(b"eXIf", upright)),
         jpeg(segment(0xE1, b"http://ns.adobe.com/xap"), segment(0xE1, b"Exif\0\0" + note), frame()),
     ):
         picture = check(data)
