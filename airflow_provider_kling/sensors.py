@@ -20,11 +20,12 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL
-from airflow_provider_kling.waiting import Waiting, checked_seconds
+from airflow_provider_kling.waiting import BACKSTOP, Waiting, checked_seconds
 from airflow_provider_kling.wire import checked_task_id, query
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 #: Seconds between two looks on a worker, where nobody asked for others.
 _POKE_INTERVAL = 10.0
@@ -53,6 +54,8 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
     :param timeout: seconds after which to give up, by the wall clock, from the submit on: by the note of
         the submit upstream or by the gateway's word; without either, from the first look. Restarts and
         retries do not extend it. Only who waits for a job older than that waits anew. The job itself goes on.
+    :param start_from_trigger: begin in the triggerer, without a worker for the first look: one worker start
+        less. What does not work there is refused when the Dag is parsed. Needs Airflow 3.3.
     :param publish_link: put the video's link, which is signed and opens without a key, into the result
         and into XCom for people to click; with False it appears nowhere in Airflow.
     :raises KlingError: one class for each way a wait can end, see :mod:`airflow_provider_kling.errors`.
@@ -73,6 +76,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         longest_interval: timedelta | float = LONGEST_INTERVAL,
         timeout: timedelta | float = 3600.0,
         publish_link: bool = True,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         every = None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1)
@@ -86,6 +90,24 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         self.deferrable = deferrable
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
+        if start_from_trigger:
+            from airflow_provider_kling.starting import start_trigger_args
+
+            self.start_trigger_args = start_trigger_args(self, kling_task_id, BACKSTOP)
+        self.start_from_trigger = start_from_trigger
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Return the sensor with its arguments that are not mapped.
+
+        :raises ValueError: with ``start_from_trigger``: Airflow would tell the trigger no mapped argument.
+        """
+        if kwargs.get("start_from_trigger"):
+            raise ValueError(
+                "start_from_trigger=True: Airflow tells a trigger nothing of what is mapped by expand(); put "
+                "submit and sensor into one mapped @task_group, and expand that"
+            )
+        return super().partial(**kwargs)
 
     def execute(self, context: Context) -> Any:
         """Look at the job; wait for it if it is not done."""

@@ -18,7 +18,7 @@ from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.polling import PROGRESS_KEY, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, History, Schedule
 from airflow_provider_kling.shared import SharedClient
-from airflow_provider_kling.wire import Call, query
+from airflow_provider_kling.wire import Call, checked_task_id, query
 
 #: What jobs have lately taken, for all waits of this process.
 HISTORY = History()
@@ -37,26 +37,30 @@ class KlingTaskTrigger(BaseTrigger):
     :param kling_task_id: the job.
     :param kling_conn_id: the Airflow connection's id.
     :param started_at: when the wait began, in epoch seconds.
-    :param deadline: when to give up, in epoch seconds; a restart does not move it.
+    :param deadline: when to give up, in epoch seconds; a restart does not move it. Without one, as where
+        the task begins in the triggerer, the wait begins now, and ends *timeout* seconds after the submit,
+        as soon as the gateway says when that was.
     :param interval: seconds between two looks; None lets the schedule decide.
     :param first_look_at: do not look before, in epoch seconds.
     :param kind: what the job's duration depends on, as
         :func:`~airflow_provider_kling.schedule.kind_of` puts it; empty if it is not known.
     :param first_look: do not look before the job has this age, in seconds.
     :param longest_interval: the schedule's longest pause between two looks, in seconds.
+    :param timeout: seconds that the wait may last, where there is no *deadline*.
     """
 
     def __init__(
         self,
         kling_task_id: str,
-        deadline: float,
-        started_at: float,
+        deadline: float | None = None,
+        started_at: float | None = None,
         kling_conn_id: str = KlingHook.default_conn_name,
         interval: float | None = 10.0,
         first_look_at: float = 0.0,
         kind: str = "",
         first_look: float = 0.0,
         longest_interval: float = LONGEST_INTERVAL,
+        timeout: float = 3600.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.kling_task_id = kling_task_id
@@ -68,18 +72,25 @@ class KlingTaskTrigger(BaseTrigger):
         self.kind = kind
         self.first_look = first_look
         self.longest_interval = longest_interval
+        self.timeout = timeout
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
         names = (
             *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
-            *("interval", "first_look_at", "kind", "first_look", "longest_interval"),
+            *("interval", "first_look_at", "kind", "first_look", "longest_interval", "timeout"),
         )
         path = "airflow_provider_kling.triggers.KlingTaskTrigger"
         return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look when the turn has come, until the job or the deadline ends it."""
+        self._begin()
+        try:
+            self.kling_task_id = checked_task_id(self.kling_task_id)
+        except KlingError as error:  # what a template gave, where the task begins here
+            yield self._event(error)
+            return
         watch, call, unshown = self._watch(), query(self.kling_task_id), None
         look_at = max(self.first_look_at, watch.first_look_at(time.time()))
         async with SharedClient.use(self.kling_conn_id) as client, asyncio.TaskGroup() as shows:
@@ -95,7 +106,14 @@ class KlingTaskTrigger(BaseTrigger):
                     unshown = None
         yield self._event(verdict.error)
 
+    def _begin(self) -> None:
+        """Count from now, unless a worker has begun the wait."""
+        if self.started_at is None or self.deadline is None:
+            self.started_at = time.time()
+            self.deadline = self.started_at + self.timeout
+
     def _watch(self) -> Watch:
+        assert self.started_at is not None and self.deadline is not None  # noqa: PT018
         pace = HISTORY.of(self.kind)
         schedule = Schedule(pace, self.kling_task_id, self.first_look, self.longest_interval)
         return Watch(self.kling_task_id, self.started_at, self.deadline, self.interval, schedule)

@@ -67,7 +67,7 @@ def test_the_arguments_survive_the_database_and_hold_nothing_secret(gateway):
     assert all(type(value) in (str, float) for value in arguments.values())
     assert set(arguments) == {
         *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
-        *("interval", "first_look_at", "kind", "first_look", "longest_interval"),
+        *("interval", "first_look_at", "kind", "first_look", "longest_interval", "timeout"),
     }
     assert KEY not in str(arguments)
 

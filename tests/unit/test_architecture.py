@@ -32,7 +32,7 @@ FLOORS = {
     4: ["triggers", "purchase", "arguments"],
     4.05: ["purse", "orders"],
     4.1: ["submit"],
-    4.2: ["delivery", "waiting"],
+    4.2: ["delivery", "starting", "waiting"],
     4.3: ["download", "video"],
     4.4: ["operators"],
     5: ["sensors", "plugin"],
