@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LINK = "https://media.example/one"
 PROJECT = Path(__file__).resolve().parents[2]
-ORDER = ("provider", "wheel", "modes", "examples", "interruptions", "secrets", "end")
+ORDER = ("provider", "wheel", "modes", "examples", "interruptions", "starts", "secrets", "end")
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "16",  # poking sensors hold a worker each
     # With its 15 database connections all taken, Airflow's API server stands still for half a minute.
@@ -133,6 +133,11 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     for dag_id, form in KINDS.items():
         pictures_too = {"image": picture} if dag_id in ("kling_motion_control", "kling_multi_shot") else {}
         played.runs[dag_id] = stage.trigger(dag_id, **pictures_too, **form, target=f"{target}/{dag_id}.mp4")
+    stage.gateway.add_fault(
+        *("job:render=12,times=always,match=starts", "job:fail,match=starts bad"),
+        "download:not-video,times=3,match=starts again",
+    )
+    played.runs["starts"] = stage.trigger("starts", target=f"{target}/starts")
     done = stage.start_job("broken download")
     stage.finish(done)
     played.runs["troubles"] = stage.trigger("troubles", image=picture, target=target, job=done.task_id)
