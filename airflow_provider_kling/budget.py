@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 #: Seconds for which nothing is asked after a refusal that names no time.
 SHORTEST_PAUSE = 5.0
 #: The longest pause that is kept, in seconds: a wait's last look has to come before Airflow's own timeout.
 LONGEST_PAUSE = 600.0
 
 
-@dataclass(slots=True)
 class Budget:
     """Never more than *rate* requests in any second, nor any during a pause.
 
     A tenth of them may leave at once, the rest is spread evenly. A rate below one is one request in so
     many seconds.
 
-    :param rate: requests a second, more than 0; may be changed at any time.
+    :param rate: requests a second, more than 0.
     """
 
-    rate: float
-    _spent_until: float = field(default=float("-inf"), init=False)
-    _paused_until: float = field(default=float("-inf"), init=False)
+    __slots__ = ("_ahead", "_gap", "_paused_until", "_spent_until")
+
+    def __init__(self, rate: float) -> None:
+        self._spent_until = self._paused_until = float("-inf")
+        self.change(rate)
+
+    def change(self, rate: float) -> None:
+        """Let another rate count from now on."""
+        burst = max(1.0, rate / 10)
+        self._gap = 1 / min(rate, rate - burst + 1)
+        self._ahead = (burst - 1) * self._gap
 
     def next_at(self, now: float) -> float:
         """Return when the next request may leave, *now* or later; in seconds, as all times here."""
@@ -39,15 +44,3 @@ class Budget:
         """
         seconds = SHORTEST_PAUSE if retry_after is None else min(retry_after, LONGEST_PAUSE)
         self._paused_until = max(self._paused_until, now + seconds)
-
-    @property
-    def _burst(self) -> float:
-        return max(1.0, self.rate / 10)
-
-    @property
-    def _gap(self) -> float:
-        return 1 / (self.rate - self._burst + 1) if self.rate > 1 else 1 / self.rate
-
-    @property
-    def _ahead(self) -> float:
-        return (self._burst - 1) * self._gap

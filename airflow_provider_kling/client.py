@@ -7,8 +7,8 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
-from typing import Self, TypeVar
-from urllib.parse import urlencode
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import requests
@@ -16,8 +16,9 @@ import urllib3.exceptions
 from airflow.providers.common.compat.sdk import Connection
 from airflow.providers.http.hooks.http import HttpHook
 
+from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.http1 import request
-from airflow_provider_kling.lines import Lines, UnreadableError
+from airflow_provider_kling.lines import Line, Lines, UnreadableError
 from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.tls import tls_context, verification
@@ -116,10 +117,9 @@ class KlingClient:
 
 
 class AsyncKlingClient:
-    """The same over ``asyncio``, to be used as an async context manager on one event loop.
+    """The same, to be used as an async context manager on one event loop.
 
-    Plain queries take the short way of :mod:`airflow_provider_kling.lines`; everything else, a proxy and a
-    gateway whose answers are not plain included, takes ``aiohttp``.
+    Plain queries take the short way of :mod:`airflow_provider_kling.lines`, everything else ``aiohttp``.
 
     :param settings: the connection.
     """
@@ -131,7 +131,8 @@ class AsyncKlingClient:
         settings, context = self.settings, await tls_context(self.settings)
         headers = {**_headers(settings), "Authorization": f"Bearer {settings.api_key}"}
         self._proxy = _proxy_for(settings.base_url, settings)
-        self._lines, self._plain = Lines(settings.base_url, context), not self._proxy
+        self._lines = Lines(settings.base_url, context, settings.request_timeout)
+        self._plain = not self._proxy
         self._before, self._after = request(settings.base_url, headers)
         self._session = aiohttp.ClientSession(
             headers=headers,
@@ -151,36 +152,42 @@ class AsyncKlingClient:
         try:
             return call.read(await self._reply_to(call))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            cause = f"{self.settings.base_url}, {describe_failure(error)}"
-            raise call.lost(cause, sent=not _never_sent(error)) from None
+            raise self.lost(call, error) from None
+
+    def lost(self, call: Call[T], error: Exception) -> KlingError:
+        """Return what it means that the transport failed."""
+        cause = f"{self.settings.base_url}, {describe_failure(error)}"
+        return call.lost(cause, sent=not _never_sent(error))
+
+    def send_at_once(self, call: Call[T], waiter: asyncio.Future[Reply | None]) -> Line | None:
+        """Send a query if a connection is free and no more is needed than to read a plain answer.
+
+        :param waiter: gets the reply, or the reason why there is none; see :meth:`Line.ask`.
+        :returns: the connection, to be closed should nobody wait any more; None: nothing was sent.
+        """
+        line = self._lines.free() if self._plain and call.kling_task_id else None
+        if line:
+            line.ask(self._request_for(call), waiter)
+        return line
 
     async def _reply_to(self, call: Call[T]) -> Reply:
         if self._plain and call.kling_task_id:
             try:
-                return await self._ask(call)
+                return await self._lines.ask(self._request_for(call))
             except UnreadableError:
                 self._plain = False  # the next answer will not be plainer
+            except TimeoutError:
+                raise TimeoutError from None  # its cause would be told
         return await self._request(call)
 
-    async def _ask(self, call: Call[T]) -> Reply:
-        target = f"{call.path}?{urlencode(call.params)}".encode()
-        try:
-            async with asyncio.timeout(self.settings.request_timeout):
-                answer = await self._lines.ask(self._before + target + self._after)
-        except TimeoutError:
-            raise TimeoutError from None  # its cause would be told
-        return Reply(answer.status, answer.headers, answer.body, time.time())
+    def _request_for(self, call: Call[T]) -> bytes:
+        params = "&".join(f"{name}={quote(value)}" for name, value in call.params.items())
+        return b"%b%b?%b%b" % (self._before, call.path.encode(), params.encode(), self._after)
 
     async def _request(self, call: Call[T]) -> Reply:
         url = self.settings.base_url + call.path
-        async with self._session.request(
-            call.method,
-            url,
-            params=dict(call.params),
-            json=call.body,
-            proxy=self._proxy,
-            allow_redirects=False,
-        ) as response:
+        sent: dict[str, Any] = {"params": dict(call.params), "json": call.body, "proxy": self._proxy}
+        async with self._session.request(call.method, url, allow_redirects=False, **sent) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Reply(response.status, headers, await _read_limited(response), time.time())
 

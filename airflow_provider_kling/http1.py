@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 #: A task's state is some thousand bytes; what is larger is left to the general client.
 _LONGEST = 64 * 1024
-_STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)")
+_STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?(?![^\r])")
+_HEADER = re.compile(r"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)")
+_HEADERS = re.compile(r"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*")
 _DIGITS = re.compile(rb"[0-9a-fA-F]{1,8}")
 _ONCE = frozenset(("content-length", "transfer-encoding", "content-encoding"))
 
@@ -72,18 +73,19 @@ def _read(data: bytes, *, ended: bool) -> Answer | None:
 
 
 def _read_head(head: str) -> tuple[int, bool, dict[str, str]]:
-    first, *lines = head.split("\r\n")
-    status = _STATUS.fullmatch(first)
-    if not status:
-        raise ValueError("no status line")
-    headers: dict[str, str] = {}
-    for line in lines:
-        header = _HEADER.fullmatch(line)
-        name = header[1].lower() if header else ""
-        if not header or (name in _ONCE and name in headers):
-            raise ValueError("a header that is none, or stands twice")
-        headers[name] = header[2].rstrip(" \t")
+    status = _STATUS.match(head)
+    if not (status and _HEADERS.fullmatch(head, status.end())):
+        raise ValueError("no head")
+    found = _HEADER.findall(head, status.end())
+    headers = {name.lower(): value.rstrip(" \t") for name, value in found}
+    if len(headers) < len(found) and not _ONCE.isdisjoint(_twice(found)):
+        raise ValueError("a header that stands twice")
     return int(status[2]), status[1] == "1", headers
+
+
+def _twice(found: list[tuple[str, str]]) -> set[str]:
+    names = [name.lower() for name, _ in found]
+    return {name for name in names if names.count(name) > 1}
 
 
 def _read_body(

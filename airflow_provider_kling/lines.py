@@ -1,13 +1,15 @@
-"""Keep-alive connections for nothing but queries: a fifth of the CPU of a general HTTP client."""
+"""Keep-alive connections for nothing but queries: a fraction of the CPU of a general HTTP client."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from airflow_provider_kling.http1 import Answer, read
+from airflow_provider_kling.http1 import read
+from airflow_provider_kling.replies import Reply
 
 #: A connection that was idle for longer is not used again, in seconds: the other side may have dropped it.
 LONGEST_IDLE = 15.0
@@ -17,32 +19,42 @@ class UnreadableError(Exception):
     """The other side's answer is for the general HTTP client to understand."""
 
 
-class Line(asyncio.Protocol):
-    """One connection: one GET after another."""
+class StaleError(ConnectionError):
+    """The connection was closed before it said a word: most likely while nobody used it."""
 
-    def __init__(self) -> None:
-        self.lost = asyncio.get_running_loop().create_future()
+
+class Line(asyncio.Protocol):
+    """One connection: one GET after another.
+
+    :param timeout: seconds that one GET may take.
+    :param done: is told when the line is free again.
+    """
+
+    def __init__(self, timeout: float, done: Callable[[Line], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.lost = self.loop.create_future()
         self.idle_since = 0.0
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._timeout, self._done = timeout, done
+        self._waiter: asyncio.Future[Reply | None] | None = None
         self._data = b""
+        self._late_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102 - asyncio's protocol
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send one GET and return the answer.
+    def ask(self, request: bytes, waiter: asyncio.Future[Reply | None]) -> None:
+        """Send one GET; *waiter* gets the answer, or the reason why there is none.
 
-        :raises OSError: the connection ended first; see :attr:`silent`.
-        :raises UnreadableError: what came is no plain answer.
+        Its exception is a :class:`StaleError` where another line should be asked, an
+        :class:`UnreadableError` where the general client should be, else an :class:`OSError`.
         """
-        self._data = b""
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            self._transport.write(request)
-            return await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter, self._data = waiter, b""
+        self._late_at = self.loop.time() + self._timeout
+        if self._timer is None:  # it is set again when it rings, not at each request
+            self._timer = self.loop.call_at(self._late_at, self._ring)
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self._hear(data, ended=False)
@@ -51,33 +63,53 @@ class Line(asyncio.Protocol):
         self._hear(b"", ended=True)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
-        if not self.lost.done():
-            self.lost.set_result(None)
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_exception(exc or ConnectionResetError("the connection was closed"))
+        if self._timer:
+            self._timer.cancel()
+        self.lost.set_result(None)
+        self._end(exc if self._data and exc else self._closed())
+
+    def _closed(self) -> OSError:
+        return ConnectionResetError("the answer was cut off") if self._data else StaleError("no answer")
 
     def _hear(self, data: bytes, *, ended: bool) -> None:
         self._data += data
         if self._waiter is None or self._waiter.done():
-            self.close()  # nobody asked
+            self.close()  # nobody asked, or nobody waits any more
             return
         try:
             answer = read(self._data, ended=ended)
         except ValueError as error:
-            self._waiter.set_exception(UnreadableError(str(error)))
+            self._end(UnreadableError(str(error)))
             return
         if answer:
-            self._waiter.set_result(answer)  # else more will come, or connection_lost
+            self._waiter.set_result(Reply(answer.status, answer.headers, answer.body, time.time()))
+            self._waiter = None
+            if answer.keep and self.usable:
+                self.idle_since = self.loop.time()
+                self._done(self)
+            else:
+                self.close()
 
-    @property
-    def silent(self) -> bool:
-        """Whether nothing came since the last request."""
-        return not self._data
+    def _end(self, error: Exception) -> None:
+        """Tell the one who waits, and close."""
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_exception(error)
+        self._waiter = None
+        self.close()
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self.loop.time() < self._late_at:
+            self._timer = self.loop.call_at(self._late_at, self._ring)
+        else:
+            self._end(TimeoutError())
 
     @property
     def usable(self) -> bool:
         """Whether another request may be sent."""
-        return not (self.lost.done() or self._transport.is_closing())
+        return not self._transport.is_closing()
 
     def close(self) -> None:
         """Close it at once."""
@@ -89,52 +121,50 @@ class Lines:
 
     :param base_url: scheme, host and port.
     :param context: the TLS context, for https.
+    :param timeout: seconds that a connection or a GET may take.
     """
 
-    def __init__(self, base_url: str, context: ssl.SSLContext) -> None:
+    def __init__(self, base_url: str, context: ssl.SSLContext, timeout: float) -> None:
         parts = urlsplit(base_url)
         secure = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port or (443 if secure else 80)
-        self._context = context if secure else None
+        self._context, self._timeout = context if secure else None, timeout
         self._idle: list[Line] = []
         self._all: set[Line] = set()
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send one GET on a free connection and return the answer.
-
-        A connection that was closed while nobody used it is no failure: the request goes out on a new one.
+    async def ask(self, request: bytes) -> Reply:
+        """Send one GET, on a new connection if need be, and return the answer.
 
         :raises OSError: there is no connection, or it ended before the answer did.
         :raises UnreadableError: what came is no plain answer.
         """
-        while line := self._free():
+        while line := self.free():
             try:
                 return await self._ask(line, request)
-            except OSError:
-                if not line.silent:
-                    raise
-        return await self._ask(await self._open(), request)
+            except StaleError:
+                continue
+        async with asyncio.timeout(self._timeout):
+            line = await self._open()
+        return await self._ask(line, request)
 
-    async def _ask(self, line: Line, request: bytes) -> Answer:
-        keep = False
+    async def _ask(self, line: Line, request: bytes) -> Reply:
+        waiter: asyncio.Future[Reply | None] = line.loop.create_future()
+        line.ask(request, waiter)
         try:
-            answer = await line.ask(request)
-            keep = answer.keep
-            return answer
-        finally:
-            if keep and line.usable:
-                line.idle_since = time.monotonic()
-                self._idle.append(line)
-            else:
-                line.close()
+            reply = await waiter
+        except asyncio.CancelledError:
+            line.close()
+            raise
+        assert reply
+        return reply
 
-    def _free(self) -> Line | None:
-        """Take the connection that was used last; the longest unused ones are given up."""
-        oldest = time.monotonic() - LONGEST_IDLE
-        while self._idle and not (self._idle[0].usable and self._idle[0].idle_since > oldest):
-            self._idle.pop(0).close()
-        while self._idle:
-            if (line := self._idle.pop()).usable:
+    def free(self) -> Line | None:
+        """Take the connection that was used last, if there is one; the longest unused are given up."""
+        idle = self._idle
+        while idle and idle[0].idle_since < idle[0].loop.time() - LONGEST_IDLE:
+            idle.pop(0).close()
+        while idle:
+            if (line := idle.pop()).usable:
                 return line
         return None
 
@@ -142,7 +172,11 @@ class Lines:
         loop = asyncio.get_running_loop()
         name = self._host if self._context else None
         _, line = await loop.create_connection(
-            Line, self._host, self._port, ssl=self._context, server_hostname=name, happy_eyeballs_delay=0.25
+            lambda: Line(self._timeout, self._idle.append),
+            *(self._host, self._port),
+            ssl=self._context,
+            server_hostname=name,
+            happy_eyeballs_delay=0.25,
         )
         self._all.add(line)
         line.lost.add_done_callback(lambda _: self._all.discard(line))

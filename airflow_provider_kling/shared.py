@@ -16,12 +16,15 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow_provider_kling.budget import Budget
 from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, no_connection
+from airflow_provider_kling.lines import StaleError, UnreadableError
+from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.settings import DEFAULT_QUERIES_PER_SECOND, Settings
-from airflow_provider_kling.turns import Turns
+from airflow_provider_kling.turns import Turn, Turns
 from airflow_provider_kling.wire import Call
 
 if TYPE_CHECKING:
     from airflow_provider_kling.client import AsyncKlingClient
+    from airflow_provider_kling.lines import Line
 
 T = TypeVar("T")
 
@@ -74,13 +77,40 @@ class SharedClient:
             to wait.
         :raises KlingError: as :meth:`send`.
         """
-        async with self._turns.take(due):
-            try:
-                return await self.send(call)
-            except KlingUnavailableError as error:
-                if error.http_status == 429 or error.retry_after is not None:
-                    self._turns.pause(error.retry_after)
-                raise
+        turn: Turn[Reply | None, Line | None] = self._turns.enter(
+            due, lambda waiter: self._begin(call, waiter)
+        )
+        try:
+            return await self._end(call, turn)
+        except KlingUnavailableError as error:
+            if error.http_status == 429 or error.retry_after is not None:
+                self._turns.pause(error.retry_after)
+            raise
+        finally:
+            self._turns.leave(turn)
+
+    def _begin(self, call: Call[T], waiter: asyncio.Future[Reply | None]) -> Line | None:
+        """Send the query where nothing stands in the way; else it is for the one who waits to do so."""
+        line = self._client.send_at_once(call, waiter) if self._client else None
+        if line is None:
+            waiter.set_result(None)
+        return line
+
+    async def _end(self, call: Call[T], turn: Turn[Reply | None, Line | None]) -> T:
+        client = self._client
+        try:
+            if reply := await turn.waiter:
+                return call.read(reply)
+        except asyncio.CancelledError:
+            if turn.begun:
+                turn.begun.close()
+            raise
+        except (StaleError, UnreadableError, KlingAccessError):
+            pass
+        except OSError as error:
+            assert client
+            raise client.lost(call, error) from None
+        return await self.send(call)
 
     def may_show(self) -> bool:
         """Whether a wait may store its progress in Airflow now; if not, with a later look."""
@@ -116,7 +146,7 @@ class SharedClient:
                 if client is not self._client:
                     self._client = client
                     self._opened.append(client)
-                    self._budget.rate = client.settings.queries_per_second
+                    self._budget.change(client.settings.queries_per_second)
             return self._client
 
     async def _open(self, known: AsyncKlingClient | None) -> AsyncKlingClient:

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
+from math import ceil
+from typing import Any, Generic, TypeVar
 
 from airflow_provider_kling.budget import Budget
+
+#: Turns come in steps of so many seconds: to wake up costs more than to look.
+GRAIN = 0.05
+
+T = TypeVar("T")
+B = TypeVar("B")
+
+
+class Turn(Generic[T, B]):
+    """A place in the queue.
+
+    :param waiter: who waits: for the turn, and for what was begun with it.
+    :param begin: is called with the waiter when the turn has come, and sees to it that it gets a result.
+    """
+
+    __slots__ = ("begin", "begun", "given", "waiter")
+
+    def __init__(self, waiter: asyncio.Future[T], begin: Callable[[asyncio.Future[T]], B]) -> None:
+        self.waiter, self.begin, self.given = waiter, begin, False
+        self.begun: B | None = None
 
 
 class Turns:
@@ -25,30 +46,33 @@ class Turns:
     def __init__(self, budget: Budget, at_once: int) -> None:
         self._budget, self._at_once = budget, at_once
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[float, int, Turn[Any, Any]]] = []
         self._numbers = count()
         self._out = 0
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = self._reached = float("-inf")
 
-    @asynccontextmanager
-    async def take(self, due: float) -> AsyncIterator[None]:
-        """Wait for a turn and hold it.
+    def enter(self, due: float, begin: Callable[[asyncio.Future[T]], B]) -> Turn[T, B]:
+        """Queue up; whoever enters has to :meth:`leave`, turn or not.
 
         :param due: not before then, in epoch seconds; in the past, as soon as possible.
+        :param begin: see :class:`Turn`.
         """
+        turn: Turn[T, B] = Turn(self._loop.create_future(), begin)
         # From here on by the loop's clock, which nobody sets.
-        mine, at = self._loop.create_future(), self.now() + due - time.time()
-        heappush(self._waiting, (at, next(self._numbers), mine))
-        if self._waiting[0][2] is mine:
+        late = time.time() - due
+        at = self.now() - late if late >= 0 else ceil((self.now() - late) / GRAIN) * GRAIN
+        heappush(self._waiting, (at, next(self._numbers), turn))
+        if self._waiting[0][2] is turn:
             self._go_on()
-        try:
-            await mine
-            yield
-        finally:
-            if mine.done() and not mine.cancelled():
-                self._out -= 1
-                self._go_on()
+        return turn
+
+    def leave(self, turn: Turn[Any, Any]) -> None:
+        """Give the turn back, or the place in the queue."""
+        turn.waiter.cancel()
+        if turn.given:
+            self._out -= 1
+            self._go_on()
 
     def pause(self, retry_after: float | None) -> None:
         """Give nobody a turn for a while; see :meth:`Budget.pause`."""
@@ -59,11 +83,15 @@ class Turns:
         if self._alarm:
             self._alarm.cancel()
 
+    def now(self) -> float:
+        """Return the loop's time in seconds; what a timer has reached is past, however coarse the clock."""
+        return max(self._reached, self._loop.time())
+
     def _go_on(self) -> None:
         """Give all turns that can be given, and set the timer for the next one."""
         while self._waiting and self._out < self._at_once:
             due, _, turn = self._waiting[0]
-            if turn.done():  # cancelled
+            if turn.waiter.done():  # it has left
                 heappop(self._waiting)
                 continue
             now = self.now()
@@ -74,7 +102,8 @@ class Turns:
             heappop(self._waiting)
             self._budget.take(now)
             self._out += 1
-            turn.set_result(None)
+            turn.given = True
+            turn.begun = turn.begin(turn.waiter)
 
     def _set_alarm(self, at: float) -> None:
         if self._alarm and self._alarm_at <= at:
@@ -86,7 +115,3 @@ class Turns:
         await asyncio.sleep(max(0.0, at - self.now()))
         self._alarm, self._reached = None, at
         self._go_on()
-
-    def now(self) -> float:
-        """Return the loop's time in seconds; what a timer has reached is past, however coarse the clock."""
-        return max(self._reached, self._loop.time())

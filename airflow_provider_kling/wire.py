@@ -98,13 +98,21 @@ def submit(job: VideoJob) -> Call[str]:
 
 
 def query(kling_task_id: str) -> Call[Task]:
-    """Return the call that asks for the state of a job and yields its :class:`Task`."""
+    """Return the call that asks for the state of a job and yields its :class:`Task`.
+
+    It may be sent again and again: what has not changed since the last time is not read anew.
+    """
+    last: tuple[bytes, Task] | None = None
 
     def read(reply: Reply) -> Task:
+        nonlocal last
+        if last and last[0] == reply.body and reply.ok:
+            return last[1]
         data = reply.json()
         task = data.get("task")
         if reply.ok and isinstance(task, dict) and isinstance(task.get("status"), str):
-            return _read_task(kling_task_id, data, task)
+            last = reply.body, _read_task(kling_task_id, data, task)
+            return last[1]
         raise refusal_of_query(reply, kling_task_id)
 
     return _ask(kling_task_id, read)

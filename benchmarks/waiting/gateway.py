@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import time
+from itertools import count
 
 _BODY = (
     '{{"task":{{"task_id":"{id}","status":"{status}","reason":"","task_type":"KLING_V3.0_PRO_I2V",'
@@ -20,9 +21,19 @@ _ID = re.compile(r"[?&](?:task_)?id=([^& ]*)")
 _RENDERING = 165.0
 
 
+#: As many headers as a gateway behind a proxy sends, one of them new each time.
+_HEAD = (
+    "HTTP/1.1 {status}\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
+    "Content-Type: application/json; charset=utf-8\r\nContent-Length: {length}\r\n"
+    "Connection: keep-alive\r\nVary: Origin\r\nX-Trace-Id: {trace}\r\n"
+    "Strict-Transport-Security: max-age=15724800; includeSubDomains\r\n\r\n{body}"
+)
+_TRACES = count()
+
+
 def _answer(status: str, body: str) -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return f"{head}{body}".encode()
+    trace = f"{next(_TRACES):032x}"
+    return _HEAD.format(status=status, length=len(body), trace=trace, body=body).encode()
 
 
 class Gateway:
@@ -38,7 +49,6 @@ class Gateway:
         self.finished: dict[str, float] = {}
         self.began: float | None = None
         self.most_open = self.open
-        self._kept: dict[tuple[str, int], bytes] = {}
 
     def opened(self, change: int) -> None:
         """Note that a connection was opened (1) or closed (-1)."""
@@ -58,17 +68,14 @@ class Gateway:
                     "200 OK", _BODY.format(id=name, status="TASK_STATUS_SUCCEED", percent=100, videos=_VIDEO)
                 )
             if path == "/sensor":
-                return _MISSING
+                return _answer("404 Not Found", "{}")
             return self._unfinished(name, now)
         return _answer("200 OK", json.dumps(self._command(path, name)))
 
     def _unfinished(self, name: str, now: float) -> bytes:
         percent = 42 if self.began is None else min(99, int((now - self.began) * 100 / _RENDERING))
-        kept = self._kept.get((name, percent))
-        if kept is None:
-            body = _BODY.format(id=name, status="TASK_STATUS_PROCESSING", percent=percent, videos="")
-            kept = self._kept[name, percent] = _answer("200 OK", body)
-        return kept
+        body = _BODY.format(id=name, status="TASK_STATUS_PROCESSING", percent=percent, videos="")
+        return _answer("200 OK", body)
 
     def _command(self, path: str, names: str) -> object:
         if path == "/start":
@@ -80,9 +87,6 @@ class Gateway:
         if path == "/told":
             return {"asked": self.asked, "finished": self.finished, "most_open": self.most_open}
         return {"ids": len(self.asked), "open": self.open}
-
-
-_MISSING = _answer("404 Not Found", "{}")
 
 
 class Connection(asyncio.Protocol):

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 from airflow_fakes import Clock
 
 from airflow_provider_kling.budget import Budget
-from airflow_provider_kling.turns import Turns
+from airflow_provider_kling.turns import GRAIN, Turns
 
 
 @pytest.fixture
@@ -15,8 +16,22 @@ def clock(monkeypatch):
     return Clock(monkeypatch)
 
 
+class Queue(Turns):
+    """Turns in which nothing is begun: they only come."""
+
+    @asynccontextmanager
+    async def take(self, due):
+        turn = self.enter(due, lambda waiter: waiter.set_result("begun") or "it")
+        try:
+            assert await turn.waiter == "begun"
+            assert turn.begun == "it"
+            yield
+        finally:
+            self.leave(turn)
+
+
 def turns(rate=1000.0, at_once=64):
-    return Turns(Budget(rate), at_once)
+    return Queue(Budget(rate), at_once)
 
 
 async def settled():
@@ -138,6 +153,17 @@ async def test_one_that_is_cancelled_just_when_its_turn_comes_gives_it_back():
 async def nothing(queue):
     async with queue.take(0.0):
         pass
+
+
+async def test_turns_come_in_steps_so_that_many_share_one_awakening(clock):
+    queue, woken, start = turns(), set(), clock.time()
+
+    async def look(due):
+        async with queue.take(start + due):
+            woken.add(round(clock.time() - start, 2))
+
+    await asyncio.gather(*(look(10 + index / 1000) for index in range(100)))
+    assert len(woken) <= 2 + 0.1 / GRAIN
 
 
 async def test_a_clock_that_is_set_back_keeps_nobody_waiting(monkeypatch):

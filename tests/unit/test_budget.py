@@ -77,5 +77,5 @@ def test_after_a_pause_the_rate_holds_as_before():
 def test_a_rate_that_changes_counts_at_once():
     budget = Budget(1.0)
     budget.take(0.0)
-    budget.rate = 100.0
+    budget.change(100.0)
     assert departures(budget, [0.0, 0.0])[1] <= 1.0
