@@ -19,7 +19,7 @@ from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, 
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.tls import verification
 
-_CHUNK = 1024 * 1024
+_CHUNK = 256 * 1024
 _MOST_REDIRECTS = 5
 _MOST_RESUMES = 5
 #: IPv6 networks that wrap an IPv4 address in their last four bytes (RFC 6052, RFC 2765).
