@@ -108,7 +108,7 @@ class Pictures:
             raise KlingInputError(
                 what, advice="Give a public URL, or a path on a storage that can sign URLs."
             )
-        return self._sign(argument, path, picture.sha256), facts
+        return self._sign(argument, path, facts["sha256"]), facts
 
     def _read(self, argument: str, value: str | bytes, name: str) -> tuple[str, bytes]:
         """Return a picture's path, empty where it came as data, and its bytes."""

@@ -11,7 +11,11 @@ with DAG(
     default_args={"retries": 2},  # safe: a retry goes on with the job that was bought
     params={
         "image": Param(
-            type="string", minLength=1, title="Picture", description="URL, or a path that the worker can read"
+            type="string",
+            minLength=1,
+            title="Picture",
+            description="URL, or a path on any storage; on the worker's disk only in folders that the "
+            "connection allows (allowed_paths)",
         ),
         "prompt": Param(
             "The camera slowly moves closer.",
