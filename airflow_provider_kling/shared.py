@@ -33,6 +33,7 @@ MOST_AT_ONCE = 64
 #: Values that waits may store in Airflow in a second: each costs the triggerer's supervisor some 15 ms.
 SHOWN_PER_SECOND = 2.0
 
+_Begun: TypeAlias = "tuple[AsyncKlingClient, Line]"
 _ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
 
 
@@ -77,7 +78,7 @@ class SharedClient:
             to wait.
         :raises KlingError: as :meth:`send`.
         """
-        turn: Turn[Reply | None, Line | None] = self._turns.enter(
+        turn: Turn[Reply | None, _Begun | None] = self._turns.enter(
             due, lambda waiter: self._begin(call, waiter)
         )
         try:
@@ -89,28 +90,32 @@ class SharedClient:
         finally:
             self._turns.leave(turn)
 
-    def _begin(self, call: Call[T], waiter: asyncio.Future[Reply | None]) -> Line | None:
+    def _begin(self, call: Call[T], waiter: asyncio.Future[Reply | None]) -> _Begun | None:
         """Send the query where nothing stands in the way; else it is for the one who waits to do so."""
-        line = self._client.send_at_once(call, waiter) if self._client else None
-        if line is None:
-            waiter.set_result(None)
-        return line
-
-    async def _end(self, call: Call[T], turn: Turn[Reply | None, Line | None]) -> T:
         client = self._client
+        line = client.send_at_once(call, waiter) if client else None
+        if client and line:
+            return client, line
+        waiter.set_result(None)
+        return None
+
+    async def _end(self, call: Call[T], turn: Turn[Reply | None, _Begun | None]) -> T:
+        refused = None
         try:
             if reply := await turn.waiter:
                 return call.read(reply)
         except asyncio.CancelledError:
             if turn.begun:
-                turn.begun.close()
+                turn.begun[1].close()
             raise
-        except (StaleError, UnreadableError, KlingAccessError):
+        except KlingAccessError:
+            refused = turn.begun and turn.begun[0]
+        except (StaleError, UnreadableError):
             pass
         except OSError as error:
-            assert client
-            raise client.lost(call, error) from None
-        return await self.send(call)
+            assert turn.begun
+            raise turn.begun[0].lost(call, error) from None
+        return await self.send(call, refused)
 
     def may_show(self) -> bool:
         """Whether a wait may store its progress in Airflow now; if not, with a later look."""
@@ -120,21 +125,24 @@ class SharedClient:
         self._shown.take(now)
         return True
 
-    async def send(self, call: Call[T]) -> T:
+    async def send(self, call: Call[T], refused: AsyncKlingClient | None = None) -> T:
         """Send one call without blocking.
 
         A refused key is looked up anew once before it counts: it may have been rotated.
 
+        :param refused: the client whose key was refused for this call just now, if one was.
         :raises KlingError: untranslated, it has yet to cross to a worker.
         """
         try:
-            client = await self._current()
-            try:
-                return await client.send(call)
-            except KlingAccessError:
-                if call.kling_task_id is None:
-                    raise  # never a paid request twice
-                return await (await self._current(instead_of=client)).send(call)
+            if refused is None:
+                client = await self._current()
+                try:
+                    return await client.send(call)
+                except KlingAccessError:
+                    if call.kling_task_id is None:
+                        raise  # never a paid request twice
+                    refused = client
+            return await (await self._current(instead_of=refused)).send(call)
         except (KlingAccessError, KlingUnavailableError) as error:
             raise call.about(error) from error.__cause__
 

@@ -1,0 +1,163 @@
+"""Looks of many waits on one connection: one after another on few sockets, all stopped by one refusal."""
+
+import asyncio
+import time
+
+import pytest
+from airflow_fakes import TI, connect, running_gateway
+
+from airflow_provider_kling import shared
+from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.lines import UnreadableError
+from airflow_provider_kling.shared import SharedClient
+from airflow_provider_kling.triggers import KlingTaskTrigger
+from airflow_provider_kling.wire import query
+
+ID = "kling_default"
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """A gateway with one job that is far from its end."""
+    with running_gateway(monkeypatch, queue_seconds=10_000) as gateway:
+        gateway.job = KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"}))
+        yield gateway
+
+
+def queries(gateway):
+    return [request for request in gateway.requests if request.method == "GET"]
+
+
+async def test_many_looks_share_the_one_connection_and_an_unchanged_answer_is_the_same_task(waiting):
+    async with SharedClient.use(ID) as client:
+        call = query(waiting.job)
+        tasks = [await client.look(call, 0.0) for _ in range(20)]
+        assert len(client._client._lines._all) == 1
+    assert len(queries(waiting)) == 20
+    assert len({id(task) for task in tasks}) == 1
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_one_429_stops_the_looks_of_all_until_its_time_is_over(waiting, known):
+    async with SharedClient.use(ID) as client:
+        if known:  # a connection is open already
+            await client.look(query(waiting.job), 0.0)
+        waiting.add_fault("query:rate-limit=1")
+        with pytest.raises(KlingUnavailableError):
+            await client.look(query(waiting.job), 0.0)
+        refused_at = time.monotonic()
+        await asyncio.gather(*(client.look(query(waiting.job), 0.0) for _ in range(5)))
+        assert time.monotonic() - refused_at > 0.9
+
+
+async def test_a_connection_that_died_unused_costs_no_look(waiting):
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        waiting.add_fault("query:cut")
+        await client.look(query(waiting.job), 0.0)
+    assert len(queries(waiting)) == 3
+
+
+async def test_answers_that_become_odd_are_read_by_the_general_client(waiting):
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        line = client._client._lines.free()
+        line.ask = lambda _, waiter: waiter.set_exception(UnreadableError("odd"))
+        client._client._lines._idle.append(line)
+        await client.look(query(waiting.job), 0.0)
+
+
+@pytest.mark.parametrize("fault", ["cut", "truncate=9", "html=502", "status=503", "malformed"])
+async def test_a_look_that_fails_on_a_known_connection_says_so_once(waiting, fault):
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        waiting.add_fault(f"query:{fault},times=always")
+        with pytest.raises(KlingUnavailableError) as caught:
+            await client.look(query(waiting.job), 0.0)
+        assert caught.value.kling_task_id == waiting.job
+        waiting.clear_faults()
+        await client.look(query(waiting.job), 0.0)
+
+
+async def test_a_key_that_was_rotated_is_looked_up_anew_and_the_look_succeeds(waiting, monkeypatch):
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        first = client._client
+        waiting.add_fault("query:error=INVALID_API_KEY")  # for the old one
+        connect(waiting, monkeypatch, request_timeout=7)
+        assert (await client.look(query(waiting.job), 0.0)).kling_task_id == waiting.job
+        assert client._client is not first
+        assert len(client._opened) == 2
+
+
+async def test_a_key_that_stays_wrong_counts_and_opens_nothing_new(waiting):
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        waiting.add_fault("query:error=INVALID_API_KEY,times=always")
+        for _ in range(3):
+            with pytest.raises(KlingAccessError):
+                await client.look(query(waiting.job), 0.0)
+        assert len(client._opened) == 1
+
+
+async def test_a_look_that_is_cancelled_in_flight_takes_its_connection_with_it(waiting):
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        waiting.add_fault("query:hang=30")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.look(query(waiting.job), 0.0), 0.3)
+        waiting.clear_faults()
+        assert client._turns._out == 0
+        await client.look(query(waiting.job), 0.0)
+        assert len(client._client._lines._all) == 1
+
+
+async def test_a_look_that_hangs_on_a_known_connection_ends_with_the_request_timeout(waiting, monkeypatch):
+    connect(waiting, monkeypatch, request_timeout=1)
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        waiting.add_fault("query:hang=30")
+        with pytest.raises(KlingUnavailableError, match="TimeoutError"):
+            await client.look(query(waiting.job), 0.0)
+
+
+async def test_the_connections_own_budget_counts(waiting, monkeypatch):
+    connect(waiting, monkeypatch, queries_per_second=10)
+    async with SharedClient.use(ID) as client:
+        await client.look(query(waiting.job), 0.0)
+        began = time.monotonic()
+        await asyncio.gather(*(client.look(query(waiting.job), 0.0) for _ in range(8)))
+        assert time.monotonic() - began > 0.7
+
+
+async def test_a_hundred_looks_without_a_change_cost_one_line_one_value_and_one_look_up(
+    waiting, monkeypatch, capsys
+):
+    from airflow.sdk.execution_time.xcom import XCom
+
+    shown, looked_up, real = [], [], shared.get_async_connection
+
+    async def aset(key, value, **_):
+        shown.append((key, value))
+
+    async def counting(*args):
+        looked_up.append(args)
+        return await real(*args)
+
+    monkeypatch.setattr(XCom, "aset", aset)
+    monkeypatch.setattr(shared, "get_async_connection", counting)
+    monkeypatch.setattr("airflow_provider_kling.turns.GRAIN", 0.001)
+    now = time.time()
+    trigger = KlingTaskTrigger(waiting.job, now + 600, now, interval=0.001)
+    trigger.task_instance = TI()
+    connect(waiting, monkeypatch, queries_per_second=10_000)
+    wait = asyncio.create_task(anext(trigger.run()))
+    await asyncio.to_thread(waiting.wait_until, lambda: len(queries(waiting)) > 100)
+    wait.cancel()
+    await asyncio.gather(wait, return_exceptions=True)
+    assert len(looked_up) == 1
+    assert len(shown) == 1
+    assert capsys.readouterr().out.count("Job ") == 1
+    assert not SharedClient._by_loop.get(asyncio.get_running_loop())
