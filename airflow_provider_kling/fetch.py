@@ -19,7 +19,7 @@ from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, 
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.tls import verification
 
-_CHUNK = 256 * 1024
+_CHUNK = 1024 * 1024
 _MOST_REDIRECTS = 5
 _MOST_RESUMES = 5
 #: IPv6 networks that wrap an IPv4 address in their last four bytes (RFC 6052, RFC 2765).
@@ -98,10 +98,9 @@ class _Link:
         offset, resumes = 0, 0
         while True:
             try:
-                with _in_our_words():
-                    for chunk in self._response.iter_content(_CHUNK):
-                        offset += len(chunk)
-                        yield chunk
+                for chunk in self._pieces():
+                    offset += len(chunk)
+                    yield chunk
             except KlingDownloadError:
                 etag = self._response.headers.get("ETag", "")
                 resumes += 1
@@ -111,6 +110,14 @@ class _Link:
                 self._resume(offset, etag)
             else:
                 return
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield what is there, without waiting for more: what came before a break is not lost."""
+        with _in_our_words():
+            while piece := self._response.raw.read1(_CHUNK, decode_content=True):
+                yield piece
+        if left := self._response.raw.length_remaining:
+            raise KlingDownloadError(f"The video's stream broke off {left} bytes before its end.")
 
     def _resume(self, offset: int, etag: str) -> None:
         where = self.open(offset, etag).headers.get("Content-Range", "")
