@@ -19,7 +19,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.jobs import Outcome, Task
 from airflow_provider_kling.media import check_media, inspect_media, require_pyav
-from airflow_provider_kling.orders import asked_for
+from airflow_provider_kling.orders import VIDEO_KEY, asked_for, place_of
 from airflow_provider_kling.places import IfExists, check_inside
 from airflow_provider_kling.storage import (
     check_target,
@@ -71,8 +71,10 @@ class Delivery:
             told = self.already_there(path, kling_task_id) or self._fetch(path, kling_task_id, context)
         size, content_type, sha256 = (told[key] for key in ("size", "content_type", "sha256"))
         self.operator.log.info("%s: %d bytes, %s, sha256 %s", path, size, content_type, sha256)
+        ti = context["ti"]
         for key in ("size", "sha256", "content_type"):
-            context["ti"].xcom_push(key=key, value=told[key])
+            ti.xcom_push(key=key, value=told[key])
+        ti.xcom_push(key=VIDEO_KEY, value={"kling_task_id": kling_task_id, "path": path, **place_of(ti)})
         return path
 
     def checked_path(self, kling_task_id: str) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
+from airflow_provider_kling.telling import Telling, tells
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class KlingDownloadOperator(BaseOperator):
+class KlingDownloadOperator(Telling):
     """Fetches the video of a finished job and returns where it is, a string.
 
     Asks the gateway for a fresh link, streams it under a temporary name, checks that it is a whole mp4,
@@ -64,6 +63,7 @@ class KlingDownloadOperator(BaseOperator):
         self.largest = largest
         self.kling_conn_id = kling_conn_id
 
+    @tells
     def execute(self, context: Context) -> str:
         """Fetch, check, store; return the path."""
         from airflow_provider_kling.delivery import Delivery

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 
 #: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
 REQUEST_KEY = "kling_request"
+#: XCom key of the video that was brought home: its job, and where it is.
+VIDEO_KEY = "kling_video"
+#: XCom key of the failure that ended a task.
+ERROR_KEY = "kling_error"
+
+
+def place_of(ti: Any) -> dict[str, Any]:
+    """Return which task of its run tells something, to tell it with it."""
+    return {"task_id": ti.task_id, "map_index": ti.map_index}
 
 
 def buys(task: Any) -> bool:

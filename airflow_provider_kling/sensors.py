@@ -20,6 +20,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL
+from airflow_provider_kling.telling import tells
 from airflow_provider_kling.waiting import BACKSTOP, Waiting, checked_seconds
 from airflow_provider_kling.wire import checked_task_id, query
 
@@ -109,6 +110,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
             )
         return super().partial(**kwargs)
 
+    @tells
     def execute(self, context: Context) -> Any:
         """Look at the job; wait for it if it is not done."""
         with airflow_errors():

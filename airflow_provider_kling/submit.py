@@ -12,11 +12,12 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.jobs import PictureSource, Place, VideoJob
 from airflow_provider_kling.ledger import Ledger
-from airflow_provider_kling.orders import REQUEST_KEY, buyers_beside
+from airflow_provider_kling.orders import REQUEST_KEY, buyers_beside, place_of
 from airflow_provider_kling.pictures import Transport, checked_transport
 from airflow_provider_kling.polling import submit_delay
 from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
 from airflow_provider_kling.purse import LIMITS, Limited, Purse
+from airflow_provider_kling.telling import Telling, tells
 from airflow_provider_kling.validation import cost_words
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _PATIENCE = 10.0
 _NO_TRIGGERER = 120.0
 
 
-class KlingSubmitOperator(Limited, RequestOperator):
+class KlingSubmitOperator(Telling, Limited, RequestOperator):
     """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
@@ -158,6 +159,7 @@ class KlingSubmitOperator(Limited, RequestOperator):
         self.within = [within] if isinstance(within, str) else list(within)
         self.kling_conn_id = kling_conn_id
 
+    @tells
     def execute(self, context: Context) -> str:
         """Check everything, submit once, return the task id."""
         return self._submit(context, attempt=0, give_up_at=time.time() + self.busy_timeout)
@@ -194,6 +196,7 @@ class KlingSubmitOperator(Limited, RequestOperator):
         cost = None if purchase.cost is None else float(purchase.cost)
         request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
         request |= {"submitted_at": purchase.submitted_at, "estimated_cost_usd": cost}
+        request |= {"name": self.shown_name(ti), **place_of(ti)}
         with harmless(self.log, "What was asked for could not be stored"):
             ti.xcom_push(key="estimated_cost_usd", value=cost)
             ti.xcom_push(key=REQUEST_KEY, value=request)

@@ -16,6 +16,7 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
 from airflow_provider_kling.purchase import earlier_job_named
 from airflow_provider_kling.submit import KlingSubmitOperator, ledger_of
+from airflow_provider_kling.telling import tells
 from airflow_provider_kling.waiting import Waiting, checked_seconds
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
 
+    @tells
     def execute(self, context: Context) -> str:
         """Check everything, submit once, wait, download; return the path."""
         self._check_place(context)

@@ -6,7 +6,6 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseOperator
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 
 from airflow_provider_kling.errors import KlingError, from_dict
@@ -16,6 +15,7 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.orders import asked_for
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, PROGRESS_KEY, Verdict, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, Schedule, kind_of
+from airflow_provider_kling.telling import Telling
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,7 +40,7 @@ def checked_seconds(argument: str, value: timedelta | float, least: float) -> fl
     return float(seconds)
 
 
-class Waiting(BaseOperator):
+class Waiting(Telling):
     """A part of an operator: waits for one job, on the worker or in the triggerer.
 
     The operator says for which job (:meth:`_waited_for`) and what follows (:meth:`_arrived`). Where it

@@ -75,7 +75,7 @@ class TI:
     def __init__(self, *, max_tries=3, map_index=-1, first_try_at=None, task_id="t", run=None):
         self.id, self.max_tries, self.map_index = uuid.uuid4(), max_tries, map_index
         self.first_try_at, self.task_id = first_try_at, task_id
-        self.xcoms, self.upstream = {}, []
+        self.xcoms, self.upstream, self.states = {}, [], {}
         self.run = {} if run is None else run  # what all task instances of one run pushed
         for place in [place for place in self.run if place[:2] == (task_id, map_index)]:
             del self.run[place]  # as a new try does
@@ -91,6 +91,15 @@ class TI:
             for task_id, map_index, name, value in pushed
             if task_id in task_ids and name == key and map_indexes in (None, map_index)
         ]
+
+    def get_task_states(self, *, dag_id, task_ids, run_ids):
+        """Return how the run's task instances ended, as far as a test has put it into ``states``."""
+        found = {
+            task_id if at < 0 else f"{task_id}_{at}": state
+            for (task_id, at), state in self.states.items()
+            if task_id in task_ids
+        }
+        return {run_ids[0]: found} if found else {}
 
     def get_first_reschedule_date(self, context):
         return self.first_try_at
