@@ -42,7 +42,7 @@ def test_a_job_that_is_too_dear_is_refused_and_told_why(gateway, monkeypatch, ar
     assert isinstance(caught.value, AirflowFailException)
     assert "No job was started" in str(caught.value)
     assert not submits(gateway)
-    assert not run
+    assert [key for *_, key in run] == ["kling_error"]
 
 
 def test_of_two_limits_the_lower_one_holds(gateway, monkeypatch):
