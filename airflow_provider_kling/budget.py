@@ -9,7 +9,7 @@ LONGEST_PAUSE = 600.0
 
 
 class Budget:
-    """Never more than *rate* requests in any second, nor any during a pause.
+    """Never more than *rate* requests, rounded up, in any second, nor any during a pause.
 
     A tenth of them may leave at once, the rest is spread evenly. A rate below one is one request in so
     many seconds.
