@@ -34,7 +34,33 @@ def waits(data: dict[str, Any]) -> Figure:
     return figure
 
 
-DRAWN: dict[str, Callable[[dict[str, Any]], Figure]] = {"waits": waits}
+def schedule(data: dict[str, Any]) -> Figure:
+    """Draw looks a job over the mean delay, for each way to wait."""
+    styles = {
+        "schedule, no progress": {"color": "#c2410c", "marker": "o"},
+        "schedule, progress right to 10 points": {"color": "#15803d", "marker": "o"},
+        "fixed interval": {"color": "#1d4ed8", "marker": "s"},
+        "backoff": {"color": "#6b7280", "marker": "D", "linestyle": "none"},
+        "best possible, no progress": {"color": "#111827", "linestyle": "--"},
+    }
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, points in data["curves"].items():
+        looks, late = zip(*sorted(points, key=lambda point: point[1]), strict=True)
+        axes.plot(late, looks, label=name, markersize=4, linewidth=1.3, **styles[name])
+    axes.axvline(2.5, color="#9ca3af", linewidth=0.8)
+    axes.annotate("as late as a fixed 5 s", (2.5, 2.2), xytext=(4, 0), textcoords="offset points")
+    axes.set(xscale="log", yscale="log", ylim=(2, 150))
+    axes.set(xlabel="end noticed after, mean seconds", ylabel="looks a job")
+    late_ticks, look_ticks = (0.5, 1, 2.5, 5, 10, 30), (2, 5, 10, 20, 40, 100)
+    axes.set_xticks(late_ticks, [f"{tick:g}" for tick in late_ticks])
+    axes.set_yticks(look_ticks, [f"{tick:g}" for tick in look_ticks])
+    axes.minorticks_off()
+    axes.grid(visible=True, color="#e5e7eb", linewidth=0.6)
+    axes.legend(frameon=False)
+    return figure
+
+
+DRAWN: dict[str, Callable[[dict[str, Any]], Figure]] = {"waits": waits, "schedule": schedule}
 
 
 if __name__ == "__main__":

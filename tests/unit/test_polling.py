@@ -292,6 +292,14 @@ def test_nobody_looks_before_the_first_look_that_was_asked_for_but_the_deadline_
     assert not watch.is_early(START + 50)
 
 
+def test_a_wait_that_is_taken_over_late_does_not_count_what_nobody_watched():
+    watch = Wait(interval=None).watch
+    watch.first_look_at(START + 200)
+    watch.hear(saw(), START + 260)
+    assert watch.schedule.pace.coming(0, 180) == Pace().coming(0, 180)
+    assert watch.schedule.pace.coming(200, 260) < Pace().coming(200, 260)
+
+
 def test_failed_looks_grow_apart_from_the_schedules_own_pauses():
     wait = Wait(interval=None, timeout=10**6)
     pauses = []

@@ -114,6 +114,15 @@ def test_an_eta_that_kept_its_promises_saves_looks_too():
     assert cost(times, says=told)[0] < 0.65 * cost(times)[0]
 
 
+def test_an_eta_of_0_says_nothing_and_breaks_no_promise():
+    def told(age, took):
+        return None, 0 if age < 100 else took - age
+
+    pace = taught(usual(60), told)
+    assert pace.trust("eta") > 0.9
+    assert cost(usual(100), pace, told)[0] < 0.9 * cost(usual(100), taught(usual(60)))[0]
+
+
 LIES = {
     "99 % from the start": lambda age, took: (99, None),
     "99 % after a minute": lambda age, took: (min(99, age), None),
