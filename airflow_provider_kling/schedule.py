@@ -25,9 +25,9 @@ _WIDTHS = tuple(end - start for start, end in pairwise(_EDGES))
 #: A kind that nobody has seen: most jobs take about so long, give or take, and some of them far longer.
 _MEDIAN, _SPREAD, _STRAGGLERS = 165.0, 0.45, 0.1
 #: That guess weighs as much as so many jobs. The latest so many jobs of each age are remembered.
-_GUESSED_JOBS, _REMEMBERED_JOBS = 3.0, 100.0
+_GUESSED_JOBS, _REMEMBERED_JOBS = 3.0, 200.0
 #: A job that ended at a known age says that its like end at that age, give or take this share of it.
-_BLUR = 0.07
+_BLUR = 0.12
 #: An honest progress is right to so many points of 100, an honest eta to this factor.
 _POINTS, _ETA_FACTOR = 12.0, 2.0
 #: So many promises are remembered, kept and broken ones. Nobody is believed or doubted beyond a doubt.

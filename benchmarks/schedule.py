@@ -16,7 +16,7 @@ from scheduling.waits import Found, backing_off, every, learning, watched
 
 SEEDS = range(5)
 #: So many jobs a seed; the first of them teach and do not count.
-JOBS, TAUGHT = 500, 100
+JOBS, TAUGHT = 700, 200
 #: What a look costs in each run of the schedule, in seconds; the one that ships is first.
 COSTS = (0.1, 0.03, 0.06, 0.08, 0.13, 0.2, 0.4, 0.8, 1.6)
 #: The mean delay of a fixed 5 s.
