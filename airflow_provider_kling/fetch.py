@@ -116,8 +116,6 @@ class _Link:
         with _in_our_words():
             while piece := self._response.raw.read1(_CHUNK, decode_content=True):
                 yield piece
-        if left := self._response.raw.length_remaining:
-            raise KlingDownloadError(f"The video's stream broke off {left} bytes before its end.")
 
     def _resume(self, offset: int, etag: str) -> None:
         where = self.open(offset, etag).headers.get("Content-Range", "")

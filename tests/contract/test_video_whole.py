@@ -236,6 +236,18 @@ def test_a_task_that_is_cleared_amid_its_download_or_its_wait_buys_nothing(rende
     assert submits(rendering) == 1
 
 
+def test_what_a_cleared_task_went_on_with_is_its_own_and_its_failure_buys_nothing(rendering, tmp_path):
+    task = Task(tmp_path / "cat.mp4")
+    task.begin()
+    task.clear()
+    task.begin()
+    rendering.add_fault("job:fail")
+    time.sleep(60)
+    with pytest.raises(KlingJobFailedError):
+        task.begin()
+    assert submits(rendering) == 1
+
+
 def test_a_task_whose_video_is_home_buys_a_new_one_when_it_is_cleared(gateway, tmp_path):
     task = Task(f"{tmp_path}/")
     first = task.run()
