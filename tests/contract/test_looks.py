@@ -161,3 +161,21 @@ async def test_a_hundred_looks_without_a_change_cost_one_line_one_value_and_one_
     assert len(shown) == 1
     assert capsys.readouterr().out.count("Job ") == 1
     assert not SharedClient._by_loop.get(asyncio.get_running_loop())
+
+
+async def test_a_wait_that_is_ended_by_hand_hears_in_which_words(waiting):
+    """Airflow tells its triggers by the words of the cancellation whether a user acted."""
+    now, heard = time.time(), []
+
+    async def run():
+        try:
+            await anext(KlingTaskTrigger(waiting.job, now + 600, now, interval=0.1).run())
+        except asyncio.CancelledError as error:
+            heard.extend(error.args)
+            raise
+
+    wait = asyncio.create_task(run())
+    await asyncio.to_thread(waiting.wait_until, lambda: len(queries(waiting)) > 2)
+    wait.cancel("by hand")
+    await asyncio.gather(wait, return_exceptions=True)
+    assert heard == ["by hand"]
