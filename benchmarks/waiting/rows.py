@@ -47,9 +47,9 @@ def waits(kind: str, number: int, options: dict[str, Any], lag_file: str) -> flo
         session.execute(delete(Trigger))
         session.execute(delete(DagRun))
         run = _run(session)
-        now = time.time()
+        now, probe = time.time(), Trigger(LAG, {"file": lag_file})  # made first, so picked up first
         triggers = [_trigger(kind, f"job-{index:05}", now, options) for index in range(number)]
-        session.add_all([*triggers, probe := Trigger(LAG, {"file": lag_file})])
+        session.add_all([probe, *triggers])
         session.flush()
         session.execute(insert(TaskInstance), _deferred(session, run, [*triggers, probe]))
         session.commit()
