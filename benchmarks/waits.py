@@ -240,8 +240,9 @@ def lateness(case: Case, seen: Seen) -> list[float]:
         asked = seen.asked.get(f"job-{index:05}", [])
         due = [at + case.interval for at in asked] if asked else [begin]
         came = [*asked[1:], end]
-        late += [at - when for when, at in zip(due, came, strict=False) if within(seen, at) and at >= when]
-        if (asked and asked[-1] < end - case.interval - 0.0) or not asked:
+        pairs = zip(due, came, strict=False)
+        late += [max(0.0, at - when) for when, at in pairs if within(seen, at)]
+        if due[-1] < end:
             late.append(end - due[-1])
     return late or [0.0]
 
