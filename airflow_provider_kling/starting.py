@@ -25,6 +25,7 @@ def start_trigger_args(sensor: Any, kling_task_id: Any, backstop: float) -> Star
     :raises ValueError: for what would hang, fail or be left out there, saying what to write instead.
     """
     _check_surroundings(sensor)
+    _check_params(sensor)
     _check_template("kling_conn_id", sensor.kling_conn_id)
     if isinstance(kling_task_id, XComArg):
         kling_task_id = _pull(sensor, kling_task_id)
@@ -61,6 +62,21 @@ def _check_surroundings(sensor: Any) -> None:
             f"start_from_trigger=True: Airflow does not honour {argument} of a task that starts in the "
             f"triggerer; leave {argument} or start_from_trigger out"
         )
+
+
+def _check_params(sensor: Any) -> None:
+    """Refuse a param that only a run gives its value: the whole triggerer would end."""
+    from airflow.sdk.exceptions import ParamValidationError  # noqa: PLC0415 - not there in Airflow 3.1
+
+    for params in [sensor.params, *([sensor.dag.params] if sensor.has_dag() else [])]:
+        for name in params:
+            try:
+                params.get_param(name).resolve()
+            except ParamValidationError as error:
+                raise ValueError(
+                    f"start_from_trigger=True: the param {name!r} has no default that is valid, which would "
+                    "end the triggerer and all its waits; give it one, or leave start_from_trigger out"
+                ) from error
 
 
 def _check_template(argument: str, value: Any) -> None:

@@ -60,7 +60,47 @@ def schedule(data: dict[str, Any]) -> Figure:
     return figure
 
 
-DRAWN: dict[str, Callable[[dict[str, Any]], Figure]] = {"waits": waits, "schedule": schedule}
+def parse(data: dict[str, Any]) -> Figure:
+    """Draw how long each Dag file takes to parse, in a process that has loaded Airflow, as dots."""
+    figure, axes = plt.subplots(figsize=(7, 2.2), layout="constrained")
+    for row, (name, runs) in enumerate(data["runs"].items()):
+        axes.plot([1000 * run["parse"] for run in runs], [row] * len(runs), "o", alpha=0.6, label=name)
+    axes.set_yticks(range(len(data["runs"])), list(data["runs"]))
+    axes.set(xlabel="CPU of the parsing, ms", xlim=(0, None))
+    axes.invert_yaxis()
+    return figure
+
+
+def download(data: dict[str, Any]) -> Figure:
+    """Draw megabytes a second over the size, each run a dot."""
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    for who, color in {"ours": "#c2410c", "curl": "#1d4ed8"}.items():
+        runs = [run for run in data["runs"] if run["who"] == who]
+        speeds = [run["size"] / run["seconds"] for run in runs]
+        axes.plot([run["size"] for run in runs], speeds, "o", alpha=0.6, color=color, label=who)
+    axes.set(xscale="log", xlabel="size of the video, MB", ylabel="MB a second", ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def end_to_end(data: dict[str, Any]) -> Figure:
+    """Draw which part of the videos is in its place so many seconds after its job's end."""
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    for way, late in data["late"].items():
+        share = [100 * (n + 1) / len(late) for n in range(len(late))]
+        axes.step(sorted(late), share, where="post", label=way)
+    axes.set(xlabel="seconds after the job's end", ylabel="% of the videos in place", xlim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+DRAWN: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "waits": waits,
+    "schedule": schedule,
+    "parse": parse,
+    "download": download,
+    "end_to_end": end_to_end,
+}
 
 
 if __name__ == "__main__":

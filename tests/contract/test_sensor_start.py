@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from airflow.sdk import DAG, task, task_group
+from airflow.sdk import DAG, Param, task, task_group
 from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.triggers.base import BaseTrigger
 from airflow_fakes import TI, connect, context_of, stored_and_read
@@ -131,6 +131,20 @@ def test_an_output_that_is_not_one_task_id_is_refused():
         for number, many in enumerate((submits.output, submits.output.map(str), ids().zip(ids()))):
             with pytest.raises(ValueError, match="start_from_trigger=True"):
                 sensor(task_id=f"wait_{number}", kling_task_id=many)
+
+
+@pytest.mark.parametrize("param", [Param(type="string"), Param(None, type="string")])
+def test_a_param_without_a_value_of_its_own_which_would_end_the_triggerer_is_refused(param):
+    with DAG("d", schedule=None, params={"job": param}):
+        assert KlingTaskSensor(task_id="usual", kling_task_id="{{ params.job }}")
+        with pytest.raises(ValueError, match=r"the param 'job' has no default .* would end the triggerer"):
+            sensor(kling_task_id="{{ params.job }}")
+
+
+def test_params_that_have_defaults_are_fine():
+    params = {"job": Param("t-1", type="string"), "more": Param(None, type=["null", "string"]), "plain": 7}
+    with DAG("d", schedule=None, params=params):
+        assert sensor(kling_task_id="{{ params.job }}").start_from_trigger
 
 
 def test_mapping_by_expand_says_that_a_group_is_to_be_mapped():

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param, task_group
+from airflow.sdk import DAG, task_group
 
 from airflow_provider_kling.operators import (
     KlingDownloadOperator,
@@ -14,7 +14,7 @@ from airflow_provider_kling.sensors import KlingTaskSensor
 MODEL = {"model": "kling-v3.0-pro-t2v"}
 RETRIES = {"retries": 1, "retry_delay": timedelta(seconds=1)}
 
-with DAG("starts", schedule=None, params={"target": Param(type="string")}, default_args=RETRIES):
+with DAG("starts", schedule=None, params={"target": "/tmp/kling"}, default_args=RETRIES):
     KlingImageToVideoOperator(
         task_id="one", prompt="starts one", target="{{ params.target }}/one.mp4", poke_interval=2, **MODEL
     )
