@@ -100,7 +100,8 @@ class KlingClient:
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 body = b"".join(self._limited(response))
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            # A ValueError is about the answer's Location, which requests reads although it does not follow.
             cause = f"{settings.base_url}, {describe_failure(error)}"
             raise call.lost(cause, sent=not _never_sent(error)) from None
         return call.read(Reply(response.status_code, headers, body, time.time()))
@@ -214,7 +215,7 @@ def _proxy_for(url: str, settings: Settings) -> str | None:
 
 _UNOPENED = (
     *(requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
-    *(requests.exceptions.InvalidHeader, requests.exceptions.InvalidJSONError),
+    requests.exceptions.InvalidJSONError,  # not InvalidHeader: it may speak of the answer's headers
     *(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL),
     *(aiohttp.ClientHttpProxyError, ssl.SSLCertVerificationError),
     *(urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_provider_kling.client import USER_AGENT, describe_failure
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
+from airflow_provider_kling.replies import clean
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.tls import verification
 
@@ -26,6 +28,15 @@ _MOST_RESUMES = 5
 _WRAPPING = (ip_network("64:ff9b::/96"), ip_network("::ffff:0:0:0/96"))
 #: Local by their standards, but global to older versions of Python.
 _LOCAL = tuple(map(ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96", "168.63.129.16/32")))
+
+
+def _unsign(record: logging.LogRecord) -> bool:
+    record.msg, record.args, record.exc_info = clean(record.getMessage()), (), None
+    return True
+
+
+# Of an answer with broken headers, urllib3 logs the whole URL, with its signature, into the task's log.
+logging.getLogger("urllib3.connection").addFilter(_unsign)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,18 @@ def read_number(value: Any) -> float | None:
     return number if abs(number) < 1e15 else None  # so neither nan nor infinity
 
 
+def printable(text: str) -> str:
+    """Return foreign words without what no database or log takes: control characters, lone surrogates."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
 def clean(text: str) -> str:
-    """Return foreign words without what must not be told: a URL's signature, a picture's data."""
-    return _DATA.sub(lambda found: f"<{len(found[0])} characters>", _QUERY.sub(r"\1", text))
+    """Return foreign words, printable, without what must not be told: a URL's signature, a picture's data."""
+    unsigned = _QUERY.sub(r"\1", printable(text))
+    return _DATA.sub(lambda found: f"<{len(found[0])} characters>", unsigned)
 
 
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _QUERY = re.compile(r"(https?://[^\s\"'<>?]*)\?[^\s\"'<>]*")
 _DATA = re.compile(r"[A-Za-z0-9+/_=-]{200,}")
 
@@ -165,12 +172,12 @@ def _words(reply: Reply) -> tuple[str, str]:
     if isinstance(nested, dict):
         data = {**data, **nested}
     reason = data.get("reason")
-    reason = reason.strip() if isinstance(reason, str) else ""
+    reason = clean(reason.strip()) if isinstance(reason, str) else ""
     message = data.get("message")
     if not isinstance(message, str) or not message.strip():
         body = f"an object of {', '.join(data)}" if data else reply.body.decode("utf-8", "replace")
         message = shorten(body) or "an empty answer"
-    target = reply.headers.get("location", "").split("?")[0]
+    target = clean(reply.headers.get("location", "")).split("?")[0]
     points = f" pointing to {target}, where the key is not sent" if target else ""
     return reason, f"HTTP {reply.status}{points} {reason}".rstrip() + f": {clean(message[:2000]).rstrip('.')}"
 

@@ -25,6 +25,7 @@ from airflow_provider_kling.jobs import Outcome, Task, Video, VideoJob
 from airflow_provider_kling.replies import (
     Reply,
     clean,
+    printable,
     read_number,
     refusal_of_query,
     refusal_of_submit,
@@ -90,8 +91,9 @@ def submit(job: VideoJob) -> Call[str]:
 
     def read(reply: Reply) -> str:
         task_id = reply.json().get("task_id")
-        if reply.ok and isinstance(task_id, str) and task_id.strip():
-            return task_id.strip()
+        task_id = task_id.strip() if isinstance(task_id, str) else ""
+        if reply.ok and task_id and task_id.isprintable():  # else it could not be noted or asked for
+            return task_id
         raise refusal_of_submit(reply)
 
     return Call("POST", f"/v3/async/{quote(job.model, safe='')}", read, body=job.inputs)
@@ -181,7 +183,7 @@ _TIMINGS = ("submit_time_ms", "execute_time_ms", "complete_time_ms")
 def _read_task(kling_task_id: str, data: dict[str, Any], task: dict[str, Any]) -> Task:
     debug = _object(_object(data.get("extra")).get("debug_info"))
     timings = {key: read_number(debug.get(key)) for key in _TIMINGS}
-    status, reason, videos = task["status"].strip(), task.get("reason"), data.get("videos")
+    status, reason, videos = clean(task["status"]).strip(), task.get("reason"), data.get("videos")
     return Task(
         kling_task_id=kling_task_id,
         status=status,
@@ -203,8 +205,8 @@ def _read_videos(videos: list[Any]) -> list[Video]:
             read_number(video.get("video_url_ttl")),
         )
         if isinstance(url, str) and url.strip():
-            kind = kind if isinstance(kind, str) and kind else None
-            found.append(Video(url.strip(), None if ttl is None else int(ttl), kind))
+            kind = clean(kind) if isinstance(kind, str) and kind else None
+            found.append(Video(printable(url.strip()), None if ttl is None else int(ttl), kind))
     return found
 
 

@@ -54,6 +54,16 @@ def test_a_link_is_read_without_key_and_without_the_connections_headers(tmp_path
         assert headers["Accept-Encoding"] == "identity"
 
 
+def test_the_signature_of_a_link_is_not_logged_where_the_answers_headers_are_broken(caplog):
+    def broken(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n folded\r\nLocation: http://x/v?sig=2\r\n\r\n" + VIDEO)
+
+    with serving(broken) as server:
+        assert fetched(f"{server.url}/v.mp4?sig=1").endswith(VIDEO)
+    assert "Failed to parse headers" in caplog.text
+    assert "sig=" not in caplog.text
+
+
 @pytest.mark.parametrize("status", [403, 404, 410, 500])
 def test_a_dead_link_is_told_with_its_status(status):
     with serving(answering(status=status)) as server:

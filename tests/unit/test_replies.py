@@ -224,3 +224,13 @@ def test_a_text_is_shortened_to_one_line():
     assert shorten(" a\n b\t c ") == "a b c"
     assert shorten("x" * 11, 10) == "x" * 10 + "…"
     assert shorten("x" * 10, 10) == "x" * 10
+
+
+@pytest.mark.parametrize("call", [submit(VideoJob("m", {})), query("t-1")])
+def test_a_refusal_says_nothing_that_a_database_or_a_log_does_not_take(call):
+    body = json.dumps({"reason": "NO\ud800", "message": "a\0b\x1b"}).encode()
+    with pytest.raises(KlingError) as caught:
+        call.read(Reply(400, {"location": "/x\udcff\0"}, body))
+    assert caught.value.reason == "NO\ufffd"
+    words = "HTTP 400 pointing to /x\ufffd\ufffd, where the key is not sent NO\ufffd: a\ufffdb\ufffd."
+    assert words in caught.value.what

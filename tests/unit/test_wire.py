@@ -54,6 +54,21 @@ def test_a_task_id_under_an_error_status_is_not_trusted():
         submit(VideoJob("m", {})).read(Reply(500, {}, b'{"task_id": "t-1"}'))
 
 
+@pytest.mark.parametrize("task_id", ["", " ", "t\0", "\ud800", "t-1\r\nX: y", 7, None, ["t-1"]])
+def test_a_task_id_that_cannot_be_noted_or_asked_for_is_none_and_leaves_the_submit_uncertain(task_id):
+    reply = Reply(200, {}, json.dumps({"task_id": task_id}).encode())
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(VideoJob("m", {})).read(reply)
+
+
+def test_nothing_that_a_task_says_is_more_than_a_database_or_a_log_takes():
+    video = {"video_url": "http://x/\0", "video_type": "mp4\udfff"}
+    said = {"status": "TASK_STATUS_\ud800", "reason": "no\x1b[31m\0"}
+    task = read({"task": said, "videos": [video]})
+    assert (task.status, task.reason) == ("TASK_STATUS_\ufffd", "no\ufffd[31m\ufffd")
+    assert task.videos == (Video("http://x/\ufffd", None, "mp4\ufffd"),)
+
+
 @pytest.mark.parametrize("sent", [True, False])
 def test_a_lost_call_says_whether_it_may_have_cost(sent):
     paid = submit(VideoJob("m", {})).lost("cut", sent=sent)
