@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.hooks import KlingHook, harmless
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.polling import PROGRESS_KEY, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, History, Schedule
@@ -136,10 +136,8 @@ class KlingTaskTrigger(BaseTrigger):
         place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
         # Airflow 3.1 has no asynchronous call for it.
         store = XCom.aset if hasattr(XCom, "aset") else sync_to_async(XCom.set)
-        try:
+        with harmless(self.log, "The progress could not be stored"):
             await store(key=key, value=value, **place)
-        except AirflowRuntimeError as error:
-            self.log.warning("The progress could not be stored: %s", error)
 
     async def on_kill(self) -> None:
         """Say that the job goes on: the gateway cannot be told to stop one.

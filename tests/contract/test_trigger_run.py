@@ -111,9 +111,12 @@ async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
     assert shown[0][2] == {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": 7}
 
 
-async def test_no_wait_ends_because_airflow_cannot_store_its_progress(gateway, clock, logged, monkeypatch):
+@pytest.mark.parametrize("trouble", [runtime_error(), OSError("the bucket is away"), TypeError("not JSON")])
+async def test_no_wait_ends_because_airflow_cannot_store_its_progress(
+    gateway, clock, logged, monkeypatch, trouble
+):
     async def aset(**_):
-        raise runtime_error()
+        raise trouble
 
     monkeypatch.setattr(XCom, "aset", aset)
     trigger = waiting(bought(gateway, queue_seconds=15))
