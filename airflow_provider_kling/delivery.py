@@ -18,15 +18,18 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.jobs import Outcome, Task
-from airflow_provider_kling.media import check_media, inspect_media, require_pyav
+from airflow_provider_kling.media import check_media, examined, require_pyav
 from airflow_provider_kling.orders import VIDEO_KEY, asked_for, place_of
+from airflow_provider_kling.parts import sweep_parts
 from airflow_provider_kling.places import IfExists, check_inside
 from airflow_provider_kling.storage import (
     check_target,
     exists,
+    opened,
+    read_claim,
     read_sidecar,
     received_video,
-    sweep_parts,
+    sidecar_path,
     video_path,
     write_sidecar,
 )
@@ -68,7 +71,9 @@ class Delivery:
         with airflow_errors(), _job_named(kling_task_id):
             kling_task_id = checked_task_id(kling_task_id)
             path = self.checked_path(kling_task_id)
-            told = self.already_there(path, kling_task_id) or self._fetch(path, kling_task_id, context)
+            told = self._fetch(path, kling_task_id, context)
+            if self.verify_media:
+                check_media(told["media_problems"], path)
         size, content_type, sha256 = (told[key] for key in ("size", "content_type", "sha256"))
         self.operator.log.info("%s: %d bytes, %s, sha256 %s", path, size, content_type, sha256)
         ti = context["ti"]
@@ -95,24 +100,37 @@ class Delivery:
 
         :raises KlingInputError: where neither is allowed.
         """
-        if self.if_exists == "overwrite" or not exists(path):
+        if self.if_exists == "overwrite":
             return None
-        told = read_sidecar(path)
-        if self.if_exists == "skip" and told.get("kling_task_id") == kling_task_id:
+        standing = exists(path)
+        told = read_sidecar(path) if standing else read_claim(path)
+        own = told.get("kling_task_id") == kling_task_id
+        if not standing and (own or not exists(sidecar_path(path))):
+            return None
+        if standing and own and self.if_exists == "skip":
             self.operator.log.info("The video of this very job is there already.")
-            return told
+            return self._examined(told, path)
         maker = (
             f"made by job {told['kling_task_id']}" if told.get("kling_task_id") else "made by nobody known"
         )
+        there = path if standing else sidecar_path(path)
         advice = "Choose another target, or allow if_exists='overwrite'."
-        what = f"target={path!r} exists already, {maker}."
+        what = f"target={path!r}: {there} exists already, {maker}."
         raise KlingInputError(what, money=Money.PAID, advice=advice)
+
+    def _examined(self, told: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+        """Return what a sidecar tells, and what is in its video where nobody has looked yet."""
+        if not self.verify_media or "media_problems" in told:
+            return told
+        with opened(path) as file:
+            return {**told, **examined(file, told)}
 
     def _fetch(self, path: str, kling_task_id: str, context: Context) -> Mapping[str, Any]:
         sweep_parts(path, owner_of(context))
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._fetch_once(path, kling_task_id, context)
+                told = self.already_there(path, kling_task_id)  # also what came while we fetched
+                return told or self._fetch_once(path, kling_task_id, context)
             except KlingDownloadError as error:
                 if attempt == _ATTEMPTS:
                     raise
@@ -124,21 +142,19 @@ class Delivery:
         asked = asked_for(self.operator, context["ti"], kling_task_id)
         timings = dict(task.timings)
         told = {**asked, **_origin(context), "kling_task_id": kling_task_id, "timings": timings}
+        checks: dict[str, Any] = {"owner": owner, "replace": self.if_exists == "overwrite"}
         with (
             self.hook.open_video(task.videos[0].video_url) as stream,
-            received_video(stream.chunks, stream.length, path, largest=self.largest, owner=owner) as (
+            received_video(stream.chunks, stream.length, path, largest=self.largest, **checks) as (
                 stored,
                 file,
             ),
         ):
-            media = inspect_media(file) if self.verify_media else None
             told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
-            if media:
-                told["media"] = media.to_dict()
+            if self.verify_media:
+                told |= examined(file, asked)
             # Before the video has its name: a retry must never find a video that nobody made.
-            write_sidecar(path, told, owner)
-        if media:
-            check_media(media, asked.get("inputs", {}), path)
+            write_sidecar(path, told, **checks)
         return told
 
     def _finished_task(self, kling_task_id: str) -> Task:

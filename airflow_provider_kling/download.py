@@ -27,12 +27,12 @@ class KlingDownloadOperator(Telling):
     :param target: where the video goes: a path or URL of any storage that Airflow knows; with a slash at
         the end a folder, in which it becomes ``<kling_task_id>.mp4``. (templated)
     :param if_exists: what to do when a file stands there: ``overwrite`` it (the default: a retry then
-        repairs what an earlier try left), ``skip`` the download if the same job made that file and fail
-        if another did, or ``fail``.
+        repairs what an earlier try left), ``skip`` the download if the same job made that very file and
+        fail if not, or ``fail``. A sidecar of another job counts as a file of its.
     :param within: folders or storage URLs that the target must lie in; the connection's ``allowed_paths``
         hold too. Not templated, so that a trigger form cannot change it.
-    :param verify_media: decode a picture with PyAV, and compare duration and sound with what was asked for;
-        a video that differs is kept, and the task fails for good.
+    :param verify_media: decode a picture with PyAV, and compare duration, sound and aspect ratio with what
+        was asked for, or is the model's default; a video that differs is kept, and the task fails for good.
     :param largest: bytes that a video may have.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.

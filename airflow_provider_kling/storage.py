@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
-from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
 from airflow_provider_kling.mp4 import Mp4Check
+from airflow_provider_kling.parts import move, part_of, taken
 
 #: Seconds for which a signed URL is good; the gateway may fetch the picture only when the job's turn comes.
 _SIGNED_FOR = 24 * 3600
+_PIECE = 1024 * 1024
 #: What a storage raises for a path that is wrong, and will be the next time too.
 _NO_SUCH_FILE = (
     FileNotFoundError,
@@ -112,15 +111,33 @@ def sidecar_path(path: str) -> str:
 
 
 def read_sidecar(path: str) -> dict[str, Any]:
-    """Return what is told of the video at *path*; nothing where there is no video or no telling."""
-    video, sidecar = ObjectStoragePath(path), ObjectStoragePath(sidecar_path(path))
-    if not (video.exists() and sidecar.exists()):
+    """Return what is told of the very video at *path*, whose SHA-256 is compared; nothing without either."""
+    video, told = ObjectStoragePath(path), read_claim(path)
+    if not (told and video.exists()) or told.get("size") != video.stat().st_size:
+        return {}
+    digest = hashlib.sha256()
+    with opened(path) as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return told if told.get("sha256") == digest.hexdigest() else {}
+
+
+def read_claim(path: str) -> dict[str, Any]:
+    """Return what the sidecar tells, whether its video stands at *path*, or another, or none."""
+    sidecar = ObjectStoragePath(sidecar_path(path))
+    if not sidecar.exists():
         return {}
     try:
-        told = json.loads(sidecar.read_text())
+        told = json.loads(sidecar.read_bytes())
     except ValueError:
         return {}
-    return told if isinstance(told, dict) and told.get("size") == video.stat().st_size else {}
+    return told if isinstance(told, dict) else {}
+
+
+def opened(path: str) -> BinaryIO:
+    """Open a file for reading."""
+    file: BinaryIO = ObjectStoragePath(path).open("rb")
+    return file
 
 
 def check_target(path: str) -> None:
@@ -143,7 +160,7 @@ def exists(path: str) -> bool:
 
 @contextmanager
 def received_video(
-    chunks: Iterator[bytes], length: int | None, path: str, *, largest: int, owner: str
+    chunks: Iterator[bytes], length: int | None, path: str, *, largest: int, owner: str, replace: bool = True
 ) -> Iterator[tuple[Stored, BinaryIO]]:
     """Receive a video under a temporary name, for a last look, and give it its name when the block ends well.
 
@@ -151,14 +168,15 @@ def received_video(
     :param length: how many the storage host promised, or None.
     :param path: where it appears, whole or not at all.
     :param largest: more bytes than these are not taken.
-    :param owner: who writes; stands in the temporary name, see :func:`sweep_parts`.
-    :raises KlingDownloadError: where the video is not whole; nothing is left behind.
+    :param owner: who writes; stands in the temporary name, see :mod:`airflow_provider_kling.parts`.
+    :param replace: whether a file that stands there in the end is replaced.
+    :raises KlingDownloadError: where the video is not whole, or its name is taken; nothing is left behind.
     """
     if length is not None and length > largest:
         raise KlingDownloadError(f"The video has {length} bytes; at most {largest} are allowed.")
     target = ObjectStoragePath(path)
     check, digest = Mp4Check(), hashlib.sha256()
-    with _part_of(target, owner) as part:
+    with part_of(target, owner) as part:
         with part.fs.open(part.path, "wb") as file:
             for chunk in chunks:
                 check.feed(chunk)
@@ -171,44 +189,20 @@ def received_video(
             raise KlingDownloadError(f"The storage took {written} of {check.size} bytes for {path}.")
         with part.fs.open(part.path, "rb") as file:
             yield Stored(path, check.size, digest.hexdigest()), file
-        _move(part, target)
+        move(part, target, replace=replace)
 
 
-def write_sidecar(path: str, told: Mapping[str, Any], owner: str) -> None:
-    """Write the JSON beside the video at *path*, whole or not at all."""
+def write_sidecar(path: str, told: Mapping[str, Any], owner: str, *, replace: bool = True) -> None:
+    """Write the JSON beside the video at *path*, whole or not at all.
+
+    :param replace: whether one is replaced that tells of another job, and lays claim to the name.
+    :raises KlingDownloadError: where the name is taken.
+    """
     target = ObjectStoragePath(sidecar_path(path))
-    with _part_of(target, owner) as part:
+    with part_of(target, owner) as part:
         text = json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False)
         part.fs.pipe_file(part.path, f"{text}\n".encode())
-        _move(part, target)
-
-
-def sweep_parts(path: str, owner: str) -> None:
-    """Remove what a killed try of the same owner left under its temporary names; no other's."""
-    target = ObjectStoragePath(path)
-    if not target.parent.exists():
-        return
-    name = f"{target.parent.path.rstrip('/')}/.{target.name}"
-    for left in target.fs.glob(f"{glob.escape(name)}*.{owner}.*.part"):
-        target.fs.rm_file(left)
-
-
-@contextmanager
-def _part_of(target: ObjectStoragePath, owner: str) -> Iterator[ObjectStoragePath]:
-    """Yield a temporary name beside the target, and leave nothing under it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.parent / f".{target.name}.{owner}.{uuid.uuid4().hex[:8]}.part"
-    try:
-        yield part
-    finally:
-        if part.exists():
-            part.fs.rm_file(part.path)
-
-
-def _move(part: ObjectStoragePath, target: ObjectStoragePath) -> None:
-    """Move one file; the ``mv`` of a storage that can only copy takes a ``[`` in its name for a pattern."""
-    if type(part.fs).mv is AbstractFileSystem.mv:
-        part.fs.cp_file(part.path, target.path)
-        part.fs.rm_file(part.path)
-    else:
-        part.fs.mv(part.path, target.path)
+        if not replace and exists(path):
+            raise taken(path)
+        own = not replace and read_claim(path).get("kling_task_id") == told["kling_task_id"]
+        move(part, target, replace=replace or own)

@@ -44,7 +44,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     :param target: where the video goes, as for ``KlingDownloadOperator``. (templated)
     :param if_exists: ``overwrite``, ``skip`` or ``fail``, as for ``KlingDownloadOperator``; a file that
         another job made is found before anything is bought.
-    :param verify_media: decode a picture with PyAV, and compare duration and sound with what was asked for.
+    :param verify_media: as for ``KlingDownloadOperator``.
     :param largest: bytes that a video may have.
     :param deferrable: wait in the triggerer; with False, on the worker.
     :param poke_interval: seconds between two looks, at least 1, and then exactly these; with None the

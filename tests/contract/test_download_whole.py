@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tracemalloc
 import uuid
 
@@ -448,6 +449,29 @@ def test_a_real_video_is_compared_with_what_was_asked_for(monkeypatch, tmp_path,
         with pytest.raises(KlingJobFailedError, match="asked for"):
             task.execute(context_of(ti))
         assert names(tmp_path) == ["cat.mp4", "cat.mp4.json"]
+        told = json.loads((tmp_path / "cat.mp4.json").read_text())
+        assert len(told["media_problems"]) == 1
+        before, task.if_exists = len(downloads(gateway)), "skip"
+        with pytest.raises(KlingJobFailedError, match=re.escape(told["media_problems"][0])):
+            task.execute(context_of(ti))
+        task.verify_media = False
+        assert task.execute(context_of(ti)) == f"{tmp_path}/cat.mp4"
+        assert len(downloads(gateway)) == before
+
+
+def test_a_video_that_nobody_has_looked_into_is_looked_into_where_it_stands(monkeypatch, tmp_path):
+    with running_gateway(monkeypatch, render=True) as gateway:
+        kling_task_id, path = bought(gateway), tmp_path / "cat.mp4"
+        gateway.wait_until(lambda: gateway.studio.is_done(kling_task_id), timeout=60)
+        download(kling_task_id, path)
+        skip = {"if_exists": "skip", "verify_media": True}
+        assert download(kling_task_id, path, **skip) == str(path)
+        told = json.loads((tmp_path / "cat.mp4.json").read_text())
+        told |= {"model": "kling-v3.0-pro-t2v", "inputs": {"aspect_ratio": "9:16"}}
+        (tmp_path / "cat.mp4.json").write_text(json.dumps(told))
+        with pytest.raises(KlingJobFailedError, match="where 9:16 was asked for"):
+            download(kling_task_id, path, **skip)
+        assert len(downloads(gateway)) == 1
 
 
 def test_a_video_that_shows_nothing_is_not_taken_where_that_is_checked(gateway, tmp_path, monkeypatch):
