@@ -68,8 +68,7 @@ class Turns:
         return turn
 
     def leave(self, turn: Turn[Any, Any]) -> None:
-        """Give the turn back, or the place in the queue."""
-        turn.waiter.cancel()
+        """Give the turn back; whoever stopped waiting for it has lost the place in the queue already."""
         if turn.given:
             self._out -= 1
             self._go_on()

@@ -118,11 +118,19 @@ async def test_a_body_that_ends_with_the_connection_is_read():
 
 
 async def test_bytes_that_nobody_asked_for_end_the_connection():
-    async with serving([GOOD, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"], GOOD) as (server, pool):
-        for _ in range(3):
-            assert (await pool.ask(REQUEST)).body == TASK
-            await asyncio.sleep(0.01)
-        assert server.connections == 3
+    async with serving(GOOD, GOOD) as (server, pool):
+        await pool.ask(REQUEST)
+        (line,) = pool._idle
+        line.data_received(GOOD)
+        assert (await pool.ask(REQUEST)).body == TASK
+        assert server.connections == 2
+
+
+async def test_two_answers_to_one_question_end_the_connection():
+    async with serving([GOOD + GOOD], GOOD) as (server, pool):
+        assert (await pool.ask(REQUEST)).body == TASK
+        assert (await pool.ask(REQUEST)).body == TASK
+        assert server.connections == 2
 
 
 async def test_a_connection_that_was_idle_for_long_is_not_used_again():
