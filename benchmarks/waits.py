@@ -299,7 +299,6 @@ def cases() -> list[Case]:
         largest = max(sizes)
         found.append(Case("kling", min(largest, MOST_OF_ALL), progress=True))
         found.append(Case("kling", min(largest, 1000), None))
-        found.append(Case("kling", largest, 10.0))
     return found
 
 

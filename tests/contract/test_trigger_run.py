@@ -111,6 +111,15 @@ async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
     assert shown[0][2] == {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": 7}
 
 
+async def test_progress_that_may_not_be_shown_yet_is_shown_with_a_later_look(gateway, clock, shown):
+    trigger = waiting(bought(gateway, queue_seconds=25))
+    trigger.task_instance = TI()
+    async with SharedClient.use("kling_default") as client:
+        assert [client.may_show() for _ in range(5)] == [True, False, False, False, False]
+        await payload(trigger)
+    assert [value["status"] for _, value, _ in shown] == ["TASK_STATUS_QUEUED"]
+
+
 @pytest.mark.parametrize("trouble", [runtime_error(), OSError("the bucket is away"), TypeError("not JSON")])
 async def test_no_wait_ends_because_airflow_cannot_store_its_progress(
     gateway, clock, logged, monkeypatch, trouble

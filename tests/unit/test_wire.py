@@ -108,6 +108,16 @@ def test_every_number_of_an_answer_is_read_in_every_form(form, number):
     assert task.timings == ({} if number is None else {"submit_time_ms": number})
 
 
+def test_an_answer_that_has_not_changed_is_not_read_anew_and_one_that_has_is():
+    call, same = query("t-1"), json.dumps(answer()).encode()
+    first = call.read(Reply(200, {}, same))
+    assert call.read(Reply(200, {}, same)) is first
+    other = json.dumps(answer(task={"status": "TASK_STATUS_PROCESSING"})).encode()
+    assert call.read(Reply(200, {}, other)).status == "TASK_STATUS_PROCESSING"
+    with pytest.raises(KlingUnavailableError):
+        call.read(Reply(502, {}, other))
+
+
 @pytest.mark.parametrize(
     ("videos", "found"),
     [
