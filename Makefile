@@ -10,7 +10,7 @@ CODE := $(PACKAGE) tests scripts dags benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test chaos check format models lock clean
+.PHONY: help setup demo test chaos batch check format models lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,7 @@ help: ## This list
 	@echo "  make demo LIVE=1      the real, paid gateway; needs KLING_API_KEY and asks before it spends"
 	@echo "  make test ARGS='-k price'"
 	@echo "  make bench-NAME JSON=file    one of: $(patsubst benchmarks/%.py,%,$(filter-out %/report.py %/draw.py,$(wildcard benchmarks/*.py)))"
+	@echo "  make batch JOBS=300 BAD=10"
 	@echo "  make chaos JOBS=24 SEED=1 JSON=file KEEP=1    200 jobs if not said"
 
 setup: $(STAMP) ## Make .venv with the locked requirements and the project
@@ -32,6 +33,9 @@ test: $(STAMP) ## Run the tests
 
 chaos: $(STAMP) ## Kill everything while many jobs run: nothing is paid for twice, no paid video is lost
 	@exec $(BIN)/python scripts/chaos.py
+
+batch: $(STAMP) ## One mapped run over 300 pictures, 10 bad ones among them; the estimate is right to the cent
+	@exec $(BIN)/python scripts/batch.py
 
 # Each benchmark is one file; JSON=file keeps its data.
 bench-%: $(STAMP) benchmarks/%.py

@@ -16,8 +16,10 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.hooks import KlingHook, airflow_errors
+from airflow_provider_kling.fetch import Stream
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.jobs import Outcome, Task
+from airflow_provider_kling.library import chunks_again, note
 from airflow_provider_kling.media import check_media, examined, require_pyav
 from airflow_provider_kling.orders import VIDEO_KEY, asked_for, place_of
 from airflow_provider_kling.parts import sweep_parts
@@ -71,15 +73,22 @@ class Delivery:
         with airflow_errors(), _job_named(kling_task_id):
             kling_task_id = checked_task_id(kling_task_id)
             path = self.checked_path(kling_task_id)
-            told = self._fetch(path, kling_task_id, context)
+            asked = asked_for(self.operator, context["ti"], kling_task_id)
+            found = asked.get("reused") or {}
+            if found.get("path") == path:
+                told = self._examined(read_sidecar(path) or found, path)  # it is where it is wanted
+            else:
+                told = self._fetch(path, kling_task_id, context, asked)
             if self.verify_media:
                 check_media(told["media_problems"], path)
+            self._shelve(path, told, asked, context)
         size, content_type, sha256 = (told[key] for key in ("size", "content_type", "sha256"))
         self.operator.log.info("%s: %d bytes, %s, sha256 %s", path, size, content_type, sha256)
         ti = context["ti"]
         for key in ("size", "sha256", "content_type"):
             ti.xcom_push(key=key, value=told[key])
-        ti.xcom_push(key=VIDEO_KEY, value={"kling_task_id": kling_task_id, "path": path, **place_of(ti)})
+        home = {"kling_task_id": kling_task_id, "path": path, "reused": bool(found), **place_of(ti)}
+        ti.xcom_push(key=VIDEO_KEY, value=home)
         return path
 
     def checked_path(self, kling_task_id: str) -> str:
@@ -118,6 +127,12 @@ class Delivery:
         what = f"target={path!r}: {there} exists already, {maker}."
         raise KlingInputError(what, money=Money.PAID, advice=advice)
 
+    def _shelve(self, path: str, told: Mapping[str, Any], asked: Mapping[str, Any], context: Context) -> None:
+        """Note a video that was bought with ``reuse`` in its library, for others that ask for the same."""
+        if asked.get("shelf") and not asked.get("reused"):
+            with harmless(self.operator.log, "The video could not be noted in the library"):
+                note(asked["shelf"], path, told, owner_of(context))
+
     def _examined(self, told: Mapping[str, Any], path: str) -> Mapping[str, Any]:
         """Return what a sidecar tells, and what is in its video where nobody has looked yet."""
         if not self.verify_media or "media_problems" in told:
@@ -125,37 +140,50 @@ class Delivery:
         with opened(path) as file:
             return {**told, **examined(file, told)}
 
-    def _fetch(self, path: str, kling_task_id: str, context: Context) -> Mapping[str, Any]:
+    def _fetch(
+        self, path: str, kling_task_id: str, context: Context, asked: dict[str, Any]
+    ) -> dict[str, Any]:
         sweep_parts(path, owner_of(context))
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 told = self.already_there(path, kling_task_id)  # also what came while we fetched
-                return told or self._fetch_once(path, kling_task_id, context)
+                return dict(told or self._fetch_once(path, kling_task_id, context, asked))
             except KlingDownloadError as error:
                 if attempt == _ATTEMPTS:
                     raise
                 self.operator.log.info("Again, with a fresh link: %s", error.what)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _fetch_once(self, path: str, kling_task_id: str, context: Context) -> Mapping[str, Any]:
-        task, owner = self._finished_task(kling_task_id), owner_of(context)
-        asked = asked_for(self.operator, context["ti"], kling_task_id)
-        timings = dict(task.timings)
-        told = {**asked, **_origin(context), "kling_task_id": kling_task_id, "timings": timings}
-        checks: dict[str, Any] = {"owner": owner, "replace": self.if_exists == "overwrite"}
+    def _fetch_once(
+        self, path: str, kling_task_id: str, context: Context, asked: dict[str, Any]
+    ) -> dict[str, Any]:
+        checks: dict[str, Any] = {"owner": owner_of(context), "replace": self.if_exists == "overwrite"}
         with (
-            self.hook.open_video(task.videos[0].video_url) as stream,
+            self._stream(kling_task_id, asked) as (stream, timings),
             received_video(stream.chunks, stream.length, path, largest=self.largest, **checks) as (
                 stored,
                 file,
             ),
         ):
+            told = {**asked, **_origin(context), "kling_task_id": kling_task_id, "timings": timings}
             told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
             if self.verify_media:
                 told |= examined(file, asked)
             # Before the video has its name: a retry must never find a video that nobody made.
             write_sidecar(path, told, **checks)
         return told
+
+    @contextmanager
+    def _stream(
+        self, kling_task_id: str, asked: Mapping[str, Any]
+    ) -> Iterator[tuple[Stream, dict[str, Any]]]:
+        """Open the video at its storage host, or where one of the same stands already."""
+        if found := asked.get("reused"):
+            yield Stream(found["size"], found["content_type"], chunks_again(found)), {}
+            return
+        task = self._finished_task(kling_task_id)
+        with self.hook.open_video(task.videos[0].video_url) as stream:
+            yield stream, dict(task.timings)
 
     def _finished_task(self, kling_task_id: str) -> Task:
         task = self.hook.get_task(kling_task_id)

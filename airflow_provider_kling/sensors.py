@@ -118,6 +118,8 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
         if first is None:
             _check_connection(self.kling_conn_id, kling_task_id)
+        if self._is_reused(context, kling_task_id):
+            return {"kling_task_id": kling_task_id, "status": "reused", "videos": [], "timings": {}}
         started_at = first.timestamp() if first else time.time()
         self._begin(context, kling_task_id, started_at)
         with self._own_timeout(), _soft(skips=self.soft_fail or self.never_fail):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.arguments import RequestOperator
@@ -12,6 +13,7 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.jobs import PictureSource, Place, VideoJob
 from airflow_provider_kling.ledger import Ledger
+from airflow_provider_kling.library import REUSING, Reusing, find, shelf_of
 from airflow_provider_kling.orders import REQUEST_KEY, buyers_beside, place_of
 from airflow_provider_kling.pictures import Transport, checked_transport
 from airflow_provider_kling.polling import submit_delay
@@ -29,7 +31,7 @@ _PATIENCE = 10.0
 _NO_TRIGGERER = 120.0
 
 
-class KlingSubmitOperator(Telling, Limited, RequestOperator):
+class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
     """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
@@ -86,12 +88,16 @@ class KlingSubmitOperator(Telling, Limited, RequestOperator):
         price, is refused before it is submitted. The connection's limit of that name holds too. (templated)
     :param max_run_cost_usd: likewise what all jobs of the Dag run may cost together, also those that mapped
         tasks buy at the same moment. (templated)
+    :param reuse: ``fingerprint``: where the same model, inputs and pictures (by their bytes) have given a
+        verified video already, return that job and buy nothing; the download brings a copy. By default
+        every submit buys.
+    :param library: with ``reuse``, a folder or storage URL where the index of such videos is. (templated)
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingInputError: before anything is sent, naming each wrong argument.
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
     """
 
-    template_fields: Sequence[str] = (*RequestOperator.template_fields, *LIMITS)
+    template_fields: Sequence[str] = (*RequestOperator.template_fields, *LIMITS, *REUSING)
     ui_color = "#fbe3d0"
     #: Whether this very task brings the video home too, see :class:`Purchase`.
     _delivers = False
@@ -173,9 +179,13 @@ class KlingSubmitOperator(Telling, Limited, RequestOperator):
         with airflow_errors(), earlier_job_named(ledger):
             purse = Purse(self, ti, ledger, hook.settings, buyers_beside(self))
             job = self._job(hook.settings)
+            self._shelf = shelf_of(self, hook, job, self._pictures)
         purchase = self._purchase(hook, ledger, job)
         if earlier := purse.pick_up(purchase):
             return self._told(ti, job, purchase, earlier)
+        if self._shelf and (found := find(self, hook, self._shelf)):
+            purchase.cost, self._reused = Decimal(0), found
+            return self._told(ti, job, purchase, found["kling_task_id"])
         self.log.info("Submitting to %s, %s: %s", job.model, cost_words(purchase.cost), job.describe())
         while True:
             try:
@@ -197,6 +207,8 @@ class KlingSubmitOperator(Telling, Limited, RequestOperator):
         request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
         request |= {"submitted_at": purchase.submitted_at, "estimated_cost_usd": cost}
         request |= {"name": self.shown_name(ti), **place_of(ti)}
+        if self._shelf:
+            request |= {"shelf": self._shelf.to_dict(), "reused": self._reused}
         with harmless(self.log, "What was asked for could not be stored"):
             ti.xcom_push(key="estimated_cost_usd", value=cost)
             ti.xcom_push(key=REQUEST_KEY, value=request)

@@ -113,6 +113,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     def _wait(self, context: Context, kling_task_id: str) -> str:
         with harmless(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
+        if self._is_reused(context, kling_task_id):
+            return self._delivery().bring(kling_task_id, context)
         self._begin(context, kling_task_id, time.time())
         if self.deferrable:
             return str(self._look_or_defer(context))

@@ -93,6 +93,14 @@ class Waiting(Telling):
             raise for_airflow(self._watch.timed_out("its state could not be read"))
         return self._arrived(context, last.task)
 
+    def _is_reused(self, context: Context, kling_task_id: str) -> bool:
+        """Return whether the submit has found the video in its library: then there is nothing to wait for."""
+        with harmless(self.log, "Whether the video is there already could not be read"):
+            if asked_for(self, context["ti"], kling_task_id).get("reused"):
+                self.log.info("The video is there already: nothing was bought, and nothing is waited for.")
+                return True
+        return False
+
     def _begin(self, context: Context, kling_task_id: str, started_at: float) -> None:
         """Begin the wait at *started_at*, in epoch seconds, or when the submit was, if that is known."""
         self._watch = self._new_watch(kling_task_id, started_at, started_at + self.timeout)

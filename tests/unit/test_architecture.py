@@ -31,7 +31,7 @@ FLOORS = {
     3.05: ["storage"],
     3.1: ["shared", "pictures"],
     4: ["triggers", "purchase", "arguments"],
-    4.05: ["purse", "orders"],
+    4.05: ["purse", "orders", "library"],
     4.07: ["telling"],
     4.1: ["submit", "summary"],
     4.2: ["delivery", "starting", "waiting"],

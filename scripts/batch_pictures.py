@@ -1,0 +1,74 @@
+"""The pictures of `make batch`: good ones, no two alike, and bad ones of every kind that is found before."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+#: The list price of the default model, written down here once more: the proof must not ask our own catalogue.
+PRICE, SOUND = Decimal("0.112"), Decimal("1.5")
+BAD = ("missing", "text", "small", "narrow", "cut", "gif")
+
+
+@dataclass(frozen=True)
+class Order:
+    """One picture, what is asked of it, and whether a video can come of it."""
+
+    image: str
+    prompt: str
+    duration: int
+    sound: bool
+    target: str
+    good: bool
+
+    @property
+    def usd(self) -> Decimal:
+        """What it costs by the list price."""
+        return PRICE * self.duration * (SOUND if self.sound else 1)
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the operator's arguments."""
+        return {name: value for name, value in asdict(self).items() if name != "good"}
+
+
+def orders(home: Path, jobs: int, bad: int) -> list[Order]:
+    """Draw the pictures into *home*, the bad ones spread among the good ones."""
+    (home / "pictures").mkdir(parents=True)
+    places = {round((n + 0.5) * jobs / bad): BAD[n % len(BAD)] for n in range(bad)}
+    made = []
+    for number in range(jobs):
+        kind = places.get(number, "good")
+        file = home / "pictures" / f"{number:03d}-{kind}.png"
+        if (content := _content(kind, number)) is not None:
+            file.write_bytes(content)
+        seconds, sound = 3 + number % 13, number % 3 == 0
+        prompt = f"picture {number:03d}"
+        target = str(home / "videos" / f"{file.stem}.mp4")
+        made.append(Order(str(file), prompt, seconds, sound, target, kind == "good"))
+    return made
+
+
+def _content(kind: str, number: int) -> bytes | None:
+    if kind == "missing":
+        return None
+    if kind == "text":
+        return b"this is no picture\n" * 100
+    if kind == "gif":
+        return b"GIF89a" + struct.pack("<HH", 400, 400) + bytes(200)
+    sides = {"small": (200, 200), "narrow": (300, 900)}.get(kind, (320, 320))
+    picture = _png(*sides, shade=number)
+    return picture[: len(picture) // 2] if kind == "cut" else picture
+
+
+def _png(width: int, height: int, *, shade: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    row = b"\0" + bytes((shade % 256, shade // 256, 99)) * width
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(row * height)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
