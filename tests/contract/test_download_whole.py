@@ -70,7 +70,9 @@ def test_a_video_and_its_story_come_home(gateway, folder, name):
     assert names(folder) == sorted([path.removeprefix(folder), path.removeprefix(folder) + ".json"])
     sha256 = hashlib.sha256(VIDEO).hexdigest()
     home = ti.xcoms.pop("kling_video")
-    assert home == {"kling_task_id": kling_task_id, "path": path, "task_id": "t", "map_index": 2}
+    assert home == {
+        "kling_task_id": kling_task_id, "path": path, "reused": False, "task_id": "t", "map_index": 2
+    }  # fmt: skip
     assert ti.xcoms == {"size": len(VIDEO), "sha256": sha256, "content_type": "video/mp4"}
     told = json.loads(ObjectStoragePath(f"{path}.json").read_text())
     assert (told["kling_task_id"], told["size"], told["sha256"]) == (kling_task_id, len(VIDEO), sha256)
