@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 #: No answer of the gateway is larger; what a broken proxy sends beyond it is not read.
 LONGEST_BODY = 4 * 1024 * 1024
-_CHUNK = 256 * 1024
+#: Small, because bytes may swell to a thousandfold when they are decoded, before anybody can count them.
+_CHUNK = 16 * 1024
 _MAX_SOCKETS = 64
 USER_AGENT = "airflow-provider-kling"
 _HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
@@ -64,7 +65,14 @@ class _PlainHttpHook(HttpHook):
 
 def gateway_session(settings: Settings) -> requests.Session:
     """Return a session as the http provider sets it up (proxies, TLS, keep-alive), carrying the API key."""
-    return _PlainHttpHook(settings).get_conn()
+    session = _PlainHttpHook(settings).get_conn()
+    # Of a redirect that it does not follow, requests would still read the target, and all of the body.
+    session.get_redirect_target = _nowhere  # type: ignore[method-assign]
+    return session
+
+
+def _nowhere(resp: requests.Response) -> None:  # noqa: ARG001 - the argument names it
+    return None
 
 
 class KlingClient:

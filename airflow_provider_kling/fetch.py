@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from airflow_provider_kling.tls import verification
 _CHUNK = 1024 * 1024
 _MOST_REDIRECTS = 5
 _MOST_RESUMES = 5
+#: Bytes a second that a host has to bring over each `request_timeout` of waiting for it.
+_SLOWEST = 4096
 #: IPv6 networks that wrap an IPv4 address in their last four bytes (RFC 6052, RFC 2765).
 _WRAPPING = (ip_network("64:ff9b::/96"), ip_network("::ffff:0:0:0/96"))
 #: Local by their standards, but global to older versions of Python.
@@ -123,10 +126,23 @@ class _Link:
                 return
 
     def _pieces(self) -> Iterator[bytes]:
-        """Yield what is there, without waiting for more: what came before a break is not lost."""
-        with _in_our_words():
-            while piece := self._response.raw.read1(_CHUNK, decode_content=True):
-                yield piece
+        """Yield what is there, without waiting for more: what came before a break is not lost.
+
+        Nothing is decoded: a video is not compressed, and what would swell to a thousandfold is none.
+        """
+        waited, came = 0.0, 0
+        while True:
+            asked_at = time.monotonic()
+            with _in_our_words():
+                piece = self._response.raw.read1(_CHUNK, decode_content=False)
+            waited, came = waited + time.monotonic() - asked_at, came + len(piece)
+            if waited > self._settings.request_timeout:
+                if came < _SLOWEST * waited:
+                    raise KlingDownloadError(f"The storage host sends less than {_SLOWEST} bytes a second.")
+                waited, came = 0.0, 0
+            if not piece:
+                return
+            yield piece
 
     def _resume(self, offset: int, etag: str) -> None:
         where = self.open(offset, etag).headers.get("Content-Range", "")
@@ -146,10 +162,17 @@ def _in_our_words() -> Iterator[None]:
 
 
 class _BareSession(requests.Session):
-    """A session that also leaves a ``.netrc`` alone when a redirect leads to a host that is named there."""
+    """A session that follows redirects with nothing: no ``.netrc`` for the next host, no body of the last."""
 
     def rebuild_auth(self, *_: object) -> None:
         """Add nothing; there is nothing to take away."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Leave the body of a redirect unread: requests would take all of it into memory."""
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            resp.close()
+        return target
 
 
 def guarded_session(settings: Settings) -> requests.Session:

@@ -1,6 +1,11 @@
 """Links to videos: followed with care, without the key, and resumed where they broke."""
 
+import gzip
 import json
+import threading
+import time
+import tracemalloc
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +90,91 @@ def test_a_redirect_is_followed_but_not_for_ever():
         assert len(server.seen) <= 6
 
 
+def flooding(sent, status=200, **headers):
+    """Send bytes until nobody takes them any more, and count them."""
+
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        for _ in range(200):
+            handler.wfile.write(bytes(1 << 20))
+            sent.append(1 << 20)
+
+    return answer
+
+
+def test_the_body_of_a_redirect_is_not_read():
+    sent = []
+    with (
+        serving(answering(VIDEO)) as last,
+        serving(flooding(sent, 302, Location=f"{last.url}/v.mp4")) as first,
+    ):
+        assert fetched(first.url) == VIDEO
+    assert sum(sent) < 50 << 20  # what fits into the sockets
+
+
+def test_a_stalled_stream_is_given_up_after_the_connections_timeout():
+    left = threading.Event()
+
+    def stall(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(VIDEO[:100])
+        if handler.connection.recv(1) == b"":
+            left.set()  # by the other side
+
+    with serving(stall) as server:
+        refusal(f"{server.url}/v.mp4?sig=1", request_timeout=1)
+        assert left.wait(10)
+
+
+DRIPS = {"from the start": [1000] * 20, "after a while": [100_000] * 5 + [1000] * 40}
+
+
+@pytest.mark.parametrize("sizes", DRIPS.values(), ids=DRIPS)
+def test_a_host_that_drips_is_left(monkeypatch, sizes):
+    ticks = count(0, 0.6)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    with serving(dripping(VIDEO[:size] for size in sizes)) as server:
+        error = refusal(f"{server.url}/v.mp4?sig=1", request_timeout=2)
+    assert "sends less than 4096 bytes a second" in str(error)
+
+
+def test_a_host_that_is_slow_is_waited_for(monkeypatch):
+    ticks = count(0, 0.6)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    with serving(dripping([VIDEO[:100_000]] * 20)) as server:
+        assert fetched(server.url, request_timeout=2) == VIDEO[:100_000] * 20
+
+
+def dripping(pieces):
+    """Send a piece only when the one before was taken, for which a chunk of its own is the sign."""
+
+    def answer(handler):
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in [*pieces, b""]:
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    return answer
+
+
+def test_what_is_compressed_is_not_unpacked():
+    bomb = gzip.compress(bytes(64 << 20))
+    with serving(answering(bomb, Content_Encoding="gzip")) as server:
+        tracemalloc.start()
+        try:
+            assert fetched(server.url) == bomb
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+
+
 @pytest.mark.parametrize("url", ["ftp://x/v.mp4", "httpx://x", "file:///etc/passwd", "javascript:1", "x", ""])
 def test_only_http_links_are_followed(url):
     refusal(url)
@@ -155,6 +245,22 @@ def test_a_stream_that_cannot_go_on_is_told(etag, honour, times):
     with serving(breaking(times, etag, honour=honour)) as server:
         refusal(f"{server.url}/v.mp4?sig=1")
         assert len(server.seen) <= 7
+
+
+def test_a_host_that_goes_on_elsewhere_than_asked_is_not_believed():
+    def answer(handler):
+        again = "Range" in handler.headers
+        handler.send_response(206 if again else 200)
+        handler.send_header("Content-Length", str(len(VIDEO)))
+        handler.send_header("ETag", '"v1"')
+        if again:
+            handler.send_header("Content-Range", f"bytes 0-{len(VIDEO) - 1}/{len(VIDEO)}")
+        handler.end_headers()
+        handler.wfile.write(VIDEO if again else VIDEO[: len(VIDEO) // 2])
+
+    with serving(answer) as server:
+        assert "went on elsewhere" in str(refusal(f"{server.url}/v.mp4?sig=1"))
+        assert len(server.seen) == 2
 
 
 @pytest.mark.parametrize("fault", ["truncate=100", "wrong-length=7", "dead=403", "cut"])

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+import tracemalloc
+import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -230,13 +232,15 @@ async def test_numbers_come_in_odd_forms(gateway, connect, form):
     assert task.videos[0].video_url_ttl == (3600 if known else None)
 
 
+@pytest.mark.parametrize("status", [200, 302])
 @pytest.mark.parametrize("length", [True, False], ids=["told", "not told"])
-async def test_an_answer_without_end_is_not_read_to_its_end(connect, length):
+async def test_an_answer_without_end_is_not_read_to_its_end(connect, length, status):
     body = b'{"task_id": "t-1", "x": "' + b"x" * (LONGEST_BODY + 1) + b'"}'
     sent = []
 
     def flood(handler):
-        handler.send_response(200)
+        handler.send_response(status)
+        handler.send_header("Location", "/elsewhere")
         if length:
             handler.send_header("Content-Length", str(len(body) + 2**40))
         handler.end_headers()
@@ -249,6 +253,30 @@ async def test_an_answer_without_end_is_not_read_to_its_end(connect, length):
             assert isinstance(await failure_of(send, submit(JOB)), KlingSubmitUncertainError)
     assert [method for method, *_ in server.seen] == ["POST"]
     assert sum(sent) < 40 * LONGEST_BODY
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+async def test_a_small_answer_that_would_swell_is_not_unpacked_to_its_end(connect, layers):
+    bomb = 400 * deflated(bytes(1 << 20))
+    if layers == 2:
+        bomb = deflated(bomb)
+    sent = answering(bomb, Content_Encoding=", ".join(["deflate"] * layers))
+    with serving(sent) as server:
+        async with connect(server.url) as send:
+            tracemalloc.start()
+            try:
+                assert isinstance(await failure_of(send, submit(JOB)), KlingSubmitUncertainError)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert [method for method, *_ in server.seen] == ["POST"]
+    assert peak < 100 << 20
+
+
+def deflated(data):
+    """Compress so that what comes out can be repeated."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
 async def test_a_long_answer_is_read_whole(connect):

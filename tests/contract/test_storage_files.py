@@ -35,6 +35,26 @@ def test_the_promised_length_or_none_is_taken(tmp_path, length):
     assert names(tmp_path) == ["cat.mp4"]
 
 
+@pytest.mark.parametrize("length", [None, len(VIDEO)])
+def test_a_stream_without_end_is_left_as_soon_as_it_is_too_large(tmp_path, length):
+    took = []
+
+    def chunks():
+        yield VIDEO
+        for number in range(1000):
+            took.append(number)
+            yield bytes(100)
+
+    path = f"{tmp_path}/cat.mp4"
+    with (
+        pytest.raises(KlingDownloadError, match=f"more than the {len(VIDEO) + 250} bytes"),
+        received_video(chunks(), length, path, largest=len(VIDEO) + 250, owner="me"),
+    ):
+        pass
+    assert took == [0, 1, 2]
+    assert names(tmp_path) == []
+
+
 def test_a_storage_that_swallows_bytes_is_caught(attached):
     class Swallowing(MemoryFileSystem):
         cachable, store = False, {}
