@@ -119,7 +119,7 @@ class KlingHook(BaseHook):
 
     def get_conn(self) -> requests.Session:
         """Return a session with the connection's key, proxies and TLS settings."""
-        from airflow_provider_kling.client import gateway_session
+        from airflow_provider_kling.sessions import gateway_session
 
         return gateway_session(self.settings)
 

@@ -13,7 +13,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from odd_servers import answering, serving
 
-from airflow_provider_kling.client import LONGEST_BODY, AsyncKlingClient, KlingClient, gateway_session
+from airflow_provider_kling.client import LONGEST_BODY, AsyncKlingClient, KlingClient
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -29,6 +29,7 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.jobs import Outcome, VideoJob
+from airflow_provider_kling.sessions import gateway_session
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.wire import query, submit

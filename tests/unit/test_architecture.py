@@ -23,7 +23,7 @@ FLOORS = {
     1.1: ["images", "wire", "inputs", "settings", "media"],
     1.2: ["polling", "validation", "tls", "tally"],
     1.3: ["request"],
-    2: ["lines"],
+    2: ["lines", "sessions"],
     2.1: ["client"],
     2.2: ["fetch"],
     2.3: ["remote"],
