@@ -25,6 +25,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "Kling", "python-modules": ["airflow_provider_kling.operators"]}],
         "sensors": [{"integration-name": "Kling", "python-modules": ["airflow_provider_kling.sensors"]}],
         "triggers": [{"integration-name": "Kling", "python-modules": ["airflow_provider_kling.triggers"]}],
+        "task-decorators": [
+            {"name": "kling_video", "class-name": "airflow_provider_kling.decorators.kling_video"}
+        ],
         "extra-links": [
             "airflow_provider_kling.links.KlingVideoLink",
             "airflow_provider_kling.links.KlingProgressLink",

@@ -36,7 +36,7 @@ FLOORS = {
     4.1: ["submit", "summary"],
     4.2: ["delivery", "starting", "waiting"],
     4.3: ["download", "video"],
-    4.4: ["operators"],
+    4.4: ["operators", "decorators"],
     5: ["sensors", "plugin"],
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

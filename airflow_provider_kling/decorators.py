@@ -1,0 +1,186 @@
+"""``@task.kling_video``: a function says what is wanted, the decorator buys it, waits and brings it home."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+from airflow.sdk import task
+
+from airflow_provider_kling.catalog import INPUTS
+from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.hooks import airflow_errors
+from airflow_provider_kling.inputs import plain
+from airflow_provider_kling.jobs import told
+from airflow_provider_kling.request import VideoRequest
+from airflow_provider_kling.telling import tells
+from airflow_provider_kling.video import KlingImageToVideoOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.bases.decorator import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What a function may return besides a :class:`VideoRequest`: a dict with some of these keys.
+KEYS = (*INPUTS, "model", "extra_body", "target")
+#: XCom key of where the video goes, when the function has said so: a resumed task does not ask it again.
+TARGET_KEY = "kling_target"
+
+
+class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
+    """Calls the function for one request and goes on as ``KlingImageToVideoOperator``.
+
+    A retry calls the function again. Where it then wants something else than what an earlier try has
+    bought, the task fails with ``KlingSubmitUncertainError`` and names that job; nothing is bought twice.
+
+    :param python_callable: returns a :class:`VideoRequest`, or a dict of :data:`KEYS`.
+    """
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *KlingImageToVideoOperator.template_fields,
+    )
+    template_fields_renderers = {  # noqa: RUF100 - both parents' own
+        **DecoratedOperator.template_fields_renderers,
+        **KlingImageToVideoOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.kling_video"
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("target", "")
+        super().__init__(**kwargs)
+
+    @tells
+    def execute(self, context: Context) -> str:
+        """Ask the function, then do as the operator does."""
+        self._ask(context)
+        return str(super().execute(context))
+
+    def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:
+        """Ask anew after the pause of a busy gateway; nothing has been bought."""
+        self._ask(context)
+        return super().execute_again(context, event, attempt, give_up_at)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume with the target that the function has named."""
+        ti = context["ti"]
+        if not self.target:
+            found = ti.xcom_pull(task_ids=ti.task_id, key=TARGET_KEY, map_indexes=ti.map_index)
+            self.target = found[0] if isinstance(found, list) and found else found or ""
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _ask(self, context: Context) -> None:
+        """Call the function and take what it returns for our own arguments."""
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        answer = self.python_callable(*self.op_args, **arguments)
+        with airflow_errors():
+            request = arguments_of(answer, self.python_callable.__name__)
+        for name, value in request.items():
+            setattr(self, name, told(sent := plain(value)))
+            if name in (*INPUTS, "extra_body"):
+                self._private[name] = sent
+            self._outside.add(name)  # the function may pass on what another task has told it
+        if "target" in request:
+            context["ti"].xcom_push(key=TARGET_KEY, value=self.target)
+
+
+def arguments_of(answer: Any, function: str) -> dict[str, Any]:
+    """Return what a function has answered as the operator's arguments.
+
+    :param answer: one request.
+    :param function: its name, for the message.
+    :raises KlingInputError: where it is no request, naming what is wrong.
+    """
+    if isinstance(answer, VideoRequest):
+        return answer.arguments()
+    if isinstance(answer, (list, tuple)):
+        what = f"{function}() has returned a {type(answer).__name__}, but is not annotated to return one."
+        advice = "Write '-> list[VideoRequest]' or '-> list[dict]': then each item becomes a mapped task."
+        raise KlingInputError(what, advice=advice)
+    if not isinstance(answer, Mapping):
+        kind = type(answer).__name__
+        raise KlingInputError(f"{function}() has returned a {kind}: must be a VideoRequest or a dict.")
+    if unknown := [name for name in answer if name not in KEYS]:
+        names = ", ".join(map(repr, unknown))
+        raise KlingInputError(f"{function}() has returned {names}: must be of {', '.join(KEYS)}.")
+    return dict(answer)
+
+
+class ManyVideos:
+    """A function that returns many requests: a task that asks it, and a mapped task for the videos.
+
+    :param function: returns a list of requests.
+    :param arguments: of ``KlingImageToVideoOperator``; ``task_id`` is the function's name if not given.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+        self.function, self.arguments = function, dict(arguments)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Make both tasks; return the paths, one for each request."""
+        name = self.arguments.get("task_id", self.function.__name__)
+        rest = {key: value for key, value in self.arguments.items() if key != "task_id"}
+
+        @functools.wraps(self.function)
+        def requests(*args: Any, **kwargs: Any) -> Any:
+            answers = self.function(*args, **kwargs)
+            with airflow_errors():
+                return [arguments_of(answer, self.function.__name__) for answer in answers]
+
+        asked: Any = task(task_id=f"{name}_requests", multiple_outputs=False)(requests)(*args, **kwargs)
+        return KlingImageToVideoOperator.partial(task_id=name, **rest).expand_kwargs(asked).output
+
+    def override(self, **arguments: Any) -> ManyVideos:
+        """Return the same with other arguments of the operator."""
+        return ManyVideos(self.function, {**self.arguments, **arguments})
+
+
+@overload
+def kling_video(python_callable: Callable[P, R]) -> Task[P, R]: ...
+@overload
+def kling_video(*, target: str = ..., **kwargs: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def kling_video(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> Any:
+    """Make a task of a function that returns a request; the task returns the video's path.
+
+    ``@task.kling_video`` and ``@kling_video`` are the same; only the latter is known to type checkers. A
+    function that is annotated to return a list becomes two tasks: ``<name>_requests`` asks it, and
+    ``<name>``, mapped, makes the videos.
+
+    :param python_callable: the function.
+    :param kwargs: arguments of ``KlingImageToVideoOperator`` that are the same for all requests.
+    """
+    if python_callable is None:
+        return functools.partial(kling_video, **kwargs)
+    if _returns_many(python_callable):
+        return ManyVideos(python_callable, kwargs)
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=False,
+        decorated_operator_class=DecoratedVideoOperator,
+        **kwargs,
+    )
+
+
+def _returns_many(function: Callable[..., Any]) -> bool:
+    """Return whether the function is annotated to return a list or another sequence."""
+    try:
+        said = typing.get_type_hints(function).get("return")
+    except (NameError, TypeError):  # a name that exists for type checkers alone
+        said = inspect.signature(function).return_annotation
+    if isinstance(said, str):
+        return said.split("[")[0].rsplit(".", maxsplit=1)[-1] in ("list", "List", "tuple", "Sequence")
+    kind = typing.get_origin(said) or said
+    return isinstance(kind, type) and issubclass(kind, Sequence) and not issubclass(kind, str)

@@ -1,0 +1,189 @@
+"""A function says what is wanted; the decorator buys it once, however often the function is called."""
+
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import TaskDeferred
+from airflow_fakes import TI, Store, context_of, png, submits
+
+from airflow_provider_kling import get_provider_info
+from airflow_provider_kling.decorators import kling_video
+from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError
+from airflow_provider_kling.request import VideoRequest
+
+TEXT = "kling-v3.0-pro-t2v"
+
+
+def made(function, *args, **kwargs):
+    """Return the task that a decorated function becomes."""
+    with DAG("d", schedule=None) as dag:
+        function(*args, **kwargs)
+    return dag.tasks[0]
+
+
+def run(task, store=None, ti=None):
+    return task.execute(context_of(ti or TI(task_id=task.task_id), Store() if store is None else store))
+
+
+def test_a_function_that_returns_a_request_becomes_a_video(gateway, tmp_path):
+    @kling_video(target=f"{tmp_path}/", deferrable=False)
+    def wave(animal: str) -> VideoRequest:
+        return VideoRequest(model=TEXT, prompt=f"a {animal} waves", duration=3)
+
+    ti = TI(task_id="wave")
+    path = run(made(wave, "cat"), ti=ti)
+    assert path == f"{tmp_path}/{gateway.jobs[0].task_id}.mp4"
+    assert gateway.jobs[0].prompt == "a cat waves"
+    assert ti.xcoms["estimated_cost_usd"] == 0.336
+
+
+def test_a_dict_will_do_and_may_name_the_target(gateway, tmp_path):
+    @kling_video(deferrable=False, model=TEXT)
+    def wave(params=None, **context: Any) -> dict[str, Any]:
+        return {"prompt": "a cat waves", "target": f"{tmp_path}/{context['ti'].task_id}.mp4"}
+
+    assert run(made(wave)) == f"{tmp_path}/wave.mp4"
+
+
+def test_a_resumed_task_knows_the_target_without_asking_again(gateway, tmp_path):
+    asked = []
+
+    @kling_video
+    def wave() -> dict[str, Any]:
+        asked.append(1)
+        return {"model": TEXT, "prompt": "a cat waves", "target": f"{tmp_path}/cat.mp4"}
+
+    gateway.add_fault("job:render=5")
+    task, store, ti = made(wave), Store(), TI(task_id="wave")
+    with pytest.raises(TaskDeferred) as deferred:
+        run(task, store, ti)
+    event = {"kling_task_id": gateway.jobs[0].task_id, "started_at": 0.0, "deadline": 1e12}
+    gateway.jobs[0].render_seconds = 0.0
+    resumed = made(wave)
+    path = resumed.resume_execution(deferred.value.method_name, {"event": event}, context_of(ti, store))
+    assert path == f"{tmp_path}/cat.mp4"
+    assert len(asked) == 1
+
+
+def test_a_retry_asks_again_and_buys_nothing_for_the_same_answer(gateway, tmp_path):
+    @kling_video(target=f"{tmp_path}/", deferrable=False)
+    def wave() -> VideoRequest:
+        return VideoRequest(model=TEXT, prompt="a cat waves")
+
+    store = Store()
+    assert run(made(wave), store) == run(made(wave), store)
+    assert submits(gateway) == 1
+
+
+def test_a_function_that_changes_its_mind_pays_once_and_names_the_job(gateway, tmp_path):
+    answers = iter(["a cat", "a dog"])
+
+    @kling_video(target=f"{tmp_path}/", deferrable=False)
+    def wave() -> VideoRequest:
+        return VideoRequest(model=TEXT, prompt=next(answers))
+
+    store = Store()
+    run(made(wave), store)
+    with pytest.raises(KlingSubmitUncertainError, match=gateway.jobs[0].task_id):
+        run(made(wave), store)
+    assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([{"prompt": "x"}], "not annotated to return one.*-> list"),
+        ("a cat", "has returned a str: must be a VideoRequest or a dict"),
+        (None, "has returned a NoneType"),
+        ({"prompt": "x", "promt": "y"}, "has returned 'promt': must be of image"),
+    ],
+)
+def test_what_is_no_request_is_refused_before_anything_is_bought(gateway, tmp_path, answer, words):
+    @kling_video(target=f"{tmp_path}/")
+    def wave():
+        return answer
+
+    with pytest.raises(KlingInputError, match=words):
+        run(made(wave))
+    assert not submits(gateway)
+
+
+def test_without_a_target_nothing_is_bought(gateway):
+    @kling_video
+    def wave() -> VideoRequest:
+        return VideoRequest(model=TEXT, prompt="x")
+
+    with pytest.raises(KlingInputError, match="target"):
+        run(made(wave))
+    assert not submits(gateway)
+
+
+def test_a_local_picture_that_a_function_names_has_to_lie_in_an_allowed_folder(
+    gateway, tmp_path, monkeypatch
+):
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(png())
+
+    def wave() -> VideoRequest:
+        return VideoRequest(image=picture, prompt="x")
+
+    with pytest.raises(KlingInputError, match="in folders that were allowed"):
+        run(made(kling_video(target=f"{tmp_path}/")(wave)))
+    allowed = kling_video(target=f"{tmp_path}/", within=[str(tmp_path)], deferrable=False)
+    ti = TI(task_id="wave", map_index=3)
+    run(made(allowed(wave)), ti=ti)
+    assert ti.xcoms["kling_request"]["name"] == "cat.png"
+
+
+def lists() -> list[dict[str, Any]]:
+    """Return two requests."""
+    return [{"prompt": "one"}, {"prompt": "two"}]
+
+
+def requests() -> "list[VideoRequest]":
+    """Return two requests."""
+    return [VideoRequest(model=TEXT, prompt="one"), VideoRequest(model=TEXT, prompt="two")]
+
+
+def unknown() -> "list[NotHere]":  # noqa: F821 - as under TYPE_CHECKING
+    """Return two requests."""
+    return [{"prompt": "one"}, {"prompt": "two"}]
+
+
+@pytest.mark.parametrize("function", [lists, requests, unknown])
+def test_a_function_that_returns_many_becomes_a_mapped_task(gateway, tmp_path, function):
+    with DAG("d", schedule=None) as dag:
+        kling_video(target=f"{tmp_path}/")(function).override(task_id="videos", retries=2)()
+    asks, videos = dag.get_task("videos_requests"), dag.get_task("videos")
+    answers = asks.execute(context_of())
+    assert [answer["prompt"] for answer in answers] == ["one", "two"]
+    assert videos.upstream_task_ids == {"videos_requests"}
+    assert videos.partial_kwargs["target"] == f"{tmp_path}/"
+    assert videos.partial_kwargs["retries"] == 2
+
+
+def test_a_bad_one_among_many_is_refused(tmp_path):
+    def bad() -> list[Any]:
+        return [{"prompt": "one"}, "two"]
+
+    with pytest.raises(KlingInputError, match="has returned a str"):
+        made(kling_video(target=f"{tmp_path}/")(bad)).execute(context_of())
+
+
+def test_a_function_of_one_request_can_be_mapped_like_any_task(gateway, tmp_path):
+    @kling_video(target=f"{tmp_path}/", deferrable=False)
+    def wave(animal: str) -> VideoRequest:
+        return VideoRequest(model=TEXT, prompt=f"a {animal} waves")
+
+    with DAG("d", schedule=None) as dag:
+        wave.partial().expand(animal=["cat", "dog"])
+    assert dag.get_task("wave").operator_class.__name__ == "DecoratedVideoOperator"
+
+
+def test_airflow_knows_the_decorator_by_the_providers_word():
+    (told,) = get_provider_info()["task-decorators"]
+    assert told == {"name": "kling_video", "class-name": "airflow_provider_kling.decorators.kling_video"}
+    from airflow.sdk import task
+
+    assert task.kling_video is kling_video
