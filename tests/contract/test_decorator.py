@@ -1,5 +1,6 @@
 """A function says what is wanted; the decorator buys it once, however often the function is called."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -134,6 +135,19 @@ def test_a_local_picture_that_a_function_names_has_to_lie_in_an_allowed_folder(
     ti = TI(task_id="wave", map_index=3)
     run(made(allowed(wave)), ti=ti)
     assert ti.xcoms["kling_request"]["name"] == "cat.png"
+
+
+def test_a_picture_that_a_function_has_drawn_is_sent_and_shown_nowhere(gateway, tmp_path, logged):
+    @kling_video(target=f"{tmp_path}/", deferrable=False)
+    def wave(side: int) -> VideoRequest:
+        return VideoRequest(image=png(side, side), prompt="x")
+
+    ti = TI(task_id="wave")
+    task = made(wave, side=320)
+    run(task, ti=ti)
+    assert len(gateway.jobs[0].pictures) == 1
+    data = base64.b64encode(png(320, 320)).decode()[20:80]
+    assert data not in f"{ti.xcoms}{logged.text()}{vars(task)['image']}"
 
 
 def lists() -> list[dict[str, Any]]:
