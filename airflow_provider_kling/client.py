@@ -69,7 +69,7 @@ class KlingClient:
             # A ValueError is about the answer's Location, which requests reads although it does not follow.
             cause = f"{settings.base_url}, {describe_failure(error)}"
             raise call.lost(cause, sent=not _never_sent(error)) from None
-        return call.read(Reply(response.status_code, headers, body, time.time()))
+        return call.read(Reply(response.status_code, headers, body, time.time()).without(settings.api_key))
 
     def _limited(self, response: requests.Response) -> Iterator[bytes]:
         size, give_up_at = 0, time.monotonic() + self._settings.request_timeout
@@ -116,7 +116,7 @@ class AsyncKlingClient:
     async def send(self, call: Call[T]) -> T:
         """Do what :meth:`KlingClient.send` does, without blocking."""
         try:
-            return call.read(await self._reply_to(call))
+            return call.read((await self._reply_to(call)).without(self.settings.api_key))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self.lost(call, error) from None
 

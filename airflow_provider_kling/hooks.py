@@ -145,8 +145,15 @@ class KlingHook(BaseHook):
         return self.send(submit(job))
 
     def get_task(self, kling_task_id: str) -> Task:
-        """Return the state of a job. Costs nothing."""
-        return self.send(query(kling_task_id))
+        """Return the state of a job. Costs nothing.
+
+        A refused key is looked up anew once before it counts: it may have been rotated.
+        """
+        try:
+            return self.send(query(kling_task_id))
+        except KlingAccessError:
+            self.__dict__.pop("settings", None)
+            return self.send(query(kling_task_id))
 
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -17,13 +17,19 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from airflow_provider_kling.jobs import VideoJob
 
 _KEY = "kling_submit"
+_WAIT_KEY = "kling_wait"
 _SPENT_KEY = "kling_spent"
-_SIGNING = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-", "x-obs-", "q-sign", "q-key-time")
-_SIGNATURES = frozenset(
-    {"signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy", "token"}
-    | {"ossaccesskeyid", "accesskeyid", "security-token", "q-ak", "q-header-list", "q-url-param-list"}
-    | {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"}
-)
+#: Inputs that are words, even if they begin like a URL.
+_WORDS = frozenset({"prompt", "negative_prompt", "multi_prompt"})
+#: How storages sign a URL: parameters that say nothing but that, and what else goes with a signature.
+_SIGNING = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-", "x-obs-", "q-sign")
+_BESIDE = {
+    "signature": frozenset({"signature", "expires", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid"})
+    | {"accesskeyid", "security-token", "key-pair-id", "policy"},
+    "sig": frozenset({"sig", "se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske"})
+    | {"sks", "skv"},
+    "q-signature": frozenset({"q-ak", "q-key-time", "q-header-list", "q-url-param-list"}),
+}
 
 
 class Store(Protocol):
@@ -78,10 +84,7 @@ class Ledger:
     def last(self) -> Entry | None:
         """Return what was noted last, in whichever generation."""
         noted = self._store.get(_KEY) if self._store is not None else None
-        try:
-            return Entry(**noted) if isinstance(noted, dict) else None
-        except TypeError:  # another version's
-            return None
+        return None if noted is None else _read(noted) or Entry(self.generation, "", 0.0)
 
     def intend(self, fingerprint: str, now: float) -> None:
         """Note that the request is about to be sent, in epoch seconds."""
@@ -108,6 +111,23 @@ class Ledger:
         if self._store is not None:
             self._store.delete(_KEY)
 
+    def wait_of(self, kling_task_id: str) -> tuple[float, float] | None:
+        """Return when this generation's wait for a job began and when it ends, in epoch seconds."""
+        noted = self._store.get(_WAIT_KEY) if self._store is not None else None
+        match noted:
+            case {"of": of, "began_at": float(began_at), "deadline": float(deadline)} if of == [
+                self.generation,
+                kling_task_id,
+            ]:
+                return began_at, deadline
+        return None
+
+    def begin_wait(self, kling_task_id: str, began_at: float, deadline: float) -> None:
+        """Note when a wait began and when it ends, in epoch seconds: a retry does not wait anew."""
+        if self._store is not None:
+            wait = {"of": [self.generation, kling_task_id], "began_at": began_at, "deadline": deadline}
+            self._store.set(_WAIT_KEY, wait)
+
     def spent(self) -> dict[str, str | None]:
         """Return what each job that this task instance ever bought is estimated to cost, in US dollars."""
         spent = self._store.get(_SPENT_KEY) if self._store is not None else None
@@ -128,16 +148,19 @@ class Ledger:
             self._store.set(_KEY, asdict(entry))
 
 
-def fingerprint(job: VideoJob, base_url: str) -> str:
-    """Return a hash over model, inputs and gateway; what signs a picture's URL does not count."""
-    request = [job.model, _unsigned(dict(job.inputs), job.signed), base_url]
+def fingerprint(job: VideoJob, *connection: str) -> str:
+    """Return a hash over model, inputs and connection; what signs a picture's URL does not count.
+
+    :param connection: what tells one connection from another: its id and the gateway's URL.
+    """
+    request = [job.model, _unsigned(dict(job.inputs), job.signed), *connection]
     text = json.dumps(request, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _unsigned(value: Any, signed: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
-        return {name: _unsigned(item, signed) for name, item in value.items()}
+        return {name: item if name in _WORDS else _unsigned(item, signed) for name, item in value.items()}
     if isinstance(value, list):
         return [_unsigned(item, signed) for item in value]
     if not isinstance(value, str) or not value.startswith(("http://", "https://")):
@@ -146,11 +169,21 @@ def _unsigned(value: Any, signed: Mapping[str, str]) -> Any:
         return signed[value]
     try:
         parts = urlsplit(value)
-    except ValueError:  # a prompt may begin like a URL
+    except ValueError:  # the gateway may know what to do with it
         return value
-    kept = [(name, text) for name, text in parse_qsl(parts.query, keep_blank_values=True) if not _signs(name)]
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    names = {name.lower() for name, _ in query}
+    signing = frozenset[str]().union(*(names & beside for mark, beside in _BESIDE.items() if mark in names))
+    kept = [(n, text) for n, text in query if not (n.lower().startswith(_SIGNING) or n.lower() in signing)]
     return urlunsplit(parts._replace(query=urlencode(kept)))
 
 
-def _signs(name: str) -> bool:
-    return name.lower().startswith(_SIGNING) or name.lower() in _SIGNATURES
+def _read(noted: Any) -> Entry | None:
+    """Return the entry in a note, also in one of another version; None where it makes no sense."""
+    names = [field.name for field in fields(Entry)]
+    try:
+        entry = Entry(**{name: noted[name] for name in names if name in noted})
+    except TypeError:
+        return None
+    usual = isinstance(entry.kling_task_id, str) and isinstance(entry.noted_at, (int, float))
+    return entry if usual else None

@@ -63,7 +63,7 @@ class Purchase:
         self._hook, self._ledger, self._job, self._log = hook, ledger, job, log
         self._on_uncertain, self._on_failed_job = on_uncertain, on_failed_job
         self._until_delivered = until_delivered
-        self._fingerprint = fingerprint(job, hook.settings.base_url)
+        self._fingerprint = fingerprint(job, hook.settings.conn_id, hook.settings.base_url)
         self.cost = estimate(job, hook.settings.prices)
         #: When the job was submitted, in epoch seconds, as soon as there is one.
         self.submitted_at = 0.0

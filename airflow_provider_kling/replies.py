@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -43,6 +43,11 @@ class Reply:
     def ok(self) -> bool:
         """Whether the status is one of success."""
         return 200 <= self.status < 300
+
+    def without(self, secret: str) -> Reply:
+        """Return the answer without a secret that it repeats, as some do in their complaints."""
+        known = secret.encode()
+        return replace(self, body=self.body.replace(known, b"***")) if known in self.body else self
 
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object; anything else is an empty one."""
@@ -172,12 +177,12 @@ def _words(reply: Reply) -> tuple[str, str]:
     if isinstance(nested, dict):
         data = {**data, **nested}
     reason = data.get("reason")
-    reason = clean(reason.strip()) if isinstance(reason, str) else ""
+    reason = shorten(clean(reason), 80) if isinstance(reason, str) else ""
     message = data.get("message")
     if not isinstance(message, str) or not message.strip():
         body = f"an object of {', '.join(data)}" if data else reply.body.decode("utf-8", "replace")
         message = shorten(body) or "an empty answer"
-    target = clean(reply.headers.get("location", "")).split("?")[0]
+    target = shorten(clean(reply.headers.get("location", "")), 200)
     points = f" pointing to {target}, where the key is not sent" if target else ""
     return reason, f"HTTP {reply.status}{points} {reason}".rstrip() + f": {clean(message[:2000]).rstrip('.')}"
 

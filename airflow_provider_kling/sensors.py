@@ -53,8 +53,9 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         deferral.
     :param longest_interval: seconds that the schedule waits at most between two looks, at least 2.
     :param timeout: seconds after which to give up, by the wall clock, from the submit on: by the note of
-        the submit upstream or by the gateway's word; without either, from the first look. Restarts and
-        retries do not extend it. Only who waits for a job older than that waits anew. The job itself goes on.
+        the submit upstream or by the gateway's word; without either, or for a job that was older than
+        that already, from the first look. Restarts and retries do not extend it, a clear waits anew (on
+        Airflow 3.3, which remembers). The job itself goes on.
     :param start_from_trigger: begin in the triggerer, without a worker for the first look: one worker start
         less. What does not work there is refused when the Dag is parsed. Needs Airflow 3.3.
     :param publish_link: put the video's link, which is signed and opens without a key, into the result
@@ -127,12 +128,19 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, see :meth:`_settled_look`."""
+        self._look_again_at = 0.0
         if self._watch.is_early(time.time()):
             return PokeReturnValue(is_done=False)
         verdict = self._settled_look(context)
+        self._look_again_at = verdict.look_again_at
         return PokeReturnValue(
             verdict.task is not None, verdict.task and self._arrived(context, verdict.task)
         )
+
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        """Return Airflow's pause, or a longer one where looks fail or the gateway asked for it."""
+        usual: float = super()._get_next_poke_interval(*args, **kwargs)
+        return max(usual, self._look_again_at - time.time())
 
     def _waited_for(self, context: Context) -> str:  # noqa: ARG002 - the argument names it
         return checked_task_id(self.kling_task_id)

@@ -102,8 +102,9 @@ class SharedClient:
     async def _end(self, call: Call[T], turn: Turn[Reply | None, _Begun | None]) -> T:
         refused = None
         try:
-            if reply := await turn.waiter:
-                return call.read(reply)
+            reply = await turn.waiter
+            if reply and turn.begun:
+                return call.read(reply.without(turn.begun[0].settings.api_key))
         except asyncio.CancelledError:
             if turn.begun:
                 turn.begun[1].close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -156,8 +157,12 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
         self.extra_body = extra_body
         self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
         self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
-        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, (int, float)) or busy_timeout < 0:
+        if isinstance(busy_timeout, bool) or not (
+            isinstance(busy_timeout, (int, float)) and 0 <= busy_timeout < math.inf
+        ):
             raise ValueError(f"busy_timeout={busy_timeout!r}: must be a number of seconds, at least 0")
+        if self.multiple_outputs:
+            raise ValueError("multiple_outputs=True: there is one output, a text; Airflow could not store it")
         self.busy_timeout = busy_timeout
         self.deferrable = deferrable
         self.image_transport = checked_transport(image_transport)

@@ -15,6 +15,7 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.orders import asked_for
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, PROGRESS_KEY, Verdict, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, Schedule, kind_of
+from airflow_provider_kling.submit import ledger_of
 from airflow_provider_kling.telling import Telling
 
 if TYPE_CHECKING:
@@ -109,6 +110,12 @@ class Waiting(Telling):
             self._watch.count_from(asked.get("submitted_at", started_at))
             if asked:
                 self._kind = kind_of(asked["model"], asked["inputs"])
+        with harmless(self.log, "When the wait began could not be noted for a retry"):
+            ledger = ledger_of(context)
+            if begun := ledger.wait_of(kling_task_id):
+                self._watch = self._new_watch(kling_task_id, *begun)
+            else:
+                ledger.begin_wait(kling_task_id, self._watch.started_at, self._watch.deadline)
 
     def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> Watch:
         schedule = Schedule(key=kling_task_id, first_look=self.first_look, longest=self.longest_interval)

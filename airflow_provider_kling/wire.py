@@ -7,6 +7,7 @@ gateway. A :class:`Call` is a plain value; a client sends it and gives the reply
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -73,13 +74,17 @@ class Call(Generic[T]):
         return type(error)(**{**error.facts(), **facts})
 
 
+#: A task id becomes part of paths, URLs and database rows. The gateway's are UUIDs.
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=+-]{0,249}")
+
+
 def checked_task_id(value: Any) -> str:
     """Return the task id in an argument: a text, or the sensor's result, which has it.
 
     :raises KlingInputError: where there is none, as when a template found nothing.
     """
     given = value.get("kling_task_id") if isinstance(value, Mapping) else value
-    if isinstance(given, str) and given.strip() not in ("", "None"):
+    if isinstance(given, str) and given.strip() != "None" and _TASK_ID.fullmatch(given.strip()):
         return given.strip()
     what = f"kling_task_id={shorten(repr(value), 60)} is not a task id; the submit's return value is one."
     advice = "Look at the log of the task that should have given it."
@@ -91,9 +96,8 @@ def submit(job: VideoJob) -> Call[str]:
 
     def read(reply: Reply) -> str:
         task_id = reply.json().get("task_id")
-        task_id = task_id.strip() if isinstance(task_id, str) else ""
-        if reply.ok and task_id and task_id.isprintable():  # else it could not be noted or asked for
-            return task_id
+        if reply.ok and isinstance(task_id, str) and _TASK_ID.fullmatch(task_id.strip()):
+            return task_id.strip()
         raise refusal_of_submit(reply)
 
     return Call("POST", f"/v3/async/{quote(job.model, safe='')}", read, body=job.inputs)
@@ -177,13 +181,15 @@ _MODERATION_WORDS = (
     *("moderat", "sensitive", "illegal", "nsfw"),
     *("risk control", "policy", "violat", "prohibited"),
 )
+_LONGEST_STATUS = 80
 _TIMINGS = ("submit_time_ms", "execute_time_ms", "complete_time_ms")
 
 
 def _read_task(kling_task_id: str, data: dict[str, Any], task: dict[str, Any]) -> Task:
     debug = _object(_object(data.get("extra")).get("debug_info"))
     timings = {key: read_number(debug.get(key)) for key in _TIMINGS}
-    status, reason, videos = clean(task["status"]).strip(), task.get("reason"), data.get("videos")
+    status = shorten(clean(task["status"]), _LONGEST_STATUS)
+    reason, videos = task.get("reason"), data.get("videos")
     return Task(
         kling_task_id=kling_task_id,
         status=status,
@@ -205,7 +211,7 @@ def _read_videos(videos: list[Any]) -> list[Video]:
             read_number(video.get("video_url_ttl")),
         )
         if isinstance(url, str) and url.strip():
-            kind = clean(kind) if isinstance(kind, str) and kind else None
+            kind = shorten(clean(kind), _LONGEST_STATUS) if isinstance(kind, str) and kind else None
             found.append(Video(printable(url.strip()), None if ttl is None else int(ttl), kind))
     return found
 

@@ -254,3 +254,29 @@ def test_a_wrong_connection_on_a_submit_says_that_nothing_was_started(monkeypatc
         KlingHook("bad").get_task("t-1")
     assert caught.value.money is Money.RUNNING
     assert isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_a_key_that_the_gateway_repeats_is_told_to_nobody(connect, status):
+    said = {"reason": "sk-known is bad", "message": "sk-known", "task": {"status": "sk-known FAILED"}}
+    with serving(answering(json.dumps(said).encode(), status=status)) as server:
+        hook = connect(at(server.url, key="sk-known"))
+        with pytest.raises(KlingError) as caught:
+            hook.submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"}))
+        assert "sk-known" not in f"{caught.value} {caught.value.facts()}"
+        if status != 200:
+            with pytest.raises(KlingError) as caught:
+                hook.get_task("t-1")
+        else:
+            assert hook.get_task("t-1").status == "*** FAILED"
+    assert "sk-known" not in f"{caught.value} {caught.value.facts()}"
+
+
+async def test_a_key_that_the_gateway_repeats_is_told_by_no_trigger(connect):
+    said = {"task": {"status": "sk-known FAILED", "reason": "sk-known"}}
+    with serving(answering(json.dumps(said).encode())) as server:
+        conn_id = connect(at(server.url, key="sk-known")).kling_conn_id
+        async with SharedClient.use(conn_id) as client:
+            tasks = [await client.look(query("t-1"), 0.0) for _ in range(3)]
+            tasks.append(await client.send(query("t-1")))
+    assert {(task.status, task.reason) for task in tasks} == {("*** FAILED", "***")}

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import (
     TaskDeferralError,
     TaskDeferred,
 )
-from airflow_fakes import KEY, TI, context_of, stored_and_read
+from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -53,7 +53,7 @@ class Wait:
     """One wait of a sensor in one mode, with as much of Airflow as that takes."""
 
     def __init__(self, mode, clock, **arguments):
-        self.mode, self.clock, self.ti = mode, clock, TI()
+        self.mode, self.clock, self.ti, self.store = mode, clock, TI(), None
         self.arguments = {"poke_interval": 10.0, "timeout": 600.0, **arguments}
         self.pauses = 0
 
@@ -64,22 +64,26 @@ class Wait:
             KlingSubmitOperator(task_id="submit") >> sensor
         return sensor
 
+    def context(self):
+        return context_of(self.ti, self.store)
+
     def end(self):
         """Return what the wait came to; raise what it raised."""
-        began, step = self.clock.time(), lambda: self.sensor().execute(context_of(self.ti))
+        began, step = self.clock.time(), lambda: self.sensor().execute(self.context())
         while True:
             try:
                 return step()
-            except AirflowRescheduleException:
+            except AirflowRescheduleException as pause:
                 self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
-                self.clock.sleep(self.sensor().poke_interval)
+                interval = pause.reschedule_date - datetime.now(UTC)  # Airflow reckons it by the real clock
+                self.clock.sleep(max(0.0, interval.total_seconds()))
             except TaskDeferred as pause:
                 event = asyncio.run(triggered(pause))
                 kwargs = {**stored_and_read(pause.kwargs or {}), "event": event}
                 method = pause.method_name
 
                 def step(method=method, kwargs=kwargs):
-                    return self.sensor().resume_execution(method, kwargs, context_of(self.ti))
+                    return self.sensor().resume_execution(method, kwargs, self.context())
 
             self.pauses += 1
 
@@ -159,6 +163,7 @@ PASSING = {
     "no videos yet": ("job:queue=0,render=0", "query:empty,times=4"),
     "odd numbers": ("query:numbers=blank,times=2",),
     "malformed": ("query:malformed,times=2",),
+    "a key that is refused once": ("query:error=INVALID_API_KEY",),
     "result not to be had": ("query:error=GET_RESULT_FAILED,times=2",),
 }
 
@@ -183,12 +188,81 @@ def test_the_timeout_counts_from_the_submit_upstream_in_every_mode(gateway, cloc
     assert left <= clock.time() - began <= left + 10
 
 
+def retried(mode, clock, store, waiting_for, *, max_tries=3):
+    """Return a sensor's next try: a new process that remembers what the store does."""
+    wait = Wait(mode, clock, kling_task_id=waiting_for)
+    wait.store, wait.ti = store, TI(max_tries=max_tries)
+    return wait
+
+
+@pytest.mark.parametrize(("later", "left"), [(0, 600), (250, 350), (650, 0), (100_000, 0)])
+def test_a_retry_does_not_wait_anew_but_takes_a_last_look(gateway, clock, mode, later, left):
+    gateway.add_fault("job:stuck")
+    kling_task_id, store, first = bought(gateway), Store(), clock.time()
+    with pytest.raises(RuntimeError):
+        interrupted(mode, clock, store, kling_task_id)
+    clock.sleep(first + later - clock.time())
+    looks, began = len(gateway.requests), clock.time()
+    with pytest.raises(KlingWaitTimeoutError, match="timeout of 600 s"):
+        retried(mode, clock, store, kling_task_id).end()
+    assert left <= clock.time() - began <= left + 10
+    assert len(gateway.requests) > looks
+
+
+def interrupted(mode, clock, store, kling_task_id):
+    """Begin a wait in a process that dies after its first look."""
+    wait = retried(mode, clock, store, kling_task_id)
+
+    def die(*_, **__):
+        raise RuntimeError
+
+    sensor = wait.sensor()
+    sensor._settled_look = sensor.defer = die
+    sensor.execute(wait.context())
+
+
+def test_a_cleared_wait_waits_anew(gateway, clock, mode):
+    gateway.add_fault("job:stuck")
+    kling_task_id, store = bought(gateway), Store()
+    for max_tries in (3, 6):
+        began = clock.time()
+        with pytest.raises(KlingWaitTimeoutError):
+            retried(mode, clock, store, kling_task_id, max_tries=max_tries).end()
+        assert 590 <= clock.time() - began <= 610
+
+
+def test_a_store_that_fails_ends_no_wait(gateway, clock, mode):
+    store = Store()
+    store.before[1] = OSError("the API server is away")
+    assert retried(mode, clock, store, bought(gateway)).end()["videos"]
+
+
 @pytest.mark.parametrize("request_of_yesterday", [{}, {"submitted_at": "at noon"}, {"submitted_at": None}])
 def test_a_note_of_another_version_ends_no_wait(gateway, clock, mode, request_of_yesterday):
     wait = Wait(mode, clock, kling_task_id=bought(gateway))
     request = {"kling_task_id": wait.arguments["kling_task_id"], **request_of_yesterday}
     wait.ti.upstream = [("submit", -1, "kling_request", request)]
     assert wait.end()["videos"]
+
+
+def looked_at(gateway):
+    return [(request.at, request.status) for request in gateway.requests if request.method == "GET"]
+
+
+def test_the_pause_that_the_gateway_asks_for_is_kept_in_every_mode(gateway, clock, mode):
+    kling_task_id = arrange(gateway, ("query:rate-limit=120",))
+    Wait(mode, clock, kling_task_id=kling_task_id).end()
+    looks = looked_at(gateway)
+    (at,) = (n for n, (_, status) in enumerate(looks) if status == 429)
+    assert looks[at + 1][0] - looks[at][0] >= 119
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferred"])
+def test_looks_that_fail_come_at_growing_distance(gateway, clock, mode):
+    kling_task_id = arrange(gateway, ("query:html=502,times=always",))
+    with pytest.raises(KlingWaitTimeoutError):
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert len(looked_at(gateway)) < 15
 
 
 def test_a_job_that_is_done_is_returned_at_once_in_every_mode(gateway, clock, mode):
@@ -209,7 +283,7 @@ def vars_of(settings):
     return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
 
 
-@pytest.mark.parametrize("kling_task_id", ["", " ", "None", None, 7])
+@pytest.mark.parametrize("kling_task_id", ["", " ", "None", None, 7, "../x", "a/b", "a\0", "\ud800", "."])
 def test_what_is_no_task_id_is_told_without_asking_in_every_mode(gateway, clock, mode, kling_task_id):
     with pytest.raises(KlingInputError, match="is not a task id") as caught:
         Wait(mode, clock, kling_task_id=kling_task_id).end()

@@ -278,3 +278,14 @@ def test_a_broken_connection_is_told_before_anything_is_sent(gateway, monkeypatc
         operator().execute(context_of(store=Store()))
     assert isinstance(caught.value, AirflowFailException)
     assert not gateway.requests
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1, True, "60"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused_at_once(odd):
+    with pytest.raises(ValueError, match="busy_timeout"):
+        KlingSubmitOperator(task_id="submit", busy_timeout=odd)
+
+
+def test_an_output_that_airflow_could_not_store_is_refused_before_anything_is_paid():
+    with pytest.raises(ValueError, match="multiple_outputs"):
+        KlingSubmitOperator(task_id="submit", multiple_outputs=True)

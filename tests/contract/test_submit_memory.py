@@ -1,5 +1,6 @@
 """Whatever dies, and wherever: no retry pays twice, no paid job is lost. The gateway's log is the bill."""
 
+import os
 import signal
 import threading
 
@@ -142,9 +143,14 @@ def test_a_retry_gets_the_job_of_the_first_try_and_a_cleared_task_buys_anew(gate
 
 
 @pytest.mark.parametrize(
-    "change", [{"prompt": "a dog"}, {"model": "kling-v3.0-std-t2v"}, {"duration": 10}, {"sound": True}]
+    "change",
+    [
+        *({"prompt": "a dog"}, {"model": "kling-v3.0-std-t2v"}, {"duration": 10}, {"sound": True}),
+        {"kling_conn_id": "of_another_account"},
+    ],
 )
-def test_a_changed_request_gets_neither_the_old_job_nor_a_second_one(gateway, logged, change):
+def test_a_changed_request_gets_neither_the_old_job_nor_a_second_one(gateway, monkeypatch, change):
+    monkeypatch.setenv("AIRFLOW_CONN_OF_ANOTHER_ACCOUNT", os.environ["AIRFLOW_CONN_KLING_DEFAULT"])
     store = Store()
     first = submit(store, **change)
     with pytest.raises(KlingSubmitUncertainError, match=f"job {first} .* has changed since") as caught:
@@ -162,6 +168,25 @@ def test_a_picture_whose_links_signature_alone_changed_gets_the_old_job(gateway)
         f"https://pictures.example/cat.png?v=1&X-Amz-Signature={n}&X-Amz-Date=2026110{n}" for n in (1, 2)
     ]
     assert submit(store, image=links[0], **told) == submit(store, image=links[1], **told)
+    assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("noted", [{"shade": "blue"}, {"generation": "a"}, "t-1"])
+def test_a_note_that_nobody_can_read_buys_nothing_until_a_person_has_looked(gateway, noted):
+    store, cleared = Store(), TI(max_tries=6)
+    store.set("kling_submit", noted)
+    for _ in range(2):
+        with pytest.raises(KlingSubmitUncertainError, match="ended before it noted the answer"):
+            submit(store)
+    assert submits(gateway) == 0
+    assert submit(store, cleared) == submit(store, cleared) == gateway.jobs[0].task_id
+
+
+def test_a_note_of_a_newer_version_names_the_job_all_the_same(gateway):
+    store = Store()
+    first = submit(store)
+    store.values["kling_submit"]["shade"] = "blue"
+    assert submit(store) == first
     assert submits(gateway) == 1
 
 

@@ -81,18 +81,46 @@ def test_without_a_store_nothing_is_remembered_and_nothing_fails():
     assert Ledger(Store(), 3).remembers
 
 
-@pytest.mark.parametrize("noted", ["t-1", 7, [], {"shade": "blue"}, {"generation": 3}])
-def test_what_another_version_noted_is_no_reason_to_crash(noted):
+def test_what_a_newer_version_notes_besides_does_not_hide_the_job():
+    store = Store()
+    Ledger(store, 3).settle("f", 100.0, "t-1")
+    store["kling_submit"] |= {"shade": "blue"}
+    assert Ledger(store, 3).last() == Entry(3, "f", 100.0, "t-1")
+
+
+ODD = [{"generation": 3, "fingerprint": "f", "noted_at": at, "kling_task_id": "t"} for at in ("noon", None)]
+
+
+@pytest.mark.parametrize("noted", ["t-1", 7, [], {}, {"shade": "blue"}, {"generation": 3}, *ODD])
+def test_a_note_that_makes_no_sense_means_maybe_until_it_was_told(noted):
     store = Store()
     store.set("kling_submit", noted)
-    assert Ledger(store, 3).last() is None
+    assert Ledger(store, 3).last() == Entry(3, "", 0.0)
+    Ledger(store, 3).tell()
+    assert Ledger(store, 6).last() == Entry(3, "", 0.0, told=True)
+
+
+def test_a_wait_that_was_begun_ends_when_it_was_to_end_but_not_after_a_clear():
+    store = Store()
+    assert Ledger(store, 3).wait_of("t-1") is None
+    Ledger(store, 3).begin_wait("t-1", 100.0, 700.0)
+    assert Ledger(store, 3).wait_of("t-1") == (100.0, 700.0)
+    assert Ledger(store, 3).wait_of("t-2") is None
+    assert Ledger(store, 6).wait_of("t-1") is None
+    store["kling_wait"]["deadline"] = "soon"
+    assert Ledger(store, 3).wait_of("t-1") is None
+
+
+def test_without_a_store_no_wait_is_remembered():
+    Ledger(None, 3).begin_wait("t-1", 100.0, 700.0)
+    assert Ledger(None, 3).wait_of("t-1") is None
 
 
 @pytest.mark.parametrize(
     "inputs",
     [
         {"prompt": "a cat", "image": "https://s.example/a.png?v=2&X-Amz-Signature=two"},
-        {"image": "https://s.example/a.png?X-Goog-Signature=x&v=2&se=2026&sig=abc", "prompt": "a cat"},
+        {"image": "https://s.example/a.png?X-Goog-Signature=x&v=2&se=2026&SIG=abc", "prompt": "a cat"},
     ],
 )
 def test_what_signs_a_pictures_link_does_not_change_the_request(inputs):
@@ -108,6 +136,9 @@ def test_what_signs_a_pictures_link_does_not_change_the_request(inputs):
         (VideoJob("m", {**JOB.inputs, "image": "https://s.example/a.png?v=3"}), HOST),
         (VideoJob("m", {**JOB.inputs, "image": "https://s.example/b.png?v=2"}), HOST),
         (VideoJob("m", {**JOB.inputs, "multi_prompt": [{"prompt": "x"}]}), HOST),
+        (VideoJob("m", {**JOB.inputs, "image": "https://s.example/a.png?v=2&token=t"}), HOST),
+        (VideoJob("m", {**JOB.inputs, "image": "https://s.example/a.png?v=2&st=t&policy=p"}), HOST),
+        (VideoJob("m", {**JOB.inputs, "prompt": "https://s.example/a.png?X-Amz-Signature=one"}), HOST),
     ],
 )
 def test_everything_else_does(job, host):
@@ -147,9 +178,26 @@ def test_words_that_begin_like_a_link_are_words(text):
     )
 
 
+@pytest.mark.parametrize("words", ["prompt", "negative_prompt", "multi_prompt"])
+def test_words_are_compared_as_they_are(words):
+    one, two = (VideoJob("m", {words: f"https://s.example/a?X-Amz-Signature={n}"}) for n in "ab")
+    assert fingerprint(one, HOST) != fingerprint(two, HOST)
+
+
+def test_what_tells_connections_apart_tells_requests_apart():
+    told = {fingerprint(JOB, *connection) for connection in [("a", HOST), ("b", HOST), ("a", "https://b")]}
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("name", ["image", "image_url"])
+def test_what_is_no_link_at_all_is_compared_as_it_is(name):
+    one, two = (VideoJob("m", {name: f"https://[{n}?sig=1"}) for n in "ab")
+    assert fingerprint(one, HOST) != fingerprint(two, HOST)
+
+
 def test_links_are_compared_unsigned_wherever_they_stand():
     one, two = (
-        VideoJob("m", {"images": [f"https://s.example/a?sig={n}"], "o": {"x": f"http://a?token={n}"}})
+        VideoJob("m", {"images": [f"https://s.example/a?sig={n}"], "o": {"x": f"http://a?sig=7&se={n}"}})
         for n in "ab"
     )
     assert fingerprint(one, HOST) == fingerprint(two, HOST)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_kling.errors import (
     KlingError,
+    KlingInputError,
     KlingJobFailedError,
     KlingModerationError,
     KlingSubmitUncertainError,
@@ -16,7 +17,7 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.jobs import Outcome, Task, Video, VideoJob
 from airflow_provider_kling.replies import Reply
-from airflow_provider_kling.wire import failed_task, outcome_of, query, submit
+from airflow_provider_kling.wire import checked_task_id, failed_task, outcome_of, query, submit
 
 MISSING = object()
 LINK = "https://storage.example/v.mp4?sig=1"
@@ -252,3 +253,27 @@ def test_any_answer_at_all_gives_a_value_or_one_of_our_errors(status, headers, b
         facts = value.to_dict() if not isinstance(value, str) else {}
         json.dumps(facts)
         assert (facts.get("retry_after") or 0) >= 0
+
+
+@pytest.mark.parametrize("odd", ["../x", "a/b", ".", "..", "a b", "a\0", "\ud800", "x" * 251, "a?b", "-x"])
+def test_a_task_id_that_could_lead_elsewhere_is_none(odd):
+    with pytest.raises(KlingInputError, match="is not a task id"):
+        checked_task_id(odd)
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(VideoJob("m", {})).read(Reply(200, {}, json.dumps({"task_id": odd}).encode()))
+
+
+@pytest.mark.parametrize(
+    "usual", ["1f1e2f5b-61ea-4b76-a369-0159249154e6", "T_1.2:3=", " t-1 ", "0", "x" * 250]
+)
+def test_a_usual_task_id_is_taken(usual):
+    assert checked_task_id(usual) == usual.strip()
+    said = json.dumps({"task_id": usual}).encode()
+    assert submit(VideoJob("m", {})).read(Reply(200, {}, said)) == usual.strip()
+
+
+def test_the_gateways_words_are_told_short_and_unsigned():
+    said = {"status": f"https://s.example/a?sig=x {'y' * 900}", "reason": "https://s.example/a?sig=x"}
+    task = query("t").read(Reply(200, {}, json.dumps({"task": said}).encode()))
+    assert len(task.status) < 100
+    assert "sig" not in task.status + task.reason
