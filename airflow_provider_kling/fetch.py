@@ -14,11 +14,11 @@ from typing import Any
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_provider_kling.client import USER_AGENT, describe_failure
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
 from airflow_provider_kling.replies import clean
+from airflow_provider_kling.sessions import TimedHTTP, TimedHTTPS, timed
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.tls import verification
 
@@ -182,6 +182,7 @@ def guarded_session(settings: Settings) -> requests.Session:
     session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     session.max_redirects = _MOST_REDIRECTS
     session.trust_env = settings.trust_env
+    timed(session)
     if not settings.allow_private_hosts:
         for scheme in ("http://", "https://"):
             session.mount(scheme, _PublicOnlyAdapter())
@@ -214,12 +215,12 @@ def _checked(sock: socket.socket) -> socket.socket:
     )
 
 
-class _PublicHTTP(HTTPConnection):
+class _PublicHTTP(TimedHTTP):
     def _new_conn(self) -> socket.socket:
         return _checked(super()._new_conn())
 
 
-class _PublicHTTPS(HTTPSConnection):
+class _PublicHTTPS(TimedHTTPS):
     def _new_conn(self) -> socket.socket:
         return _checked(super()._new_conn())
 

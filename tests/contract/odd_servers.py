@@ -32,6 +32,20 @@ def answering(body=b"{}", status=200, **headers):
     return answer
 
 
+def dripping_head(body=b"{}"):
+    """Return a handler's answer whose head comes in small pieces, for ten seconds if nobody gives up."""
+
+    def answer(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        never = threading.Event()
+        for _ in range(100):
+            handler.wfile.write(b"y")
+            never.wait(0.1)
+        handler.wfile.write(b"\r\n\r\n" + body)
+
+    return answer
+
+
 @contextlib.contextmanager
 def serving(answer, certificate=None):
     """Listen on a free port while the block lasts; *answer* gets the handler of each request."""

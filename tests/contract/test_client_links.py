@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from odd_servers import answering, serving
+from odd_servers import answering, dripping_head, serving
 
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
@@ -129,6 +129,13 @@ def test_a_stalled_stream_is_given_up_after_the_connections_timeout():
     with serving(stall) as server:
         refusal(f"{server.url}/v.mp4?sig=1", request_timeout=1)
         assert left.wait(10)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_head_that_drips_is_not_waited_for(certificate, tls):
+    with serving(dripping_head(VIDEO), certificate if tls else None) as server:
+        error = refusal(f"{server.url}/v.mp4?sig=1", request_timeout=1, verify=certificate)
+    assert "TimeoutError" in str(error)
 
 
 DRIPS = {"from the start": [1000] * 20, "after a while": [100_000] * 5 + [1000] * 40}

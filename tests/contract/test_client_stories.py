@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from blockbuster import blockbuster_ctx
-from odd_servers import answering, serving
+from odd_servers import answering, dripping_head, serving
 
 from airflow_provider_kling.client import LONGEST_BODY, AsyncKlingClient, KlingClient
 from airflow_provider_kling.emulator import Emulator
@@ -213,6 +213,15 @@ async def test_no_call_takes_longer_than_the_timeout(gateway, connect):
     assert all(isinstance(error, KlingUnavailableError) for error in errors[len(paid) :])
     for number, times in enumerate(paid.values()):
         assert gateway.times_paid(prompt=f"cat {number}") == times
+
+
+async def test_a_head_that_drips_is_not_waited_for(connect):
+    with serving(dripping_head(b'{"task_id": "t-1"}')) as server:
+        async with connect(server.url, request_timeout=1) as send:
+            bought, asked = await asyncio.gather(*(failure_of(send, c) for c in (submit(JOB), query("t-1"))))
+    assert isinstance(bought, KlingSubmitUncertainError)
+    assert isinstance(asked, KlingUnavailableError)
+    assert sorted(method for method, *_ in server.seen) == ["GET", "POST"]
 
 
 async def test_a_wrong_key_is_told(gateway, connect):

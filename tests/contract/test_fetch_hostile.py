@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow_fakes import KEY
-from odd_servers import answering, serving
+from odd_servers import answering, dripping_head, serving
 
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
 from airflow_provider_kling.fetch import is_public, open_link
@@ -93,6 +93,13 @@ def test_a_public_address_is_fetched_from(internet):
         internet.serve(server, PUBLIC, "videos.example")
         assert fetched("http://videos.example/v.mp4") == VIDEO
         assert fetched(f"http://{PUBLIC}/v.mp4") == VIDEO
+
+
+def test_a_public_host_whose_head_drips_is_left(internet):
+    with serving(dripping_head(VIDEO)) as server:
+        internet.serve(server, PUBLIC, "videos.example")
+        with pytest.raises(KlingDownloadError, match="TimeoutError"):
+            fetched("http://videos.example/v.mp4", request_timeout=1)
 
 
 SPELLINGS = [
