@@ -30,8 +30,9 @@ from private_airflow import PrivateAirflow, free_port, inherited_environment  # 
 from report import percentile, report  # noqa: E402
 from services import Service, stop  # noqa: E402
 
-#: Seconds: the longest time until all poll, one of the windows of measuring, how long jobs go on finishing.
-PICK_UP, WINDOW, FINISHING, LAST = 90.0, 6.0, 10.0, 10.0
+#: Seconds: the longest time until all poll, from then until all is calm again, one of the windows of
+#: measuring, how long jobs finish one after another, the longest time until all of them are resumed.
+PICK_UP, CALM, WINDOW, FINISHING, LAST = 150.0, 15.0, 6.0, 10.0, 12.0
 WINDOWS = 3
 #: More waits than these only ours has to bear.
 MOST_OF_ALL = 5000
@@ -96,7 +97,7 @@ class Stage:
         settings = {
             "PYTHONPATH": f"{HERE}:{HERE.parent}",
             "AIRFLOW__TRIGGERER__CAPACITY": "20000",
-            "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": "2500",
+            "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": "1000",
         }
         url = self._postgres.url
         self.airflow = PrivateAirflow(
@@ -179,7 +180,7 @@ def measure(stage: Stage, case: Case) -> Seen:
         before = memory(*processes)
         seen = Seen(float(stage.rows(told)))
         wait_for(lambda: all_run(stage, case), PICK_UP)
-        time.sleep(case.interval or 5.0)  # the burst of the first looks is over
+        time.sleep(CALM)  # the supervisor writes each wait's first lines
         for _ in range(WINDOWS):
             begin, used = time.time(), [cpu(process) for process in processes]
             time.sleep(WINDOW)
@@ -288,10 +289,11 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
 def cases() -> list[Case]:
     """Return what is to be measured."""
     sizes = [int(size) for size in os.environ.get("SIZES", "100,1000,5000,10000").split(",")]
-    kinds = os.environ.get("KINDS", "kling,plain,http,idle").split(",")
+    kinds = os.environ.get("KINDS", "kling,http,plain,idle").split(",")
+    order = sorted(sizes, key=lambda size: (size != MOST_OF_ALL, -size))  # the most telling ones first
     found = [
         Case(kind, size)
-        for size in sorted(sizes, reverse=True)
+        for size in order
         for kind in kinds
         if (size <= MOST_OF_ALL or kind == "kling") and (kind != "idle" or size == MOST_OF_ALL)
     ]
