@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LINK = "https://media.example/one"
 PROJECT = Path(__file__).resolve().parents[2]
-ORDER = ("provider", "wheel", "modes", "examples", "interruptions", "starts", "secrets", "end")
+ORDER = ("provider", "wheel", "modes", "examples", "interruptions", "starts", "batch", "secrets", "end")
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "16",  # poking sensors hold a worker each
     # With its 15 database connections all taken, Airflow's API server stands still for half a minute.

@@ -127,6 +127,15 @@ class Stage:
         """Read an XCom over the REST API."""
         return self.api.xcom(run.dag_id, run.run_id, task_id, key, map_index)
 
+    def api_or_none(self, method: str, path: str) -> Any:
+        """Ask for what may not be there yet."""
+        try:
+            return self.api.call(method, path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
     def links(self, run: Run, task_id: str) -> dict[str, str | None]:
         """Give the buttons of a task, as the UI asks for them."""
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/links"

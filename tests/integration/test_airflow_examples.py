@@ -68,7 +68,7 @@ def test_the_grid_shows_the_names_of_the_pictures(catalogue: dict[str, dict[str,
     "dag_id",
     [
         *("kling_nightly_catalogue", "kling_image_to_video", "kling_text_to_video", "kling_multi_shot"),
-        *("kling_reference_to_video", "kling_video_editing", "kling_motion_control"),
+        *("kling_reference_to_video", "kling_video_editing", "kling_motion_control", "kling_ask_first"),
     ],
 )
 def test_the_trigger_form_explains_each_field(stage: Stage, dag_id: str) -> None:
