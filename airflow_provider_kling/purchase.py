@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_kling.errors import (
     KlingError,
@@ -22,6 +22,9 @@ from airflow_provider_kling.ledger import Entry, Ledger, fingerprint
 from airflow_provider_kling.polling import NOT_FOUND_GRACE
 from airflow_provider_kling.validation import cost_words, estimate
 from airflow_provider_kling.wire import failed_task
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 Choice = Literal["fail", "submit_again"]
 
@@ -178,6 +181,12 @@ class Purchase:
             with harmless(self._log, "It could not be noted that this was told"):
                 self._ledger.tell()
         return for_airflow(KlingSubmitUncertainError(**facts), retry=again)
+
+
+def ledger_of(context: Context) -> Ledger:
+    """Return the memory of the task that is executed."""
+    store: Any = context.get("task_state_store")
+    return Ledger(store, context["ti"].max_tries)
 
 
 @contextmanager

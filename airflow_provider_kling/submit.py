@@ -18,7 +18,7 @@ from airflow_provider_kling.library import REUSING, Reusing, find, shelf_of
 from airflow_provider_kling.orders import REQUEST_KEY, buyers_beside, place_of
 from airflow_provider_kling.pictures import Transport, checked_transport
 from airflow_provider_kling.polling import submit_delay
-from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named
+from airflow_provider_kling.purchase import Choice, Purchase, checked_choice, earlier_job_named, ledger_of
 from airflow_provider_kling.purse import LIMITS, Limited, Purse
 from airflow_provider_kling.telling import Telling, tells
 from airflow_provider_kling.validation import cost_words
@@ -244,9 +244,3 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
             kwargs={"attempt": attempt, "give_up_at": give_up_at},
             timeout=timedelta(seconds=delay + _NO_TRIGGERER),
         )
-
-
-def ledger_of(context: Context) -> Ledger:
-    """Return the memory of the task that is executed."""
-    store: Any = context.get("task_state_store")
-    return Ledger(store, context["ti"].max_tries)

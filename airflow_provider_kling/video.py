@@ -14,8 +14,8 @@ from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.ledger import Ledger
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
-from airflow_provider_kling.purchase import earlier_job_named
-from airflow_provider_kling.submit import KlingSubmitOperator, ledger_of
+from airflow_provider_kling.purchase import earlier_job_named, ledger_of
+from airflow_provider_kling.submit import KlingSubmitOperator
 from airflow_provider_kling.telling import tells
 from airflow_provider_kling.waiting import Waiting, checked_seconds
 

@@ -14,8 +14,8 @@ from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.orders import asked_for
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, PROGRESS_KEY, Verdict, Watch
+from airflow_provider_kling.purchase import ledger_of
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, Schedule, kind_of
-from airflow_provider_kling.submit import ledger_of
 from airflow_provider_kling.telling import Telling
 
 if TYPE_CHECKING:
