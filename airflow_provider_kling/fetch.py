@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from airflow_provider_kling.addresses import address_in, is_public
 from airflow_provider_kling.client import USER_AGENT, describe_failure
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
 from airflow_provider_kling.replies import clean
@@ -27,10 +28,6 @@ _MOST_REDIRECTS = 5
 _MOST_RESUMES = 5
 #: Bytes a second that a host has to bring over each `request_timeout` of waiting for it.
 _SLOWEST = 4096
-#: IPv6 networks that wrap an IPv4 address in their last four bytes (RFC 6052, RFC 2765).
-_WRAPPING = (ip_network("64:ff9b::/96"), ip_network("::ffff:0:0:0/96"))
-#: Local by their standards, but global to older versions of Python.
-_LOCAL = tuple(map(ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96", "168.63.129.16/32")))
 
 
 def _unsign(record: logging.LogRecord) -> bool:
@@ -193,22 +190,17 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def is_public(address: str) -> bool:
-    """Return whether an IP address, or the IPv4 address that is wrapped in it, is a public one."""
-    ip: IPv4Address | IPv6Address | None = ip_address(address.split("%", maxsplit=1)[0])
-    if isinstance(ip, IPv6Address):
-        wrapped = IPv4Address(int(ip) & 0xFFFFFFFF) if any(ip in net for net in _WRAPPING) else None
-        ip = ip.ipv4_mapped or ip.sixtofour or wrapped or ip
-    return bool(ip and ip.is_global and not ip.is_multicast and not any(ip in local for local in _LOCAL))
-
-
 def _checked(sock: socket.socket) -> socket.socket:
     """Return the socket if the address at its other end is public; checked before a byte is sent."""
     address = sock.getpeername()[0]
     if is_public(address):
         return sock
     sock.close()
-    raise KlingAccessError(
+    raise _not_public(address)
+
+
+def _not_public(address: str) -> KlingAccessError:
+    return KlingAccessError(
         f"The link leads to {address}, which is not a public address.",
         money=Money.PAID,
         advice="If this gateway is your own, set allow_private_hosts in the connection's extra.",
@@ -234,7 +226,16 @@ class _PublicHTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 class _PublicOnlyAdapter(HTTPAdapter):
-    """Connects to public addresses only. Behind a proxy it is the proxy that connects, and decides."""
+    """Connects to public addresses only.
+
+    Behind a proxy it is the proxy that connects, and decides about names; addresses are refused here too.
+    """
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        address = address_in(urlsplit(request.url or "").hostname or "")
+        if address and not is_public(address):
+            raise _not_public(address)
+        return super().send(request, *args, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)

@@ -12,9 +12,10 @@ import pytest
 import requests
 from odd_servers import answering, dripping_head, serving
 
+from airflow_provider_kling.addresses import is_public
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
-from airflow_provider_kling.fetch import is_public, open_link
+from airflow_provider_kling.fetch import open_link
 from airflow_provider_kling.settings import Settings
 
 VIDEO = bytes(range(256)) * 4096

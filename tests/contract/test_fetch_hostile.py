@@ -10,8 +10,9 @@ import pytest
 from airflow_fakes import KEY
 from odd_servers import answering, dripping_head, serving
 
+from airflow_provider_kling.addresses import is_public
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
-from airflow_provider_kling.fetch import is_public, open_link
+from airflow_provider_kling.fetch import open_link
 from airflow_provider_kling.settings import Settings
 
 VIDEO = bytes(range(256)) * 64
@@ -137,7 +138,7 @@ def test_a_redirect_from_a_public_address_into_the_inner_network_is_refused_befo
             fetched("http://videos.example/v.mp4")
         assert len(server.seen) == 1
     assert set(inside.got) <= {b""}
-    assert internet.connected[-1] == "127.0.0.1"
+    assert "127.0.0.1" not in internet.connected
 
 
 def test_a_name_that_changes_its_mind_is_caught(internet, inside):
@@ -212,12 +213,38 @@ def test_no_credential_reaches_any_storage_host_also_not_after_a_redirect(intern
             assert not {"authorization", "x-team", "cookie"} & {name.lower() for name in headers}
 
 
-def test_behind_a_proxy_it_is_the_proxy_that_connects_and_decides(internet):
+def test_behind_a_proxy_it_is_the_proxy_that_connects_and_decides_about_names(internet):
     with serving(answering(VIDEO)) as proxy:
-        assert fetched("http://10.0.0.1/v.mp4", proxies={"http": proxy.url}) == VIDEO
+        assert fetched("http://inside.example/v.mp4", proxies={"http": proxy.url}) == VIDEO
         ((_, path, headers),) = proxy.seen
-    assert path == "http://10.0.0.1/v.mp4"
+    assert path == "http://inside.example/v.mp4"
     assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("10.0.0.1", "127.0.0.1", "127.1", "0x7f000001", "2130706433", "169.254.169.254", "10.0.0.1."),
+        *("[::1]", "[::ffff:10.0.0.1]", "localhost", "LOCALHOST.", "x.localhost"),
+    ],
+)
+def test_no_proxy_is_asked_for_an_address_that_is_not_public(internet, host):
+    with serving(answering(VIDEO)) as proxy:
+        with pytest.raises(KlingAccessError, match="not a public address"):
+            fetched(f"http://{host}/v.mp4", proxies={"http": proxy.url})
+        assert proxy.seen == []
+
+
+def test_behind_a_proxy_a_redirect_leads_to_no_private_address_either(internet):
+    with serving(answering(status=302, Location="http://10.0.0.1/v.mp4")) as proxy:
+        with pytest.raises(KlingAccessError, match="not a public address"):
+            fetched("http://inside.example/v.mp4", proxies={"http": proxy.url})
+        assert len(proxy.seen) == 1
+
+
+def test_behind_a_proxy_a_public_address_may_be_asked_for(internet):
+    with serving(answering(VIDEO)) as proxy:
+        assert fetched(f"http://{PUBLIC}/v.mp4", proxies={"http": proxy.url}) == VIDEO
 
 
 @pytest.mark.parametrize(
