@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from math import ceil
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_kling.budget import Budget
 
-#: Turns come in steps of so many seconds: to wake up costs more than to look.
+#: Turns come at the nearest of steps of so many seconds: to wake up costs more than to look.
 GRAIN = 0.05
 
 T = TypeVar("T")
@@ -55,13 +54,13 @@ class Turns:
     def enter(self, due: float, begin: Callable[[asyncio.Future[T]], B]) -> Turn[T, B]:
         """Queue up; whoever enters has to :meth:`leave`, turn or not.
 
-        :param due: not before then, in epoch seconds; in the past, as soon as possible.
+        :param due: when, in epoch seconds, but for half a :data:`GRAIN`; in the past, as soon as possible.
         :param begin: see :class:`Turn`.
         """
         turn: Turn[T, B] = Turn(self._loop.create_future(), begin)
         # From here on by the loop's clock, which nobody sets.
         late = time.time() - due
-        at = self.now() - late if late >= 0 else ceil((self.now() - late) / GRAIN) * GRAIN
+        at = self.now() - late if late >= 0 else round((self.now() - late) / GRAIN) * GRAIN
         heappush(self._waiting, (at, next(self._numbers), turn))
         if self._waiting[0][2] is turn:
             self._go_on()

@@ -166,6 +166,14 @@ async def test_turns_come_in_steps_so_that_many_share_one_awakening(clock):
     assert len(woken) <= 2 + 0.1 / GRAIN
 
 
+async def test_one_who_looks_every_second_does_so_however_long_a_look_takes(clock):
+    queue, start, came = turns(), clock.time(), []
+    for _ in range(20):
+        async with queue.take(came[-1] + 1.0 if came else start + 1.0):
+            came.append(clock.time() + 0.01)  # the answer
+    assert came[-1] - start == pytest.approx(20, abs=0.3)
+
+
 async def test_a_clock_that_is_set_back_keeps_nobody_waiting(monkeypatch):
     queue, real = turns(), time.time
     wait = asyncio.create_task(nothing_at(queue, real() + 0.05))
