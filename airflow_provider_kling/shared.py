@@ -74,7 +74,7 @@ class SharedClient:
     async def look(self, call: Call[T], due: float) -> T:
         """Send one query when its turn has come.
 
-        :param due: not before then, in epoch seconds; later where the budget is spent or the gateway asked
+        :param due: when, in epoch seconds; later where the budget is spent or the gateway asked
             to wait.
         :raises KlingError: as :meth:`send`.
         """
