@@ -15,13 +15,19 @@ class Budget:
     many seconds.
 
     :param rate: requests a second, more than 0.
+    :param saved: so many may leave at once after a rest, on top of the rate; None: a tenth of the rate, not
+        on top of it.
     """
 
     __slots__ = ("_ahead", "_gap", "_paused_until", "_spent_until")
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, saved: float | None = None) -> None:
         self._spent_until = self._paused_until = float("-inf")
-        self.change(rate)
+        if saved is None:
+            self.change(rate)
+        else:
+            self._gap = 1 / rate
+            self._ahead = (saved - 1) * self._gap
 
     def change(self, rate: float) -> None:
         """Let another rate count from now on."""

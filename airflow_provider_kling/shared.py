@@ -30,8 +30,9 @@ T = TypeVar("T")
 
 #: Queries that are out at a time, and so the sockets that one event loop has open for a connection.
 MOST_AT_ONCE = 64
-#: Values that waits may store in Airflow in a second: each costs the triggerer's supervisor some 15 ms.
-SHOWN_PER_SECOND = 2.0
+#: Values that waits may store in Airflow, each of which costs the triggerer's supervisor some 15 ms: so many
+#: a second for long, and so many at once after a rest, so that a few waits show all they have to show.
+SHOWN_PER_SECOND, SHOWN_AT_ONCE = 0.5, 20.0
 
 _Begun: TypeAlias = "tuple[AsyncKlingClient, Line]"
 _ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
@@ -52,7 +53,7 @@ class SharedClient:
         self._opening = asyncio.Lock()
         self._budget = Budget(DEFAULT_QUERIES_PER_SECOND)
         self._turns = Turns(self._budget, MOST_AT_ONCE)
-        self._shown = Budget(SHOWN_PER_SECOND)
+        self._shown = Budget(SHOWN_PER_SECOND, saved=SHOWN_AT_ONCE)
         self._client: AsyncKlingClient | None = None
         self._opened: list[AsyncKlingClient] = []
 

@@ -32,7 +32,7 @@ from services import Service, stop  # noqa: E402
 
 #: Seconds: the longest time until all poll, from then until all is calm again, one of the windows of
 #: measuring, how long jobs finish one after another, the longest time until all of them are resumed.
-PICK_UP, CALM, WINDOW, FINISHING, LAST = 150.0, 15.0, 6.0, 10.0, 12.0
+PICK_UP, CALM, WINDOW, FINISHING, LAST = 150.0, 15.0, 5.0, 10.0, 12.0
 WINDOWS = 3
 #: More waits than these only ours has to bear.
 MOST_OF_ALL = 5000

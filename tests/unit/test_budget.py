@@ -46,6 +46,12 @@ def test_a_tenth_may_leave_at_once_and_the_rest_is_spread():
     assert gaps == pytest.approx([1 / 91] * 10)
 
 
+def test_a_budget_that_may_save_gives_it_at_once_and_then_its_rate():
+    budget = Budget(0.5, saved=3.0)
+    assert departures(budget, [0.0] * 5) == pytest.approx([0.0, 0.0, 0.0, 2.0, 4.0])
+    assert departures(budget, [100.0] * 4) == pytest.approx([100.0, 100.0, 100.0, 102.0])
+
+
 def test_an_idle_budget_saves_nothing_up():
     budget = Budget(10.0)
     budget.take(0.0)
