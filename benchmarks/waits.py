@@ -40,7 +40,6 @@ NAMES = {
     "kling": "ours",
     "http": "HttpSensorTrigger",
     "plain": "a session per poll",
-    "idle": "no polls at all",
 }
 
 
@@ -179,7 +178,7 @@ def measure(stage: Stage, case: Case) -> Seen:
     with stage.triggerer() as processes:
         before = memory(*processes)
         seen = Seen(float(stage.rows(told)))
-        wait_for(lambda: all_run(stage, case), PICK_UP)
+        wait_for(lambda: stage.ask("/ids")["ids"] >= case.waits, PICK_UP)
         time.sleep(CALM)  # the supervisor writes each wait's first lines
         for _ in range(WINDOWS):
             begin, used = time.time(), [cpu(process) for process in processes]
@@ -203,13 +202,6 @@ def measure(stage: Stage, case: Case) -> Seen:
     return seen
 
 
-def all_run(stage: Stage, case: Case) -> bool:
-    """Whether all waits poll; for those that never do, whether the triggerer has taken them."""
-    if case.kind == "idle":
-        return bool(stage.sql("select count(*) from trigger where triggerer_id is null")[0][0] == 0)
-    return bool(stage.ask("/ids")["ids"] >= case.waits)
-
-
 def finish(stage: Stage, case: Case) -> None:
     """Let jobs finish one after another, and wait until Airflow has resumed them all, or not."""
     waits, number = case.waits, min(100, case.waits // 2)
@@ -218,8 +210,7 @@ def finish(stage: Stage, case: Case) -> None:
         stage.ask(f"/finish?id=job-{index * waits // number:05}")
         time.sleep(max(0.0, FINISHING / number - (time.monotonic() - began)))
     count = "select count(*) from task_instance where state = 'scheduled'"
-    if case.kind != "idle":
-        wait_for(lambda: stage.sql(count)[0][0] >= number, LAST)
+    wait_for(lambda: stage.sql(count)[0][0] >= number, LAST)
 
 
 def wait_for(probe: Any, limit: float) -> None:
@@ -289,14 +280,9 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
 def cases() -> list[Case]:
     """Return what is to be measured."""
     sizes = [int(size) for size in os.environ.get("SIZES", "100,1000,5000,10000").split(",")]
-    kinds = os.environ.get("KINDS", "kling,http,plain,idle").split(",")
+    kinds = os.environ.get("KINDS", "kling,http,plain").split(",")
     order = sorted(sizes, key=lambda size: (size != MOST_OF_ALL, -size))  # the most telling ones first
-    found = [
-        Case(kind, size)
-        for size in order
-        for kind in kinds
-        if (size <= MOST_OF_ALL or kind == "kling") and (kind != "idle" or size == MOST_OF_ALL)
-    ]
+    found = [Case(kind, size) for size in order for kind in kinds if (size <= MOST_OF_ALL or kind == "kling")]
     if "kling" in kinds:
         largest = max(sizes)
         found.append(Case("kling", min(largest, MOST_OF_ALL), progress=True))

@@ -61,8 +61,6 @@ def _trigger(kind: str, name: str, now: float, options: dict[str, Any]) -> Trigg
     interval = options.get("interval")
     if kind == "http":
         return Trigger(HTTP, {"endpoint": f"sensor?id={name}", "method": "GET", "poke_interval": interval})
-    if kind == "idle":  # a plain trigger that sleeps through
-        return Trigger(PLAIN, {"kling_task_id": name, "interval": interval, "first_delay": 3600.0})
     if kind == "plain":
         return Trigger(PLAIN, {"kling_task_id": name, "interval": interval})
     return Trigger(KLING, {"kling_task_id": name, **times, **options})

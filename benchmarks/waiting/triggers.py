@@ -16,19 +16,17 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 class SessionPerPollTrigger(BaseTrigger):
     """A trigger as one writes it at first: look up the connection, then a new session for each poll."""
 
-    def __init__(self, kling_task_id: str, interval: float, first_delay: float = 0.0) -> None:
+    def __init__(self, kling_task_id: str, interval: float) -> None:
         super().__init__()
-        self.kling_task_id, self.interval, self.first_delay = kling_task_id, interval, first_delay
+        self.kling_task_id, self.interval = kling_task_id, interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
-        arguments = {name: getattr(self, name) for name in ("kling_task_id", "interval", "first_delay")}
+        arguments = {"kling_task_id": self.kling_task_id, "interval": self.interval}
         return "waiting.triggers.SessionPerPollTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until the job is done."""
-        if self.first_delay:
-            await asyncio.sleep(self.first_delay)
         connection = await get_async_connection("kling_default", HttpAsyncHook)
         url = f"{connection.host}/v3/async/task-result"
         headers = {"Authorization": f"Bearer {connection.password}"}
