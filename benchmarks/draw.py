@@ -24,7 +24,8 @@ def waits(data: dict[str, Any]) -> Figure:
     names = {f"{name}, 5 s": name for name in ("ours", "a session per poll", "HttpSensorTrigger")}
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     for told, name in names.items():
-        rows = sorted((row for row in data["rows"] if row["trigger"] == told), key=lambda row: row["waits"])
+        alive = [row for row in data["rows"] if row["trigger"] == told and row["polls_per_s"]]
+        rows = sorted(alive, key=lambda row: row["waits"])
         sizes = [row["waits"] for row in rows]
         left.plot(sizes, [row["cpu_ms_per_poll"] for row in rows], marker="o", label=name)
         right.plot(sizes, [row["late_p99_ms"] / 1000 for row in rows], marker="o", label=name)
