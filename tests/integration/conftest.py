@@ -15,6 +15,7 @@ import pytest
 from private_airflow import COMPONENTS, PrivateAirflow
 from stage import MODES, Run, Stage, paint
 from stories import PLOTS, Story, begin, tell
+from vocabulary import Faulty, play
 
 from airflow_provider_kling.emulator import Emulator
 
@@ -205,4 +206,21 @@ def chains(played: Played, waiting: dict[str, Seen]) -> Run:
     """Give the run of the three chains, ended."""
     run = played.runs["chains"]
     played.stage.until_over(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def faulty(played: Played, chains: Run, stories: dict[str, Story]) -> Faulty:
+    """Give the run in which every fault happened, ended."""
+    return play(played.stage, played.pictures[0], played.folder / "faults")
+
+
+@pytest.fixture(scope="session")
+def rescued(played: Played, chains: Run) -> Run:
+    """Give a run of the rescue Dag, ended: it brought a video home that nobody else fetched."""
+    stage = played.stage
+    job = stage.start_job("rescue me")
+    stage.finish(job)
+    run = stage.trigger("kling_rescue", kling_task_id=job.task_id, target=f"{played.folder}/rescued/")
+    stage.until_over(run)
     return run

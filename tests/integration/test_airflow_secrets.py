@@ -9,7 +9,11 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stage import Stage, text_files
+from airflow_api import ApiError
+from stage import VIDEO, Stage, text_files
+from vocabulary import DOWNLOAD, QUERY, REFUSED, SUBMIT
+
+from airflow_provider_kling.emulator.words import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +21,13 @@ if TYPE_CHECKING:
     from conftest import Played
     from stage import Run
     from stories import Story
+    from vocabulary import Faulty
 
 
 @pytest.fixture(scope="module")
-def written(played: Played, chains: Run, stories: dict[str, Story]) -> dict[str, set[str]]:
+def written(
+    played: Played, chains: Run, stories: dict[str, Story], faulty: Faulty, rescued: Run
+) -> dict[str, set[str]]:
     """Give all that Airflow has written: every log file, every table, the database's files as they lie."""
     stage = played.stage
     stage.until_over(chains)
@@ -35,6 +42,8 @@ def written(played: Played, chains: Run, stories: dict[str, Story]) -> dict[str,
     texts |= {f"table {name}": strings for name, strings in _tables(stage)}
     for path in stage.airflow.home.glob("*.db*"):
         texts[f"file {path.name}"] = {path.read_bytes().decode("latin-1")}
+    texts["rows of triggers"] = faulty.triggers
+    texts |= {f"page {name}": set(_strings(answer)) for name, answer in _pages(stage, faulty.run)}
     return texts
 
 
@@ -46,6 +55,66 @@ def test_the_search_finds_what_is_there(played: Played, chains: Run, written: di
     assert any(place.startswith("file ") for place in places)
     assert any("task_id=wait_deferred" in place and ".trigger" in place for place in places)
     assert any("task_id=submit_deferred" in place for place in places)
+
+
+def test_every_fault_has_happened_where_it_can(stage: Stage, faulty: Faulty) -> None:
+    said = {re.split("[=,]", word)[0] for word in (*SUBMIT, *QUERY, *DOWNLOAD)}
+    assert set(WORDS) - said == {"queue", "render"}  # they are none
+    met = {request.fault for request in stage.gateway.requests if request.fault}
+    for call, words in (("submit", SUBMIT), ("query", QUERY), ("download", DOWNLOAD)):
+        for number, word in enumerate(words):
+            sought = f"match=faulty {call} {number:02}."
+            assert any(sought in fault for fault in met), f"{call}:{word} met nobody"
+    assert not stage.gateway.double_payments
+
+
+def test_every_fault_ends_in_a_clean_error_or_in_none(stage: Stage, faulty: Faulty) -> None:
+    """Which one is tested elsewhere; here nothing but our own errors may have ended a task."""
+    tasks = stage.tasks(faulty.run)
+    counts = {"submit": len(SUBMIT + REFUSED), "wait": len(QUERY), "download": len(DOWNLOAD)}
+    for task_id, count in counts.items():
+        states = [tasks[f"{task_id}[{number}]"]["state"] for number in range(count)]
+        assert set(states) == {"failed", "success"}
+        for number, state in enumerate(states):
+            if state == "failed":
+                lines = stage.api.log("faults", faulty.run.run_id, task_id, 1, number)
+                errors = [line["error_detail"][0] for line in lines if line.get("error_detail")]
+                assert errors, f"{task_id}[{number}] says nothing"
+                assert errors[-1]["exc_type"].startswith("Kling"), errors[-1]
+
+
+@pytest.mark.parametrize("task_id", ["cut_short_poke", "cut_short_download", "not_cut_short_deferred"])
+def test_a_try_that_airflow_cut_short_is_repeated_for_free(
+    stage: Stage, faulty: Faulty, task_id: str
+) -> None:
+    task = stage.tasks(faulty.run)[task_id]
+    assert task["state"] == "success"
+    if task_id.startswith("cut"):
+        assert stage.error(faulty.run, task_id).startswith("AirflowTaskTimeout: ")
+    assert task["try_number"] == (2 if task_id.startswith("cut") else 1)
+    assert stage.gateway.times_paid(prompt="faulty and cut short") == 1
+
+
+def test_the_rescue_dag_brings_a_video_home_by_its_task_id_alone(played: Played, rescued: Run) -> None:
+    stage = played.stage
+    [job] = stage.jobs("rescue me")
+    path = played.folder / "rescued" / f"{job.task_id}.mp4"
+    assert stage.states(rescued) == {"wait": "success", "download": "success"}
+    assert stage.xcom(rescued, "download") == str(path)
+    assert path.read_bytes() == VIDEO
+    assert stage.gateway.times_paid(prompt="rescue me") == 1
+
+
+def test_the_signature_of_a_picture_is_nowhere(stage: Stage, written: dict[str, set[str]]) -> None:
+    assert _places(written, "a-signature-of-a-picture") == []
+
+
+def test_pages_and_rows_of_triggers_were_searched_too(written: dict[str, set[str]]) -> None:
+    assert len(written["rows of triggers"]) > 5
+    kinds = {place.split()[1] for place in written if place.startswith("page ")}
+    assert {"instance", "xcom", "links", "log", "run"} <= kinds
+    assert any("rendered_fields" in text for text in written["page instance submit[0]"])
+    assert _places(written, "faulty submit 00.") != []
 
 
 def test_the_api_key_is_nowhere(stage: Stage, written: dict[str, set[str]]) -> None:
@@ -66,7 +135,8 @@ def test_no_part_of_a_picture_is_anywhere(played: Played, written: dict[str, set
 
 def test_a_signed_link_stands_in_xcom_and_nowhere_else(written: dict[str, set[str]]) -> None:
     places = [place for place in _places(written, "X-Signature=") if not place.startswith("file ")]
-    assert places == ["table xcom"]
+    shows_xcom = ("page xcom wait", "page links wait", "page xcom download", "page links download")
+    assert [place for place in places if not place.startswith(shows_xcom)] == ["table xcom"]
 
 
 def test_no_wait_holds_up_the_triggerer(stage: Stage, written: dict[str, set[str]]) -> None:
@@ -84,6 +154,28 @@ def test_no_wait_holds_up_the_triggerer(stage: Stage, written: dict[str, set[str
 def test_no_trigger_left_anything_open_or_unawaited(written: dict[str, set[str]]) -> None:
     for words in ("Unclosed client session", "Unclosed connector", "was never awaited", "never retrieved"):
         assert _places(written, words) == []
+
+
+def _pages(stage: Stage, run: Run) -> Iterator[tuple[str, Any]]:
+    """Give what the REST API, and so the UI, shows of a run and of each of its tasks."""
+    base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}"
+    yield "run", stage.api.call("GET", base)
+    for name, ti in stage.tasks(run).items():
+        task_id, index = ti["task_id"], ti["map_index"]
+        path = f"{base}/taskInstances/{task_id}"
+        mapped = {} if index < 0 else {"map_index": index}
+        instance = stage.api.call("GET", path if index < 0 else f"{path}/{index}")
+        yield f"instance {name}", instance
+        entries = stage.api.call("GET", f"{path}/xcomEntries", **mapped)["xcom_entries"]
+        keys = [entry["key"] for entry in entries]
+        yield (
+            f"xcom {name}",
+            [stage.xcom(run, task_id, key, index) for key in keys],
+        )
+        yield f"links {name}", stage.api.call("GET", f"{path}/links", **mapped)
+        for try_number in range(1, ti["try_number"] + 1):
+            with suppress(ApiError):
+                yield f"log {name}", stage.api.log(run.dag_id, run.run_id, task_id, try_number, index)
 
 
 def _places(written: dict[str, set[str]], text: str) -> list[str]:

@@ -1,0 +1,55 @@
+"""Every fault that there is, met by a task of its own; pictures in every form, as templates give them."""
+
+import base64
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
+from airflow_provider_kling.sensors import KlingTaskSensor
+
+
+def picture(path: str, number: int) -> str:
+    """Give the picture in one of its forms; it comes into being when it is rendered, never in the Dag."""
+    data = base64.b64encode(Path(path).read_bytes()).decode()
+    signed = "https://pictures.example/cat.png?X-Amz-Signature=a-signature-of-a-picture-that-nobody-may-read"
+    return (f"data:image/png;base64,{data}", data, path, signed)[number % 4]
+
+
+LISTS = ("prompts", "waits", "downloads")
+TEXT = {name: Param(type="string") for name in ("image", "target", "slow", "done")}
+
+with DAG(
+    "faults",
+    schedule=None,
+    params={**TEXT, **{name: Param([], type="array") for name in LISTS}},
+    user_defined_macros={"picture": picture},
+):
+
+    @task
+    def given(name: str, params: dict) -> list:
+        """Give a mapped task what it is mapped over."""
+        return params[name]
+
+    over = {name: given.override(task_id=name)(name) for name in LISTS}
+    KlingSubmitOperator.partial(
+        task_id="submit", image="{{ picture(params.image, ti.map_index) }}", busy_timeout=0
+    ).expand(prompt=over["prompts"])
+    KlingTaskSensor.partial(task_id="wait", poke_interval=1, first_look=1, timeout=8).expand(
+        kling_task_id=over["waits"]
+    )
+    KlingDownloadOperator.partial(
+        task_id="download", target="{{ params.target }}/{{ ti.map_index }}/"
+    ).expand(kling_task_id=over["downloads"])
+    # Cut short by Airflow itself, once; the deferred one is not: its triggerer knows no such timeout.
+    cut = {"execution_timeout": timedelta(seconds=3), "retries": 1, "retry_delay": timedelta(seconds=1)}
+    slow = {"kling_task_id": "{{ params.slow }}", "poke_interval": 1, **cut}
+    KlingTaskSensor(task_id="cut_short_poke", deferrable=False, **slow)
+    KlingTaskSensor(task_id="not_cut_short_deferred", **slow)
+    KlingDownloadOperator(
+        task_id="cut_short_download",
+        kling_task_id="{{ params.done }}",
+        target="{{ params.target }}/cut.mp4",
+        **cut,
+    )

@@ -1,0 +1,76 @@
+"""One run that meets every word of the stand-in's vocabulary of faults, where the word makes sense."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_api import FINAL
+
+if TYPE_CHECKING:
+    from stage import Run, Stage
+
+ANY = (
+    *("error=INVALID_API_KEY", "nested=NOT_ENOUGH_BALANCE", "status=503", "html=502", "rate-limit=1"),
+    *("malformed", "redirect", "hang=1", "cut"),
+)
+SUBMIT = (*ANY, "cut,late", "error=ILLEGAL_IMAGE_CONTENT", "error=CREATE_TASK_FAILED")
+#: All forms of a picture meet what tells most about a request.
+REFUSED = ("error=INVALID_REQUEST_BODY",) * 4
+QUERY = (
+    *ANY,
+    *("fail", "fail=moderation", "cancel", "says=TASK_STATUS_DREAMING", "empty", "stuck", "ttl=0"),
+    *("numbers=blank", "invisible=600"),
+)
+DOWNLOAD = (*ANY, "dead=403", "truncate=100", "wrong-length=100", "not-video", "slow=1")
+
+
+@dataclass
+class Faulty:
+    """The run, and the trigger rows that were seen while it went on."""
+
+    run: Run
+    triggers: set[str] = field(default_factory=set)
+
+
+def play(stage: Stage, image: Path, target: Path) -> Faulty:
+    """Let every word happen to a task of its own; return when all is over."""
+    faults, prompts = [], [f"faulty submit {number:02}." for number in range(len(SUBMIT + REFUSED))]
+    faults += [
+        f"submit:{word},match={prompt}" for word, prompt in zip(SUBMIT + REFUSED, prompts, strict=True)
+    ]
+    jobs = {}
+    for call, words in (("query", QUERY), ("download", DOWNLOAD)):
+        jobs[call] = [stage.start_job(f"faulty {call} {number:02}.") for number in range(len(words))]
+        for job in jobs[call]:
+            stage.finish(job)
+        pairs = zip(words, jobs[call], strict=True)
+        faults += [f"{call}:{word},times=always,match={job.prompt}" for word, job in pairs]
+    stage.gateway.add_fault(*faults, "download:hang=10,match=faulty and cut off")
+    slow, done = stage.start_job("faulty and cut short"), stage.start_job("faulty and cut off")
+    stage.finish(done)
+    run = stage.trigger(
+        "faults",
+        image=str(image),
+        target=str(target),
+        prompts=prompts,
+        waits=[job.task_id for job in jobs["query"]],
+        downloads=[job.task_id for job in jobs["download"]],
+        slow=slow.task_id,
+        done=done.task_id,
+    )
+    faulty = Faulty(run)
+
+    def over() -> bool:
+        with closing(stage.database()) as connection:
+            faulty.triggers.update(map(str, connection.execute("select * from trigger").fetchall()))
+        states = stage.tasks(run)
+        poke = states.get("cut_short_poke", {})
+        if poke.get("try_number", 0) > 1 or poke.get("state") == "up_for_retry":
+            stage.finish(slow)
+        return stage.api.run_state(run.dag_id, run.run_id) in FINAL
+
+    stage.until("every fault to happen", over, timeout=150)
+    return faulty
