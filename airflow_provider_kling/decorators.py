@@ -21,6 +21,8 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
 from airflow_provider_kling.inputs import plain
 from airflow_provider_kling.jobs import told
+from airflow_provider_kling.purchase import earlier_job_named, ledger_of
+from airflow_provider_kling.purse import show_spent
 from airflow_provider_kling.request import VideoRequest
 from airflow_provider_kling.telling import tells
 from airflow_provider_kling.video import KlingImageToVideoOperator
@@ -82,10 +84,21 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
     def _ask(self, context: Context) -> None:
         """Call the function and take what it returns for our own arguments."""
+        ledger = ledger_of(context)
+        show_spent(self, context["ti"], ledger)
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
-        answer = self.python_callable(*self.op_args, **arguments)
-        with airflow_errors():
+        try:
+            answer = self.python_callable(*self.op_args, **arguments)
+        except Exception:
+            entry = ledger.last()
+            if entry and not entry.delivered:
+                self.log.warning(
+                    "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
+                    entry.kling_task_id or "a job of unknown id",
+                )
+            raise
+        with airflow_errors(), earlier_job_named(ledger):
             request = arguments_of(answer, self.python_callable.__name__)
         for name, value in request.items():
             setattr(self, name, told(sent := plain(value)))

@@ -76,7 +76,10 @@ class Delivery:
             asked = asked_for(self.operator, context["ti"], kling_task_id)
             found = asked.get("reused") or {}
             if found.get("path") == path:
-                told = self._examined(read_sidecar(path) or found, path)  # it is where it is wanted
+                for _ in chunks_again(found):
+                    pass  # it is where it is wanted, if it is still there
+                story = read_sidecar(path)
+                told = self._examined(story if story.get("kling_task_id") == kling_task_id else found, path)
             else:
                 told = self._fetch(path, kling_task_id, context, asked)
             if self.verify_media:

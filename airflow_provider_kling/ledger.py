@@ -20,7 +20,7 @@ _KEY = "kling_submit"
 _WAIT_KEY = "kling_wait"
 _SPENT_KEY = "kling_spent"
 #: Inputs that are words, even if they begin like a URL.
-_WORDS = frozenset({"prompt", "negative_prompt", "multi_prompt"})
+WORDS = frozenset({"prompt", "negative_prompt", "multi_prompt"})
 #: How storages sign a URL: parameters that say nothing but that, and what else goes with a signature.
 _SIGNING = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-", "x-obs-", "q-sign")
 _BESIDE = {
@@ -160,7 +160,7 @@ def fingerprint(job: VideoJob, *connection: str) -> str:
 
 def _unsigned(value: Any, signed: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
-        return {name: item if name in _WORDS else _unsigned(item, signed) for name, item in value.items()}
+        return {name: item if name in WORDS else _unsigned(item, signed) for name, item in value.items()}
     if isinstance(value, list):
         return [_unsigned(item, signed) for item in value]
     if not isinstance(value, str) or not value.startswith(("http://", "https://")):

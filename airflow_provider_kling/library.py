@@ -17,8 +17,9 @@ from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath
 from airflow_provider_kling.catalog import MODELS
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, Money
 from airflow_provider_kling.hooks import KlingHook, harmless
+from airflow_provider_kling.images import check_picture
 from airflow_provider_kling.jobs import VideoJob
-from airflow_provider_kling.ledger import fingerprint
+from airflow_provider_kling.ledger import WORDS, fingerprint
 from airflow_provider_kling.places import check_inside
 
 #: The arguments of :class:`Reusing` that are templated.
@@ -93,8 +94,8 @@ def shelf_of(operator: Reusing, hook: KlingHook, job: VideoJob, pictures: Mappin
             facts if isinstance(facts, list) else [facts],
             strict=False,
         )
-        hashes[name] = [_hash(item, known or {}, hook) for item, known in pairs if item is not None]
-    if any(None in found for found in hashes.values()):
+        hashes[name] = [_hash(name, item, known or {}, hook) for item, known in pairs if item is not None]
+    if any(None in found for found in hashes.values()) or _has_links(bare):
         operator.log.warning("What lies behind a URL could not be read to compare it, so nothing is reused.")
         return None
     return Shelf(place, fingerprint(VideoJob(job.model, {**bare, "media": hashes}), ""))
@@ -112,8 +113,7 @@ def find(operator: Reusing, hook: KlingHook, shelf: Shelf) -> dict[str, Any] | N
         try:
             told = json.loads(index.read_text())
             found = {key: told[key] for key in ("kling_task_id", "path", "size", "sha256", "content_type")}
-            for allowed in _limits(operator, hook):
-                check_inside(found["path"], "library", allowed)
+            check_inside(found["path"], "library", hook.settings.allowed_paths)
             story = json.loads(ObjectStoragePath(f"{found['path']}.json").read_text())
             same = all(story.get(key) == found[key] for key in ("kling_task_id", "sha256"))
             for _ in chunks_again(found):
@@ -165,20 +165,30 @@ def _limits(operator: Any, hook: KlingHook) -> list[Any]:
     return [operator.within, hook.settings.allowed_paths]
 
 
-def _hash(value: Any, known: Mapping[str, Any], hook: KlingHook) -> str | None:
-    """Return the SHA-256 of one picture's bytes; None where they cannot be had."""
+def _has_links(inputs: Any) -> bool:
+    """Return whether further inputs point to what nobody here has looked at."""
+    if isinstance(inputs, Mapping):
+        return any(_has_links(value) for name, value in inputs.items() if name not in WORDS)
+    if isinstance(inputs, list):
+        return any(map(_has_links, inputs))
+    return isinstance(inputs, str) and inputs.startswith(("http://", "https://"))
+
+
+def _hash(name: str, value: Any, known: Mapping[str, Any], hook: KlingHook) -> str | None:
+    """Return the SHA-256 of one picture's or video's bytes; None where they cannot be had, or are none."""
     if sha256 := known.get("sha256"):
         return str(sha256)
     if not isinstance(value, str) or not value.startswith(("http://", "https://")):
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-    digest, size = hashlib.sha256(), 0
+    data = bytearray()
     try:
         with hook.open_video(value) as stream:
             for chunk in stream.chunks:
-                digest.update(chunk)
-                size += len(chunk)
-                if size > _LARGEST:
+                data += chunk
+                if len(data) > _LARGEST:
                     return None
+        if name == "video":  # a page that says no would make all videos equal
+            return hashlib.sha256(data).hexdigest() if data[4:8] == b"ftyp" else None
+        return check_picture(bytes(data), name, "URL").sha256
     except KlingError:
         return None
-    return digest.hexdigest()

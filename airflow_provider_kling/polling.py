@@ -28,7 +28,10 @@ LONGEST_BACKOFF = 120.0
 #: Points of progress that are worth a line in the log; a line costs a triggerer more than a look.
 PROGRESS_TOLD = 25
 #: A job that ends within the first seconds after a deferral can fail a healthy task in Airflow 3.3.
-FIRST_LOOK_DELAY = 5.0
+#: On a busy machine the scheduler took more than five to hear of it.
+FIRST_LOOK_DELAY = 10.0
+#: A look may come so many seconds before it is due; the last one counts as taken at the deadline.
+EARLY = 0.1
 
 
 #: A submit that started nothing is repeated after these seconds, doubled each time, up to the longest.
@@ -127,7 +130,7 @@ class Watch:
                 return Verdict(look_again_at=again, news=news, progress=progress, settling=True)
         if task.outcome is not Outcome.UNFINISHED:
             return Verdict(error=failed_task(task), news=news, progress=progress)
-        if now >= self.deadline:
+        if now >= self.deadline - EARLY:
             return Verdict(
                 error=self.timed_out(f"its last state was {task.status}"), news=news, progress=progress
             )
@@ -137,7 +140,7 @@ class Watch:
         young = isinstance(error, KlingTaskNotFoundError) and now < self.started_at + NOT_FOUND_GRACE
         if not (young or isinstance(error, KlingUnavailableError)):
             return Verdict(error=error)
-        if now >= self.deadline:
+        if now >= self.deadline - EARLY:
             return Verdict(error=self.timed_out(f"the last look failed: {error.what}"))
         pause = self._pause(now)
         backoff = min(pause * 2**self._failures, max(pause, LONGEST_BACKOFF))

@@ -81,11 +81,13 @@ class Purse:
         with airflow_errors():
             self._most = _limit(self.operator, "max_cost_usd", self.settings)
             self._most_of_run = _limit(self.operator, "max_run_cost_usd", self.settings)
-        if self.ledger.spent():
-            self._settle()
+        show_spent(self.operator, self.ti, self.ledger)
 
     def pick_up(self, purchase: Purchase) -> str | None:
         """Return the job of an earlier try, see :meth:`Purchase.pick_up`; it is paid for already."""
+        entry = self.ledger.last()
+        if entry and not entry.kling_task_id:
+            self._doubt(entry.noted_at, purchase)
         if earlier := purchase.pick_up():
             self._count(earlier, purchase)
         return earlier
@@ -101,13 +103,18 @@ class Purse:
         try:
             kling_task_id = purchase.send()
         except KlingSubmitUncertainError:
-            raise  # it may be paid for, so it counts
+            self._doubt(purchase.submitted_at, purchase)
+            raise
         except KlingError:
             with harmless(self.operator.log, "The reservation could not be withdrawn"):
                 self._settle()
             raise
         self._count(kling_task_id, purchase)
         return kling_task_id
+
+    def _doubt(self, noted_at: float, purchase: Purchase) -> None:
+        """Count a request whose answer was lost: it may be paid for, in this generation and in all later."""
+        self._count(f"of unknown id, {noted_at:.3f}", purchase)
 
     def _count(self, kling_task_id: str, purchase: Purchase) -> None:
         with harmless(self.operator.log, "What was spent could not be noted"):
@@ -119,8 +126,7 @@ class Purse:
 
     def _settle(self) -> None:
         """Post what this task instance has bought, and nothing that it wishes for."""
-        spent = self.ledger.spent().values()
-        self._post(self._reservation(State.TAKEN if spent else State.WITHDRAWN, _total(spent)))
+        self._post(_spent(self.ti, self.ledger))
 
     def _check(self, cost: Decimal | None) -> None:
         """Raise where this job alone is too much, or nobody knows."""
@@ -173,7 +179,7 @@ class Purse:
         return KlingInputError(f"{argument}={dollars(limit)} does not allow it: {this}{more}.", advice=advice)
 
     def _reservation(self, state: State, usd: Decimal | None) -> Reservation:
-        return Reservation(self.ti.task_id, self.ti.map_index, time.time(), usd, state)
+        return _reservation(self.ti, state, usd)
 
     def _post(self, reservation: Reservation) -> None:
         self.ti.xcom_push(key=RESERVATION_KEY, value=reservation.to_dict())
@@ -181,6 +187,22 @@ class Purse:
     def _present(self) -> list[Reservation]:
         posted = self.ti.xcom_pull(task_ids=list(self.spenders), key=RESERVATION_KEY) or []
         return [found for value in posted if (found := Reservation.from_dict(value))]
+
+
+def show_spent(operator: BaseOperator, ti: Any, ledger: Ledger) -> None:
+    """Show the others of the run what earlier tries bought; Airflow has cleared their XComs."""
+    with harmless(operator.log, "What earlier tries bought could not be shown to other tasks"):
+        if ledger.spent():
+            ti.xcom_push(key=RESERVATION_KEY, value=_spent(ti, ledger).to_dict())
+
+
+def _spent(ti: Any, ledger: Ledger) -> Reservation:
+    spent = ledger.spent().values()
+    return _reservation(ti, State.TAKEN if spent else State.WITHDRAWN, _total(spent))
+
+
+def _reservation(ti: Any, state: State, usd: Decimal | None) -> Reservation:
+    return Reservation(ti.task_id, ti.map_index, time.time(), usd, state)
 
 
 def _limit(operator: Limited, argument: str, settings: Settings) -> Decimal | None:

@@ -68,7 +68,8 @@ def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Deci
     seconds = read_number(length)
     if price is None or seconds is None:
         return None
-    return Decimal(str(seconds)) * price * (SOUND_FACTOR if sound else 1)
+    silent = not sound or str(sound).strip().lower() in ("false", "none", "0", "")
+    return Decimal(str(seconds)) * price * (1 if silent else SOUND_FACTOR)
 
 
 def _said(job: VideoJob, model: Model, name: str) -> Any:

@@ -15,6 +15,7 @@ from airflow_provider_kling.ledger import Ledger
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
 from airflow_provider_kling.purchase import earlier_job_named, ledger_of
+from airflow_provider_kling.purse import show_spent
 from airflow_provider_kling.submit import KlingSubmitOperator
 from airflow_provider_kling.telling import tells
 from airflow_provider_kling.waiting import Waiting, checked_seconds
@@ -99,6 +100,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     def _check_place(self, context: Context) -> None:
         """Raise, before anything is bought, what would keep the video from its place."""
         ledger, delivery = ledger_of(context), self._delivery()
+        show_spent(self, context["ti"], ledger)
         with airflow_errors(), earlier_job_named(ledger), _nothing_bought():
             if not ledger.remembers:
                 raise KlingInputError(

@@ -42,6 +42,7 @@ with DAG(
     def plan(params: dict[str, Any]) -> list[dict[str, Any]]:
         """Give one order for each picture."""
         same = {name: params[name] for name in ("prompt", "duration", "sound", "target")}
+        same["model"] = KlingHook().settings.default_model
         return [{"image": picture, **same} for picture in params["pictures"]]
 
     @task
@@ -58,7 +59,8 @@ with DAG(
             public = image.startswith(("http://", "https://"))
             shown = f"![{name}]({image})" if public else name
             lines.append(f"| {shown} | {f'{usd:.3f} USD' if usd is not None else 'not published'} |")
-        head = f"{len(orders)} videos, estimated at **{total:.3f} USD**{'' if known else ' and more'}."
+        head = f"{len(orders)} videos, estimated at **{total:.3f} USD**."
+        head += "" if known else " Some prices are not published, so no limit holds."
         table = ["| picture | estimated |", "|---|---|", *lines]
         return {"usd": float(total) if known else None, "body": "\n".join([head, "", *table])}
 
@@ -72,7 +74,7 @@ with DAG(
     )
     videos = KlingImageToVideoOperator.partial(
         task_id="video",
-        # Never more than what was approved.
+        # Never more than what was approved, where all prices are known.
         max_run_cost_usd="{{ ti.xcom_pull('offer', key='usd', map_indexes=-1) }}",
         retries=2,
         retry_delay=timedelta(minutes=1),

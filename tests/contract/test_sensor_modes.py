@@ -185,7 +185,7 @@ def test_the_timeout_counts_from_the_submit_upstream_in_every_mode(gateway, cloc
     began = clock.time()
     with pytest.raises(KlingWaitTimeoutError, match="timeout of 600 s"):
         wait.end()
-    assert left <= clock.time() - began <= left + 10
+    assert left - 1 <= clock.time() - began <= left + 10
 
 
 def retried(mode, clock, store, waiting_for, *, max_tries=3):
@@ -205,7 +205,7 @@ def test_a_retry_does_not_wait_anew_but_takes_a_last_look(gateway, clock, mode, 
     looks, began = len(gateway.requests), clock.time()
     with pytest.raises(KlingWaitTimeoutError, match="timeout of 600 s"):
         retried(mode, clock, store, kling_task_id).end()
-    assert left <= clock.time() - began <= left + 10
+    assert left - 1 <= clock.time() - began <= left + 10
     assert len(gateway.requests) > looks
 
 
@@ -229,6 +229,7 @@ def test_a_cleared_wait_waits_anew(gateway, clock, mode):
         with pytest.raises(KlingWaitTimeoutError):
             retried(mode, clock, store, kling_task_id, max_tries=max_tries).end()
         assert 590 <= clock.time() - began <= 610
+        clock.sleep(1)  # the job is older now than a wait may last
 
 
 def test_a_store_that_fails_ends_no_wait(gateway, clock, mode):
@@ -448,7 +449,8 @@ def test_an_interval_that_is_asked_for_is_kept_to_the_second(gateway, clock):
     kling_task_id, began = bought(gateway), clock.time()
     assert Wait("deferred", clock, kling_task_id=kling_task_id, poke_interval=7).end()["videos"]
     ages = ages_of_looks(gateway, began)
-    assert [b - a for a, b in itertools.pairwise(ages[:-1])] == pytest.approx([7] * (len(ages) - 2), abs=0.5)
+    between = [b - a for a, b in itertools.pairwise(ages[1:-1])]  # the first follows on the deferral
+    assert between == pytest.approx([7] * (len(ages) - 3), abs=0.5)
 
 
 def test_a_connection_that_is_not_there_is_one_exception_in_every_mode(gateway, clock, mode):

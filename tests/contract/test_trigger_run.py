@@ -162,7 +162,7 @@ async def test_the_deadline_is_the_one_it_was_given_however_often_it_starts(gate
     event = await payload(KlingTaskTrigger(**stored_and_read(trigger.serialize()[1])))
     assert event["error"]["class"] == "KlingWaitTimeoutError"
     assert event["deadline"] == trigger.deadline
-    assert 600 <= clock.time() - trigger.started_at <= 601
+    assert 599 <= clock.time() - trigger.started_at <= 601
 
 
 async def test_a_connection_that_is_gone_for_a_moment_ends_no_wait(gateway, clock, logged, monkeypatch):
