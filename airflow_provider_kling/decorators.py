@@ -109,6 +109,16 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
             context["ti"].xcom_push(key=TARGET_KEY, value=self.target)
 
 
+def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as Airflow can hand it on to the mapped tasks: paths as texts, and no bytes."""
+    sent = {name: plain(value) for name, value in request.items()}
+    for name, value in sent.items():
+        if any(isinstance(item, bytes) for item in (value if isinstance(value, list) else [value])):
+            what = f"{name}=<bytes>: a list of requests goes through XCom, which takes no bytes."
+            raise KlingInputError(what, advice="Return one request from a mapped function, or name a path.")
+    return sent
+
+
 def arguments_of(answer: Any, function: str) -> dict[str, Any]:
     """Return what a function has answered as the operator's arguments.
 
@@ -151,7 +161,7 @@ class ManyVideos:
         def requests(*args: Any, **kwargs: Any) -> Any:
             answers = self.function(*args, **kwargs)
             with airflow_errors():
-                return [arguments_of(answer, self.function.__name__) for answer in answers]
+                return [_storable(arguments_of(answer, self.function.__name__)) for answer in answers]
 
         asked: Any = task(task_id=f"{name}_requests", multiple_outputs=False)(requests)(*args, **kwargs)
         return KlingImageToVideoOperator.partial(task_id=name, **rest).expand_kwargs(asked).output

@@ -139,10 +139,13 @@ class Tally:
         return self.orders.setdefault(place, Order(name, task_id, map_index))
 
     def _of(self, told: Mapping[str, Any]) -> Order:
-        """Return the order that a task speaks of: by its job, else by its own place."""
-        job = told.get("kling_task_id")
+        """Return the order that a task speaks of: its own, else its job's; a reused job may have several."""
+        job, place = told.get("kling_task_id"), _place(told)
+        if place in self.orders:
+            return self.orders[place]
         found = [order for order in self.orders.values() if job and order.kling_task_id == job]
-        return found[0] if found else self._order(_place(told))
+        beside = [order for order in found if order.map_index == place[1]]
+        return next(iter([*beside, *found]), None) or self._order(place)
 
     @staticmethod
     def _fail(order: Order, error: Mapping[str, Any]) -> None:

@@ -1,12 +1,13 @@
 """A function says what is wanted; the decorator buys it once, however often the function is called."""
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
-from airflow_fakes import TI, Store, context_of, png, submits
+from airflow_fakes import TI, Store, context_of, png, stored_and_read, submits
 
 from airflow_provider_kling import get_provider_info
 from airflow_provider_kling.decorators import kling_video
@@ -201,3 +202,26 @@ def test_airflow_knows_the_decorator_by_the_providers_word():
     from airflow.sdk import task
 
     assert task.kling_video is kling_video
+
+
+@pytest.mark.parametrize(
+    ("picture", "sent"), [(Path("/x/a.png"), "/x/a.png"), ("a", "a"), ([Path("/b")], ["/b"])]
+)
+def test_requests_in_a_list_reach_the_mapped_tasks_as_texts(picture, sent):
+    def wave() -> list[VideoRequest]:
+        return [VideoRequest(image=picture, prompt="x")]
+
+    with DAG("d", schedule=None) as dag:
+        kling_video(target="/videos/")(wave)()
+    asked = stored_and_read(dag.task_dict["wave_requests"].python_callable())
+    assert [request["image"] for request in asked] == [sent]
+
+
+def test_bytes_in_a_list_of_requests_are_refused_in_our_words():
+    def wave() -> list[VideoRequest]:
+        return [VideoRequest(image=b"\x89PNG", prompt="x")]
+
+    with DAG("d", schedule=None) as dag:
+        kling_video(target="/videos/")(wave)()
+    with pytest.raises(KlingInputError, match="image=<bytes>"):
+        dag.task_dict["wave_requests"].python_callable()

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_fakes import TI, Store, connect, context_of, running_gateway, runtime_error, submits
 
 from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError, KlingUnavailableError
-from airflow_provider_kling.operators import KlingSubmitOperator
+from airflow_provider_kling.operators import KlingImageToVideoOperator, KlingSubmitOperator
 
 PRICE = 0.56
 
@@ -289,4 +289,51 @@ def test_without_a_task_state_store_a_run_keeps_to_its_limit_too(gateway):
     operator.execute(context_of(TI(task_id="submit", map_index=0, run=run)))
     with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
         operator.execute(context_of(TI(task_id="submit", map_index=1, run=run)))
+    assert submits(gateway) == 1
+
+
+LOST = {"max_run_cost_usd": 0.56}
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_job_whose_answer_was_lost_counts_in_every_later_try(gateway, cleared):
+    run, store = {}, Store()
+    gateway.add_fault("submit:cut,late")
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(run, store=store, at=0, on_uncertain="submit_again", **LOST)
+    ti = TI(task_id="submit", map_index=0, run=run, max_tries=6 if cleared else 3)
+    with pytest.raises(KlingInputError, match="max_run_cost_usd"):
+        submit(run, store=store, ti=ti, prompt="cat 0", on_uncertain="submit_again", **LOST)
+    assert submits(gateway) == 1
+
+
+def test_a_job_whose_id_was_not_noted_counts_for_the_other_tasks_too(gateway):
+    run, store = {}, Store()
+    store.before[2] = SystemExit()
+    with pytest.raises(SystemExit):
+        submit(run, store=store, at=0, **LOST)
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(run, store=store, ti=TI(task_id="submit", map_index=0, run=run), prompt="cat 0", **LOST)
+    with pytest.raises(KlingInputError, match="max_run_cost_usd"):
+        submit(run, at=1, **LOST)
+    assert submits(gateway) == 1
+
+
+def test_one_task_that_fails_early_on_a_retry_shows_what_it_has_bought(gateway, tmp_path):
+    run, store = {}, Store()
+    gateway.add_fault("job:render=500")
+
+    def video(target):
+        request = {"model": "kling-v3.0-pro-t2v", "prompt": "x", "within": [str(tmp_path)], **LOST}
+        dag, ti = DAG("d", schedule=None), TI(task_id="submit", map_index=0, run=run)
+        KlingImageToVideoOperator(task_id="submit", dag=dag, target=target, **request).execute(
+            context_of(ti, store)
+        )
+
+    with pytest.raises(TaskDeferred):
+        video(f"{tmp_path}/")
+    with pytest.raises(KlingInputError, match="outside of what is allowed"):
+        video("/elsewhere/x.mp4")
+    with pytest.raises(KlingInputError, match="max_run_cost_usd"):
+        submit(run, at=1, **LOST)
     assert submits(gateway) == 1

@@ -250,3 +250,42 @@ def test_a_library_outside_of_the_allowed_folders_is_refused(gateway, place, pic
 def test_what_makes_no_sense_is_refused_when_the_dag_is_read(arguments, words):
     with pytest.raises(ValueError, match=words):
         KlingSubmitOperator(task_id="submit", prompt="x", **arguments)
+
+
+def test_a_page_that_says_no_makes_no_two_pictures_equal(gateway, place):
+    def answer(handler):
+        if handler.headers["User-Agent"] == USER_AGENT:
+            answering(b"<html>Are you human?</html>")(handler)
+        else:
+            answering(png() if "a.png" in handler.path else png(340, 340))(handler)
+
+    with serving(answer) as server:
+        for day, name in enumerate("ab"):
+            chain(place, f"{server.url}/{name}.png", day)
+    assert submits(gateway) == 2
+
+
+def test_a_link_that_nobody_has_looked_behind_is_never_taken_for_the_same(gateway, place):
+    asked = {"image": None, "model": "kling-v3.0-pro-t2v", "extra_body": {"style": ["http://127.0.0.1/a"]}}
+    for day in (1, 2):
+        chain(place, None, day, **asked)
+    assert submits(gateway) == 2
+
+
+def test_a_reused_video_that_vanished_from_its_place_is_not_told_as_delivered(gateway, place, picture):
+    path, _ = chain(place, picture, "day")
+    dag, run = DAG("d", schedule=None), {}
+    library = {"reuse": "fingerprint", "library": f"{place}library"}
+    submit = KlingSubmitOperator(task_id="submit", dag=dag, image=str(picture), prompt="It waves", **library)
+    job = submit.execute(context_of(TI(task_id="submit", run=run), Store()))
+    download = KlingDownloadOperator(task_id="download", dag=dag, kling_task_id=job, target=path)
+    submit >> download
+    ObjectStoragePath(path).unlink()
+    with pytest.raises(KlingDownloadError, match="cannot be read"):
+        download.execute(context_of(TI(task_id="download", run=run)))
+
+
+def test_where_the_pictures_must_lie_does_not_keep_videos_from_being_reused(gateway, place, picture):
+    for day in range(3):
+        chain(place, picture, day, within=[str(picture), f"{place}library"])
+    assert submits(gateway) == 1

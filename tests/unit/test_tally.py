@@ -128,3 +128,22 @@ def test_what_is_nothing_that_we_told_is_passed_over():
 )
 def test_an_order_is_named_by_its_picture_else_by_its_prompt(arguments, name):
     assert name_of(arguments) == name
+
+
+def test_one_reused_job_may_answer_several_orders():
+    tally = Tally({("v", 0): "success", ("v", 1): "success"})
+    said = [{"task_id": "v", "map_index": at, "kling_task_id": "j", "name": f"n{at}"} for at in (0, 1)]
+    requests = [{**one, "estimated_cost_usd": 0.0} for one in said]
+    videos = [{**one, "path": f"/p{one['map_index']}", "reused": True} for one in said]
+    tally.hear(requests, [], [], videos)
+    assert [order["path"] for order in tally.to_dict()["reused"]] == ["/p0", "/p1"]
+    assert tally.to_dict()["maybe_charged_without_a_video"] == []
+
+
+def test_a_video_that_another_task_brought_home_is_told_beside_its_own_map_index():
+    tally = Tally({("s", 0): "success", ("s", 1): "success"})
+    said = [{"map_index": at, "kling_task_id": "j", "name": f"n{at}"} for at in (0, 1)]
+    requests = [{**one, "task_id": "s", "estimated_cost_usd": 0.0} for one in said]
+    videos = [{**one, "task_id": "d", "path": f"/p{one['map_index']}", "reused": True} for one in said]
+    tally.hear(requests, [], [], videos)
+    assert [order["path"] for order in tally.to_dict()["reused"]] == ["/p0", "/p1"]
