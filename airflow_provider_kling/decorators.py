@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from airflow.providers.common.compat.sdk import (
+    AirflowSkipException,
     DecoratedOperator,
     context_merge,
     determine_kwargs,
@@ -45,6 +46,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
     A retry calls the function again. Where it then wants something else than what an earlier try has
     bought, the task fails with ``KlingSubmitUncertainError`` and names that job; nothing is bought twice.
+    Where it then skips the task, that fails too, and names the job: a skip would hide what is paid for.
 
     :param python_callable: returns a :class:`VideoRequest`, or a dict of :data:`KEYS`.
     """
@@ -88,18 +90,22 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         show_spent(self, context["ti"], ledger)
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        name = self.python_callable.__name__
         try:
             answer = self.python_callable(*self.op_args, **arguments)
-        except Exception:
+        except Exception as error:
             entry = ledger.last()
             if entry and not entry.delivered:
                 self.log.warning(
                     "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
                     entry.kling_task_id or "a job of unknown id",
                 )
+                if isinstance(error, AirflowSkipException) and entry.generation == ledger.generation:
+                    with airflow_errors(), earlier_job_named(ledger):  # a skip would hide what is paid for
+                        raise KlingInputError(f"{name}() has skipped the task.") from error
             raise
         with airflow_errors(), earlier_job_named(ledger):
-            request = arguments_of(answer, self.python_callable.__name__)
+            request = arguments_of(answer, name)
         for name, value in request.items():
             setattr(self, name, told(sent := plain(value)))
             if name in (*INPUTS, "extra_body"):

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 LINK = "https://media.example/one"
 PROJECT = Path(__file__).resolve().parents[2]
-ORDER = ("provider", "wheel", "modes", "examples", "interruptions", "starts", "batch", "secrets", "end")
+ORDER = (
+    *("provider", "wheel", "modes", "examples", "interruptions"),
+    *("starts", "functions", "batch", "secrets", "end"),
+)
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "16",  # poking sensors hold a worker each
     # With its 15 database connections all taken, Airflow's API server stands still for half a minute.
@@ -139,6 +142,15 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
         "download:not-video,times=3,match=starts again",
     )
     played.runs["starts"] = stage.trigger("starts", target=f"{target}/starts")
+    stage.gateway.add_fault(
+        *("job:render=2,times=always,match=functions", "job:render=2,times=always,match=library"),
+        "download:not-video,times=3,match=functions again",
+    )
+    form = {"image": picture, "target": f"{target}/functions"}
+    played.runs["functions"] = stage.trigger("functions", **form)
+    played.runs["limits"] = stage.trigger("limits")
+    form["target"] = f"{target}/library"
+    played.runs["library"] = stage.trigger("library", **form, night="first")
     done = stage.start_job("broken download")
     stage.finish(done)
     played.runs["troubles"] = stage.trigger("troubles", image=picture, target=target, job=done.task_id)

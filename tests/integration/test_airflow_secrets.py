@@ -31,7 +31,7 @@ def written(
     """Give all that Airflow has written: every log file, every table, the database's files as they lie."""
     stage = played.stage
     stage.until_over(chains)
-    for name in ("catalogue", "example", "troubles"):
+    for name in ("catalogue", "example", "functions", "library", "troubles"):
         stage.until_over(played.runs[name])
     for story in stories.values():
         stage.until_over(story.run, timeout=120)
