@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import urllib3.exceptions
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.http1 import request
-from airflow_provider_kling.lines import Line, Lines, UnreadableError
+from airflow_provider_kling.lines import Line, Lines, Receiver, UnreadableError
 from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.settings import Settings
 from airflow_provider_kling.tls import tls_context, verification
@@ -125,7 +124,7 @@ class AsyncKlingClient:
         cause = f"{self.settings.base_url}, {describe_failure(error)}"
         return call.lost(cause, sent=not _never_sent(error))
 
-    def send_at_once(self, call: Call[T], waiter: asyncio.Future[Reply | None]) -> Line | None:
+    def send_at_once(self, call: Call[T], waiter: Receiver) -> Line | None:
         """Send a query if a connection is free and no more is needed than to read a plain answer.
 
         :param waiter: gets the reply, or the reason why there is none; see :meth:`Line.ask`.

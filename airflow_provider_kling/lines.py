@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_kling.http1 import read
@@ -23,6 +24,19 @@ class StaleError(ConnectionError):
     """The connection was closed before it said a word: most likely while nobody used it."""
 
 
+class Receiver(Protocol):
+    """Who waits for an answer, such as a future."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: Reply, /) -> None:
+        """Take the answer."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the reason why there is none."""
+
+
 class Line(asyncio.Protocol):
     """One connection: one GET after another.
 
@@ -35,7 +49,7 @@ class Line(asyncio.Protocol):
         self.lost = self.loop.create_future()
         self.idle_since = 0.0
         self._timeout, self._done = timeout, done
-        self._waiter: asyncio.Future[Reply | None] | None = None
+        self._waiter: Receiver | None = None
         self._data = b""
         self._late_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -44,7 +58,7 @@ class Line(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def ask(self, request: bytes, waiter: asyncio.Future[Reply | None]) -> None:
+    def ask(self, request: bytes, waiter: Receiver) -> None:
         """Send one GET; *waiter* gets the answer, or the reason why there is none.
 
         Its exception is a :class:`StaleError` where another line should be asked, an
@@ -82,20 +96,20 @@ class Line(asyncio.Protocol):
             self._end(UnreadableError(str(error)))
             return
         if answer:
-            self._waiter.set_result(Reply(answer.status, answer.headers, answer.body, time.time()))
-            self._waiter = None
+            waiter, self._waiter = self._waiter, None
             if answer.keep and self.usable:
                 self.idle_since = self.loop.time()
                 self._done(self)
             else:
                 self.close()
+            waiter.set_result(Reply(answer.status, answer.headers, answer.body, time.time()))
 
     def _end(self, error: Exception) -> None:
         """Tell the one who waits, and close."""
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_exception(error)
-        self._waiter = None
+        waiter, self._waiter = self._waiter, None
         self.close()
+        if waiter and not waiter.done():
+            waiter.set_exception(error)
 
     def _ring(self) -> None:
         self._timer = None
@@ -148,15 +162,13 @@ class Lines:
         return await self._ask(line, request)
 
     async def _ask(self, line: Line, request: bytes) -> Reply:
-        waiter: asyncio.Future[Reply | None] = line.loop.create_future()
+        waiter: asyncio.Future[Reply] = line.loop.create_future()
         line.ask(request, waiter)
         try:
-            reply = await waiter
+            return await waiter
         except asyncio.CancelledError:
             line.close()
             raise
-        assert reply
-        return reply
 
     def free(self) -> Line | None:
         """Take the connection that was used last, if there is one; the longest unused are given up."""

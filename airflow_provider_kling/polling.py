@@ -25,7 +25,7 @@ NOT_FOUND_GRACE = 60.0
 EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
 #: The longest pause between two looks, in seconds, however many of them failed.
 LONGEST_BACKOFF = 120.0
-#: Points of progress that are worth a line in the log; a line costs a triggerer more than a look.
+#: Points of progress that are worth a line in the log.
 PROGRESS_TOLD = 25
 #: A job that ends within the first seconds after a deferral can fail a healthy task in Airflow 3.3.
 #: On a busy machine the scheduler took more than five to hear of it.

@@ -16,25 +16,23 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow_provider_kling.budget import Budget
 from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, no_connection
-from airflow_provider_kling.lines import StaleError, UnreadableError
-from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.settings import DEFAULT_QUERIES_PER_SECOND, Settings
-from airflow_provider_kling.turns import Turn, Turns
+from airflow_provider_kling.turns import Turns
 from airflow_provider_kling.wire import Call
 
 if TYPE_CHECKING:
     from airflow_provider_kling.client import AsyncKlingClient
-    from airflow_provider_kling.lines import Line
 
 T = TypeVar("T")
 
 #: Queries that are out at a time, and so the sockets that one event loop has open for a connection.
 MOST_AT_ONCE = 64
-#: Values that waits may store in Airflow, each of which costs the triggerer's supervisor some 15 ms: so many
-#: a second for long, and so many at once after a rest, so that a few waits show all they have to show.
-SHOWN_PER_SECOND, SHOWN_AT_ONCE = 0.5, 20.0
+#: Values that waits may store in Airflow, and lines that they may log: so many a second for long, and so many
+#: at once after a rest. A few waits show all that they have to show, and thousands do not hold up the
+#: triggerer, whose supervisor asks the database for all of its triggers between two values, or 4 KiB of lines.
+VALUES_PER_SECOND, VALUES_AT_ONCE = 0.5, 20.0
+LINES_PER_SECOND, LINES_AT_ONCE = 20.0, 200.0
 
-_Begun: TypeAlias = "tuple[AsyncKlingClient, Line]"
 _ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
 
 
@@ -43,6 +41,9 @@ class SharedClient:
 
     Opened at the first call, closed when its last user leaves: one look-up of the connection, one TLS
     context, one pool of sockets and one budget of queries, however many triggers a triggerer runs.
+
+    :ivar turns: who may look next.
+    :ivar client: the client that is used now; None before the first call.
     """
 
     _by_loop: ClassVar[_ClientsByLoop] = WeakKeyDictionary()
@@ -52,9 +53,10 @@ class SharedClient:
         self.users = 0
         self._opening = asyncio.Lock()
         self._budget = Budget(DEFAULT_QUERIES_PER_SECOND)
-        self._turns = Turns(self._budget, MOST_AT_ONCE)
-        self._shown = Budget(SHOWN_PER_SECOND, saved=SHOWN_AT_ONCE)
-        self._client: AsyncKlingClient | None = None
+        self.turns = Turns(self._budget, MOST_AT_ONCE)
+        self._values = Budget(VALUES_PER_SECOND, saved=VALUES_AT_ONCE)
+        self._lines = Budget(LINES_PER_SECOND, saved=LINES_AT_ONCE)
+        self.client: AsyncKlingClient | None = None
         self._opened: list[AsyncKlingClient] = []
 
     @classmethod
@@ -72,59 +74,19 @@ class SharedClient:
                 del clients[conn_id]
                 await shared.close()
 
-    async def look(self, call: Call[T], due: float) -> T:
-        """Send one query when its turn has come.
-
-        :param due: when, in epoch seconds; later where the budget is spent or the gateway asked
-            to wait.
-        :raises KlingError: as :meth:`send`.
-        """
-        turn: Turn[Reply | None, _Begun | None] = self._turns.enter(
-            due, lambda waiter: self._begin(call, waiter)
-        )
-        try:
-            return await self._end(call, turn)
-        except KlingUnavailableError as error:
-            if error.http_status == 429 or error.retry_after is not None:
-                self._turns.pause(error.retry_after)
-            raise
-        finally:
-            self._turns.leave(turn)
-
-    def _begin(self, call: Call[T], waiter: asyncio.Future[Reply | None]) -> _Begun | None:
-        """Send the query where nothing stands in the way; else it is for the one who waits to do so."""
-        client = self._client
-        line = client.send_at_once(call, waiter) if client else None
-        if client and line:
-            return client, line
-        waiter.set_result(None)
-        return None
-
-    async def _end(self, call: Call[T], turn: Turn[Reply | None, _Begun | None]) -> T:
-        refused = None
-        try:
-            reply = await turn.waiter
-            if reply and turn.begun:
-                return call.read(reply.without(turn.begun[0].settings.api_key))
-        except asyncio.CancelledError:
-            if turn.begun:
-                turn.begun[1].close()
-            raise
-        except KlingAccessError:
-            refused = turn.begun and turn.begun[0]
-        except (StaleError, UnreadableError):
-            pass
-        except OSError as error:
-            assert turn.begun
-            raise turn.begun[0].lost(call, error) from None
-        return await self.send(call, refused)
-
     def may_show(self) -> bool:
         """Whether a wait may store its progress in Airflow now; if not, with a later look."""
-        now = self._turns.now()
-        if self._shown.next_at(now) > now:
+        return self._may(self._values)
+
+    def may_tell(self) -> bool:
+        """Whether a wait may log its news now; if not, with a later look, or at its end."""
+        return self._may(self._lines)
+
+    def _may(self, budget: Budget) -> bool:
+        now = self.turns.now()
+        if budget.next_at(now) > now:
             return False
-        self._shown.take(now)
+        budget.take(now)
         return True
 
     async def send(self, call: Call[T], refused: AsyncKlingClient | None = None) -> T:
@@ -151,13 +113,13 @@ class SharedClient:
     async def _current(self, instead_of: AsyncKlingClient | None = None) -> AsyncKlingClient:
         """Return the one client, a new one where the caller's was refused and nobody has made one yet."""
         async with self._opening:
-            if self._client is None or self._client is instead_of:
-                client = await self._open(self._client)
-                if client is not self._client:
-                    self._client = client
+            if self.client is None or self.client is instead_of:
+                client = await self._open(self.client)
+                if client is not self.client:
+                    self.client = client
                     self._opened.append(client)
                     self._budget.change(client.settings.queries_per_second)
-            return self._client
+            return self.client
 
     async def _open(self, known: AsyncKlingClient | None) -> AsyncKlingClient:
         """Look the connection up; the known client will do where nothing has changed."""
@@ -178,6 +140,6 @@ class SharedClient:
 
     async def close(self) -> None:
         """Close the sockets."""
-        self._turns.close()
+        self.turns.close()
         for client in self._opened:
             await client.__aexit__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,11 +13,11 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook, harmless
-from airflow_provider_kling.jobs import Task
+from airflow_provider_kling.looks import Wait
 from airflow_provider_kling.polling import PROGRESS_KEY, Watch
 from airflow_provider_kling.schedule import LONGEST_INTERVAL, History, Schedule
 from airflow_provider_kling.shared import SharedClient
-from airflow_provider_kling.wire import Call, checked_task_id, query
+from airflow_provider_kling.wire import checked_task_id
 
 #: What jobs have lately taken, for all waits of this process.
 HISTORY = History()
@@ -91,19 +90,17 @@ class KlingTaskTrigger(BaseTrigger):
         except KlingError as error:  # what a template gave, where the task begins here
             yield self._event(error)
             return
-        watch, call, unshown = self._watch(), query(self.kling_task_id), None
+        watch = self._watch()
         look_at = max(self.first_look_at, watch.first_look_at(time.time()))
-        async with SharedClient.use(self.kling_conn_id) as client, asyncio.TaskGroup() as shows:
+        async with SharedClient.use(self.kling_conn_id) as client, Wait(client, watch, look_at) as wait:
             while True:
-                verdict = watch.hear(await self._look(client, call, look_at), time.time())
+                verdict = await wait.news()
                 for line in verdict.news:
                     self.log.info(line)
                 if verdict.task or verdict.error:
                     break
-                unshown, look_at = verdict.progress or unshown, verdict.look_again_at
-                if unshown and client.may_show():  # the wait goes on meanwhile
-                    shows.create_task(self._push(PROGRESS_KEY, unshown))
-                    unshown = None
+                if verdict.progress:  # the looks go on meanwhile
+                    await self._push(PROGRESS_KEY, verdict.progress)
         yield self._event(verdict.error)
 
     def _begin(self) -> None:
@@ -117,12 +114,6 @@ class KlingTaskTrigger(BaseTrigger):
         pace = HISTORY.of(self.kind)
         schedule = Schedule(pace, self.kling_task_id, self.first_look, self.longest_interval)
         return Watch(self.kling_task_id, self.started_at, self.deadline, self.interval, schedule)
-
-    async def _look(self, client: SharedClient, call: Call[Task], look_at: float) -> Task | KlingError:
-        try:
-            return await client.look(call, look_at)
-        except KlingError as error:
-            return error
 
     def _event(self, error: KlingError | None) -> TriggerEvent:
         event = {name: getattr(self, name) for name in ("kling_task_id", "started_at", "deadline")}

@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Protocol
 
 from airflow_provider_kling.budget import Budget
 
 #: Turns come at the nearest of steps of so many seconds: to wake up costs more than to look.
 GRAIN = 0.05
 
-T = TypeVar("T")
-B = TypeVar("B")
 
+class Guest(Protocol):
+    """One who queues up."""
 
-class Turn(Generic[T, B]):
-    """A place in the queue.
-
-    :param waiter: who waits: for the turn, and for what was begun with it.
-    :param begin: is called with the waiter when the turn has come, and sees to it that it gets a result.
-    """
-
-    __slots__ = ("begin", "begun", "given", "waiter")
-
-    def __init__(self, waiter: asyncio.Future[T], begin: Callable[[asyncio.Future[T]], B]) -> None:
-        self.waiter, self.begin, self.given = waiter, begin, False
-        self.begun: B | None = None
+    def go(self) -> None:
+        """Use the turn, without waiting and without raising; :meth:`Turns.back` follows sooner or later."""
 
 
 class Turns:
-    """Gives turns to any number of waiting tasks of one event loop, with one timer for all of them.
+    """Gives turns to any number of guests on one event loop, with one timer for all of them.
 
     The one that is due longest goes first. So where the budget is too small, all wait longer alike, and
-    nobody starves.
+    nobody starves. A guest in the queue costs a pair of numbers, nothing that Python's garbage collector
+    would have to look at: a collection stops a triggerer with ten thousand waits for a second.
 
     :param budget: how many may go in a second.
     :param at_once: how many may be out at a time.
@@ -45,32 +35,36 @@ class Turns:
     def __init__(self, budget: Budget, at_once: int) -> None:
         self._budget, self._at_once = budget, at_once
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[float, int, Turn[Any, Any]]] = []
+        self._waiting: list[tuple[float, int]] = []
+        self._guests: dict[int, Guest] = {}
         self._numbers = count()
         self._out = 0
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = self._reached = float("-inf")
 
-    def enter(self, due: float, begin: Callable[[asyncio.Future[T]], B]) -> Turn[T, B]:
-        """Queue up; whoever enters has to :meth:`leave`, turn or not.
+    def enter(self, due: float, guest: Guest) -> int:
+        """Queue up, and return the number to :meth:`withdraw` with; the turn comes later, never at once.
 
         :param due: when, in epoch seconds, but for half a :data:`GRAIN`; in the past, as soon as possible.
-        :param begin: see :class:`Turn`.
         """
-        turn: Turn[T, B] = Turn(self._loop.create_future(), begin)
         # From here on by the loop's clock, which nobody sets.
         late = time.time() - due
         at = self.now() - late if late >= 0 else round((self.now() - late) / GRAIN) * GRAIN
-        heappush(self._waiting, (at, next(self._numbers), turn))
-        if self._waiting[0][2] is turn:
-            self._go_on()
-        return turn
+        number = next(self._numbers)
+        self._guests[number] = guest
+        heappush(self._waiting, (at, number))
+        if self._waiting[0][1] == number:
+            self._set_alarm(at)
+        return number
 
-    def leave(self, turn: Turn[Any, Any]) -> None:
-        """Give the turn back; whoever stopped waiting for it has lost the place in the queue already."""
-        if turn.given:
-            self._out -= 1
-            self._go_on()
+    def withdraw(self, number: int) -> None:
+        """Leave the queue, if the turn has not come yet."""
+        self._guests.pop(number, None)
+
+    def back(self) -> None:
+        """Give a turn back."""
+        self._out -= 1
+        self._go_on()
 
     def pause(self, retry_after: float | None) -> None:
         """Give nobody a turn for a while; see :meth:`Budget.pause`."""
@@ -88,8 +82,8 @@ class Turns:
     def _go_on(self) -> None:
         """Give all turns that can be given, and set the timer for the next one."""
         while self._waiting and self._out < self._at_once:
-            due, _, turn = self._waiting[0]
-            if turn.waiter.done():  # it has left
+            due, number = self._waiting[0]
+            if number not in self._guests:  # it has withdrawn
                 heappop(self._waiting)
                 continue
             now = self.now()
@@ -100,8 +94,7 @@ class Turns:
             heappop(self._waiting)
             self._budget.take(now)
             self._out += 1
-            turn.given = True
-            turn.begun = turn.begin(turn.waiter)
+            self._guests.pop(number).go()
 
     def _set_alarm(self, at: float) -> None:
         if self._alarm and self._alarm_at <= at:
@@ -111,5 +104,5 @@ class Turns:
 
     async def _ring(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.now()))
-        self._alarm, self._reached = None, at
+        self._alarm, self._reached = None, max(at, self._reached)
         self._go_on()

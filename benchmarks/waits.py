@@ -32,7 +32,7 @@ from services import Service, stop  # noqa: E402
 
 #: Seconds: the longest time until all poll, from then until all is calm again, one of the windows of
 #: measuring, how long jobs finish one after another, the longest time until all of them are resumed.
-PICK_UP, CALM, WINDOW, FINISHING, LAST = 150.0, 15.0, 5.0, 10.0, 12.0
+PICK_UP, CALM, WINDOW, FINISHING, LAST = 240.0, 15.0, 5.0, 10.0, 12.0
 WINDOWS = 3
 #: More waits than these only ours has to bear.
 MOST_OF_ALL = 5000
@@ -40,6 +40,7 @@ NAMES = {
     "kling": "ours",
     "http": "HttpSensorTrigger",
     "plain": "a session per poll",
+    "idle": "one that only sleeps",
 }
 
 
@@ -47,7 +48,7 @@ NAMES = {
 class Case:
     """One measurement.
 
-    :param kind: whose trigger: kling, http or plain.
+    :param kind: whose trigger: kling, http, plain, or idle, which shows how fast Airflow starts them.
     :param waits: how many.
     :param interval: seconds between two polls; None: as shipped, nothing set.
     :param progress: the gateway tells a progress that moves.
@@ -61,6 +62,8 @@ class Case:
     @property
     def name(self) -> str:
         """What the table calls it."""
+        if self.kind == "idle":
+            return NAMES[self.kind]
         how = "as shipped" if self.interval is None else f"{self.interval:g} s"
         return f"{NAMES[self.kind]}, {how}{', progress moves' if self.progress else ''}"
 
@@ -173,7 +176,9 @@ def measure(stage: Stage, case: Case) -> Seen:
         stage.ask("/progress")
     lag_file = stage.home / "lag.jsonl"
     lag_file.unlink(missing_ok=True)
-    options = {} if case.interval is None else {"interval": case.interval}
+    options: dict[str, Any] = {} if case.interval is None else {"interval": case.interval}
+    if case.kind == "idle":
+        options = {"url": stage.url}
     told = {"kind": case.kind, "waits": case.waits, "options": options, "lag_file": str(lag_file)}
     with stage.triggerer() as processes:
         before = memory(*processes)
@@ -257,8 +262,8 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
     return {
         "waits": case.waits,
         "trigger": case.name,
-        "cpu_ms_per_poll": round(sorted(costs)[len(costs) // 2], 3),
-        "cpu_range": f"{min(costs):.3f}..{max(costs):.3f}",
+        "cpu_ms_per_poll": round(sorted(costs)[len(costs) // 2], 3) if sum(polls) else "-",
+        "cpu_range": f"{min(costs):.3f}..{max(costs):.3f}" if sum(polls) else "-",
         "runner_%": round(sum(w[2] for w in seen.windows) / span * 100, 1),
         "supervisor_%": round(sum(w[3] for w in seen.windows) / span * 100, 1),
         "polls_per_s": round(sum(polls) / span, 1),
@@ -269,20 +274,26 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
         "sockets": seen.sockets,
         "kb_per_wait": round(seen.memory / 1024, 1),
         "all_poll_s": round(max(first), 1) if len(first) >= case.waits else f"{len(first)} of {case.waits}",
-        "noticed_p50_s": round(percentile(noticed or [0], 50), 2),
-        "noticed_p99_s": round(percentile(noticed or [0], 99), 2),
+        "noticed_p50_s": round(percentile(noticed, 50), 2) if noticed else "-",
+        "noticed_p99_s": round(percentile(noticed, 99), 2) if noticed else "-",
         "resumed": f"{len(resumed)} of {len(seen.finished)}",
-        "resumed_p50_s": round(percentile(resumed or [0], 50), 2),
-        "resumed_p99_s": round(percentile(resumed or [0], 99), 2),
+        "resumed_p50_s": round(percentile(resumed, 50), 2) if resumed else "-",
+        "resumed_p99_s": round(percentile(resumed, 99), 2) if resumed else "-",
     }
+
+
+def measured(kind: str, size: int) -> bool:
+    """Whether a kind is measured with so many waits."""
+    return {"kling": True, "idle": size >= MOST_OF_ALL}.get(kind, size <= MOST_OF_ALL)
 
 
 def cases() -> list[Case]:
     """Return what is to be measured."""
     sizes = [int(size) for size in os.environ.get("SIZES", "100,1000,5000,10000").split(",")]
-    kinds = os.environ.get("KINDS", "kling,http,plain").split(",")
+    kinds = os.environ.get("KINDS", "kling,http,plain,idle").split(",")
     order = sorted(sizes, key=lambda size: (size != MOST_OF_ALL, -size))  # the most telling ones first
-    found = [Case(kind, size) for size in order for kind in kinds if (size <= MOST_OF_ALL or kind == "kling")]
+    pairs = [(kind, size) for size in order for kind in kinds if measured(kind, size)]
+    found = [Case(kind, size, None if kind == "idle" else 5.0) for kind, size in pairs]
     if "kling" in kinds:
         largest = max(sizes)
         found.append(Case("kling", min(largest, MOST_OF_ALL), progress=True))

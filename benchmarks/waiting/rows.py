@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 KLING = "airflow_provider_kling.triggers.KlingTaskTrigger"
 HTTP = "airflow.providers.http.triggers.http.HttpSensorTrigger"
 PLAIN = "waiting.triggers.SessionPerPollTrigger"
+IDLE = "waiting.triggers.IdleTrigger"
 LAG = "waiting.triggers.LagProbe"
 
 
@@ -61,6 +62,8 @@ def _trigger(kind: str, name: str, now: float, options: dict[str, Any]) -> Trigg
     interval = options.get("interval")
     if kind == "http":
         return Trigger(HTTP, {"endpoint": f"sensor?id={name}", "method": "GET", "poke_interval": interval})
+    if kind == "idle":
+        return Trigger(IDLE, {"url": options["url"], "kling_task_id": name})
     if kind == "plain":
         return Trigger(PLAIN, {"kling_task_id": name, "interval": interval})
     return Trigger(KLING, {"kling_task_id": name, **times, **options})

@@ -42,6 +42,28 @@ class SessionPerPollTrigger(BaseTrigger):
             await asyncio.sleep(self.interval)
 
 
+class IdleTrigger(BaseTrigger):
+    """Says once that it was started, and sleeps: how fast Airflow starts triggers that want nothing."""
+
+    def __init__(self, url: str, kling_task_id: str) -> None:
+        super().__init__()
+        self.url, self.kling_task_id = url, kling_task_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return "waiting.triggers.IdleTrigger", {"url": self.url, "kling_task_id": self.kling_task_id}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Say it, and sleep until the triggerer ends."""
+        _, port = self.url.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(f"GET /sensor?id={self.kling_task_id} HTTP/1.1\r\n\r\n".encode())
+        await reader.readline()
+        writer.close()
+        await asyncio.Event().wait()
+        yield TriggerEvent(None)
+
+
 class LagProbe(BaseTrigger):
     """Sleeps for short spans and writes down how much longer each of them took.
 

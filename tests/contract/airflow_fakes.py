@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.io import attach
 
 from airflow_provider_kling.emulator import Emulator
+from airflow_provider_kling.looks import Look
 
 KEY = "sk-a-key-that-nobody-may-read"
 
@@ -23,6 +24,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self._now, self._give_way = time.time(), asyncio.sleep
         self.slept = []
+        self.watch = lambda: None  # is called at each sleep
         monkeypatch.setattr(time, "time", self.time)
         monkeypatch.setattr(time, "sleep", self.sleep)
         monkeypatch.setattr(asyncio, "sleep", self.asleep)
@@ -32,6 +34,7 @@ class Clock:
 
     def sleep(self, seconds):
         assert seconds >= 0
+        self.watch()
         self.slept.append(seconds)
         self._now += seconds
 
@@ -198,3 +201,17 @@ def png(width=320, height=320, *, noise=0):
     rows = zlib.compress((b"\0" + b"\x80" * width) * height)
     parts = [chunk(b"IHDR", header), chunk(b"noIs", bytes(range(256)) * (noise // 256)), chunk(b"IDAT", rows)]
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])
+
+
+async def look(shared, call):
+    """Take one look by the shared client's turns, and return what it brought."""
+    heard = asyncio.get_running_loop().create_future()
+    look = Look(shared, call, heard.set_result)
+    look.at(0.0)
+    try:
+        brought = await heard
+    finally:
+        await look.close()
+    if isinstance(brought, Exception):
+        raise brought
+    return brought

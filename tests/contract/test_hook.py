@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
 )
 from airflow.sdk import Connection
+from airflow_fakes import look
 from odd_servers import answering, serving
 
 from airflow_provider_kling import errors
@@ -277,6 +278,6 @@ async def test_a_key_that_the_gateway_repeats_is_told_by_no_trigger(connect):
     with serving(answering(json.dumps(said).encode())) as server:
         conn_id = connect(at(server.url, key="sk-known")).kling_conn_id
         async with SharedClient.use(conn_id) as client:
-            tasks = [await client.look(query("t-1"), 0.0) for _ in range(3)]
+            tasks = [await look(client, query("t-1")) for _ in range(3)]
             tasks.append(await client.send(query("t-1")))
     assert {(task.status, task.reason) for task in tasks} == {("*** FAILED", "***")}

@@ -2,15 +2,18 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
-from airflow_fakes import TI, connect, running_gateway
+from airflow_fakes import TI, connect, look, running_gateway
 
 from airflow_provider_kling import shared
 from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.jobs import VideoJob
 from airflow_provider_kling.lines import UnreadableError
+from airflow_provider_kling.looks import Wait
+from airflow_provider_kling.polling import Watch
 from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.triggers import KlingTaskTrigger
 from airflow_provider_kling.wire import query
@@ -33,8 +36,8 @@ def queries(gateway):
 async def test_many_looks_share_the_one_connection_and_an_unchanged_answer_is_the_same_task(waiting):
     async with SharedClient.use(ID) as client:
         call = query(waiting.job)
-        tasks = [await client.look(call, 0.0) for _ in range(20)]
-        assert len(client._client._lines._all) == 1
+        tasks = [await look(client, call) for _ in range(20)]
+        assert len(client.client._lines._all) == 1
     assert len(queries(waiting)) == 20
     assert len({id(task) for task in tasks}) == 1
 
@@ -43,92 +46,137 @@ async def test_many_looks_share_the_one_connection_and_an_unchanged_answer_is_th
 async def test_one_429_stops_the_looks_of_all_until_its_time_is_over(waiting, known):
     async with SharedClient.use(ID) as client:
         if known:  # a connection is open already
-            await client.look(query(waiting.job), 0.0)
+            await look(client, query(waiting.job))
         waiting.add_fault("query:rate-limit=1")
         with pytest.raises(KlingUnavailableError):
-            await client.look(query(waiting.job), 0.0)
+            await look(client, query(waiting.job))
         refused_at = time.monotonic()
-        await asyncio.gather(*(client.look(query(waiting.job), 0.0) for _ in range(5)))
+        await asyncio.gather(*(look(client, query(waiting.job)) for _ in range(5)))
         assert time.monotonic() - refused_at > 0.9
 
 
 async def test_a_connection_that_died_unused_costs_no_look(waiting):
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
+        await look(client, query(waiting.job))
         waiting.add_fault("query:cut")
-        await client.look(query(waiting.job), 0.0)
+        await look(client, query(waiting.job))
     assert len(queries(waiting)) == 3
 
 
 async def test_answers_that_become_odd_are_read_by_the_general_client(waiting):
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
-        line = client._client._lines.free()
+        await look(client, query(waiting.job))
+        line = client.client._lines.free()
         line.ask = lambda _, waiter: waiter.set_exception(UnreadableError("odd"))
-        client._client._lines._idle.append(line)
-        await client.look(query(waiting.job), 0.0)
+        client.client._lines._idle.append(line)
+        await look(client, query(waiting.job))
 
 
 @pytest.mark.parametrize("fault", ["cut", "truncate=9", "html=502", "status=503", "malformed"])
 async def test_a_look_that_fails_on_a_known_connection_says_so_once(waiting, fault):
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
+        await look(client, query(waiting.job))
         waiting.add_fault(f"query:{fault},times=always")
         with pytest.raises(KlingUnavailableError) as caught:
-            await client.look(query(waiting.job), 0.0)
+            await look(client, query(waiting.job))
         assert caught.value.kling_task_id == waiting.job
         waiting.clear_faults()
-        await client.look(query(waiting.job), 0.0)
+        await look(client, query(waiting.job))
 
 
 async def test_a_key_that_was_rotated_is_looked_up_anew_and_the_look_succeeds(waiting, monkeypatch):
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
-        first = client._client
+        await look(client, query(waiting.job))
+        first = client.client
         waiting.add_fault("query:error=INVALID_API_KEY")  # for the old one
         connect(waiting, monkeypatch, request_timeout=7)
-        assert (await client.look(query(waiting.job), 0.0)).kling_task_id == waiting.job
-        assert client._client is not first
+        assert (await look(client, query(waiting.job))).kling_task_id == waiting.job
+        assert client.client is not first
         assert len(client._opened) == 2
 
 
 async def test_a_key_that_stays_wrong_counts_and_opens_nothing_new(waiting):
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
+        await look(client, query(waiting.job))
         waiting.add_fault("query:error=INVALID_API_KEY,times=always")
         for _ in range(3):
             with pytest.raises(KlingAccessError):
-                await client.look(query(waiting.job), 0.0)
+                await look(client, query(waiting.job))
         assert len(client._opened) == 1
 
 
-async def test_a_look_that_is_cancelled_in_flight_takes_its_connection_with_it(waiting):
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_look_that_is_cancelled_in_flight_takes_its_connection_with_it(waiting, known):
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
+        if known:
+            await look(client, query(waiting.job))
         waiting.add_fault("query:hang=30")
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.look(query(waiting.job), 0.0), 0.3)
+        cut_off = asyncio.create_task(look(client, query(waiting.job)))
+        await asyncio.to_thread(waiting.wait_until, lambda: not waiting.faults.waiting)
+        cut_off.cancel()
+        await asyncio.gather(cut_off, return_exceptions=True)
         waiting.clear_faults()
-        assert client._turns._out == 0
-        await client.look(query(waiting.job), 0.0)
-        assert len(client._client._lines._all) == 1
+        assert client.turns._out == 0
+        await look(client, query(waiting.job))
+        assert len(client.client._lines._all) == 1
+
+
+async def test_a_look_that_is_cancelled_before_its_turn_is_never_sent(waiting):
+    async with SharedClient.use(ID) as client:
+        await look(client, query(waiting.job))
+        cut_off = asyncio.create_task(look(client, query(waiting.job)))
+        await asyncio.sleep(0)
+        cut_off.cancel()
+        await asyncio.gather(cut_off, return_exceptions=True)
+        await look(client, query(waiting.job))
+        assert client.turns._out == 0
+    assert len(queries(waiting)) == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_an_answer_that_breaks_our_own_code_ends_its_wait_and_gives_its_turn_back(waiting, known):
+    def broken(_):
+        raise ZeroDivisionError
+
+    async with SharedClient.use(ID) as client:
+        if known:
+            await look(client, query(waiting.job))
+        with pytest.raises(ZeroDivisionError):
+            await look(client, replace(query(waiting.job), read=broken))
+        assert client.turns._out == 0
+
+
+async def test_a_watch_that_breaks_ends_its_own_wait_and_no_other(waiting):
+    now = time.time()
+    broken, sound = Watch(waiting.job, now, now + 600, None), Watch(waiting.job, now, now + 600, 0.05)
+    broken.schedule = None
+    async with (
+        SharedClient.use(ID) as client,
+        Wait(client, broken, 0.0) as bad,
+        Wait(client, sound, 0.0) as good,
+    ):
+        assert "queued" in (await good.news()).news[0]
+        with pytest.raises(AttributeError):
+            await bad.news()
+        before = len(queries(waiting))
+        await asyncio.to_thread(waiting.wait_until, lambda: len(queries(waiting)) > before + 2)
 
 
 async def test_a_look_that_hangs_on_a_known_connection_ends_with_the_request_timeout(waiting, monkeypatch):
     connect(waiting, monkeypatch, request_timeout=1)
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
+        await look(client, query(waiting.job))
         waiting.add_fault("query:hang=30")
         with pytest.raises(KlingUnavailableError, match="TimeoutError"):
-            await client.look(query(waiting.job), 0.0)
+            await look(client, query(waiting.job))
 
 
 async def test_the_connections_own_budget_counts(waiting, monkeypatch):
     connect(waiting, monkeypatch, queries_per_second=10)
     async with SharedClient.use(ID) as client:
-        await client.look(query(waiting.job), 0.0)
+        await look(client, query(waiting.job))
         began = time.monotonic()
-        await asyncio.gather(*(client.look(query(waiting.job), 0.0) for _ in range(8)))
+        await asyncio.gather(*(look(client, query(waiting.job)) for _ in range(8)))
         assert time.monotonic() - began > 0.7
 
 

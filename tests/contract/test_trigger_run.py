@@ -120,6 +120,22 @@ async def test_progress_that_may_not_be_shown_yet_is_shown_with_a_later_look(gat
     assert [value["status"] for _, value, _ in shown] == ["TASK_STATUS_QUEUED"]
 
 
+@pytest.mark.parametrize("many_wait", [False, True])
+async def test_each_change_is_a_line_at_once_where_few_wait_and_later_where_many_do(
+    gateway, clock, logged, many_wait
+):
+    trigger, seen = waiting(bought(gateway, queue_seconds=15, render_seconds=100)), []
+    clock.watch = lambda: seen.append(logged.text().count(f"Job {trigger.kling_task_id}: "))
+    async with SharedClient.use("kling_default") as client:
+        if many_wait:
+            client._lines.pause(clock.time(), 600)
+        await payload(trigger)
+    lines = [line for line in logged.text().splitlines() if f"Job {trigger.kling_task_id}: " in line]
+    states = [line.split(": ")[-1].split(",")[0].split()[0] for line in lines]
+    assert states == ["queued", *["processing"] * 4, "succeed"]
+    assert (seen[-1] > 1) is not many_wait
+
+
 @pytest.mark.parametrize("trouble", [runtime_error(), OSError("the bucket is away"), TypeError("not JSON")])
 async def test_no_wait_ends_because_airflow_cannot_store_its_progress(
     gateway, clock, logged, monkeypatch, trouble

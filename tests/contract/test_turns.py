@@ -1,6 +1,7 @@
 """Turns on one loop: in due order, within the budget, and nothing is left behind by those who go early."""
 
 import asyncio
+import gc
 import time
 from contextlib import asynccontextmanager
 
@@ -16,18 +17,33 @@ def clock(monkeypatch):
     return Clock(monkeypatch)
 
 
+class Guest:
+    """One who waits for a turn."""
+
+    def __init__(self):
+        self.came = asyncio.get_running_loop().create_future()
+        self.has_turn = False
+
+    def go(self):
+        self.has_turn = True
+        if not self.came.done():
+            self.came.set_result(None)
+
+
 class Queue(Turns):
-    """Turns in which nothing is begun: they only come."""
+    """Turns that a task can wait for."""
 
     @asynccontextmanager
     async def take(self, due):
-        turn = self.enter(due, lambda waiter: waiter.set_result("begun") or "it")
+        guest = Guest()
+        number = self.enter(due, guest)
         try:
-            assert await turn.waiter == "begun"
-            assert turn.begun == "it"
+            await guest.came
             yield
         finally:
-            self.leave(turn)
+            self.withdraw(number)
+            if guest.has_turn:
+                self.back()
 
 
 def turns(rate=1000.0, at_once=64):
@@ -185,3 +201,22 @@ async def test_a_clock_that_is_set_back_keeps_nobody_waiting(monkeypatch):
 async def nothing_at(queue, due):
     async with queue.take(due):
         pass
+
+
+async def test_who_waits_for_a_turn_is_nothing_that_the_garbage_collector_looks_at():
+    queue, guest = turns(), Guest()
+    gc.collect()
+    before = len(gc.get_objects())
+    for index in range(10_000):
+        queue.enter(time.time() + 1000 + index, guest)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
+    queue.close()
+
+
+async def test_a_turn_never_comes_while_one_queues_up():
+    queue, guest = turns(), Guest()
+    queue.enter(0.0, guest)
+    assert not guest.has_turn
+    await asyncio.wait_for(guest.came, 5)
+    queue.back()

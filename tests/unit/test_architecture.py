@@ -41,6 +41,7 @@ FLOORS = {
     3: ["hooks", "links", "parts", "retries", "turns"],
     3.05: ["storage"],
     3.1: ["shared", "pictures"],
+    3.2: ["looks"],
     4: ["triggers", "purchase", "arguments"],
     4.05: ["purse", "orders", "library"],
     4.07: ["telling"],
