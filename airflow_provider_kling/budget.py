@@ -39,9 +39,9 @@ class Budget:
         """Return when the next request may leave, *now* or later; in seconds, as all times here."""
         return max(now, self._paused_until, self._spent_until - self._ahead)
 
-    def take(self, now: float) -> None:
-        """Note that a request leaves *now*."""
-        self._spent_until = max(now, self._spent_until) + self._gap
+    def take(self, now: float, share: float = 1.0) -> None:
+        """Note that a request leaves *now*, or one that counts as *share* of them."""
+        self._spent_until = max(now, self._spent_until) + self._gap * share
 
     def pause(self, now: float, retry_after: float | None) -> None:
         """Let nothing leave for a while: the service said that it is too much.

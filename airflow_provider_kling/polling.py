@@ -105,9 +105,10 @@ class Watch:
             self.started_at -= waited
             self.deadline -= waited
 
-    def is_early(self, now: float) -> bool:
-        """Return whether no look is wanted yet at *now*, in epoch seconds."""
-        return now < min(self.started_at + self.schedule.first_look, self.deadline)
+    @property
+    def earliest(self) -> float:
+        """Before which no look is wanted, in epoch seconds."""
+        return min(self.started_at + self.schedule.first_look, self.deadline)
 
     def first_look_at(self, now: float) -> float:
         """Return when to look first, in epoch seconds, for one who begins to watch at *now*."""

@@ -85,8 +85,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         super().__init__(poke_interval=every or _POKE_INTERVAL, timeout=timeout, **kwargs)
         self.interval = every
         self.first_look = checked_seconds("first_look", first_look, 0)
-        least = SHORTEST_INTERVAL
-        self.longest_interval = checked_seconds("longest_interval", longest_interval, least)
+        self.longest_interval = checked_seconds("longest_interval", longest_interval, SHORTEST_INTERVAL)
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
@@ -129,7 +128,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, see :meth:`_settled_look`."""
         self._look_again_at = 0.0
-        if self._watch.is_early(time.time()):
+        if time.time() < self._watch.earliest:
             return PokeReturnValue(is_done=False)
         verdict = self._settled_look(context)
         self._look_again_at = verdict.look_again_at

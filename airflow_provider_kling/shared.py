@@ -29,9 +29,11 @@ T = TypeVar("T")
 MOST_AT_ONCE = 64
 #: Values that waits may store in Airflow, and lines that they may log: so many a second for long, and so many
 #: at once after a rest. A few waits show all that they have to show, and thousands do not hold up the
-#: triggerer, whose supervisor asks the database for all of its triggers between two values, or 4 KiB of lines.
+#: triggerer: its supervisor asks the database for all of its triggers between two values or 4 KiB of lines.
 VALUES_PER_SECOND, VALUES_AT_ONCE = 0.5, 20.0
 LINES_PER_SECOND, LINES_AT_ONCE = 20.0, 200.0
+#: As that takes the longer the more there are, it is less often beyond so many waits.
+MANY = 1000
 
 _ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]]"
 
@@ -86,7 +88,7 @@ class SharedClient:
         now = self.turns.now()
         if budget.next_at(now) > now:
             return False
-        budget.take(now)
+        budget.take(now, max(1.0, self.users / MANY))
         return True
 
     async def send(self, call: Call[T], refused: AsyncKlingClient | None = None) -> T:

@@ -16,6 +16,7 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
 from airflow_provider_kling.purchase import earlier_job_named, ledger_of
 from airflow_provider_kling.purse import show_spent
+from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL
 from airflow_provider_kling.submit import KlingSubmitOperator
 from airflow_provider_kling.telling import tells
 from airflow_provider_kling.waiting import Waiting, checked_seconds
@@ -50,6 +51,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     :param deferrable: wait in the triggerer; with False, on the worker.
     :param poke_interval: seconds between two looks, at least 1, and then exactly these; with None the
         schedule looks when an end is likely.
+    :param first_look: seconds after the submit before which no look is taken.
+    :param longest_interval: seconds that the schedule waits at most between two looks, at least 2.
     :param timeout: seconds by the wall clock after which to give up the wait, from the submit on. The job
         itself goes on; cleared, the task waits on for it.
     :param publish_link: put the video's link, which is signed and opens without a key, into XCom for people
@@ -72,6 +75,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         verify_media: bool = False,
         largest: int = LARGEST,
         poke_interval: timedelta | float | None = None,
+        first_look: timedelta | float = 0.0,
+        longest_interval: timedelta | float = LONGEST_INTERVAL,
         timeout: timedelta | float = 3600.0,
         publish_link: bool = True,
         **kwargs: Any,
@@ -82,6 +87,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self.verify_media = verify_media
         self.largest = largest
         self.interval = None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1)
+        self.first_look = checked_seconds("first_look", first_look, 0)
+        self.longest_interval = checked_seconds("longest_interval", longest_interval, SHORTEST_INTERVAL)
         self.timeout = checked_seconds("timeout", timeout, 0)
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
@@ -120,6 +127,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self._begin(context, kling_task_id, time.time())
         if self.deferrable:
             return str(self._look_or_defer(context))
+        time.sleep(max(0.0, self._watch.earliest - time.time()))
         while not (verdict := self._look(context)).task:
             time.sleep(max(0.0, verdict.look_again_at - time.time()))
         return self._arrived(context, verdict.task)

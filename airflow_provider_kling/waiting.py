@@ -122,7 +122,7 @@ class Waiting(Telling):
         return Watch(kling_task_id, started_at, deadline, self.interval, schedule)
 
     def _look_or_defer(self, context: Context) -> Any:
-        verdict = Verdict() if self._watch.is_early(time.time()) else self._look(context)
+        verdict = Verdict() if time.time() < self._watch.earliest else self._look(context)
         if verdict.task:
             return self._arrived(context, verdict.task)
         from airflow_provider_kling.triggers import KlingTaskTrigger

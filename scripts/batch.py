@@ -6,7 +6,6 @@ ones, and the estimate must be right to the cent. The run's limit is just what t
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -46,9 +45,8 @@ def play(home: Path, wanted: list[Order]) -> tuple[dict[str, Any], Emulator, flo
         try:
             postgres.up()
             folder = PROJECT / "scripts" / "batch_dags"
-            connection = json.loads(gateway.connection_json())
-            connection["extra"]["allowed_paths"] = str(home)  # what a mapping names is read in there only
-            env = {**SETTINGS, "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection)}
+            connection = gateway.connection_json(allowed_paths=str(home))  # for what a mapping names
+            env = {**SETTINGS, "AIRFLOW_CONN_KLING_DEFAULT": connection}
             with PrivateAirflow(home / "airflow", folder, env=env, database=postgres.url) as airflow:
                 budget = sum(order.usd for order in wanted if order.good)
                 conf = {"orders": [order.arguments() for order in wanted], "budget": float(budget)}

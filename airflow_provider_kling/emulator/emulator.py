@@ -59,11 +59,13 @@ class Emulator(Gateway):
             on_ready()
             await stopping.wait()
 
-    def connection_json(self) -> str:
-        """Describe an Airflow connection to this gateway, for `AIRFLOW_CONN_KLING_DEFAULT`."""
-        extra = {"allow_private_hosts": True}
-        known = {"conn_type": "kling", "host": self.url, "password": self.api_key, "extra": extra}
-        return json.dumps(known)
+    def connection_json(self, **extra: Any) -> str:
+        """Describe an Airflow connection to this gateway, for `AIRFLOW_CONN_KLING_DEFAULT`.
+
+        :param extra: further keys of the connection's extra, such as `allowed_paths`.
+        """
+        known = {"conn_type": "kling", "host": self.url, "password": self.api_key}
+        return json.dumps({**known, "extra": {"allow_private_hosts": True, **extra}})
 
     def wait_until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
         """Wait for something to become true of this gateway, such as `lambda: gateway.jobs`."""

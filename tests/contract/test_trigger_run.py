@@ -111,6 +111,14 @@ async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
     assert shown[0][2] == {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": 7}
 
 
+async def test_the_more_wait_the_less_often_one_of_them_may_tell_or_show_something(gateway, clock):
+    async with SharedClient.use("kling_default") as client:
+        client.users = 4000
+        assert sum(client.may_tell() for _ in range(300)) == 50
+        assert sum(client.may_show() for _ in range(300)) == 5
+        client.users = 1
+
+
 async def test_progress_that_may_not_be_shown_yet_is_shown_with_a_later_look(gateway, clock, shown):
     trigger = waiting(bought(gateway, queue_seconds=25))
     trigger.task_instance = TI()

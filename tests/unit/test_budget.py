@@ -52,6 +52,14 @@ def test_a_budget_that_may_save_gives_it_at_once_and_then_its_rate():
     assert departures(budget, [100.0] * 4) == pytest.approx([100.0, 100.0, 100.0, 102.0])
 
 
+def test_what_counts_for_several_takes_as_much_of_the_budget():
+    budget = Budget(2.0, saved=10.0)
+    budget.take(0.0, 9.0)
+    assert budget.next_at(0.0) == 0.0
+    budget.take(0.0, 4.0)
+    assert budget.next_at(0.0) == 2.0
+
+
 def test_an_idle_budget_saves_nothing_up():
     budget = Budget(10.0)
     budget.take(0.0)

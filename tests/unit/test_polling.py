@@ -282,14 +282,13 @@ def test_a_fixed_interval_is_exact_whatever_the_job_says_of_its_end():
 def test_nobody_looks_before_the_first_look_that_was_asked_for_but_the_deadline_comes_first():
     watch = Wait(interval=7, first_look=100).watch
     assert watch.first_look_at(START + 20) == START + 100
-    assert watch.is_early(START + 99)
-    assert not watch.is_early(START + 100)
+    assert watch.earliest == START + 100
     assert Wait(interval=7).watch.first_look_at(START + 20) == START
     watch = Wait(interval=None, first_look=100).watch
     assert START + 100 < watch.first_look_at(START + 20) < START + 160
     watch = Wait(interval=None, first_look=100, timeout=50).watch
     assert watch.first_look_at(START + 20) == START + 50
-    assert not watch.is_early(START + 50)
+    assert watch.earliest == START + 50
 
 
 def test_a_wait_that_is_taken_over_late_does_not_count_what_nobody_watched():
