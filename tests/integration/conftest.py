@@ -144,11 +144,16 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     played.runs["starts"] = stage.trigger("starts", target=f"{target}/starts")
     stage.gateway.add_fault(
         *("job:render=2,times=always,match=functions", "job:render=2,times=always,match=library"),
+        "job:render=15,times=always,match=pooled",
         "download:not-video,times=3,match=functions again",
     )
     form = {"image": picture, "target": f"{target}/functions"}
     played.runs["functions"] = stage.trigger("functions", **form)
     played.runs["limits"] = stage.trigger("limits")
+    # As docs/usage.md has it: at most one job at the gateway at a time.
+    stage.api.call("POST", "/pools", {"name": "kling", "slots": 1, "include_deferred": True})
+    form["target"] = f"{target}/pooled"
+    played.runs["pooled"] = stage.trigger("pooled", **form)
     form["target"] = f"{target}/library"
     played.runs["library"] = stage.trigger("library", **form, night="first")
     done = stage.start_job("broken download")

@@ -64,6 +64,14 @@ def test_tasks_that_run_at_once_stay_within_the_limit_of_their_run(played: Playe
     assert all("max_run_cost_usd=0.7" in order["why"] for order in told["failed"])
 
 
+def test_a_pool_that_counts_deferred_tasks_limits_the_jobs_at_the_gateway(played: Played) -> None:
+    stage, run = played.stage, played.runs["pooled"]
+    tasks = stage.until_over(run, timeout=240)
+    assert {ti["state"] for ti in tasks.values()} == {"success"}
+    first, second = sorted(job.created_at for n in (0, 1) for job in stage.jobs(f"pooled {n}"))
+    assert second > first + 15  # which the first one took
+
+
 def test_the_next_night_buys_nothing_anew(played: Played) -> None:
     stage, first = played.stage, played.runs["library"]
     stage.until_over(first, timeout=240)

@@ -66,6 +66,11 @@ with DAG("limits", schedule=None):
     ).expand(prompt=[f"limits {n}" for n in range(4)])
     limited >> KlingSummaryOperator(task_id="summary")
 
+with DAG("pooled", schedule=None, params=FORM):
+    KlingImageToVideoOperator.partial(
+        task_id="video", model=WORDS, target="{{ params.target }}/", pool="kling", poke_interval=2
+    ).expand(prompt=["pooled 0", "pooled 1"])
+
 with DAG("library", schedule=None, params={**FORM, "night": Param(type="string")}):
     KlingImageToVideoOperator(
         task_id="video",
