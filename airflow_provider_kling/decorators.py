@@ -22,6 +22,7 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
 from airflow_provider_kling.inputs import plain
 from airflow_provider_kling.jobs import told
+from airflow_provider_kling.pictures import PICTURES, may_be_data
 from airflow_provider_kling.purchase import earlier_job_named, ledger_of
 from airflow_provider_kling.purse import show_spent
 from airflow_provider_kling.request import VideoRequest
@@ -116,12 +117,14 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
 
 def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request as Airflow can hand it on to the mapped tasks: paths as texts, and no bytes."""
+    """Return a request as Airflow may hand it on to the mapped tasks: paths as texts, and no picture itself."""
     sent = {name: plain(value) for name, value in request.items()}
     for name, value in sent.items():
-        if any(isinstance(item, bytes) for item in (value if isinstance(value, list) else [value])):
-            what = f"{name}=<bytes>: a list of requests goes through XCom, which takes no bytes."
-            raise KlingInputError(what, advice="Return one request from a mapped function, or name a path.")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bytes) or (name in PICTURES and may_be_data(str(item))):
+                what = f"{name}={told(item)}: a list of requests goes through XCom, no place for pictures."
+                advice = "Name a path or a URL, or return one request from a mapped function."
+                raise KlingInputError(what, advice=advice)
     return sent
 
 

@@ -117,7 +117,7 @@ class Pictures:
         if value.startswith(BYTES_AS_TEXT):
             what = f"{argument}: a template has made a text of a picture's bytes."
             raise KlingInputError(what, advice=f"Give the other task's output itself: {name}=make.output")
-        data = from_base64(value) if _may_be_data(value) else None
+        data = from_base64(value) if may_be_data(value) else None
         if data is None and (value.startswith("data:") or len(value) > _LONGEST_PATH):
             raise KlingInputError(f"{argument}={value[:20] + '…'!r}: neither a base64 data URI nor base64.")
         if data is not None:
@@ -172,5 +172,6 @@ def _is_set(value: Any) -> bool:
     return isinstance(value, bytes) or (isinstance(value, str) and value.strip() not in ("", "None"))
 
 
-def _may_be_data(value: str) -> bool:
+def may_be_data(value: str) -> bool:
+    """Whether a text is a picture rather than the name of one."""
     return value.startswith(("data:", *PICTURES_IN_BASE64)) or len(value) > _LONGEST_PATH

@@ -66,7 +66,8 @@ class SharedClient:
     async def use(cls, conn_id: str) -> AsyncIterator[SharedClient]:
         """Join the users of the running loop's client for this connection."""
         clients = cls._by_loop.setdefault(asyncio.get_running_loop(), {})
-        shared = clients.setdefault(conn_id, cls(conn_id))
+        if not (shared := clients.get(conn_id)):
+            shared = clients[conn_id] = cls(conn_id)
         shared.users += 1
         try:
             yield shared

@@ -243,11 +243,14 @@ def test_requests_in_a_list_reach_the_mapped_tasks_as_texts(picture, sent):
     assert [request["image"] for request in asked] == [sent]
 
 
-def test_bytes_in_a_list_of_requests_are_refused_in_our_words():
+@pytest.mark.parametrize(
+    "image", [b"\x89PNG", "data:image/png;base64,iVBO", base64.b64encode(png()).decode()]
+)
+def test_a_picture_itself_in_a_list_of_requests_is_refused_in_our_words(image):
     def wave() -> list[VideoRequest]:
-        return [VideoRequest(image=b"\x89PNG", prompt="x")]
+        return [VideoRequest(image=image, prompt="x")]
 
     with DAG("d", schedule=None) as dag:
         kling_video(target="/videos/")(wave)()
-    with pytest.raises(KlingInputError, match="image=<bytes>"):
+    with pytest.raises(KlingInputError, match=r"image=<.* sha256 .*>: a list"):
         dag.task_dict["wave_requests"].python_callable()
