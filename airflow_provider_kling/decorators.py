@@ -117,7 +117,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
 
 def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request as Airflow may hand it on to the mapped tasks: paths as texts, and no picture itself."""
+    """Return a request as Airflow may hand it on to the mapped tasks: paths as texts, no picture itself."""
     sent = {name: plain(value) for name, value in request.items()}
     for name, value in sent.items():
         for item in value if isinstance(value, list) else [value]:

@@ -33,7 +33,7 @@ from services import Service, stop  # noqa: E402
 #: Seconds: the longest time until all poll, from then until all is calm again, one of the windows of
 #: measuring, how long jobs finish one after another, the longest time until all of them are resumed.
 PICK_UP, CALM, WINDOW, FINISHING, LAST = 180.0, 15.0, 5.0, 10.0, 12.0
-WINDOWS = 3
+WINDOWS, TRIES = 3, 3
 #: More waits than these only ours has to bear.
 MOST_OF_ALL = 5000
 NAMES = {
@@ -307,6 +307,15 @@ def cases() -> list[Case]:
     return found
 
 
+def worked(stage: Stage, case: Case) -> dict[str, Any]:
+    """Measure a case; anew, up to three times, where the triggerer stands still, as some do at random."""
+    for tries in range(1, TRIES + 1):
+        told = {**row(case, measure(stage, case)), "tries": tries}
+        if told["polls_per_s"] or case.kind == "idle":
+            break
+    return told
+
+
 def main() -> None:
     """Measure, print and keep."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -318,7 +327,7 @@ def main() -> None:
         for case in cases():
             shipped = case.interval is None
             stage.rows({"connections": stage.url, "queries_per_second": None if shipped else 5000})
-            rows.append(row(case, measure(stage, case)))
+            rows.append(worked(stage, case))
             print(json.dumps(rows[-1]), flush=True)
     finally:
         stage.stop()
