@@ -32,6 +32,8 @@ MOST_AT_ONCE = 64
 #: triggerer: its supervisor asks the database for all of its triggers between two values or 4 KiB of lines.
 VALUES_PER_SECOND, VALUES_AT_ONCE = 0.5, 20.0
 LINES_PER_SECOND, LINES_AT_ONCE = 20.0, 200.0
+#: Lines that are told together, as the supervisor reads about so many at once.
+LINES_TOGETHER = 10
 #: As that takes the longer the more there are, it is less often beyond so many waits.
 MANY = 1000
 
@@ -58,6 +60,7 @@ class SharedClient:
         self.turns = Turns(self._budget, MOST_AT_ONCE)
         self._values = Budget(VALUES_PER_SECOND, saved=VALUES_AT_ONCE)
         self._lines = Budget(LINES_PER_SECOND, saved=LINES_AT_ONCE)
+        self._lines_left = 0
         self.client: AsyncKlingClient | None = None
         self._opened: list[AsyncKlingClient] = []
 
@@ -79,17 +82,21 @@ class SharedClient:
 
     def may_show(self) -> bool:
         """Whether a wait may store its progress in Airflow now; if not, with a later look."""
-        return self._may(self._values)
+        return self._may(self._values, 1)
 
     def may_tell(self) -> bool:
         """Whether a wait may log its news now; if not, with a later look, or at its end."""
-        return self._may(self._lines)
+        if not self._lines_left and self._may(self._lines, LINES_TOGETHER):
+            self._lines_left = LINES_TOGETHER
+        told = self._lines_left > 0
+        self._lines_left -= told
+        return told
 
-    def _may(self, budget: Budget) -> bool:
+    def _may(self, budget: Budget, times: int) -> bool:
         now = self.turns.now()
         if budget.next_at(now) > now:
             return False
-        budget.take(now, max(1.0, self.users / MANY))
+        budget.take(now, times * max(1.0, self.users / MANY))
         return True
 
     async def send(self, call: Call[T], refused: AsyncKlingClient | None = None) -> T:

@@ -116,6 +116,9 @@ async def test_the_more_wait_the_less_often_one_of_them_may_tell_or_show_somethi
         client.users = 4000
         assert sum(client.may_tell() for _ in range(300)) == 50
         assert sum(client.may_show() for _ in range(300)) == 5
+        later = client.turns.now() + 2
+        client.turns.now = lambda: later
+        assert sum(client.may_tell() for _ in range(300)) == 10  # together, as they are read together
         client.users = 1
 
 
