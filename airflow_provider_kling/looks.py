@@ -176,7 +176,8 @@ class Wait:
         verdict = self._watch.hear(heard, time.time())
         self._lines = (*self._lines, *verdict.news)[-MOST_LINES:]
         if verdict.task or verdict.error:
-            return replace(verdict, news=self._lines)
+            lines = self._lines if self._shared.may_tell() else (" | ".join(self._lines),)
+            return replace(verdict, news=lines if self._lines else ())
         self._look.at(verdict.look_again_at)
         self._progress = verdict.progress or self._progress
         told = Verdict()

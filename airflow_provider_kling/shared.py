@@ -30,8 +30,9 @@ MOST_AT_ONCE = 64
 #: Values that waits may store in Airflow, and lines that they may log: so many a second for long, and so many
 #: at once after a rest. A few waits show all that they have to show, and thousands do not hold up the
 #: triggerer: its supervisor asks the database for all of its triggers between two values or 4 KiB of lines.
+#: While it sends the next triggers it reads no lines, and both hang for ever if there are too many of them.
 VALUES_PER_SECOND, VALUES_AT_ONCE = 0.5, 20.0
-LINES_PER_SECOND, LINES_AT_ONCE = 20.0, 200.0
+LINES_PER_SECOND, LINES_AT_ONCE = 20.0, 20.0
 #: Lines that are told together, as the supervisor reads about so many at once.
 LINES_TOGETHER = 10
 #: As that takes the longer the more there are, it is less often beyond so many waits.
@@ -85,7 +86,7 @@ class SharedClient:
         return self._may(self._values, 1)
 
     def may_tell(self) -> bool:
-        """Whether a wait may log its news now; if not, with a later look, or at its end."""
+        """Whether a wait may log its news now; if not, with a later look, or in one line at its end."""
         if not self._lines_left and self._may(self._lines, LINES_TOGETHER):
             self._lines_left = LINES_TOGETHER
         told = self._lines_left > 0
