@@ -8,6 +8,8 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+#: Airflow gives at most so many things at once.
+PAGE = 100
 FINAL = frozenset({"success", "failed"})
 
 
@@ -84,7 +86,12 @@ class AirflowApi:
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Give the task instances of a run, mapped ones included."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances"
-        return list(self.call("GET", path, limit=100)["task_instances"])
+        found: list[dict[str, Any]] = []
+        while more := self.call("GET", path, limit=PAGE, offset=len(found))["task_instances"]:
+            found += more
+            if len(more) < PAGE:
+                break
+        return found
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
         """Give the state of each task of a run that has no mapped tasks."""
