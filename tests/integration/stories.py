@@ -100,7 +100,9 @@ def _trouble(story: Story) -> Callable[[Stage], bool]:
         if not story.plot.ends or not faults:
             done = True
         else:
-            done = all(LOOK_FAILED in stage.log(story.run, mode) for mode in MODES)
+            asked = stage.gateway.requests
+            met = {request.fault for request in asked if request.task_id == story.kling_task_id}
+            done = met >= set(faults) and all(LOOK_FAILED in stage.log(story.run, mode) for mode in MODES)
         if done and story.plot.ends:
             assert story.job is not None
             board = stage.gateway.faults
