@@ -19,9 +19,9 @@ from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
 from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL
+from airflow_provider_kling.schedule import LONGEST_INTERVAL
 from airflow_provider_kling.telling import tells
-from airflow_provider_kling.waiting import BACKSTOP, Waiting, checked_seconds
+from airflow_provider_kling.waiting import BACKSTOP, Waiting, checked_pace
 from airflow_provider_kling.wire import checked_task_id, query
 
 if TYPE_CHECKING:
@@ -81,11 +81,9 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        every = None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1)
-        super().__init__(poke_interval=every or _POKE_INTERVAL, timeout=timeout, **kwargs)
-        self.interval = every
-        self.first_look = checked_seconds("first_look", first_look, 0)
-        self.longest_interval = checked_seconds("longest_interval", longest_interval, SHORTEST_INTERVAL)
+        pace = checked_pace(poke_interval, first_look, longest_interval)
+        super().__init__(poke_interval=pace[0] or _POKE_INTERVAL, timeout=timeout, **kwargs)
+        self.interval, self.first_look, self.longest_interval = pace
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable

@@ -16,10 +16,10 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.places import LARGEST, IfExists, checked_if_exists
 from airflow_provider_kling.purchase import earlier_job_named, ledger_of
 from airflow_provider_kling.purse import show_spent
-from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL
+from airflow_provider_kling.schedule import LONGEST_INTERVAL
 from airflow_provider_kling.submit import KlingSubmitOperator
 from airflow_provider_kling.telling import tells
-from airflow_provider_kling.waiting import Waiting, checked_seconds
+from airflow_provider_kling.waiting import Waiting, checked_pace, checked_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -86,9 +86,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self.if_exists = checked_if_exists(if_exists)
         self.verify_media = verify_media
         self.largest = largest
-        self.interval = None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1)
-        self.first_look = checked_seconds("first_look", first_look, 0)
-        self.longest_interval = checked_seconds("longest_interval", longest_interval, SHORTEST_INTERVAL)
+        pace = checked_pace(poke_interval, first_look, longest_interval)
+        self.interval, self.first_look, self.longest_interval = pace
         self.timeout = checked_seconds("timeout", timeout, 0)
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}

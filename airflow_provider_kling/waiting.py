@@ -15,7 +15,7 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.orders import asked_for
 from airflow_provider_kling.polling import FIRST_LOOK_DELAY, PROGRESS_KEY, Verdict, Watch
 from airflow_provider_kling.purchase import ledger_of
-from airflow_provider_kling.schedule import LONGEST_INTERVAL, Schedule, kind_of
+from airflow_provider_kling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL, Schedule, kind_of
 from airflow_provider_kling.telling import Telling
 
 if TYPE_CHECKING:
@@ -39,6 +39,22 @@ def checked_seconds(argument: str, value: timedelta | float, least: float) -> fl
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= least:
         raise ValueError(f"{argument}={value!r}: must be a number of seconds, at least {least:g}")
     return float(seconds)
+
+
+def checked_pace(
+    poke_interval: timedelta | float | None,
+    first_look: timedelta | float,
+    longest_interval: timedelta | float,
+) -> tuple[float | None, float, float]:
+    """Return the arguments of that name in seconds.
+
+    :raises ValueError: naming the argument, where it is no span or too short.
+    """
+    return (
+        None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1),
+        checked_seconds("first_look", first_look, 0),
+        checked_seconds("longest_interval", longest_interval, SHORTEST_INTERVAL),
+    )
 
 
 class Waiting(Telling):

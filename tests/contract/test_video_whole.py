@@ -100,6 +100,24 @@ class OwnXComs(TI):
         return [self.xcoms[key]] if own else []
 
 
+@pytest.mark.parametrize("argument", ["first_look", "longest_interval"])
+def test_how_often_to_look_is_checked_when_the_dag_is_parsed_and_reaches_the_trigger(
+    gateway, rendering, tmp_path, argument
+):
+    with pytest.raises(ValueError, match=f"{argument}=-1: must be a number of seconds"):
+        Task(tmp_path / "a.mp4", **{argument: -1}).operator()
+    task = Task(tmp_path / "a.mp4", **{argument: timedelta(seconds=33)})
+    assert task.begin() is None
+    assert task.deferrals[0].trigger.serialize()[1][argument] == 33
+
+
+def test_on_a_worker_too_nobody_looks_before_the_first_look(gateway, clock, tmp_path):
+    began = clock.time()
+    assert Task(tmp_path / "a.mp4", deferrable=False, first_look=100).run()
+    asked = [request.at - began for request in gateway.requests if request.method == "GET"]
+    assert asked[0] >= 99
+
+
 def gets(gateway):
     return sum(request.method == "GET" and request.door == "api" for request in gateway.requests)
 
