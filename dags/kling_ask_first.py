@@ -29,7 +29,7 @@ with DAG(
         "duration": Param(5, type="integer", minimum=3, maximum=15, title="Seconds of each video"),
         "sound": Param(default=False, type="boolean", title="Sound", description="Costs 50 % more"),
         "target": Param(
-            "/tmp/kling/",  # noqa: S108
+            "/tmp/kling/",  # noqa: S108 - an example; with several workers, use a storage that all reach
             type="string",
             pattern="/$",
             title="Folder for videos",

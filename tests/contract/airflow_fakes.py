@@ -131,9 +131,8 @@ def stored_and_read(value):
 
 def connect(gateway, monkeypatch, **extra):
     """Let ``kling_default`` point at a gateway."""
-    connection = json.loads(gateway.connection_json())
-    connection["extra"] |= {"request_timeout": 5, **extra}
-    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", json.dumps(connection))
+    connection = gateway.connection_json(**{"request_timeout": 5, **extra})
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)
 
 
 @contextmanager

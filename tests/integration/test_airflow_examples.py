@@ -126,11 +126,9 @@ def test_the_first_example_runs_without_a_scheduler_too(played: Played) -> None:
         live.backup(target)
     picture, video = str(played.pictures[0]), played.folder / "videos" / "dag-test.mp4"
     conf = {"image": picture, "prompt": "catalogue by dag.test", "target": str(video)}
-    connection = json.loads(stage.gateway.connection_json())
-    extra = connection["extra"] | {"allowed_paths": "/"}
     environment = stage.airflow.env | {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{copy}",
-        "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection | {"extra": extra}),
+        "AIRFLOW_CONN_KLING_DEFAULT": stage.gateway.connection_json(allowed_paths="/"),
     }
     command = [
         sys.executable,

@@ -22,7 +22,7 @@ with DAG(
         return list(params["orders"])
 
     @task_group
-    def animate(image: str, prompt: str, duration: int, sound: bool, target: str) -> None:  # noqa: FBT001
+    def animate(image: str, prompt: str, duration: int, sound: bool, target: str) -> None:  # noqa: FBT001 - it is mapped by its names
         submit = KlingSubmitOperator(
             task_id="submit",
             image=image,
