@@ -112,6 +112,24 @@ async def test_an_answer_that_is_cut_off_is_a_failure_and_is_not_asked_for_again
         assert len(server.requests) == 2
 
 
+async def test_whoever_waits_hears_once_what_went_wrong():
+    heard = []
+
+    class Waiter:
+        def done(self):
+            return False
+
+        def set_exception(self, error):
+            heard.append(error)
+
+    async with serving(GOOD, b"SSH-2.0-nope\r\n\r\n") as (_, pool):
+        await pool.ask(REQUEST)
+        line = pool.free()
+        line.ask(REQUEST, Waiter())
+        await asyncio.wait_for(line.lost, 5)
+    assert [type(error) for error in heard] == [UnreadableError]
+
+
 async def test_a_body_that_ends_with_the_connection_is_read():
     async with serving([b"HTTP/1.1 200 OK\r\n\r\n", TASK]) as (_, pool):
         assert (await pool.ask(REQUEST)).body == TASK

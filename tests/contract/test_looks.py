@@ -1,7 +1,9 @@
 """Looks of many waits on one connection: one after another on few sockets, all stopped by one refusal."""
 
 import asyncio
+import json
 import time
+from contextvars import ContextVar
 from dataclasses import replace
 
 import pytest
@@ -10,10 +12,11 @@ from airflow_fakes import TI, connect, look, running_gateway
 from airflow_provider_kling import shared
 from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.jobs import VideoJob
+from airflow_provider_kling.jobs import Outcome, Task, VideoJob
 from airflow_provider_kling.lines import UnreadableError
-from airflow_provider_kling.looks import Wait
+from airflow_provider_kling.looks import MOST_LINES, Wait
 from airflow_provider_kling.polling import Watch
+from airflow_provider_kling.replies import Reply
 from airflow_provider_kling.shared import SharedClient
 from airflow_provider_kling.triggers import KlingTaskTrigger
 from airflow_provider_kling.wire import query
@@ -61,6 +64,20 @@ async def test_a_connection_that_died_unused_costs_no_look(waiting):
         waiting.add_fault("query:cut")
         await look(client, query(waiting.job))
     assert len(queries(waiting)) == 3
+
+
+async def test_the_key_that_an_answer_repeats_is_not_heard(waiting):
+    key = waiting.api_key
+    body = {"task": {"task_id": waiting.job, "status": "TASK_STATUS_FAILED", "reason": f"Bearer {key}"}}
+    reply = Reply(200, {}, json.dumps(body).encode(), time.time())
+    async with SharedClient.use(ID) as client:
+        await look(client, query(waiting.job))
+        line = client.client._lines.free()
+        line.ask = lambda _, waiter: waiter.set_result(reply)
+        client.client._lines._idle.append(line)
+        heard = repr(await look(client, query(waiting.job)))
+    assert "Bearer" in heard
+    assert key not in heard
 
 
 async def test_answers_that_become_odd_are_read_by_the_general_client(waiting):
@@ -144,6 +161,39 @@ async def test_an_answer_that_breaks_our_own_code_ends_its_wait_and_gives_its_tu
         with pytest.raises(ZeroDivisionError):
             await look(client, replace(query(waiting.job), read=broken))
         assert client.turns._out == 0
+
+
+async def test_what_takes_time_is_done_in_the_context_of_its_own_wait(waiting):
+    """Airflow tells by it whose log a line belongs to."""
+    whose, seen = ContextVar("whose"), []
+
+    async def send(*_):
+        seen.append(whose.get())
+        return "heard"
+
+    async def wait(name):
+        whose.set(name)
+        assert await look(client, query(waiting.job)) == "heard"
+
+    async with SharedClient.use(ID) as client:
+        client.send = send
+        await asyncio.gather(*(asyncio.create_task(wait(name)) for name in "abc"))
+    assert sorted(seen) == ["a", "b", "c"]
+
+
+async def test_a_wait_that_may_not_tell_anything_keeps_the_latest_lines_alone(waiting):
+    now = time.time()
+    async with SharedClient.use(ID) as client:
+        client.may_tell = client.may_show = lambda: False
+        wait = Wait(client, Watch(waiting.job, now, now + 10_000, 1000), now)
+        for _ in range(MOST_LINES):  # each time, two lines
+            wait._hear(KlingUnavailableError("down"))
+            wait._hear(Task(waiting.job, "TASK_STATUS_QUEUED", Outcome.UNFINISHED))
+        assert len(wait._lines) == MOST_LINES
+        assert "answers again" in wait._lines[-1]
+        assert wait._progress
+        assert not wait._told
+        await wait._look.close()
 
 
 async def test_a_watch_that_breaks_ends_its_own_wait_and_no_other(waiting):

@@ -48,7 +48,7 @@ def play(stage: Stage, image: Path, target: Path) -> Faulty:
             stage.finish(job)
         pairs = zip(words, jobs[call], strict=True)
         faults += [f"{call}:{word},times=always,match={job.prompt}" for word, job in pairs]
-    stage.gateway.add_fault(*faults, "download:hang=10,match=faulty and cut off")
+    stage.gateway.add_fault(*faults, "download:hang=30,match=faulty and cut off")
     slow, done = stage.start_job("faulty and cut short"), stage.start_job("faulty and cut off")
     stage.finish(done)
     run = stage.trigger(

@@ -46,7 +46,8 @@ with DAG(
         task_id="download", target="{{ params.target }}/{{ ti.map_index }}/"
     ).expand(kling_task_id=over["downloads"])
     # Cut short by Airflow itself, once; the deferred one is not: its triggerer knows no such timeout.
-    cut = {"execution_timeout": timedelta(seconds=3), "retries": 1, "retry_delay": timedelta(seconds=1)}
+    # Long enough for the second try to end in time on a slow machine too.
+    cut = {"execution_timeout": timedelta(seconds=12), "retries": 1, "retry_delay": timedelta(seconds=1)}
     slow = {"kling_task_id": "{{ params.slow }}", "poke_interval": 1, **cut}
     KlingTaskSensor(task_id="cut_short_poke", deferrable=False, **slow)
     longer = timedelta(seconds=8)  # yet less than the wait takes
