@@ -19,8 +19,8 @@ from report import percentile, report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from chaos_postgres import PrivatePostgres
 from private_airflow import PrivateAirflow
+from private_postgres import PrivatePostgres
 from services import exit_on_termination
 
 from airflow_provider_kling.emulator import Emulator

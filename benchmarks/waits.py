@@ -26,8 +26,8 @@ import psutil
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "scripts"))
 
-from chaos_postgres import PrivatePostgres  # noqa: E402 - the path comes first
 from private_airflow import PrivateAirflow, free_port, inherited_environment  # noqa: E402
+from private_postgres import PrivatePostgres  # noqa: E402 - the path comes first
 from report import percentile, report  # noqa: E402
 from services import Service, stop  # noqa: E402
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from airflow_api import ApiError
 from batch_pictures import Order, orders
-from chaos_postgres import PrivatePostgres
 from private_airflow import PrivateAirflow
+from private_postgres import PrivatePostgres
 from services import ServiceError, exit_on_termination
 
 from airflow_provider_kling.emulator import Emulator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 import sample_picture
-from chaos_postgres import PrivatePostgres
 from private_airflow import PrivateAirflow
+from private_postgres import PrivatePostgres
 from services import uninterrupted
 
 if TYPE_CHECKING:

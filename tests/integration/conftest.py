@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from private_airflow import COMPONENTS, PrivateAirflow
+from private_postgres import PrivatePostgres, obtainable
 from stage import MODES, Run, Stage, paint
 from stories import PLOTS, Story, begin, tell
 from vocabulary import Faulty, play
@@ -62,10 +63,33 @@ def gateway() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateAirflow]:
+def statements(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the file in which the database notes all that was ever written into it."""
+    return tmp_path_factory.mktemp("postgres") / "postgres.log"
+
+
+@pytest.fixture(scope="session")
+def database(statements: Path) -> Iterator[str | None]:
+    """Run a PostgreSQL and give its URL; nothing where there is none, which means SQLite.
+
+    With that, a request of a user that comes while tasks write can lock everybody out for as long as the
+    database lets them wait: Airflow's API server notes it in its event loop, which all others need to end.
+    """
+    if not obtainable():
+        yield None
+        return
+    postgres = PrivatePostgres(statements, log_statement="mod")
+    try:
+        postgres.up()
+        yield postgres.url
+    finally:
+        postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[PrivateAirflow]:
     """Run a private Airflow on our Dags and on those of the tests."""
     home, folders = tmp_path_factory.mktemp("airflow"), [PROJECT / "dags", Path(__file__).parent / "dags"]
-    database = f"sqlite:///{home}/airflow.db?timeout=20"  # some twenty tasks write into it at once
     # The scheduler starts when all runs are made, so that they begin together and wait side by side.
     first = [component for component in COMPONENTS if component != "scheduler"]
     with PrivateAirflow(home, folders, env=SETTINGS, database=database, components=first) as airflow:
@@ -161,6 +185,7 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     played.runs["troubles"] = stage.trigger("troubles", image=picture, target=target, job=done.task_id)
     for name in PLOTS:
         played.stories[name] = begin(stage, name)
+    stage.api.call("POST", "/pools", {"name": "by_hand", "slots": 3})
     held = stage.start_job("ended by hand")
     played.runs["by hand"] = stage.trigger("waits_ended_by_hand", job=held.task_id)
     stage.airflow.start("scheduler")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import sqlite3
 import struct
 import time
 import urllib.request
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from airflow_api import FINAL, ApiError
+from sqlalchemy import create_engine, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +45,7 @@ class Stage:
     def __init__(self, airflow: PrivateAirflow, gateway: Emulator) -> None:
         self.airflow, self.gateway, self.api = airflow, gateway, airflow.api
         self.logs = airflow.home / "logs"
+        self.database = create_engine(airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
 
     # At the gateway.
 
@@ -170,21 +171,18 @@ class Stage:
         scheduler = self.airflow.services["scheduler"]
         return [process.pid for process in scheduler.members() if ti_id in " ".join(_cmdline(process))]
 
-    def database(self) -> sqlite3.Connection:
-        """Open the metadata database."""
-        return sqlite3.connect(self.airflow.home / "airflow.db", timeout=30)
+    def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Ask the metadata database."""
+        with self.database.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement), values)]
 
     def triggers(self, run: Run) -> dict[str, dict[str, Any]]:
         """Give the trigger rows of a run's deferred tasks: who runs them, and their arguments as stored."""
-        query = (
+        rows = self.rows(
             "select ti.task_id, t.id, t.triggerer_id, t.kwargs from trigger t "
-            "join task_instance ti on ti.trigger_id = t.id where ti.dag_id = ? and ti.run_id = ?"
+            "join task_instance ti on ti.trigger_id = t.id where ti.dag_id = :dag_id and ti.run_id = :run_id",
+            **vars(run),
         )
-        connection = self.database()
-        try:
-            rows = connection.execute(query, (run.dag_id, run.run_id)).fetchall()
-        finally:
-            connection.close()
         return {row[0]: {"id": row[1], "triggerer_id": row[2], "kwargs": row[3]} for row in rows}
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import subprocess
-import sys
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from private_airflow import PrivateAirflow
 from stage import VIDEO, Stage
 
 if TYPE_CHECKING:
     from conftest import Played
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -118,29 +117,13 @@ def test_every_other_kind_of_video_comes_home(played: Played, dag_id: str, model
     assert Path(stage.xcom(run, "download")).read_bytes() == VIDEO
 
 
-@pytest.mark.timeout(120)
 def test_the_first_example_runs_without_a_scheduler_too(played: Played) -> None:
     stage = played.stage
-    copy = stage.airflow.home / "dag-test.db"
-    with closing(stage.database()) as live, closing(sqlite3.connect(copy)) as target:
-        live.backup(target)
     picture, video = str(played.pictures[0]), played.folder / "videos" / "dag-test.mp4"
     conf = {"image": picture, "prompt": "catalogue by dag.test", "target": str(video)}
-    environment = stage.airflow.env | {
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{copy}",
-        "AIRFLOW_CONN_KLING_DEFAULT": stage.gateway.connection_json(allowed_paths="/"),
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "airflow",
-        "dags",
-        "test",
-        "kling_image_to_video",
-        "--conf",
-        json.dumps(conf),
-    ]
-    with (stage.logs / "dags-test.log").open("wb") as log:
-        subprocess.run(command, env=environment, stdout=log, stderr=log, check=True, timeout=100)
+    connection = {"AIRFLOW_CONN_KLING_DEFAULT": stage.gateway.connection_json(allowed_paths="/")}
+    home, dags = stage.airflow.home / "alone", PROJECT / "dags"
+    with PrivateAirflow(home, dags, env=connection, components=()) as alone:
+        alone.cli("dags", "test", "kling_image_to_video", "--conf", json.dumps(conf))
     assert video.read_bytes() == VIDEO
     assert stage.gateway.times_paid(prompt="catalogue by dag.test") == 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 from stage import Run, Stage, now
 
 if TYPE_CHECKING:
@@ -30,14 +30,16 @@ def by_hand(played: Played, stories: object) -> Run:
     stage.until(picked_up, lambda: all(row["triggerer_id"] for row in stage.triggers(run).values()))
     stage.mark(run, "marked_failed", "failed")
     stage.mark(run, "marked_success", "success")
-    # The new wait takes a while to begin. Were it deferred before the old one looks around, that would
-    # see a deferred task, and take what happened for a hand-over.
-    stage.gateway.add_fault("query:hang=8,times=3,match=ended by hand")
+    # The new wait begins later. Were it deferred before the old one looks around, that would see a
+    # deferred task, and take what happened for a hand-over.
+    pool = {"pool": "by_hand", "include_deferred": False}
+    stage.api.call("PATCH", "/pools/by_hand", {**pool, "slots": 0})
     stage.api.clear(run.dag_id, run.run_id, "cleared")
     for task in tasks:
         stage.until(
             f"the log of {task} to tell", lambda task=task: GOES_ON in stage.log(run, task), timeout=60
         )
+    stage.api.call("PATCH", "/pools/by_hand", {**pool, "slots": 3})
     return run
 
 
@@ -207,11 +209,14 @@ def _logs(stage: Stage, run: Run, task_id: str) -> str:
 
 def _let_airflows_own_timeout_pass(stage: Stage, run: Run, task_id: str) -> None:
     """Move the time at which Airflow itself ends a deferral into the past: it is minutes after ours."""
-    with closing(stage.database()) as connection, connection:
+    with stage.database.begin() as connection:
         changed = connection.execute(
-            "update task_instance set trigger_timeout = datetime('now', '-1 minute') "
-            "where dag_id = ? and run_id = ? and task_id = ? and trigger_timeout is not null",
-            (run.dag_id, run.run_id, task_id),
+            text(
+                "update task_instance set trigger_timeout = :past "
+                "where dag_id = :dag_id and run_id = :run_id and task_id = :task_id "
+                "and trigger_timeout is not null"
+            ),
+            {"past": datetime.now(UTC) - timedelta(minutes=1), **vars(run), "task_id": task_id},
         )
         assert changed.rowcount == 1
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow_api import ApiError
+from sqlalchemy import inspect
 from stage import VIDEO, Stage, text_files
 from vocabulary import DOWNLOAD, QUERY, REFUSED, SUBMIT
 
@@ -17,6 +18,7 @@ from airflow_provider_kling.emulator.words import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conftest import Played
     from stage import Run
@@ -26,22 +28,26 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def written(
-    played: Played, chains: Run, stories: dict[str, Story], faulty: Faulty, rescued: Run
+    played: Played,
+    chains: Run,
+    stories: dict[str, Story],
+    faulty: Faulty,
+    rescued: Run,
+    statements: Path,
 ) -> dict[str, set[str]]:
-    """Give all that Airflow has written: every log file, every table, the database's files as they lie."""
+    """Give all that Airflow has written: every file, every table, every statement that changed one."""
     stage = played.stage
     stage.until_over(chains)
     for name in ("catalogue", "example", "functions", "library", "troubles"):
         stage.until_over(played.runs[name])
     for story in stories.values():
         stage.until_over(story.run, timeout=120)
-    texts = {
-        f"log {path.relative_to(stage.logs)}": {path.read_text("utf-8", "replace")}
-        for path in text_files(stage.logs)
-    }
-    texts |= {f"table {name}": strings for name, strings in _tables(stage)}
-    for path in stage.airflow.home.glob("*.db*"):
-        texts[f"file {path.name}"] = {path.read_bytes().decode("latin-1")}
+    texts = {f"table {name}": strings for name, strings in _tables(stage)}
+    for path in text_files(stage.airflow.home):
+        kind = "log" if "logs" in path.parts else "file"
+        texts[f"{kind} {path.relative_to(stage.airflow.home)}"] = {path.read_text("utf-8", "replace")}
+    if statements.exists():
+        texts["file of statements"] = {statements.read_text("utf-8", "replace")}
     texts["rows of triggers"] = faulty.triggers
     texts |= {f"page {name}": set(_strings(answer)) for name, answer in _pages(stage, faulty.run)}
     return texts
@@ -192,12 +198,11 @@ def _base64_forms(data: bytes) -> Iterator[str]:
 
 
 def _tables(stage: Stage) -> Iterator[tuple[str, set[str]]]:
-    with closing(stage.database()) as connection:
-        names = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
-        assert {"xcom", "trigger", "connection", "rendered_task_instance_fields", "log"} <= set(names)
-        for name in names:
-            rows = connection.execute(f'select * from "{name}"').fetchall()
-            yield name, {text for row in rows for value in row for text in _strings(value)}
+    names = inspect(stage.database).get_table_names()
+    assert {"xcom", "trigger", "connection", "rendered_task_instance_fields", "log"} <= set(names)
+    for name in names:
+        rows = stage.rows(f'select * from "{name}"')
+        yield name, {text for row in rows for value in row for text in _strings(value)}
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,8 +63,7 @@ def play(stage: Stage, image: Path, target: Path) -> Faulty:
     faulty = Faulty(run)
 
     def over() -> bool:
-        with closing(stage.database()) as connection:
-            faulty.triggers.update(map(str, connection.execute("select * from trigger").fetchall()))
+        faulty.triggers.update(map(str, stage.rows("select * from trigger")))
         states = stage.tasks(run)
         poke = states.get("cut_short_poke", {})
         if poke.get("try_number", 0) > 1 or poke.get("state") == "up_for_retry":

@@ -36,4 +36,4 @@ with DAG("waits_deferred", schedule=None, params={"job": Param(type="string")}):
 
 with DAG("waits_ended_by_hand", schedule=None, params={"job": Param(type="string")}):
     for task_id in ("marked_failed", "marked_success", "cleared"):
-        KlingTaskSensor(task_id=task_id, kling_task_id="{{ params.job }}", poke_interval=2)
+        KlingTaskSensor(task_id=task_id, kling_task_id="{{ params.job }}", poke_interval=2, pool="by_hand")

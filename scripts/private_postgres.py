@@ -35,11 +35,16 @@ def programs() -> Path | None:
     return Path(found).resolve().parent if found and shutil.which("postgres") else None
 
 
+def obtainable() -> bool:
+    """Tell whether there is a PostgreSQL, or one can be installed."""
+    return bool(programs() or (os.geteuid() == 0 and shutil.which("apt-get")))
+
+
 def install(log: Path) -> Path:
     """Make sure that there is a PostgreSQL, and give the folder of its programs."""
     if found := programs():
         return found
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
+    if not obtainable():
         raise ServiceError(
             "PostgreSQL is needed (initdb, postgres) and was not found; install it, "
             "on Debian and Ubuntu: apt-get install postgresql"
@@ -70,10 +75,14 @@ def _run(log: Path, *command: str, env: dict[str, str] | None = None) -> None:
 
 
 class PrivatePostgres:
-    """One cluster in a throw-away folder. PostgreSQL refuses to be root, so root lends it another user."""
+    """One cluster in a throw-away folder. PostgreSQL refuses to be root, so root lends it another user.
 
-    def __init__(self, log: Path) -> None:
-        self.log, self.port = log, free_port()
+    :param log: what the server says.
+    :param settings: further ones, by name.
+    """
+
+    def __init__(self, log: Path, **settings: str) -> None:
+        self.log, self.port, self._settings = log, free_port(), settings
         self._password = secrets.token_urlsafe(16)
         self._service: Service | None = None
         self._folder: Path | None = None
@@ -88,7 +97,7 @@ class PrivatePostgres:
         """Make the cluster and start it."""
         self._programs = install(self.log)
         # Not in the project's folder: the other user may not be allowed to go there.
-        self._folder = Path(tempfile.mkdtemp(prefix="kling-chaos-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="kling-postgres-"))
         secret = self._folder / "password"
         secret.touch(mode=0o600)
         secret.write_text(self._password)
@@ -123,6 +132,7 @@ class PrivatePostgres:
             "port": self.port,
             "unix_socket_directories": "",
             "max_connections": 300,
+            **self._settings,
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command = [*self._as_user, str(self._programs / "postgres"), "-D", f"{self._folder}/data", *words]
