@@ -41,10 +41,11 @@ batch: $(STAMP) ## One mapped run over 300 pictures, 10 bad ones among them; the
 bench-%: $(STAMP) benchmarks/%.py
 	@exec $(BIN)/python benchmarks/$*.py
 
-check: $(STAMP) ## Format, lint and types
+check: $(STAMP) ## Format, lint, types, and which folder may import which
 	@$(BIN)/ruff format --check $(wildcard $(CODE))
 	@$(BIN)/ruff check $(wildcard $(CODE))
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format $(wildcard $(CODE))

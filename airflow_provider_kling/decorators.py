@@ -17,17 +17,17 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import task
 
-from airflow_provider_kling.catalog import INPUTS
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
-from airflow_provider_kling.inputs import plain
-from airflow_provider_kling.jobs import told
-from airflow_provider_kling.pictures import PICTURES, may_be_data
-from airflow_provider_kling.purchase import earlier_job_named, ledger_of
-from airflow_provider_kling.purse import show_spent
+from airflow_provider_kling.models.catalog import INPUTS
+from airflow_provider_kling.models.inputs import plain
+from airflow_provider_kling.operators.base import tells
+from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
+from airflow_provider_kling.redaction import told
 from airflow_provider_kling.request import VideoRequest
-from airflow_provider_kling.telling import tells
-from airflow_provider_kling.video import KlingImageToVideoOperator
+from airflow_provider_kling.submission.media_inputs import PICTURES, may_be_data
+from airflow_provider_kling.submission.reservations import show_spent
+from airflow_provider_kling.submission.submit_once import earlier_job_named, ledger_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -25,14 +25,16 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     KlingWaitTimeoutError,
 )
-from airflow_provider_kling.settings import Settings
-from airflow_provider_kling.wire import Call, probe, query, submit
+from airflow_provider_kling.gateways.base import Call
+from airflow_provider_kling.gateways.myrouter import probe, query, submit
+from airflow_provider_kling.transport.settings import Settings
 
 if TYPE_CHECKING:
     import requests
 
-    from airflow_provider_kling.fetch import Stream
-    from airflow_provider_kling.jobs import Task, VideoJob
+    from airflow_provider_kling.gateways.base import Task
+    from airflow_provider_kling.models.job import VideoJob
+    from airflow_provider_kling.transport.download_stream import Stream
 
 T = TypeVar("T")
 
@@ -119,16 +121,16 @@ class KlingHook(BaseHook):
 
     def get_conn(self) -> requests.Session:
         """Return a session with the connection's key, proxies and TLS settings."""
-        from airflow_provider_kling.sessions import gateway_session
+        from airflow_provider_kling.transport.sessions import gateway_session
 
         return gateway_session(self.settings)
 
     def send(self, call: Call[T]) -> T:
-        """Send one call of :mod:`airflow_provider_kling.wire`, once.
+        """Send one call of :mod:`airflow_provider_kling.gateways.myrouter`, once.
 
         :raises KlingError: as Airflow understands it, see :func:`for_airflow`.
         """
-        from airflow_provider_kling.client import KlingClient
+        from airflow_provider_kling.transport.client import KlingClient
 
         with airflow_errors():
             try:
@@ -158,7 +160,7 @@ class KlingHook(BaseHook):
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:
         """Open a video's link for reading, without the key."""
-        from airflow_provider_kling.fetch import open_link
+        from airflow_provider_kling.transport.download_stream import open_link
 
         with airflow_errors(), open_link(video_url, self.settings) as stream:
             yield stream

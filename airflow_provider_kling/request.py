@@ -9,10 +9,12 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kling.catalog import DEFAULT_MODEL, INPUTS
-from airflow_provider_kling.inputs import plain
-from airflow_provider_kling.jobs import PictureSource, Place, VideoJob, told
-from airflow_provider_kling.validation import build_job, estimate
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL, INPUTS
+from airflow_provider_kling.models.inputs import plain
+from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
+from airflow_provider_kling.models.prices import estimate
+from airflow_provider_kling.models.validation import build_job
+from airflow_provider_kling.redaction import told
 
 _SIGNED = "https://storage.invalid/signed"
 

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingUnavailableError
-from airflow_provider_kling.polling import LONGEST_RETRY_AFTER
+from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -16,13 +16,13 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk import PokeReturnValue
 
 from airflow_provider_kling.errors import KlingError
+from airflow_provider_kling.gateways.base import Task
+from airflow_provider_kling.gateways.myrouter import checked_task_id, query
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
-from airflow_provider_kling.jobs import Task
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.schedule import LONGEST_INTERVAL
-from airflow_provider_kling.telling import tells
-from airflow_provider_kling.waiting import BACKSTOP, Waiting, checked_pace
-from airflow_provider_kling.wire import checked_task_id, query
+from airflow_provider_kling.operators.base import tells
+from airflow_provider_kling.operators.deferral import BACKSTOP, Waiting, checked_pace
+from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,7 +90,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
         if start_from_trigger:
-            from airflow_provider_kling.starting import start_trigger_args
+            from airflow_provider_kling.operators.start_from_trigger import start_trigger_args
 
             self.start_trigger_args = start_trigger_args(self, kling_task_id, BACKSTOP)
         self.start_from_trigger = start_from_trigger

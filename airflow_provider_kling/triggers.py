@@ -12,12 +12,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
+from airflow_provider_kling.gateways.myrouter import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, harmless
-from airflow_provider_kling.looks import Wait
-from airflow_provider_kling.polling import PROGRESS_KEY, Watch
-from airflow_provider_kling.schedule import LONGEST_INTERVAL, History, Schedule
-from airflow_provider_kling.shared import SharedClient
-from airflow_provider_kling.wire import checked_task_id
+from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.polling.policy import PROGRESS_KEY, Watch
+from airflow_provider_kling.polling.poller import Wait
+from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL, History, Schedule
 
 #: What jobs have lately taken, for all waits of this process.
 HISTORY = History()
@@ -42,7 +42,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param interval: seconds between two looks; None lets the schedule decide.
     :param first_look_at: do not look before, in epoch seconds.
     :param kind: what the job's duration depends on, as
-        :func:`~airflow_provider_kling.schedule.kind_of` puts it; empty if it is not known.
+        :func:`~airflow_provider_kling.polling.schedule.kind_of` puts it; empty if it is not known.
     :param first_look: do not look before the job has this age, in seconds.
     :param longest_interval: the schedule's longest pause between two looks, in seconds.
     :param timeout: seconds that the wait may last, where there is no *deadline*.

@@ -92,9 +92,9 @@ def ours(url: str, out: Path) -> dict[str, float]:
 
 def fetch() -> None:
     """Do in this process what :func:`ours` measures."""
-    from airflow_provider_kling.fetch import open_link  # noqa: PLC0415 - the other processes need none of it
-    from airflow_provider_kling.settings import Settings  # noqa: PLC0415
-    from airflow_provider_kling.storage import received_video  # noqa: PLC0415
+    from airflow_provider_kling.storage.files import received_video  # noqa: PLC0415
+    from airflow_provider_kling.transport.download_stream import open_link  # noqa: PLC0415 - the other processes need none of it
+    from airflow_provider_kling.transport.settings import Settings  # noqa: PLC0415
 
     url, out = sys.argv[2:]
     settings = Settings("none", "none", allow_private_hosts=True, http_extra={"trust_env": False})

@@ -29,12 +29,14 @@ FEWER = 50
 
 def ours(path: Path) -> None:
     """Read the file and check it, as the submit does."""
-    load("airflow_provider_kling.images").check_picture(path.read_bytes(), "image", path.name)
+    load("airflow_provider_kling.media.pictures").check_picture(path.read_bytes(), "image", path.name)
 
 
 def encoded(path: Path) -> None:
     """Do all that a submit does with a picture: read, check, hash, and make a data URI."""
-    picture = load("airflow_provider_kling.images").check_picture(path.read_bytes(), "image", path.name)
+    picture = load("airflow_provider_kling.media.pictures").check_picture(
+        path.read_bytes(), "image", path.name
+    )
     assert picture.sha256
     assert picture.as_base64()
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_kling.catalog import DEFAULT_MODEL
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.images import check_picture
-from airflow_provider_kling.validation import build_job, estimate
+from airflow_provider_kling.media.pictures import check_picture
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL
+from airflow_provider_kling.models.prices import estimate
+from airflow_provider_kling.models.validation import build_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

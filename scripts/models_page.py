@@ -6,13 +6,13 @@ import json
 import sys
 from pathlib import Path
 
-from airflow_provider_kling.catalog import MODELS, SOUND_FACTOR
-from airflow_provider_kling.fields import Field, Kind, Model
+from airflow_provider_kling.models.catalog import MODELS, SOUND_FACTOR
+from airflow_provider_kling.models.fields import Field, Kind, Model
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 INTRO = """# Models
 
-Made from `airflow_provider_kling/catalog.py` by `make models`; a test compares both.
+Made from `airflow_provider_kling/models/catalog.py` by `make models`; a test compares both.
 
 One operator serves all of them, in the same words: *input* is the argument of `KlingSubmitOperator` and of
 `VideoRequest`. Where a model calls an input something else, *on the wire* says so, and the provider

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_kling.errors import KlingUnavailableError
-from airflow_provider_kling.jobs import Task, Video
-from airflow_provider_kling.polling import Watch
-from airflow_provider_kling.schedule import LOOK_COST, Pace, Schedule
-from airflow_provider_kling.wire import outcome_of
+from airflow_provider_kling.gateways.base import Task, Video
+from airflow_provider_kling.gateways.myrouter import outcome_of
+from airflow_provider_kling.polling.policy import Watch
+from airflow_provider_kling.polling.schedule import LOOK_COST, Pace, Schedule
 from scheduling.jobs import Job
 
 #: Says when to look next, in seconds: the last look was at that time, and the job was still running.

@@ -1,3 +1,5 @@
-"""Fixtures of this ring, made in ``airflow_fakes``."""
+"""Fixtures of this ring, made in ``tests/support``."""
 
 from airflow_fakes import attached, clock, gateway, logged  # noqa: F401 - fixtures
+from fake_internet import inside, internet  # noqa: F401 - fixtures
+from sensor_modes import mode  # noqa: F401 - fixtures

@@ -46,7 +46,7 @@ def test_commands_in_the_documents_exist(code):
 def test_the_readmes_connection_is_read(monkeypatch):
     from airflow.sdk import Connection
 
-    from airflow_provider_kling.settings import DEFAULT_HOST, Settings
+    from airflow_provider_kling.transport.settings import DEFAULT_HOST, Settings
 
     text = (ROOT / "README.md").read_text()
     as_json = re.search(r"AIRFLOW_CONN_KLING_DEFAULT='(.+)'", text)[1]

@@ -1,0 +1,1 @@
+"""One module for each dialect: calls to send, and how to read the replies. Pure functions."""

@@ -1,0 +1,125 @@
+"""A picture by the gateway's rules: format, bytes, sides and ratio; no decoding, no imaging library."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass, field
+
+from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.media.picture_formats import BrokenError, Shape, name_of, shape_of
+
+#: Limits of the gateway's pages: bytes, pixels a side, width to height.
+LARGEST_FILE = 10 * 1024 * 1024
+SMALLEST_SIDE = 300
+WIDEST, TALLEST = 2.5, 1 / 2.5
+#: Pixels from which on a common imaging library (Pillow) takes a file for an attack and refuses to open it.
+MOST_PIXELS = 178_956_970
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that the gateway's documented limits allow.
+
+    :param data: the picture's bytes; what follows the end of a PNG is not among them.
+    :param media_type: ``image/jpeg`` or ``image/png``, by content.
+    :param width: pixels, as the picture is shown: a camera's quarter turn is counted in.
+    :param height: pixels, likewise.
+    """
+
+    data: bytes = field(repr=False)
+    media_type: str
+    width: int
+    height: int
+
+    def as_base64(self, *, bare: bool = False) -> str:
+        """Return the picture as a data URI, or as bare base64."""
+        text = base64.b64encode(self.data).decode("ascii")
+        return text if bare else f"data:{self.media_type};base64,{text}"
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def describe(self) -> str:
+        """Return format and size for a log line."""
+        kind = self.media_type.removeprefix("image/").upper()
+        return f"{kind} {self.width}x{self.height}, {len(self.data) / 1000:.0f} kB"
+
+
+def check_picture(data: bytes, argument: str, source: str) -> Picture:
+    """Return the picture in *data* if the gateway's limits allow it.
+
+    What follows the end of a PNG is no part of it (a cropped screenshot's rest, another file) and is cut
+    off. A JPEG is left as it is: cameras keep a second picture or a short film behind the first one.
+
+    :param argument: the operator's argument, for the message.
+    :param source: where the picture came from, for the message.
+    :raises KlingInputError: saying what is wrong and what is allowed.
+    """
+    check_size(len(data), argument, source)
+    shape = check_shape(data, argument, source)
+    return Picture(data[: shape.end], shape.media_type, shape.width, shape.height)
+
+
+def check_size(size: int, argument: str, source: str) -> None:
+    """Raise :class:`KlingInputError` where a picture of so many bytes is not allowed."""
+    if not size:
+        raise _wrong(argument, source, "the file is empty")
+    if size > LARGEST_FILE:
+        raise _wrong(argument, source, f"the file has more than the {LARGEST_FILE // 2**20} MiB allowed")
+
+
+def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) -> Shape:
+    """Return what the picture's structure says, if the gateway's limits allow it.
+
+    :param data: the file, or its beginning.
+    :param argument: the operator's argument, for the message.
+    :param source: where the picture came from, for the message.
+    :param whole: *data* is the file, so its end has to be there too.
+    :raises KlingInputError: saying what is wrong and what is allowed.
+    """
+    try:
+        shape = shape_of(data, whole=whole)
+    except BrokenError as broken:
+        raise _wrong(argument, source, str(broken)) from None
+    if shape is None:
+        what = f"; it is {name}" if (name := name_of(data)) else ""
+        raise _wrong(argument, source, f"not a JPEG or PNG picture, by its content{what}")
+    width, height = shape.width, shape.height
+    if min(width, height) < SMALLEST_SIDE:
+        raise _wrong(
+            argument, source, f"{width}x{height} pixels; each side must have at least {SMALLEST_SIDE}"
+        )
+    if not TALLEST <= width / height <= WIDEST:
+        what = f"{width}x{height} pixels; width to height must be between 1:2.5 and 2.5:1"
+        raise _wrong(argument, source, what)
+    if width * height > MOST_PIXELS:
+        what = f"{width}x{height} pixels; together they must not be more than {MOST_PIXELS:,}"
+        raise _wrong(argument, source, what)
+    return shape
+
+
+def check_video(data: bytes, argument: str, source: str) -> None:
+    """Raise :class:`KlingInputError` where a file does not begin as an MP4 or a MOV does."""
+    if (name := name_of(data)) != "a video":
+        what = f"; it is {name}" if name else ""
+        raise _wrong(argument, source, f"not an MP4 or MOV video, by its content{what}")
+
+
+def _wrong(argument: str, source: str, what: str) -> KlingInputError:
+    return KlingInputError(f"{argument}={source!r}: {what}.")
+
+
+def from_base64(text: str) -> bytes | None:
+    """Return the bytes of a data URI or of bare base64, or None where the text is neither."""
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
+        if not head.endswith(";base64"):
+            return None
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None

@@ -1,0 +1,113 @@
+"""What is in a video, asked of PyAV; only for who wants it, PyAV is an extra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingJobFailedError, Money
+from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.values import read_number
+
+#: A generated video may be this much shorter or longer than asked for, in seconds.
+_TOLERANCE = 1.0
+#: Its width:height may be off by this share: Kling rounds sides to what codecs like.
+_RATIO_TOLERANCE = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Properties of a video: seconds, pixels, and whether there is a sound track."""
+
+    duration: float
+    width: int
+    height: int
+    sound: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the properties as JSON-ready data."""
+        return asdict(self)
+
+
+def require_pyav() -> None:
+    """Raise :class:`KlingInputError` where PyAV is not installed; before anything is fetched."""
+    try:
+        import av  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        what = "verify_media=True needs PyAV, which is not installed."
+        raise KlingInputError(
+            what, money=Money.PAID, advice="Install the package 'av' on the workers."
+        ) from error
+
+
+def inspect_media(file: BinaryIO) -> Media:
+    """Return the properties of the video in *file*.
+
+    :raises KlingDownloadError: where no picture can be read from it.
+    """
+    import av  # noqa: PLC0415 - an extra
+
+    try:
+        with av.open(file, "r") as container:
+            stream = container.streams.video[0]
+            next(container.decode(stream))
+            seconds = float((container.duration or 0) / av.time_base)
+            return Media(round(seconds, 3), stream.width, stream.height, bool(container.streams.audio))
+    except (av.FFmpegError, IndexError, StopIteration) as error:
+        raise KlingDownloadError(
+            f"No picture can be read from the video ({type(error).__name__})."
+        ) from error
+
+
+def examined(file: BinaryIO, order: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of the video in *file*, and where they differ, for its sidecar.
+
+    :param order: the job's ``model`` and ``inputs``; what is not known of it is not compared.
+    :raises KlingDownloadError: where no picture can be read.
+    """
+    media = inspect_media(file)
+    problems = differences(media, str(order.get("model")), order.get("inputs") or {})
+    return {"media": media.to_dict(), "media_problems": problems}
+
+
+def differences(media: Media, model: str, inputs: Mapping[str, Any]) -> list[str]:
+    """Return, in words, where a video is not what was asked for, or what its model makes unasked.
+
+    :param inputs: the inputs of the job. Where shots or another video decide, no default counts.
+    """
+    problems = []
+    seconds, unsaid = _wanted("duration", model, inputs)
+    length = read_number(seconds)
+    if length is not None and abs(media.duration - length) > _TOLERANCE:
+        problems.append(f"it lasts {media.duration:g} s where {length:g} s {unsaid}")
+    sound, unsaid = _wanted("sound", model, inputs)
+    if sound is True and not media.sound:
+        problems.append(f"it has no sound track where sound {unsaid}")
+    ratio = str(inputs.get("aspect_ratio"))
+    across, up = (read_number(side) for side in (*ratio.split(":"), "", "")[:2])
+    if across and up and abs(media.width * up / across / media.height - 1) > _RATIO_TOLERANCE:
+        problems.append(f"it is {media.width} x {media.height} where {ratio} was asked for")
+    return problems
+
+
+def _wanted(name: str, model: str, inputs: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return an input's value, the model's default where it was not given, and how to say which."""
+    if name in inputs:
+        return inputs[name], "was asked for"
+    field = MODELS[model].field(name) if model in MODELS else None
+    decided = "multi_prompt" in inputs or "video" in inputs
+    return field.default if field and not decided else None, "is the model's default"
+
+
+def check_media(problems: Sequence[str], path: str) -> None:
+    """Raise where a video was found to be not what was asked for.
+
+    :param problems: the :func:`differences`.
+    :param path: where it stands.
+    :raises KlingJobFailedError: fetching it again would not help.
+    """
+    if problems:
+        what = f"The video at {path} is whole but not what was asked for: {'; '.join(problems)}."
+        advice = "Look at it, and ask the gateway's support with its task id."
+        raise KlingJobFailedError(what, money=Money.PAID, advice=advice)

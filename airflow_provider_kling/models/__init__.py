@@ -1,0 +1,1 @@
+"""Kling's models as data, and a job that was checked against them."""

@@ -1,0 +1,151 @@
+"""One input of a model, read and checked: what it may be, and what is said where it is something else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_kling.models.fields import Field, Kind
+from airflow_provider_kling.models.job import StoragePath
+from airflow_provider_kling.redaction import shorten, told
+from airflow_provider_kling.values import read_number
+
+_FLAGS = {"true": True, "false": False}
+
+
+def read_input(field: Field, value: Any) -> Any:
+    """Return *value* as it goes over the wire; numbers and flags may come as text.
+
+    :raises ValueError: naming the field, what was given and what is allowed.
+    """
+    return _READERS[field.kind](field, value)
+
+
+def _refuse(field: Field, value: Any, allowed: str) -> ValueError:
+    return ValueError(f"{field.name}={shorten(repr(told(value)), 60)}: must be {allowed}")
+
+
+def _text(field: Field, value: Any) -> str:
+    if not isinstance(value, str) or (field.choices and value not in field.choices):
+        raise _refuse(field, value, _one_of(field) if field.choices else field.kind.value)
+    if field.maximum is not None and len(value) > field.maximum:
+        raise _refuse(field, f"{value[:20]}…", f"at most {field.maximum:g} characters, not {len(value)}")
+    return value
+
+
+def _whole(field: Field, value: Any) -> int | str:
+    number = read_number(value)
+    if number is None or number != int(number) or not _in_range(field, number):
+        raise _refuse(field, value, _range(field))
+    return str(int(number)) if field.as_text else int(number)
+
+
+def _number(field: Field, value: Any) -> float:
+    number = read_number(value)
+    if number is None or not _in_range(field, number):
+        raise _refuse(field, value, _range(field))
+    return int(number) if number == int(number) else number
+
+
+def _flag(field: Field, value: Any) -> bool:
+    flag = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise _refuse(field, value, field.kind.value)
+    return flag
+
+
+def _list(field: Field, value: Any) -> list[Any]:
+    items = from_json(value)
+    if not isinstance(items, (list, tuple)) or len(items) > (field.maximum or 0):
+        raise _refuse(field, value, f"{field.kind.value} with 0 to {field.maximum} entries")
+    return list(items)
+
+
+def _link(field: Field, value: Any) -> str:
+    if not _text(field, value).lower().startswith(("http://", "https://")):
+        raise _refuse(field, value, field.kind.value)
+    return str(value)
+
+
+def _pictures(field: Field, value: Any) -> list[Any]:
+    items = _list(field, value)
+    for number, item in enumerate(items):
+        if not isinstance(item, str) or not item.strip():
+            raise _refuse(Field(f"{field.name}[{number}]", Kind.PICTURE), item, Kind.PICTURE.value)
+    return items
+
+
+def _shots(field: Field, value: Any) -> list[Any]:
+    shots = from_json(value)
+    if not isinstance(shots, (list, tuple)) or {type(shot) for shot in shots} not in ({str}, {dict}):
+        raise _refuse(field, value, field.kind.value)
+    for number, shot in enumerate(shots, 1):
+        _check_shot(replace(field, name=f"{field.name}[{number}]"), shot)
+    return list(shots)
+
+
+def _check_shot(field: Field, shot: Any) -> None:
+    parts = shot if isinstance(shot, dict) else {"prompt": shot}
+    prompt, seconds = parts.get("prompt"), parts.get("duration", field.minimum)
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise _refuse(field, shot, "a shot with a prompt, such as {'prompt': 'It waves', 'duration': 5}")
+    if type(seconds) is not int or not _in_range(field, seconds):
+        limit = "" if field.maximum is None else f" and at most {field.maximum}"
+        raise _refuse(field, shot, f"a shot of a whole number of seconds, at least {field.minimum}{limit}")
+
+
+_READERS: dict[Kind, Callable[[Field, Any], Any]] = {
+    Kind.TEXT: _text,
+    Kind.WHOLE: _whole,
+    Kind.NUMBER: _number,
+    Kind.FLAG: _flag,
+    Kind.PICTURE: _text,
+    Kind.PICTURES: _pictures,
+    Kind.LINK: _link,
+    Kind.LIST: _list,
+    Kind.SHOTS: _shots,
+}
+
+
+def _in_range(field: Field, number: float) -> bool:
+    if field.choices:
+        return number in field.choices
+    low, high = field.minimum, field.maximum
+    return (low is None or number >= low) and (high is None or number <= high)
+
+
+def _one_of(field: Field) -> str:
+    return " or ".join(repr(choice) for choice in field.choices)
+
+
+def _range(field: Field) -> str:
+    return (
+        _one_of(field) if field.choices else f"{field.kind.value} from {field.minimum:g} to {field.maximum:g}"
+    )
+
+
+def from_json(value: Any) -> Any:
+    """Return what a JSON text says, as templates give lists and objects; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def plain(value: Any) -> Any:
+    """Return a picture's value as a text or bytes: paths and assets are named, lists in JSON are read."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, os.PathLike):
+        return plain(os.fspath(value))
+    if isinstance(value, StoragePath):
+        return str(value)
+    read = from_json(value) if isinstance(value, str) and value.lstrip().startswith(("[", "{")) else value
+    return read if isinstance(read, (list, dict)) else value

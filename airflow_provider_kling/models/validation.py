@@ -1,0 +1,146 @@
+"""From arguments to a job: a request is checked by its model's own rules before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.fields import Model, Sure
+from airflow_provider_kling.models.inputs import from_json, read_input
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.models.prices import _said
+from airflow_provider_kling.redaction import shorten
+
+_SLUG = re.compile(r"[^\s/?#]+")
+_USUAL_SHOTS, _USUAL_SHOT_CHARACTERS = 6, 512
+
+
+def build_job(
+    model: str, inputs: Mapping[str, Any], extra_body: Mapping[str, Any] | str | None = None
+) -> tuple[VideoJob, list[str]]:
+    """Return the job that the arguments ask for, and warnings for what only the service can judge.
+
+    An input that is None, an empty text or a rendered ``"None"`` counts as not set. Numbers and flags
+    may come as text, as templates give them. A model that the catalogue does not know is passed on
+    unvalidated.
+
+    :param model: the model's slug.
+    :param inputs: the inputs under the operator's names.
+    :param extra_body: further JSON keys under the gateway's names; those that the model documents are
+        checked as well, the others go out as they are.
+    :raises KlingInputError: naming every argument that is wrong, what was given and what is allowed.
+    """
+    if not isinstance(model, str) or not _SLUG.fullmatch(model):
+        raise KlingInputError(f"model={model!r} is not a model's name, such as {next(iter(MODELS))!r}.")
+    given = {name: value for name, value in inputs.items() if not _unset(value)}
+    known, extra = MODELS.get(model), _extra(extra_body)
+    if known is None:
+        body, problems = {**given, **extra}, _not_json({**given, **extra})
+        warnings = [f"Model {model!r} is not in the catalogue{_similar(model)}: it is passed on unvalidated."]
+    else:
+        extra = {name: value for name, value in extra.items() if not (known.field(name) and _unset(value))}
+        body, problems = _checked(known, given, extra)
+        present = {field.name for name in (*given, *extra) if (field := known.field(name))}
+        problems += _combinations(known, present, body)
+        problems += _not_json(body)
+        warnings = [] if problems else [*_unchecked(known, extra), *_shots_warnings(known, body)]
+    if problems:
+        raise KlingInputError(f"{model} does not accept this request: {'; '.join(problems)}.")
+    return VideoJob(model, body), warnings
+
+
+def _unset(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+
+
+def _similar(model: str) -> str:
+    close = get_close_matches(model, MODELS, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _extra(value: Any) -> dict[str, Any]:
+    extra = from_json(value)
+    if _unset(extra):
+        return {}
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        what = f"extra_body={shorten(repr(value), 60)}: must be an object such as {{'seed': 7}}."
+        raise KlingInputError(what)
+    return dict(extra)
+
+
+def _unchecked(model: Model, extra: Mapping[str, Any]) -> list[str]:
+    names = [name for name in extra if not model.field(name)]
+    return [f"{model.slug} does not document {name!r} of extra_body; it is passed on." for name in names]
+
+
+def _checked(
+    model: Model, given: Mapping[str, Any], extra: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    body: dict[str, Any] = {}
+    problems = []
+    for name, value in (*given.items(), *extra.items()):
+        field = model.field(name)
+        if field is None and name in extra:
+            body[name] = value
+        elif field is None:
+            problems.append(f"{name} is not an input of this model{_who_has(name)}")
+        elif field.wire_name in body:
+            problems.append(f"{name} is given twice, as an argument and in extra_body")
+        else:
+            try:
+                body[field.wire_name] = read_input(field, value)
+            except ValueError as problem:
+                problems.append(str(problem))
+    return body, problems
+
+
+def _who_has(name: str) -> str:
+    slugs = [model.slug for model in MODELS.values() if model.field(name)]
+    return f" (it is one of {', '.join(slugs)})" if slugs else ""
+
+
+def _combinations(model: Model, present: set[str], body: Mapping[str, Any]) -> list[str]:
+    problems = [f"{name} is required" for name in model.required if name not in present]
+    if model.exactly_one and len(present.intersection(model.exactly_one)) != 1:
+        problems.append(f"exactly one of {' and '.join(model.exactly_one)} must be given")
+    problems += [f"{a} and {b} exclude each other" for a, b in model.excludes if {a, b} <= present]
+    needs = (need for need in model.needs if need[0] in present and body.get(need[1]) != need[2])
+    return problems + [f"{name} needs {other}={value!r}" for name, other, value in needs]
+
+
+def _not_json(body: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for name, value in body.items():
+        try:
+            json.dumps({name: value}, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            problems.append(f"{name} cannot be written as JSON ({error})")
+    return problems
+
+
+def _shots_warnings(model: Model, body: Mapping[str, Any]) -> list[str]:
+    field, shots = model.field("multi_prompt"), body.get("multi_prompt")
+    if not field or not shots:
+        return []
+    warnings = []
+    texts = [shot["prompt"] if isinstance(shot, dict) else shot for shot in shots]
+    if field.sure is Sure.DOCUMENTED and texts == shots:
+        warnings.append(f"{model.slug} documents shots as objects; these are texts, and are passed on.")
+    if len(shots) > _USUAL_SHOTS:
+        warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {_USUAL_SHOTS}.")
+    if any(len(text) > _USUAL_SHOT_CHARACTERS for text in texts):
+        warnings.append(
+            f"A shot is longer than the {_USUAL_SHOT_CHARACTERS} characters that Kling itself takes."
+        )
+    lengths = [shot["duration"] for shot in shots if isinstance(shot, dict) and "duration" in shot]
+    total = int(_said(VideoJob(model.slug, body), model, "duration"))
+    if len(lengths) == len(shots) and sum(lengths) != total:
+        warnings.append(
+            f"The shots last {sum(lengths)} s together, the video {total} s; Kling wants them equal."
+        )
+    return warnings

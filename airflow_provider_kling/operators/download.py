@@ -1,0 +1,72 @@
+"""KlingDownloadOperator brings the video of a finished job home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.operators.base import Telling, tells
+from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class KlingDownloadOperator(Telling):
+    """Fetches the video of a finished job and returns where it is, a string.
+
+    Asks the gateway for a fresh link, streams it under a temporary name, checks that it is a whole mp4,
+    and only then gives it its name. A dead link is refreshed, a broken stream goes on where it stopped.
+    Costs nothing, so it may be retried at will. Pushes ``size`` (bytes), ``sha256`` and ``content_type``.
+
+    Beside the video it writes ``<video>.json``: the task id, what was asked for (by the submit upstream),
+    the gateway's timings, size, sha256, media properties where they were read, and the task that did it.
+
+    :param kling_task_id: the job. (templated)
+    :param target: where the video goes: a path or URL of any storage that Airflow knows; with a slash at
+        the end a folder, in which it becomes ``<kling_task_id>.mp4``. (templated)
+    :param if_exists: what to do when a file stands there: ``overwrite`` it (the default: a retry then
+        repairs what an earlier try left), ``skip`` the download if the same job made that very file and
+        fail if not, or ``fail``. A sidecar of another job counts as a file of its.
+    :param within: folders or storage URLs that the target must lie in; the connection's ``allowed_paths``
+        hold too. Not templated, so that a trigger form cannot change it.
+    :param verify_media: decode a picture with PyAV, and compare duration, sound and aspect ratio with what
+        was asked for, or is the model's default; a video that differs is kept, and the task fails for good.
+    :param largest: bytes that a video may have.
+    :param kling_conn_id: the Airflow connection's id. (templated)
+    :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
+    :raises KlingInputError: the target may not be used.
+    """
+
+    template_fields: Sequence[str] = ("kling_task_id", "target", "kling_conn_id")
+    ui_color = "#dcefe0"
+
+    def __init__(
+        self,
+        *,
+        kling_task_id: str,
+        target: str,
+        if_exists: IfExists = "overwrite",
+        within: Sequence[str] = (),
+        verify_media: bool = False,
+        largest: int = LARGEST,
+        kling_conn_id: str = KlingHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kling_task_id = kling_task_id
+        self.target = target
+        self.if_exists = checked_if_exists(if_exists)
+        self.within = [within] if isinstance(within, str) else list(within)
+        self.verify_media = verify_media
+        self.largest = largest
+        self.kling_conn_id = kling_conn_id
+
+    @tells
+    def execute(self, context: Context) -> str:
+        """Fetch, check, store; return the path."""
+        from airflow_provider_kling.operators.video_download import Delivery
+
+        checks = (self.target, self.if_exists, self.within, self.verify_media, self.largest)
+        return Delivery(self, KlingHook(self.kling_conn_id), *checks).bring(self.kling_task_id, context)

@@ -1,0 +1,171 @@
+"""KlingImageToVideoOperator: submit, wait and download in one task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
+from airflow_provider_kling.gateways.base import Task
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
+from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.operators.base import tells
+from airflow_provider_kling.operators.deferral import Waiting, checked_pace, checked_seconds
+from airflow_provider_kling.operators.submit import KlingSubmitOperator
+from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL
+from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
+from airflow_provider_kling.submission.reservations import show_spent
+from airflow_provider_kling.submission.state import Ledger
+from airflow_provider_kling.submission.submit_once import earlier_job_named, ledger_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_kling.operators.video_download import Delivery
+
+#: XCom key of the job's task id.
+TASK_ID_KEY = "kling_task_id"
+
+
+class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
+    """Buys a video, waits for it and brings it home, in one task; returns where it is, a string.
+
+    Does what :class:`KlingSubmitOperator`, :class:`~airflow_provider_kling.sensors.KlingTaskSensor` and
+    :class:`KlingDownloadOperator` do one after the other, defers while it waits, and pushes the same XComs
+    and ``kling_task_id``. What would keep the video from its place is found before it is bought.
+
+    A retry never pays again: it goes on with the job that an earlier try bought, and straight to the
+    download if that one is done. Cleared before its video is home, the task goes on with that job too;
+    cleared after it, or with a changed request, or once the job has failed, it buys a new one.
+
+    Needs Airflow 3.3 or newer, where a task can remember what it bought.
+
+    :param target: where the video goes, as for ``KlingDownloadOperator``. (templated)
+    :param if_exists: ``overwrite``, ``skip`` or ``fail``, as for ``KlingDownloadOperator``; a file that
+        another job made is found before anything is bought.
+    :param verify_media: as for ``KlingDownloadOperator``.
+    :param largest: bytes that a video may have.
+    :param deferrable: wait in the triggerer; with False, on the worker.
+    :param poke_interval: seconds between two looks, at least 1, and then exactly these; with None the
+        schedule looks when an end is likely.
+    :param first_look: seconds after the submit before which no look is taken.
+    :param longest_interval: seconds that the schedule waits at most between two looks, at least 2.
+    :param timeout: seconds by the wall clock after which to give up the wait, from the submit on. The job
+        itself goes on; cleared, the task waits on for it.
+    :param publish_link: put the video's link, which is signed and opens without a key, into XCom for people
+        to click; with False it appears nowhere in Airflow.
+    :param within: folders or storage URLs that pictures and target must lie in; not templated.
+    :param kwargs: all other arguments of ``KlingSubmitOperator``.
+    :raises KlingError: one class for each way it can end, see :mod:`airflow_provider_kling.errors`.
+    """
+
+    template_fields: Sequence[str] = (*KlingSubmitOperator.template_fields, "target")
+    ui_color = "#e3d9f2"
+    operator_extra_links = (KlingVideoLink(), KlingProgressLink())
+    _delivers = True
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        if_exists: IfExists = "overwrite",
+        verify_media: bool = False,
+        largest: int = LARGEST,
+        poke_interval: timedelta | float | None = None,
+        first_look: timedelta | float = 0.0,
+        longest_interval: timedelta | float = LONGEST_INTERVAL,
+        timeout: timedelta | float = 3600.0,
+        publish_link: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.target = target
+        self.if_exists = checked_if_exists(if_exists)
+        self.verify_media = verify_media
+        self.largest = largest
+        pace = checked_pace(poke_interval, first_look, longest_interval)
+        self.interval, self.first_look, self.longest_interval = pace
+        self.timeout = checked_seconds("timeout", timeout, 0)
+        self.publish_link = publish_link
+        self.kling_links: dict[str, str] = {}
+
+    @tells
+    def execute(self, context: Context) -> str:
+        """Check everything, submit once, wait, download; return the path."""
+        self._check_place(context)
+        return self._wait(context, super().execute(context))
+
+    def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:
+        """Go on after the pause that a busy gateway asked for."""
+        self._check_place(context)
+        return self._wait(context, super().execute_again(context, event, attempt, give_up_at))
+
+    def _check_place(self, context: Context) -> None:
+        """Raise, before anything is bought, what would keep the video from its place."""
+        ledger, delivery = ledger_of(context), self._delivery()
+        show_spent(self, context["ti"], ledger)
+        with airflow_errors(), earlier_job_named(ledger), _nothing_bought():
+            if not ledger.remembers:
+                raise KlingInputError(
+                    "This Airflow has no task state store (it came with 3.3): a retry would pay again.",
+                    advice="Use KlingSubmitOperator, KlingTaskSensor and KlingDownloadOperator.",
+                )
+            kling_task_id = _picked_up(ledger)
+            path = delivery.checked_path(kling_task_id or "video")
+            if kling_task_id or not self.target.endswith("/"):
+                delivery.already_there(path, kling_task_id)
+
+    def _wait(self, context: Context, kling_task_id: str) -> str:
+        with harmless(self.log, "The task id could not be stored"):
+            context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
+        if self._is_reused(context, kling_task_id):
+            return self._delivery().bring(kling_task_id, context)
+        self._begin(context, kling_task_id, time.time())
+        if self.deferrable:
+            return str(self._look_or_defer(context))
+        time.sleep(max(0.0, self._watch.earliest - time.time()))
+        while not (verdict := self._look(context)).task:
+            time.sleep(max(0.0, verdict.look_again_at - time.time()))
+        return self._arrived(context, verdict.task)
+
+    def _waited_for(self, context: Context) -> str:
+        entry = ledger_of(context).last()
+        return entry.kling_task_id if entry else ""
+
+    def _arrived(self, context: Context, task: Task) -> str:
+        path = self._delivery().bring(task.kling_task_id, context)
+        with harmless(self.log, "It could not be noted that the video is home"):
+            ledger_of(context).deliver()
+        return path
+
+    def _end(self, error: KlingError) -> NoReturn:
+        """Raise the error; a job that failed is retried where the next try may buy another."""
+        if isinstance(error, KlingJobFailedError) and self.on_failed_job == "submit_again":
+            advice = "Airflow's next try buys another, as on_failed_job='submit_again' says."
+            raise for_airflow(KlingJobFailedError(**{**error.facts(), "advice": advice}), retry=True)
+        super()._end(error)
+
+    def _delivery(self) -> Delivery:
+        from airflow_provider_kling.operators.video_download import Delivery
+
+        checks = (self.target, self.if_exists, self.within, self.verify_media, self.largest)
+        return Delivery(self, KlingHook(self.kling_conn_id), *checks)
+
+
+def _picked_up(ledger: Ledger) -> str:
+    """Return the job that this try may go on with, or an empty text."""
+    entry = ledger.last()
+    over = entry and entry.delivered and entry.generation != ledger.generation
+    return entry.kling_task_id if entry and not over else ""
+
+
+@contextmanager
+def _nothing_bought() -> Iterator[None]:
+    """Say of an error, which elsewhere comes after the purchase, that nothing was bought."""
+    try:
+        yield
+    except KlingError as error:
+        raise type(error)(**{**error.facts(), "money": Money.UNTOUCHED}) from error.__cause__

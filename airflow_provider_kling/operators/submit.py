@@ -1,0 +1,252 @@
+"""KlingSubmitOperator starts a job: the one place of this provider that spends money."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kling.errors import KlingUnavailableError
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
+from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
+from airflow_provider_kling.models.prices import cost_words
+from airflow_provider_kling.operators.base import Telling, tells
+from airflow_provider_kling.operators.request_arguments import RequestOperator
+from airflow_provider_kling.operators.xcom import REQUEST_KEY, buyers_beside, place_of
+from airflow_provider_kling.submission.media_inputs import Transport, checked_transport
+from airflow_provider_kling.submission.reservations import LIMITS, Limited, Purse
+from airflow_provider_kling.submission.reuse import REUSING, Reusing, find, shelf_of
+from airflow_provider_kling.submission.state import Ledger
+from airflow_provider_kling.submission.submit_once import (
+    Choice,
+    Purchase,
+    checked_choice,
+    earlier_job_named,
+    ledger_of,
+    submit_delay,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
+_PATIENCE = 10.0
+#: Seconds after which a deferral without a triggerer ends; nothing was started, so a retry may follow.
+_NO_TRIGGERER = 120.0
+
+
+class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
+    """Submits one job and returns its task id, a string. This is the moment that costs money.
+
+    Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
+    Inputs that are None or empty are not sent; the service's own defaults apply.
+
+    On Airflow 3.3 and newer the task remembers its submit: a retry picks the job of an earlier try up
+    again instead of buying another one. Clearing the finished task buys a new job. An answer that was
+    lost is never asked for by sending the request again, see ``on_uncertain``. Where the gateway surely
+    started nothing (it refused the connection, was too busy, could not create the task), the request is
+    repeated, and the task defers while it waits.
+
+    Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known) and
+    ``kling_request`` (what was asked for; pictures by source and hash only).
+
+    Which model takes which input, and within which limits, is in ``docs/models.md``; an input that a model
+    does not have is refused, with the models that have it. Numbers, flags and lists may come as text, as
+    templates give them. All inputs are templated.
+
+    :param image: the first frame, or the character of motion control: a public URL, a data URI, base64,
+        bytes, an asset, or a path or URL of any storage that Airflow knows (JPEG or PNG, at most 10 MiB,
+        sides of at least 300 px).
+    :param prompt: what happens, or what to edit; at most 2500 characters.
+    :param model: the model's slug; the connection's default model if None. A model that the catalogue does
+        not know is passed on unvalidated, with a warning.
+    :param negative_prompt: what must not happen.
+    :param duration: seconds; 3..15 for Kling 3.0, 5 or 10 for most others.
+    :param cfg_scale: how closely to follow the prompt, 0..1 (``guidance_scale`` of the older models).
+    :param sound: make sound with the picture; costs 50 % more.
+    :param end_image: the last frame, in the forms of ``image``; not with ``multi_prompt``.
+    :param multi_prompt: shots, all texts or all objects with ``prompt`` and ``duration``.
+    :param aspect_ratio: ``16:9``, ``9:16`` or ``1:1``.
+    :param mode: a quality: ``pro``, or ``Standard`` or ``Professional`` with the older models.
+    :param images: pictures to refer to, a list of them in the forms of ``image``.
+    :param video: the video to refer to, to edit, or to take the motion from: a public URL, or a path on a
+        storage that can sign URLs (MP4 or MOV, at most 10 MiB).
+    :param voice_list: ids of at most two voices.
+    :param character_orientation: of motion control: as in the ``image`` or as in the ``video``.
+    :param keep_original_sound: keep the sound of ``video``.
+    :param fast_mode: of video editing: faster.
+    :param model_name: of motion control 3.0: ``kling-v3-0-std`` or ``kling-v3-0-pro``.
+    :param extra_body: further JSON keys of the gateway, for what the catalogue does not know. (templated)
+    :param on_uncertain: what to do when a job may have been started but its id is not known: ``fail``
+        (the task fails for good; a person looks) or ``submit_again`` (a retry submits, and may pay twice).
+    :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
+        request mostly fails again, and a failed job may be charged) or ``submit_again``.
+    :param busy_timeout: seconds for which a request that surely started nothing is repeated.
+    :param deferrable: wait in the triggerer where that repeating takes long; with False, on the worker.
+    :param image_transport: how a picture that is no URL goes to the gateway: as ``data_uri``, as ``base64``,
+        as a signed ``url`` of its storage, good for a day, or ``auto``: as the model takes it.
+    :param check_url: look at what is behind a public URL before it is paid for.
+    :param within: folders or storage URLs that a picture's path must lie in; the connection's
+        ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
+    :param max_cost_usd: US dollars that this job may cost by its estimate; a dearer one, or one of unknown
+        price, is refused before it is submitted. The connection's limit of that name holds too. (templated)
+    :param max_run_cost_usd: likewise what all jobs of the Dag run may cost together, also those that mapped
+        tasks buy at the same moment. (templated)
+    :param reuse: ``fingerprint``: where the same model, inputs and pictures (by their bytes) have given a
+        verified video already, return that job and buy nothing; the download brings a copy. By default
+        every submit buys.
+    :param library: with ``reuse``, a folder or storage URL where the index of such videos is. (templated)
+    :param kling_conn_id: the Airflow connection's id. (templated)
+    :raises KlingInputError: before anything is sent, naming each wrong argument.
+    :raises KlingSubmitUncertainError: a job may have been started; not retried.
+    """
+
+    template_fields: Sequence[str] = (*RequestOperator.template_fields, *LIMITS, *REUSING)
+    ui_color = "#fbe3d0"
+    #: Whether this very task brings the video home too, see :class:`Purchase`.
+    _delivers = False
+
+    def __init__(
+        self,
+        *,
+        image: PictureSource | None = None,
+        prompt: str | None = None,
+        model: str | None = None,
+        negative_prompt: str | None = None,
+        duration: int | str | None = None,
+        cfg_scale: float | str | None = None,
+        sound: bool | str | None = None,
+        end_image: PictureSource | None = None,
+        multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None,
+        aspect_ratio: str | None = None,
+        mode: str | None = None,
+        images: Sequence[PictureSource] | str | None = None,
+        video: Place | None = None,
+        voice_list: Sequence[Any] | str | None = None,
+        character_orientation: str | None = None,
+        keep_original_sound: bool | str | None = None,
+        fast_mode: bool | str | None = None,
+        model_name: str | None = None,
+        extra_body: Mapping[str, Any] | str | None = None,
+        on_uncertain: Choice = "fail",
+        on_failed_job: Choice = "fail",
+        busy_timeout: float = 900.0,
+        deferrable: bool = True,
+        image_transport: Transport = "auto",
+        check_url: bool = False,
+        within: Sequence[str] = (),
+        kling_conn_id: str = KlingHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image = image
+        self.prompt = prompt
+        self.model = model
+        self.negative_prompt = negative_prompt
+        self.duration = duration
+        self.cfg_scale = cfg_scale
+        self.sound = sound
+        self.end_image = end_image
+        self.multi_prompt = multi_prompt
+        self.aspect_ratio = aspect_ratio
+        self.mode = mode
+        self.images = images
+        self.video = video
+        self.voice_list = voice_list
+        self.character_orientation = character_orientation
+        self.keep_original_sound = keep_original_sound
+        self.fast_mode = fast_mode
+        self.model_name = model_name
+        self.extra_body = extra_body
+        self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
+        self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
+        if isinstance(busy_timeout, bool) or not (
+            isinstance(busy_timeout, (int, float)) and 0 <= busy_timeout < math.inf
+        ):
+            raise ValueError(f"busy_timeout={busy_timeout!r}: must be a number of seconds, at least 0")
+        if self.multiple_outputs:
+            raise ValueError("multiple_outputs=True: there is one output, a text; Airflow could not store it")
+        self.busy_timeout = busy_timeout
+        self.deferrable = deferrable
+        self.image_transport = checked_transport(image_transport)
+        self.check_url = check_url
+        self.within = [within] if isinstance(within, str) else list(within)
+        self.kling_conn_id = kling_conn_id
+
+    @tells
+    def execute(self, context: Context) -> str:
+        """Check everything, submit once, return the task id."""
+        return self._submit(context, attempt=0, give_up_at=time.time() + self.busy_timeout)
+
+    def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:  # noqa: ARG002
+        """Submit after the pause that the gateway asked for."""
+        return self._submit(context, attempt=attempt, give_up_at=give_up_at)
+
+    def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+        ti, hook, ledger = context["ti"], KlingHook(self.kling_conn_id), ledger_of(context)
+        with airflow_errors(), earlier_job_named(ledger):
+            purse = Purse(self, ti, ledger, hook.settings, buyers_beside(self))
+            job = self._job(hook.settings)
+            self._shelf = shelf_of(self, hook, job, self._pictures)
+        purchase = self._purchase(hook, ledger, job)
+        if earlier := purse.pick_up(purchase):
+            return self._told(ti, job, purchase, earlier)
+        if self._shelf and (found := find(self, hook, self._shelf)):
+            purchase.cost, self._reused = Decimal(0), found
+            return self._told(ti, job, purchase, found["kling_task_id"])
+        self.log.info("Submitting to %s, %s: %s", job.model, cost_words(purchase.cost), job.describe())
+        while True:
+            try:
+                return self._told(ti, job, purchase, purse.pay(purchase))
+            except KlingUnavailableError as error:
+                delay = submit_delay(attempt, error.retry_after, str(ti.id))
+                attempt += 1
+                if time.time() + delay > give_up_at:
+                    self.log.warning("Given up after busy_timeout=%s seconds.", self.busy_timeout)
+                    raise
+                self.log.info("Not accepted, no job was started; again in %.0f s. %s", delay, error.what)
+                if self.deferrable and delay > _PATIENCE:
+                    self._defer(delay, attempt, give_up_at)
+                time.sleep(delay)
+
+    def _told(self, ti: Any, job: VideoJob, purchase: Purchase, kling_task_id: str) -> str:
+        """Push what was bought, for people and for the download's sidecar; pictures as source and hash."""
+        cost = None if purchase.cost is None else float(purchase.cost)
+        request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
+        request |= {"submitted_at": purchase.submitted_at, "estimated_cost_usd": cost}
+        request |= {"name": self.shown_name(ti), **place_of(ti)}
+        if self._shelf:
+            request |= {"shelf": self._shelf.to_dict(), "reused": self._reused}
+        with harmless(self.log, "What was asked for could not be stored"):
+            ti.xcom_push(key="estimated_cost_usd", value=cost)
+            ti.xcom_push(key=REQUEST_KEY, value=request)
+        return kling_task_id
+
+    def _purchase(self, hook: KlingHook, ledger: Ledger, job: VideoJob) -> Purchase:
+        if not ledger.remembers:
+            self.log.warning(
+                "This Airflow has no task state store (it came with 3.3): should this task die between the "
+                "submit and its end, a retry may pay for a second job."
+            )
+        return Purchase(
+            hook,
+            ledger,
+            job,
+            on_uncertain=self.on_uncertain,
+            on_failed_job=self.on_failed_job,
+            until_delivered=self._delivers,
+            log=self.log,
+        )
+
+    def _defer(self, delay: float, attempt: int, give_up_at: float) -> None:
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        self.defer(
+            trigger=DateTimeTrigger(moment=datetime.fromtimestamp(time.time() + delay, UTC)),
+            method_name=self.execute_again.__name__,
+            kwargs={"attempt": attempt, "give_up_at": give_up_at},
+            timeout=timedelta(seconds=delay + _NO_TRIGGERER),
+        )

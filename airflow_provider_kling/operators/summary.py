@@ -1,0 +1,85 @@
+"""KlingSummaryOperator: what was made, what failed and why, and what it is estimated to have cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_kling.hooks import harmless
+from airflow_provider_kling.operators.base import Telling
+from airflow_provider_kling.operators.run_report import Tally
+from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, buys
+from airflow_provider_kling.submission.reservations import RESERVATION_KEY
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: XCom key of the summary as a text in Markdown.
+SUMMARY_KEY = "kling_summary"
+
+
+class KlingSummaryOperator(BaseOperator):
+    """Tells, at the end of a run, what became of each order that the Kling tasks upstream were given.
+
+    Returns a dict: ``made``, ``reused``, ``failed``, ``skipped`` and ``unfinished`` are lists of orders
+    (``name``, ``path``, ``kling_task_id``, ``estimated_cost_usd``; ``error``, ``why`` and ``money`` where
+    one failed); ``estimated_cost_usd`` is their sum, what retries and clears bought included,
+    ``unknown_price`` the number of orders that it cannot include, and ``maybe_charged_without_a_video`` the
+    names of those to look for in the bill. The same stands in the log as a table, and in the XCom
+    ``kling_summary`` as Markdown.
+
+    Runs when all tasks upstream are done, however they ended (``trigger_rule="all_done"``).
+
+    :param fail_if_any: fail, for good, if any order has failed; the run then shows it. The result is told
+        all the same.
+    """
+
+    ui_color = "#e6e6e6"
+
+    def __init__(self, *, fail_if_any: bool = False, **kwargs: Any) -> None:
+        kwargs.setdefault("trigger_rule", "all_done")
+        super().__init__(**kwargs)
+        self.fail_if_any = fail_if_any
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Gather, log and return."""
+        ti = context["ti"]
+        tasks = [task for task in self.get_flat_relatives(upstream=True) if _ours(task)]
+        everyone = sorted(task.task_id for task in tasks)
+        buyers = sorted(task.task_id for task in tasks if buys(task))
+        tally = Tally(self._states(ti, buyers))
+        tally.hear(
+            requests=_pulled(ti, buyers, REQUEST_KEY),
+            reservations=_pulled(ti, buyers, RESERVATION_KEY),
+            errors=_pulled(ti, everyone, ERROR_KEY),
+            videos=_pulled(ti, everyone, VIDEO_KEY),
+        )
+        lines, told = tally.lines(), tally.to_dict()
+        for line in lines:
+            self.log.info(line)
+        ti.xcom_push(key=SUMMARY_KEY, value="\n".join(lines))
+        if self.fail_if_any and told["failed"]:
+            ti.xcom_push(key="return_value", value=told)
+            raise AirflowFailException(f"{lines[0]} See the log of this task, or its XCom {SUMMARY_KEY!r}.")
+        return told
+
+    def _states(self, ti: Any, task_ids: list[str]) -> dict[tuple[str, int], str]:
+        """Return how each task instance ended, also of those that could tell nothing."""
+        states: dict[tuple[str, int], str] = {}
+        with harmless(self.log, "The states of the tasks could not be read"):
+            for task_id in task_ids:
+                found = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
+                for name, state in found.get(ti.run_id, {}).items():
+                    index = name.removeprefix(task_id).removeprefix("_")
+                    states[task_id, int(index or -1)] = str(state)
+        return states
+
+
+def _ours(task: Any) -> bool:
+    return issubclass(getattr(task, "operator_class", type(task)), Telling)
+
+
+def _pulled(ti: Any, task_ids: list[str], key: str) -> list[Any]:
+    """Return what all instances of the tasks have pushed."""
+    return list(ti.xcom_pull(task_ids=task_ids, key=key) or []) if task_ids else []

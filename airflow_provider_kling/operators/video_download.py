@@ -1,0 +1,224 @@
+"""How the video of a finished job is brought home: asked for, fetched, checked, and put in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kling.errors import (
+    KlingDownloadError,
+    KlingError,
+    KlingInputError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.gateways.base import Outcome, Task
+from airflow_provider_kling.gateways.myrouter import checked_task_id, failed_task
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
+from airflow_provider_kling.media.probe import check_media, examined, require_pyav
+from airflow_provider_kling.operators.xcom import VIDEO_KEY, asked_for, place_of
+from airflow_provider_kling.storage.allowed_paths import IfExists, check_inside
+from airflow_provider_kling.storage.atomic_write import sweep_parts
+from airflow_provider_kling.storage.files import (
+    check_target,
+    exists,
+    opened,
+    read_claim,
+    read_sidecar,
+    received_video,
+    sidecar_path,
+    video_path,
+    write_sidecar,
+)
+from airflow_provider_kling.submission.reuse import chunks_again, note
+from airflow_provider_kling.transport.download_stream import Stream
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+#: How often a video is asked for within one try of the task; each time with a fresh link.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One video on its way into its place; the arguments are those of ``KlingDownloadOperator``.
+
+    :param operator: who does it: its log is written to, its submit upstream is asked what was bought.
+    :param hook: asks the gateway.
+    :param target: file, or folder with a slash at the end.
+    :param if_exists: what to do when a file stands there.
+    :param within: folders or storage URLs that the target must lie in.
+    :param verify_media: decode a picture, and compare the video with what was asked for.
+    :param largest: bytes that the video may have.
+    """
+
+    operator: BaseOperator
+    hook: KlingHook
+    target: str
+    if_exists: IfExists
+    within: Sequence[str]
+    verify_media: bool
+    largest: int
+
+    def bring(self, kling_task_id: str, context: Context) -> str:
+        """Fetch, check, store; push ``size``, ``sha256`` and ``content_type``, and return the path.
+
+        :raises KlingError: as Airflow understands it, and naming the job.
+        """
+        with airflow_errors(), _job_named(kling_task_id):
+            kling_task_id = checked_task_id(kling_task_id)
+            path = self.checked_path(kling_task_id)
+            asked = asked_for(self.operator, context["ti"], kling_task_id)
+            found = asked.get("reused") or {}
+            if found.get("path") == path:
+                for _ in chunks_again(found):
+                    pass  # it is where it is wanted, if it is still there
+                story = read_sidecar(path)
+                told = self._examined(story if story.get("kling_task_id") == kling_task_id else found, path)
+            else:
+                told = self._fetch(path, kling_task_id, context, asked)
+            if self.verify_media:
+                check_media(told["media_problems"], path)
+            self._shelve(path, told, asked, context)
+        size, content_type, sha256 = (told[key] for key in ("size", "content_type", "sha256"))
+        self.operator.log.info("%s: %d bytes, %s, sha256 %s", path, size, content_type, sha256)
+        ti = context["ti"]
+        for key in ("size", "sha256", "content_type"):
+            ti.xcom_push(key=key, value=told[key])
+        home = {"kling_task_id": kling_task_id, "path": path, "reused": bool(found), **place_of(ti)}
+        ti.xcom_push(key=VIDEO_KEY, value=home)
+        return path
+
+    def checked_path(self, kling_task_id: str) -> str:
+        """Return where the job's video goes.
+
+        :raises KlingInputError: where it may not go, or cannot be looked into.
+        """
+        path = video_path(self.target, kling_task_id)
+        check_inside(path, "target", self.within)
+        check_inside(path, "target", self.hook.settings.allowed_paths)
+        check_target(path)
+        if self.verify_media:
+            require_pyav()
+        return path
+
+    def already_there(self, path: str, kling_task_id: str) -> Mapping[str, Any] | None:
+        """Return the sidecar of the file that stands there if it may stay, or None to fetch.
+
+        :raises KlingInputError: where neither is allowed.
+        """
+        if self.if_exists == "overwrite":
+            return None
+        standing = exists(path)
+        told = read_sidecar(path) if standing else read_claim(path)
+        own = told.get("kling_task_id") == kling_task_id
+        if not standing and (own or not exists(sidecar_path(path))):
+            return None
+        if standing and own and self.if_exists == "skip":
+            self.operator.log.info("The video of this very job is there already.")
+            return self._examined(told, path)
+        maker = (
+            f"made by job {told['kling_task_id']}" if told.get("kling_task_id") else "made by nobody known"
+        )
+        there = path if standing else sidecar_path(path)
+        advice = "Choose another target, or allow if_exists='overwrite'."
+        what = f"target={path!r}: {there} exists already, {maker}."
+        raise KlingInputError(what, money=Money.PAID, advice=advice)
+
+    def _shelve(self, path: str, told: Mapping[str, Any], asked: Mapping[str, Any], context: Context) -> None:
+        """Note a video that was bought with ``reuse`` in its library, for others that ask for the same."""
+        if asked.get("shelf") and not asked.get("reused"):
+            with harmless(self.operator.log, "The video could not be noted in the library"):
+                note(asked["shelf"], path, told, owner_of(context))
+
+    def _examined(self, told: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+        """Return what a sidecar tells, and what is in its video where nobody has looked yet."""
+        if not self.verify_media or "media_problems" in told:
+            return told
+        with opened(path) as file:
+            return {**told, **examined(file, told)}
+
+    def _fetch(
+        self, path: str, kling_task_id: str, context: Context, asked: dict[str, Any]
+    ) -> dict[str, Any]:
+        sweep_parts(path, owner_of(context))
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                told = self.already_there(path, kling_task_id)  # also what came while we fetched
+                return dict(told or self._fetch_once(path, kling_task_id, context, asked))
+            except KlingDownloadError as error:
+                if attempt == _ATTEMPTS:
+                    raise
+                self.operator.log.info("Again, with a fresh link: %s", error.what)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _fetch_once(
+        self, path: str, kling_task_id: str, context: Context, asked: dict[str, Any]
+    ) -> dict[str, Any]:
+        checks: dict[str, Any] = {"owner": owner_of(context), "replace": self.if_exists == "overwrite"}
+        with (
+            self._stream(kling_task_id, asked) as (stream, timings),
+            received_video(stream.chunks, stream.length, path, largest=self.largest, **checks) as (
+                stored,
+                file,
+            ),
+        ):
+            told = {**asked, **_origin(context), "kling_task_id": kling_task_id, "timings": timings}
+            told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
+            if self.verify_media:
+                told |= examined(file, asked)
+            # Before the video has its name: a retry must never find a video that nobody made.
+            write_sidecar(path, told, **checks)
+        return told
+
+    @contextmanager
+    def _stream(
+        self, kling_task_id: str, asked: Mapping[str, Any]
+    ) -> Iterator[tuple[Stream, dict[str, Any]]]:
+        """Open the video at its storage host, or where one of the same stands already."""
+        if found := asked.get("reused"):
+            yield Stream(found["size"], found["content_type"], chunks_again(found)), {}
+            return
+        task = self._finished_task(kling_task_id)
+        with self.hook.open_video(task.videos[0].video_url) as stream:
+            yield stream, dict(task.timings)
+
+    def _finished_task(self, kling_task_id: str) -> Task:
+        task = self.hook.get_task(kling_task_id)
+        if task.outcome is Outcome.UNFINISHED:
+            what = f"Job {kling_task_id} is not finished yet ({task.describe()})."
+            raise KlingUnavailableError(what, money=Money.RUNNING, kling_task_id=kling_task_id)
+        if task.outcome is not Outcome.SUCCEEDED:
+            raise failed_task(task)
+        if not task.videos:
+            what = f"Job {kling_task_id} is done but does not name its video yet."
+            raise KlingDownloadError(what, kling_task_id=kling_task_id)
+        return task
+
+
+@contextmanager
+def _job_named(kling_task_id: str) -> Iterator[None]:
+    """Name the job in every error: by its id the video can be fetched another way."""
+    try:
+        yield
+    except KlingError as error:
+        facts, job = error.facts(), str(kling_task_id)
+        if job not in error.what:
+            facts["what"] = f"Job {job}: {error.what}"
+        facts["money"] = Money.ASIDE if error.money is Money.UNTOUCHED else error.money
+        raise type(error)(**{**facts, "kling_task_id": job}) from error.__cause__
+
+
+def owner_of(context: Context) -> str:
+    """Return a short name for this task instance, the same in all its tries."""
+    return hashlib.sha256(json.dumps(_origin(context), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _origin(context: Context) -> dict[str, Any]:
+    ti = context["ti"]
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}

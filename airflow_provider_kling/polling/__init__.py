@@ -1,0 +1,1 @@
+"""When to ask again, and the poller that all waits of a triggerer share."""

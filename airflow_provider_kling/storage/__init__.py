@@ -1,0 +1,1 @@
+"""Files on any storage: allowed paths, atomic writes, sidecars."""

@@ -1,0 +1,1 @@
+"""The submit that is paid once: its state, limits on cost, reuse, picture inputs."""

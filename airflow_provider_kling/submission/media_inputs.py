@@ -1,0 +1,183 @@
+"""The pictures of a request, and its video: found, checked and handed over before any money is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.media.pictures import (
+    LARGEST_FILE,
+    check_picture,
+    check_size,
+    check_video,
+    from_base64,
+)
+from airflow_provider_kling.models.inputs import plain
+from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, told
+from airflow_provider_kling.storage.allowed_paths import check_inside, is_local
+from airflow_provider_kling.storage.files import read_file, signed_url, size_of_file
+from airflow_provider_kling.transport.settings import Settings
+
+#: The inputs that are pictures, or a list of them, and the one that is a video.
+PICTURES, VIDEO = ("image", "end_image", "images"), "video"
+_LINK = ("http://", "https://")
+_LONGEST_PATH = 4096
+
+Form = Literal["data_uri", "base64", "url"]
+Transport = Literal["auto", "data_uri", "base64", "url"]
+
+
+def checked_transport(value: str) -> Transport:
+    """Return *value* if it is one of :data:`Transport`.
+
+    :raises ValueError: naming the argument and what is allowed.
+    """
+    if value not in get_args(Transport):
+        raise ValueError(f"image_transport={value!r}: must be one of {', '.join(get_args(Transport))}")
+    return value  # type: ignore[return-value]  # just checked
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How a request's pictures are found and handed over.
+
+    :param settings: the connection's.
+    :param form: how a picture goes to the gateway that is not public: its data, or a signed URL.
+    :param check_url: look at what is behind public URLs too.
+    :param within: folders and storage URLs that the operator allows.
+    :param outside: names of the inputs whose values came from outside of the Dag file.
+    """
+
+    settings: Settings
+    form: Form = "data_uri"
+    check_url: bool = False
+    within: Sequence[str] = ()
+    outside: Collection[str] = ()
+
+
+class Pictures:
+    """Brings the pictures and the video of one request into the form that goes to the gateway.
+
+    :param handling: how.
+    :param log: the task's log.
+    """
+
+    def __init__(self, handling: Handling, log: Any) -> None:
+        self._how, self._log = handling, log
+        #: What may be told of them, by input: source, hash, sides.
+        self.facts: dict[str, Any] = {}
+        #: What each URL that was signed here stands for, whenever it is signed.
+        self.signed: dict[str, str] = {}
+
+    def prepare(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs with each picture and the video as they go to the gateway.
+
+        :param inputs: under the operator's names; what is no picture at all is left for the validation.
+        :raises KlingInputError: naming the argument, what was given and what is allowed.
+        :raises KlingUnavailableError: where a URL was to be checked and its host does not answer.
+        """
+        ready = dict(inputs)
+        for name in PICTURES:
+            value = plain(inputs.get(name))
+            if isinstance(value, list):
+                places = [f"{name}[{number}]" for number in range(len(value))]
+                pairs = [self._picture(*pair, name) for pair in zip(places, value, strict=True)]
+                ready[name], self.facts[name] = [sent for sent, _ in pairs], [facts for _, facts in pairs]
+            elif _is_set(value):
+                ready[name], self.facts[name] = self._picture(name, value, name)
+                if name == "images":
+                    ready[name], self.facts[name] = [ready[name]], [self.facts[name]]
+        if _is_set(video := plain(inputs.get(VIDEO))):
+            ready[VIDEO], self.facts[VIDEO] = self._video(video)
+        return ready
+
+    def _picture(self, argument: str, value: Any, name: str) -> tuple[Any, dict[str, Any]]:
+        """Return what goes to the gateway for one picture, and what may be told of it."""
+        if not _is_set(value):
+            return value, {}
+        if isinstance(value, str) and (value := value.strip()).startswith(_LINK):
+            return value, self._linked(argument, value)
+        path, data = self._read(argument, value, name)
+        source = path or "data"
+        picture = check_picture(data, argument, source)
+        self._log.info("%s: %s", argument, picture.describe())
+        if cut := len(data) - len(picture.data):
+            self._log.warning("%s: the %d bytes after the picture's end are not sent.", argument, cut)
+        facts: dict[str, Any] = {"source": source, "sha256": picture.sha256}
+        facts |= {"width": picture.width, "height": picture.height}
+        if self._how.form != "url":
+            return picture.as_base64(bare=self._how.form == "base64"), facts
+        if not path:
+            what = f"{argument}: it has to go to the gateway as a URL, and a picture's data has none."
+            raise KlingInputError(
+                what, advice="Give a public URL, or a path on a storage that can sign URLs."
+            )
+        return self._sign(argument, path, facts["sha256"]), facts
+
+    def _read(self, argument: str, value: str | bytes, name: str) -> tuple[str, bytes]:
+        """Return a picture's path, empty where it came as data, and its bytes."""
+        if isinstance(value, bytes):
+            return "", value
+        if value.startswith(BYTES_AS_TEXT):
+            what = f"{argument}: a template has made a text of a picture's bytes."
+            raise KlingInputError(what, advice=f"Give the other task's output itself: {name}=make.output")
+        data = from_base64(value) if may_be_data(value) else None
+        if data is None and (value.startswith("data:") or len(value) > _LONGEST_PATH):
+            raise KlingInputError(f"{argument}={value[:20] + '…'!r}: neither a base64 data URI nor base64.")
+        if data is not None:
+            return "", data
+        self._check_place(argument, value, name)
+        return value, read_file(value, argument, LARGEST_FILE + 1)
+
+    def _linked(self, argument: str, url: str) -> dict[str, Any]:
+        self._log.info("%s: a URL, which the gateway fetches", argument)
+        if not self._how.check_url:
+            return {"source": told(url)}
+        from airflow_provider_kling.transport.url_check import check_picture_link  # noqa: PLC0415 - an HTTP library
+
+        shape = check_picture_link(url, argument, self._how.settings)
+        return {"source": told(url), "width": shape.width, "height": shape.height}
+
+    def _video(self, value: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the URL of the video: the gateway takes no other form."""
+        if isinstance(value, str) and (value := value.strip()).startswith(_LINK):
+            if self._how.check_url:
+                from airflow_provider_kling.transport.url_check import check_video_link  # noqa: PLC0415 - an HTTP library
+
+                check_video_link(value, VIDEO, self._how.settings)
+            return value, {"source": told(value)}
+        if not isinstance(value, str) or value.startswith("data:") or len(value) > _LONGEST_PATH:
+            what = (
+                f"video={str(told(value))[:60]!r}: must be a URL, or a path on a storage that can sign URLs."
+            )
+            raise KlingInputError(what)
+        self._check_place(VIDEO, value, VIDEO)
+        check_video(read_file(value, VIDEO, 256), VIDEO, value)
+        check_size(size := size_of_file(value, VIDEO), VIDEO, value)
+        return self._sign(VIDEO, value, f"{size} bytes"), {"source": value, "size": size}
+
+    def _sign(self, argument: str, path: str, content: str) -> str:
+        url = signed_url(path, argument)
+        self.signed[url] = f"{path} {content}"
+        return url
+
+    def _check_place(self, argument: str, path: str, name: str) -> None:
+        limits = [limit for limit in (self._how.within, self._how.settings.allowed_paths) if limit]
+        for limit in limits:
+            check_inside(path, argument, limit)
+        if not limits and name in self._how.outside and is_local(path):
+            what = f"{argument}={path!r}: a local file that a template, a mapping or another task has named"
+            advice = "Name them: within=['/data'] on the operator, or allowed_paths in the connection."
+            raise KlingInputError(f"{what} is read only in folders that were allowed.", advice=advice)
+
+
+def _is_set(value: Any) -> bool:
+    """Return whether a value is one that this module understands; others are the validation's."""
+    return isinstance(value, bytes) or (isinstance(value, str) and value.strip() not in ("", "None"))
+
+
+def may_be_data(value: str) -> bool:
+    """Whether a text is a picture rather than the name of one."""
+    return value.startswith(("data:", *PICTURES_IN_BASE64)) or len(value) > _LONGEST_PATH

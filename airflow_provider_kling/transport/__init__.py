@@ -1,0 +1,1 @@
+"""HTTP: the connection's settings, TLS, the sync and the async client, downloads."""

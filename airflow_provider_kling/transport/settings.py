@@ -1,0 +1,219 @@
+"""What an Airflow connection of type ``kling`` says, read and checked. Pure: plain values in, a value out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL
+from airflow_provider_kling.models.prices import read_limit, read_prices
+from airflow_provider_kling.transport.extra import TRANSPORT_FIELDS, http_extra, wrong_connection
+
+T = TypeVar("T")
+
+DEFAULT_HOST = "https://api.myrouter.ai"
+DEFAULT_TIMEOUT = 60.0
+_LONGEST_TIMEOUT = 600.0
+#: The gateway documents no limit for queries; this is what a thousand waits at ten seconds need.
+DEFAULT_QUERIES_PER_SECOND = 100.0
+_QUERIES_PER_SECOND = (0.1, 10_000.0)
+_PORTS = range(1, 65536)
+
+#: Our own keys of the connection's extra; everything else there belongs to the http provider.
+OWN_FIELDS = (
+    *("default_model", "request_timeout", "queries_per_second", "allow_private_hosts"),
+    *("allowed_paths", "prices", "max_cost_usd", "max_run_cost_usd"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A checked connection.
+
+    :param conn_id: the Airflow connection's id.
+    :param api_key: the gateway's key.
+    :param base_url: scheme, host, port and path prefix of the gateway, without a slash at the end.
+    :param request_timeout: seconds that one HTTP call may take, 1..600.
+    :param queries_per_second: how many queries the waits of one process may send in a second, 0.1..10000.
+    :param default_model: the model for operators that name none.
+    :param allow_private_hosts: videos may be fetched from loopback and private addresses.
+    :param allowed_paths: folders and storage URLs that pictures and videos must lie in; none, no limit.
+    :param prices: US dollars a second without sound, by model, in place of the catalogue's estimates.
+    :param max_cost_usd: US dollars that one job may cost, or None.
+    :param max_run_cost_usd: US dollars that all jobs of one Dag run may cost together, or None.
+    :param http_extra: what the connection's extra says to the http provider: proxies, TLS, headers.
+    """
+
+    conn_id: str
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_HOST
+    request_timeout: float = DEFAULT_TIMEOUT
+    queries_per_second: float = DEFAULT_QUERIES_PER_SECOND
+    default_model: str = DEFAULT_MODEL
+    allow_private_hosts: bool = False
+    allowed_paths: tuple[str, ...] = ()
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
+    max_cost_usd: Decimal | None = None
+    max_run_cost_usd: Decimal | None = None
+    http_extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """Proxies by scheme, as ``requests`` takes them."""
+        return dict(self.http_extra.get("proxies", self.http_extra.get("proxy", {})))
+
+    @property
+    def verify(self) -> bool | str:
+        """Whether to verify TLS certificates, or the path of the bundle to do it with."""
+        verify: bool | str = self.http_extra.get("verify", self.http_extra.get("verify_ssl", True))
+        return verify
+
+    @property
+    def cert(self) -> tuple[str, ...]:
+        """The client certificate: no path, one for both, or certificate and key."""
+        cert = self.http_extra.get("cert", ())
+        return (cert,) if isinstance(cert, str) else tuple(cert)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Further HTTP headers for the gateway, as the http provider understands the extra."""
+        return {key: str(value) for key, value in self.http_extra.items() if key not in TRANSPORT_FIELDS}
+
+    @property
+    def trust_env(self) -> bool:
+        """Whether the proxy variables of the environment count."""
+        return self.http_extra.get("trust_env", True) is True
+
+    @classmethod
+    def from_connection(cls, connection: Any) -> Settings:
+        """Return the settings in an Airflow connection.
+
+        :param connection: anything with Airflow's connection attributes.
+        :raises KlingAccessError: naming the field that is wrong, what was given and what is allowed.
+        """
+        conn_id = connection.conn_id
+        extra = _extra(conn_id, connection.extra)
+        return cls(
+            conn_id=conn_id,
+            api_key=_api_key(conn_id, connection.password),
+            base_url=_base_url(conn_id, connection.host, connection.schema, connection.port),
+            request_timeout=_timeout(conn_id, extra),
+            queries_per_second=_queries(conn_id, extra),
+            default_model=_model(conn_id, extra.get("default_model")),
+            allow_private_hosts=_flag(
+                conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
+            ),
+            allowed_paths=_paths(conn_id, extra.get("allowed_paths", ())),
+            prices=_money(conn_id, "prices", read_prices, extra.get("prices", {})),
+            max_cost_usd=_money(conn_id, "max_cost_usd", read_limit, extra.get("max_cost_usd")),
+            max_run_cost_usd=_money(conn_id, "max_run_cost_usd", read_limit, extra.get("max_run_cost_usd")),
+            http_extra=http_extra(conn_id, {k: v for k, v in extra.items() if k not in OWN_FIELDS}),
+        )
+
+
+def _extra(conn_id: str, text: str | None) -> dict[str, Any]:
+    try:
+        extra = json.loads(text) if text else {}
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise wrong_connection(conn_id, "the extra is not a JSON object")
+    return {key: value for key, value in extra.items() if value is not None}
+
+
+def _api_key(conn_id: str, password: str | None) -> str:
+    key = re.sub(r"(?i)^bearer(\s+|$)", "", (password or "").strip())
+    if not key:
+        raise wrong_connection(
+            conn_id, "the API key is missing; it belongs in the password (in a URI: kling://:KEY@host)"
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise wrong_connection(
+            conn_id, "the API key has a space or a character that no key has; paste it again"
+        )
+    return key
+
+
+def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | None) -> str:
+    host, schema = (host or "").strip(), (schema or "").strip().strip("/")
+    scheme, prefix = (schema, "") if schema.lower() in ("http", "https", "") else ("", schema)
+    if "://" not in host:
+        host = f"{scheme or 'https'}://{host}" if host else DEFAULT_HOST
+    if host and "@" in host:
+        raise wrong_connection(
+            conn_id, "the host holds a user name or password; the API key belongs in the password field"
+        )
+    try:
+        parts = urlsplit(f"{host.rstrip('/')}/{prefix}".rstrip("/"))
+        name, own_port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise wrong_connection(conn_id, f"host={host!r} is not a host name or URL ({error})") from None
+    usual = parts.scheme in ("http", "https") and name and not (parts.query or parts.fragment)
+    if not usual or any(char.isspace() for char in host):
+        raise wrong_connection(
+            conn_id, f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}"
+        )
+    if port and port not in _PORTS:
+        raise wrong_connection(conn_id, f"port={port} is not a number from 1 to 65535")
+    if port and own_port and port != own_port:
+        raise wrong_connection(conn_id, f"the host says port {own_port}, the port field says {port}")
+    name = f"[{name}]" if ":" in name else name
+    place = f"{name}:{port or own_port}" if port or own_port else name
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
+
+def _timeout(conn_id: str, extra: Mapping[str, Any]) -> float:
+    name = "request_timeout" if "request_timeout" in extra else "timeout"
+    value = extra.get(name, DEFAULT_TIMEOUT)
+    return _number(conn_id, name, value, "of seconds from 1 to 600", 1, _LONGEST_TIMEOUT)
+
+
+def _queries(conn_id: str, extra: Mapping[str, Any]) -> float:
+    value = extra.get("queries_per_second", DEFAULT_QUERIES_PER_SECOND)
+    return _number(conn_id, "queries_per_second", value, "from 0.1 to 10000", *_QUERIES_PER_SECOND)
+
+
+def _number(conn_id: str, name: str, value: Any, what: str, least: float, most: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1.0
+    if isinstance(value, bool) or not least <= number <= most:
+        raise wrong_connection(conn_id, f"{name}={value!r} is not a number {what}")
+    return number
+
+
+def _model(conn_id: str, value: Any) -> str:
+    if value in (None, ""):
+        return DEFAULT_MODEL
+    if not isinstance(value, str) or "/" in value or value != value.strip():
+        raise wrong_connection(
+            conn_id, f"default_model={value!r} is not a model's name such as {DEFAULT_MODEL!r}"
+        )
+    return value
+
+
+def _paths(conn_id: str, value: Any) -> tuple[str, ...]:
+    paths = [path.strip() for path in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(path, str) for path in paths):
+        raise wrong_connection(conn_id, f"allowed_paths={value!r} is not a list of folders or storage URLs")
+    return tuple(path for path in paths if path)
+
+
+def _money(conn_id: str, name: str, read: Callable[[Any], T], value: Any) -> T:
+    try:
+        return read(value)
+    except ValueError as problem:
+        raise wrong_connection(conn_id, f"{name}={value!r} {problem}") from None
+
+
+def _flag(conn_id: str, name: str, value: Any) -> bool:
+    flag = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise wrong_connection(conn_id, f"{name}={value!r} is not true or false")
+    return flag

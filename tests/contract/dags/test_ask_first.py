@@ -1,0 +1,48 @@
+"""The Dag that asks before it buys: what a person is shown is what it would cost."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from airflow_fakes import connect
+
+DAGS = Path(__file__).parents[3] / "dags"
+SAME = {"prompt": "It turns", "duration": 3, "sound": True, "target": "/v/"}
+
+
+@pytest.fixture(scope="module")
+def dag():
+    spec = importlib.util.spec_from_file_location("kling_ask_first", DAGS / "kling_ask_first.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.dag
+
+
+def offered(dag, *pictures):
+    plan = dag.get_task("plan").python_callable
+    orders = plan({"pictures": list(pictures), **SAME})
+    return dag.get_task("offer").python_callable(orders)
+
+
+def test_the_offer_shows_each_picture_with_its_estimate_and_the_sum(gateway, dag):
+    told = offered(dag, "s3://shop/lamp.png", "https://s.example/sofa.png?v=1")
+    assert told["usd"] == 1.008
+    assert told["body"].splitlines() == [
+        "2 videos, estimated at **1.008 USD**.",
+        "",
+        "| picture | estimated |",
+        "|---|---|",
+        "| lamp.png | 0.504 USD |",
+        "| ![sofa.png](https://s.example/sofa.png?v=1) | 0.504 USD |",
+    ]
+
+
+def test_the_offer_goes_by_the_connections_prices(gateway, dag, monkeypatch):
+    connect(gateway, monkeypatch, prices={"kling-v3.0-pro-i2v": 1})
+    assert offered(dag, "a.png")["usd"] == 4.5
+
+
+def test_what_was_approved_is_the_limit_and_nothing_is_bought_before(dag):
+    videos = dag.get_task("video")
+    assert "usd" in videos.partial_kwargs["max_run_cost_usd"]
+    assert "ask" in videos.upstream_task_ids

@@ -1,0 +1,192 @@
+"""One name, one video: whoever else writes, nobody takes another's place unless that was chosen."""
+
+import errno
+import json
+import os
+import threading
+import uuid
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from airflow_fakes import TI, context_of
+from fsspec.implementations.memory import MemoryFileSystem
+from odd_servers import serving
+
+from airflow_provider_kling.emulator.studio import tiny_video
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.operators import KlingDownloadOperator
+from airflow_provider_kling.storage.atomic_write import sweep_parts
+from airflow_provider_kling.storage.files import read_sidecar, received_video, write_sidecar
+
+VIDEO = tiny_video()
+
+
+def bought():
+    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
+
+
+def download(kling_task_id, target, task_id="t", **arguments):
+    told = {"kling_task_id": kling_task_id, "target": str(target), **arguments}
+    return KlingDownloadOperator(task_id="download", **told).execute(context_of(TI(task_id=task_id)))
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request, tmp_path):
+    """A folder on each kind of storage, with a slash at the end."""
+    if request.param == "memory":
+        attach("memory", fs=MemoryFileSystem())
+        return f"memory://bucket/{uuid.uuid4()}/videos/"
+    return f"{tmp_path}/videos/"
+
+
+def names(folder):
+    path = ObjectStoragePath(folder)
+    return sorted(found.name for found in path.iterdir()) if path.exists() else []
+
+
+def read(path):
+    return ObjectStoragePath(path).read_bytes()
+
+
+def receiving(path, data=VIDEO, *, owner="me", replace=False):
+    return received_video(iter([data]), None, path, largest=10**9, owner=owner, replace=replace)
+
+
+@pytest.mark.parametrize("choice", ["fail", "skip"])
+def test_who_comes_second_to_a_name_does_not_take_it_from_the_first(gateway, folder, monkeypatch, choice):
+    slow, fast, path = bought(), bought(), folder + "cat.mp4"
+    asked, home, ends = threading.Event(), threading.Event(), []
+
+    def late(handler):
+        asked.set()
+        assert home.wait(30)
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(VIDEO + (8).to_bytes(4) + b"free")
+
+    def bring_slowly():
+        try:
+            ends.append(download(slow, path, "slow", if_exists=choice))
+        except KlingInputError as error:
+            ends.append(error)
+
+    with serving(late) as server:
+        real = gateway.links.make
+        monkeypatch.setattr(gateway.links, "make", lambda *_: f"{server.url}/v.mp4")
+        thread = threading.Thread(target=bring_slowly)
+        thread.start()
+        assert asked.wait(30)
+        monkeypatch.setattr(gateway.links, "make", real)
+        assert download(fast, path, "fast", if_exists=choice) == path
+        home.set()
+        thread.join(30)
+    assert f"exists already, made by job {fast}" in str(ends[0])
+    assert (read(path), names(folder)) == (VIDEO, ["cat.mp4", "cat.mp4.json"])
+    assert read_sidecar(path)["kling_task_id"] == fast
+
+
+def test_what_another_put_there_during_the_last_look_stays(folder):
+    path = folder + "cat.mp4"
+
+    def last_look():
+        with receiving(path):
+            ObjectStoragePath(path).write_bytes(b"another's")
+
+    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+        last_look()
+    assert (read(path), names(folder)) == (b"another's", ["cat.mp4"])
+    with receiving(path, replace=True):
+        pass
+    assert read(path) == VIDEO
+
+
+def test_on_a_local_disk_not_even_a_look_that_came_too_early_lets_two_write(tmp_path, monkeypatch):
+    path = f"{tmp_path}/cat.mp4"
+
+    def last_look():
+        with receiving(path):
+            (tmp_path / "cat.mp4").write_bytes(b"another's")
+            monkeypatch.setattr(ObjectStoragePath, "exists", lambda *_, **__: False)
+
+    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+        last_look()
+    assert (tmp_path / "cat.mp4").read_bytes() == b"another's"
+
+
+def test_a_disk_without_links_gets_its_videos_too(tmp_path, monkeypatch):
+    def link(*_, **__):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    for _ in range(2):
+        with receiving(f"{tmp_path}/{uuid.uuid4()}.mp4") as (stored, _file):
+            pass
+        assert read(stored.path) == VIDEO
+    with pytest.raises(KlingDownloadError, match="Meanwhile another task"), receiving(stored.path):
+        pass
+    assert len(names(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("choice", ["fail", "skip"])
+def test_a_sidecar_lays_claim_to_the_name_before_its_video_has_it(gateway, folder, choice):
+    first, second, path = bought(), bought(), folder + "cat.mp4"
+    write_sidecar(path, {"kling_task_id": first}, "dead", replace=False)  # and then it was killed
+    with pytest.raises(KlingInputError, match=rf"cat\.mp4\.json exists already, made by job {first}"):
+        download(second, path, if_exists=choice)
+    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+        write_sidecar(path, {"kling_task_id": second}, "late", replace=False)
+    assert download(first, path, if_exists=choice) == path
+    assert read_sidecar(path)["kling_task_id"] == first
+    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+        write_sidecar(path, {"kling_task_id": first}, "late", replace=False)
+    assert download(second, path) == path
+    assert read_sidecar(path)["kling_task_id"] == second
+
+
+def test_a_file_that_is_no_sidecar_but_has_its_name_is_not_lost(gateway, tmp_path):
+    (tmp_path / "cat.mp4.json").write_bytes(b"\xff my own notes")
+    with pytest.raises(KlingInputError, match=r"json exists already, made by nobody known"):
+        download(bought(), tmp_path / "cat.mp4", if_exists="fail")
+    assert names(tmp_path) == ["cat.mp4.json"]
+
+
+def test_a_file_of_the_right_size_is_not_believed_for_its_size(gateway, folder):
+    kling_task_id, path = bought(), folder + "cat.mp4"
+    download(kling_task_id, path)
+    ObjectStoragePath(path).write_bytes(bytes(len(VIDEO)))
+    with pytest.raises(KlingInputError, match="exists already, made by nobody known"):
+        download(kling_task_id, path, if_exists="skip")
+    assert download(kling_task_id, path) == path
+    assert download(kling_task_id, path, if_exists="skip") == path
+
+
+def test_the_sidecar_of_a_killed_try_makes_no_ones_video_its_own(gateway, folder):
+    first, second, path = bought(), bought(), folder + "cat.mp4"
+    download(first, path)
+    told = json.loads(read(f"{path}.json"))
+    write_sidecar(path, {**told, "kling_task_id": second, "sha256": "of the second"}, "killed")
+    for job in (first, second):
+        with pytest.raises(KlingInputError, match="exists already"):
+            download(job, path, if_exists="skip")
+
+
+def test_two_tries_of_one_task_write_under_names_of_their_own(folder):
+    path = folder + "cat.mp4"
+    with receiving(path, replace=True), receiving(path, replace=True):
+        assert len(names(folder)) == 2
+    assert names(folder) == ["cat.mp4"]
+
+
+def test_what_a_killed_try_left_is_found_by_its_owner_alone(folder):
+    path = folder + "cat.mp4"
+    mine, others = receiving(path, owner="me"), receiving(path, owner="other")
+    with others:
+        mine.__enter__()  # and then it was killed
+        assert len(names(folder)) == 2
+        sweep_parts(path, "me")
+        (left,) = names(folder)
+        assert ".other." in left
+    assert names(folder) == ["cat.mp4"]

@@ -1,0 +1,394 @@
+"""The same cause ends a wait in the same way, whether it is poked, rescheduled or deferred."""
+
+import asyncio
+import itertools
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferralError,
+    TaskDeferred,
+)
+from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
+from sensor_modes import Wait, arrange, bought, triggered
+
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingModerationError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+    KlingWaitTimeoutError,
+)
+from airflow_provider_kling.operators import KlingSubmitOperator
+from airflow_provider_kling.sensors import KlingTaskSensor
+
+LONG = {"interval": 10.0, "timeout": 600.0}
+
+
+ENDS = {
+    "failed": (("job:fail",), KlingJobFailedError, "could not generate"),
+    "moderation": (("job:fail=moderation",), KlingModerationError, "sensitive information"),
+    "cancelled": (("job:cancel",), KlingJobFailedError, "was cancelled"),
+    "a word of failure that nobody knows": (("query:says=TASK_FAILURE_X",), KlingJobFailedError, "FAILURE_X"),
+    "told as an error": (("query:error=TASK_FAILED",), KlingJobFailedError, "TASK_FAILED"),
+    "key revoked": (("query:error=INVALID_API_KEY,times=always",), KlingAccessError, "INVALID_API_KEY"),
+    "no videos in it": (("query:empty,times=always",), KlingJobFailedError, "without a video"),
+    "not found": (("query:error=TASK_NOT_FOUND,times=always",), KlingTaskNotFoundError, "TASK_NOT_FOUND"),
+    "stuck": (("job:stuck",), KlingWaitTimeoutError, "not finished within the timeout of 600 s"),
+    "never an answer": (("query:html=502,times=always",), KlingWaitTimeoutError, "the last look failed"),
+}
+
+
+@pytest.mark.parametrize("cause", ENDS)
+def test_one_cause_is_one_exception_in_every_mode(gateway, clock, logged, mode, cause):
+    faults, error, words = ENDS[cause]
+    kling_task_id = arrange(gateway, faults)
+    with pytest.raises(error, match=words) as caught:
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    ours = AirflowSensorTimeout if error is KlingWaitTimeoutError else AirflowFailException
+    assert isinstance(caught.value, ours)
+    assert type(caught.value).__mro__[1] is error
+    assert caught.value.kling_task_id == kling_task_id
+    assert KEY not in logged.text()
+
+
+@pytest.mark.parametrize("cause", ENDS)
+@pytest.mark.parametrize("softness", ["soft_fail", "never_fail"])
+def test_a_soft_sensor_skips_in_every_mode(gateway, clock, mode, cause, softness):
+    kling_task_id = arrange(gateway, ENDS[cause][0])
+    with pytest.raises(AirflowSkipException):
+        Wait(mode, clock, kling_task_id=kling_task_id, **{softness: True}).end()
+    assert sum(request.method == "GET" for request in gateway.requests) > 1
+
+
+@pytest.mark.parametrize("softness", [{}, {"soft_fail": True}, {"never_fail": True}])
+def test_the_result_is_the_same_in_every_mode_soft_or_not(gateway, clock, mode, softness):
+    kling_task_id = arrange(gateway, ())
+    wait = Wait(mode, clock, kling_task_id=kling_task_id, **softness)
+    result = wait.end()
+    assert result["kling_task_id"] == kling_task_id
+    assert result["status"] == "TASK_STATUS_SUCCEED"
+    assert result["videos"][0]["video_url"] == wait.ti.xcoms["kling_video_url"]
+    assert result["timings"].keys() == {"submit_time_ms", "execute_time_ms", "complete_time_ms"}
+    assert wait.ti.xcoms["kling_progress"]["status"] == "TASK_STATUS_SUCCEED"
+    assert wait.ti.xcoms["kling_video_link"].startswith(gateway.storage_url)
+    assert wait.ti.xcoms["kling_progress_link"].startswith("http://airflow.test/")
+
+
+PASSING = {
+    "proxy": ("query:html=502,times=3",),
+    "cut": ("query:cut,times=2",),
+    "busy": ("query:rate-limit=7,times=2",),
+    "not visible yet": ("query:error=TASK_NOT_FOUND,times=2",),
+    "a word that nobody knows": ("query:says=TASK_STATUS_DREAMING,times=2",),
+    "unknown": ("query:says=TASK_STATUS_UNKNOWN,times=2",),
+    "no videos yet": ("job:queue=0,render=0", "query:empty,times=4"),
+    "odd numbers": ("query:numbers=blank,times=2",),
+    "malformed": ("query:malformed,times=2",),
+    "a key that is refused once": ("query:error=INVALID_API_KEY",),
+    "result not to be had": ("query:error=GET_RESULT_FAILED,times=2",),
+}
+
+
+@pytest.mark.parametrize("cause", PASSING)
+def test_what_passes_ends_no_wait_in_any_mode(gateway, clock, mode, cause):
+    kling_task_id = arrange(gateway, PASSING[cause])
+    wait = Wait(mode, clock, kling_task_id=kling_task_id)
+    assert wait.end()["status"] == "TASK_STATUS_SUCCEED"
+    assert not gateway.faults.waiting
+
+
+@pytest.mark.parametrize(("waited", "left"), [(100, 500), (599, 1), (601, 600), (86_400, 600)])
+def test_the_timeout_counts_from_the_submit_upstream_in_every_mode(gateway, clock, mode, waited, left):
+    gateway.add_fault("query:html=502,times=always")
+    wait = Wait(mode, clock, kling_task_id="k")
+    request = {"kling_task_id": "k", "submitted_at": clock.time() - waited}
+    wait.ti.upstream = [("submit", -1, "kling_request", request)]
+    began = clock.time()
+    with pytest.raises(KlingWaitTimeoutError, match="timeout of 600 s"):
+        wait.end()
+    assert left - 1 <= clock.time() - began <= left + 10
+
+
+def retried(mode, clock, store, waiting_for, *, max_tries=3):
+    """Return a sensor's next try: a new process that remembers what the store does."""
+    wait = Wait(mode, clock, kling_task_id=waiting_for)
+    wait.store, wait.ti = store, TI(max_tries=max_tries)
+    return wait
+
+
+@pytest.mark.parametrize(("later", "left"), [(0, 600), (250, 350), (650, 0), (100_000, 0)])
+def test_a_retry_does_not_wait_anew_but_takes_a_last_look(gateway, clock, mode, later, left):
+    gateway.add_fault("job:stuck")
+    kling_task_id, store, first = bought(gateway), Store(), clock.time()
+    with pytest.raises(RuntimeError):
+        interrupted(mode, clock, store, kling_task_id)
+    clock.sleep(first + later - clock.time())
+    looks, began = len(gateway.requests), clock.time()
+    with pytest.raises(KlingWaitTimeoutError, match="timeout of 600 s"):
+        retried(mode, clock, store, kling_task_id).end()
+    assert left - 1 <= clock.time() - began <= left + 10
+    assert len(gateway.requests) > looks
+
+
+def interrupted(mode, clock, store, kling_task_id):
+    """Begin a wait in a process that dies after its first look."""
+    wait = retried(mode, clock, store, kling_task_id)
+
+    def die(*_, **__):
+        raise RuntimeError
+
+    sensor = wait.sensor()
+    sensor._settled_look = sensor.defer = die
+    sensor.execute(wait.context())
+
+
+def test_a_cleared_wait_waits_anew(gateway, clock, mode):
+    gateway.add_fault("job:stuck")
+    kling_task_id, store = bought(gateway), Store()
+    for max_tries in (3, 6):
+        began = clock.time()
+        with pytest.raises(KlingWaitTimeoutError):
+            retried(mode, clock, store, kling_task_id, max_tries=max_tries).end()
+        assert 590 <= clock.time() - began <= 610
+        clock.sleep(1)  # the job is older now than a wait may last
+
+
+def test_a_store_that_fails_ends_no_wait(gateway, clock, mode):
+    store = Store()
+    store.before[1] = OSError("the API server is away")
+    assert retried(mode, clock, store, bought(gateway)).end()["videos"]
+
+
+@pytest.mark.parametrize("request_of_yesterday", [{}, {"submitted_at": "at noon"}, {"submitted_at": None}])
+def test_a_note_of_another_version_ends_no_wait(gateway, clock, mode, request_of_yesterday):
+    wait = Wait(mode, clock, kling_task_id=bought(gateway))
+    request = {"kling_task_id": wait.arguments["kling_task_id"], **request_of_yesterday}
+    wait.ti.upstream = [("submit", -1, "kling_request", request)]
+    assert wait.end()["videos"]
+
+
+def looked_at(gateway):
+    return [(request.at, request.status) for request in gateway.requests if request.method == "GET"]
+
+
+def test_the_pause_that_the_gateway_asks_for_is_kept_in_every_mode(gateway, clock, mode):
+    kling_task_id = arrange(gateway, ("query:rate-limit=120",))
+    Wait(mode, clock, kling_task_id=kling_task_id).end()
+    looks = looked_at(gateway)
+    (at,) = (n for n, (_, status) in enumerate(looks) if status == 429)
+    assert looks[at + 1][0] - looks[at][0] >= 119
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferred"])
+def test_looks_that_fail_come_at_growing_distance(gateway, clock, mode):
+    kling_task_id = arrange(gateway, ("query:html=502,times=always",))
+    with pytest.raises(KlingWaitTimeoutError):
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert len(looked_at(gateway)) < 15
+
+
+def test_a_job_that_is_done_is_returned_at_once_in_every_mode(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=bought(gateway))
+    assert wait.end()["videos"]
+    assert (wait.pauses, clock.slept) == (0, [])
+
+
+def test_a_key_that_is_wrong_at_the_first_look_is_told_in_every_mode(gateway, clock, monkeypatch, mode):
+    kling_task_id = bought(gateway)
+    gateway.api_key = "another"
+    gateway.settings = gateway.settings.__class__(**{**vars_of(gateway.settings), "api_key": "another"})
+    with pytest.raises(KlingAccessError, match="INVALID_API_KEY"):
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+
+
+def vars_of(settings):
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("kling_task_id", ["", " ", "None", None, 7, "../x", "a/b", "a\0", "\ud800", "."])
+def test_what_is_no_task_id_is_told_without_asking_in_every_mode(gateway, clock, mode, kling_task_id):
+    with pytest.raises(KlingInputError, match="is not a task id") as caught:
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert isinstance(caught.value, AirflowFailException)
+    assert not gateway.requests
+
+
+def test_the_timeout_counts_from_the_submit_in_every_mode(gateway, clock, mode):
+    gateway.set_timing(queue_seconds=5, render_seconds=5)
+    gateway.add_fault("job:stuck")
+    kling_task_id = bought(gateway)
+    began = clock.time()
+    clock.sleep(300)
+    with pytest.raises(KlingWaitTimeoutError):
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert 595 <= clock.time() - began <= 615
+
+
+def test_a_timed_out_wait_says_how_to_go_on_and_that_the_job_does_in_every_mode(gateway, clock, mode):
+    kling_task_id = arrange(gateway, ("job:stuck",))
+    with pytest.raises(KlingWaitTimeoutError) as caught:
+        Wait(mode, clock, kling_task_id=kling_task_id).end()
+    assert "The job goes on at the gateway" in str(caught.value)
+    assert f"kling_rescue with kling_task_id={kling_task_id!r}" in str(caught.value)
+
+
+BACKSTOP = ("__fail__", {"error": "Trigger timeout"})
+
+
+def test_where_no_triggerer_was_left_a_last_look_takes_the_video_that_is_there(gateway):
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=bought(gateway))
+    assert sensor.resume_execution(*BACKSTOP, context_of())["videos"]
+
+
+@pytest.mark.parametrize("trouble", ["job:stuck", "query:html=502,times=always", "query:cut,times=always"])
+def test_where_no_triggerer_was_left_and_the_last_look_brings_nothing_the_wait_is_over(
+    gateway, clock, trouble
+):
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=arrange(gateway, (trouble,)), timeout=600)
+    with pytest.raises(KlingWaitTimeoutError) as caught:
+        sensor.resume_execution(*BACKSTOP, context_of())
+    assert isinstance(caught.value, AirflowSensorTimeout)
+    assert not clock.slept
+
+
+def test_where_no_triggerer_was_left_a_job_that_failed_is_told_as_that(gateway):
+    gateway.add_fault("job:fail")
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=bought(gateway))
+    with pytest.raises(KlingJobFailedError):
+        sensor.resume_execution(*BACKSTOP, context_of())
+
+
+def test_airflows_own_clock_is_said_in_our_words_in_poke_mode(gateway, clock, monkeypatch):
+    kling_task_id = arrange(gateway, ("job:stuck",))
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, deferrable=False, timeout=60)
+    began = clock.time()
+    monkeypatch.setattr("time.monotonic", lambda: 2 * (clock.time() - began))
+    with pytest.raises(KlingWaitTimeoutError, match="Airflow's own clock ended the wait") as caught:
+        sensor.execute(context_of())
+    assert isinstance(caught.value, AirflowSensorTimeout)
+    assert caught.value.kling_task_id == kling_task_id
+
+
+def test_a_trigger_that_broke_is_not_taken_for_a_timeout(gateway):
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id="t-1")
+    with pytest.raises(TaskDeferralError):
+        sensor.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["bang"]}, context_of())
+
+
+@pytest.mark.parametrize("softness", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("error", ["Trigger timeout", "Trigger failure"])
+def test_a_soft_sensor_skips_what_airflow_ended_too(gateway, softness, error):
+    kling_task_id = arrange(gateway, ("job:stuck",))
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, **{softness: True})
+    with pytest.raises(AirflowSkipException):
+        sensor.resume_execution("__fail__", {"error": error}, context_of())
+
+
+def test_a_look_that_fails_after_the_event_defers_again_instead_of_failing(gateway, clock):
+    kling_task_id = bought(gateway)
+    gateway.add_fault("query:html=502,times=2")
+    event = {"kling_task_id": kling_task_id, "started_at": clock.time(), "deadline": clock.time() + 600}
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id)
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.resume_execution("execute_complete", {"event": event}, context_of())
+    assert caught.value.trigger.deadline == event["deadline"]
+    assert asyncio.run(triggered(caught.value)) == event
+
+
+def test_a_deferral_ends_a_little_after_our_own_deadline_at_the_latest(gateway, clock):
+    kling_task_id = arrange(gateway, ())
+    with pytest.raises(TaskDeferred) as caught:
+        KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, timeout=600).execute(context_of())
+    assert 600 < caught.value.timeout.total_seconds() <= 1500
+    assert caught.value.trigger.first_look_at >= clock.time() + 5
+
+
+def test_an_error_of_a_newer_triggerer_is_still_an_error_here(gateway):
+    event = {
+        "kling_task_id": "t-1",
+        "error": {"class": "KlingNewError", "what": "It broke.", "colour": "red"},
+    }
+    with pytest.raises(AirflowFailException, match="It broke"):
+        KlingTaskSensor(task_id="wait", kling_task_id="t-1").execute_complete(context_of(), event)
+
+
+@pytest.mark.parametrize("interval", [0, 0.5])
+def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed(interval):
+    with pytest.raises(
+        ValueError, match=f"poke_interval={interval}: must be a number of seconds, at least 1"
+    ):
+        KlingTaskSensor(task_id="wait", kling_task_id="t-1", poke_interval=interval)
+
+
+@pytest.mark.parametrize("argument", ["first_look", "longest_interval"])
+@pytest.mark.parametrize("value", [-1, "soon", None, True])
+def test_seconds_that_are_none_are_refused_by_name_when_the_dag_is_parsed(argument, value):
+    with pytest.raises(ValueError, match=f"{argument}={value!r}: must be a number of seconds"):
+        KlingTaskSensor(task_id="wait", kling_task_id="t-1", **{argument: value})
+
+
+def ages_of_looks(gateway, began):
+    return [request.at - began for request in gateway.requests if request.method == "GET"]
+
+
+def test_without_an_interval_a_job_is_found_in_every_mode(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), poke_interval=None)
+    assert wait.end()["videos"]
+    assert len(ages_of_looks(gateway, 0)) <= 8
+    assert wait.sensor().poke_interval == 10
+
+
+def test_nobody_looks_before_the_first_look_in_any_mode(gateway, clock, mode):
+    kling_task_id, began = arrange(gateway, ()), clock.time()
+    wait = Wait(mode, clock, kling_task_id=kling_task_id, first_look=timedelta(seconds=100))
+    request = {**ASKED, "kling_task_id": kling_task_id, "submitted_at": began - 20}
+    wait.ti.upstream = [("submit", -1, "kling_request", request)]
+    assert wait.end()["videos"]
+    assert 79.9 <= ages_of_looks(gateway, began)[0] < 91
+
+
+ASKED = {"model": "kling-v3.0-pro-i2v", "inputs": {"prompt": "secret", "duration": 10}}
+
+
+def test_the_triggerer_hears_what_kind_of_job_it_is_and_nothing_secret(gateway, clock):
+    kling_task_id, ti = arrange(gateway, ()), TI()
+    ti.upstream = [("submit", -1, "kling_request", {"kling_task_id": kling_task_id, **ASKED})]
+    with DAG("d", schedule=None):
+        sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, longest_interval=30)
+        KlingSubmitOperator(task_id="submit") >> sensor
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.execute(context_of(ti))
+    arguments = caught.value.trigger.serialize()[1]
+    assert arguments["kind"] == "kling-v3.0-pro-i2v duration=10"
+    assert (arguments["interval"], arguments["first_look"], arguments["longest_interval"]) == (None, 0, 30)
+    assert stored_and_read(arguments) == arguments
+    assert "secret" not in str(arguments)
+
+
+def test_an_interval_that_is_asked_for_is_kept_to_the_second(gateway, clock):
+    gateway.set_timing(queue_seconds=15, render_seconds=60)
+    kling_task_id, began = bought(gateway), clock.time()
+    assert Wait("deferred", clock, kling_task_id=kling_task_id, poke_interval=7).end()["videos"]
+    ages = ages_of_looks(gateway, began)
+    between = [b - a for a, b in itertools.pairwise(ages[1:-1])]  # the first follows on the deferral
+    assert between == pytest.approx([7] * (len(ages) - 3), abs=0.5)
+
+
+def test_a_connection_that_is_not_there_is_one_exception_in_every_mode(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), kling_conn_id="kling_gone")
+    with pytest.raises(KlingUnavailableError, match="kling_gone") as caught:
+        wait.end()
+    assert not isinstance(caught.value, AirflowFailException)  # it may be back for the retry
+
+
+def test_a_link_that_nobody_wants_in_airflow_is_not_put_there(gateway, clock, mode):
+    wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), publish_link=False)
+    assert gateway.storage_url not in str(wait.end())
+    assert gateway.storage_url not in str(wait.ti.xcoms)

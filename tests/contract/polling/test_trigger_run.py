@@ -1,0 +1,325 @@
+"""The trigger waits on a shared event loop: it blocks nobody, leaks nothing, and ends no wait too early."""
+
+import asyncio
+import gc
+import json
+import os
+import re
+import time
+from importlib import import_module
+from itertools import pairwise
+
+import aiohttp
+import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.sdk.execution_time.xcom import XCom
+from airflow_fakes import KEY, TI, running_gateway, runtime_error, stored_and_read
+from blockbuster import blockbuster_ctx
+
+from airflow_provider_kling import triggers
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.triggers import KlingTaskTrigger
+
+PROMPT = "a cat waves"
+
+
+def waiting(kling_task_id, **arguments):
+    now = time.time()
+    arguments = {"started_at": now, "deadline": now + 600, "interval": 10.0, **arguments}
+    return KlingTaskTrigger(kling_task_id=kling_task_id, **arguments)
+
+
+def bought(gateway, **timing):
+    gateway.set_timing(**timing)
+    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": PROMPT}))
+
+
+async def payload(trigger):
+    (event,) = [event async for event in trigger.run()]
+    return event.payload
+
+
+def open_sessions():
+    gc.collect()
+    return [thing for thing in gc.get_objects() if type(thing) is aiohttp.ClientSession and not thing.closed]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What the trigger pushed to XCom, by key."""
+    pushed = []
+
+    async def aset(key, value, **place):
+        pushed.append((key, json.loads(json.dumps(value)), place))
+
+    monkeypatch.setattr(XCom, "aset", aset)
+    return pushed
+
+
+def test_the_arguments_survive_the_database_and_hold_nothing_secret(gateway):
+    trigger = waiting("t-1", kling_conn_id="kling_default", first_look_at=1.5)
+    path, arguments = trigger.serialize()
+    assert path == "airflow_provider_kling.triggers.KlingTaskTrigger"
+    module, name = path.rsplit(".", 1)
+    again = getattr(import_module(module), name)(**stored_and_read(arguments))
+    assert again.serialize() == (path, arguments)
+    assert all(type(value) in (str, float) for value in arguments.values())
+    assert set(arguments) == {
+        *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
+        *("interval", "first_look_at", "kind", "first_look", "longest_interval", "timeout"),
+    }
+    assert KEY not in str(arguments)
+
+
+async def test_arguments_of_an_older_version_still_wait(gateway, clock):
+    old = {"kling_task_id": bought(gateway), "started_at": clock.time(), "deadline": clock.time() + 60}
+    assert "error" not in await payload(KlingTaskTrigger(**old))
+
+
+async def test_waits_of_one_kind_teach_each_other_when_to_look(gateway, clock):
+    pace, began = triggers.HISTORY.of("a kind of this test"), clock.time()
+    before = list(pace.rates)
+    kling_task_id = bought(gateway, queue_seconds=15, render_seconds=30)
+    trigger = waiting(kling_task_id, interval=None, kind="a kind of this test", first_look_at=began + 20)
+    assert "error" not in await payload(trigger)
+    assert pace.rates != before
+    assert triggers.HISTORY.of("another kind of this test").rates == before
+    looks = [request.at - began for request in gateway.requests if request.method == "GET"]
+    assert looks[0] > 19.9
+
+
+async def test_the_event_says_that_it_is_over_and_has_neither_link_nor_key(gateway, clock, logged, shown):
+    trigger = waiting(bought(gateway, queue_seconds=15, render_seconds=30))
+    trigger.task_instance = TI()
+    event = await payload(trigger)
+    assert event == {name: getattr(trigger, name) for name in ("kling_task_id", "started_at", "deadline")}
+    told = f"{event} {shown} {logged.text()}"
+    assert gateway.storage_url not in told
+    assert KEY not in told
+    assert PROMPT not in told
+
+
+async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
+    trigger = waiting(bought(gateway, queue_seconds=15, render_seconds=30))
+    trigger.task_instance = TI(map_index=7)
+    await payload(trigger)
+    assert [value["status"].removeprefix("TASK_STATUS_") for _, value, _ in shown] == [
+        *("QUEUED", "PROCESSING", "PROCESSING", "PROCESSING")
+    ]  # the worker that resumes shows the end
+    assert {key for key, *_ in shown} == {"kling_progress"}
+    assert shown[0][2] == {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": 7}
+
+
+async def test_the_more_wait_the_less_often_one_of_them_may_tell_or_show_something(gateway, clock):
+    async with SharedClient.use("kling_default") as client:
+        client.users = 4000
+        assert sum(client.may_tell() for _ in range(300)) == 10
+        assert sum(client.may_show() for _ in range(300)) == 5
+        later = client.turns.now() + 2
+        client.turns.now = lambda: later
+        assert sum(client.may_tell() for _ in range(300)) == 10  # together, as they are read together
+        client.users = 1
+
+
+async def test_progress_that_may_not_be_shown_yet_is_shown_with_a_later_look(gateway, clock, shown):
+    trigger = waiting(bought(gateway, queue_seconds=25))
+    trigger.task_instance = TI()
+    async with SharedClient.use("kling_default") as client:
+        assert [client.may_show() for _ in range(22)] == [True] * 20 + [False] * 2
+        await payload(trigger)
+    assert [value["status"] for _, value, _ in shown] == ["TASK_STATUS_QUEUED"]
+
+
+@pytest.mark.parametrize("many_wait", [False, True])
+async def test_each_change_is_a_line_at_once_where_few_wait_and_later_where_many_do(
+    gateway, clock, logged, many_wait
+):
+    trigger, seen = waiting(bought(gateway, queue_seconds=15, render_seconds=100)), []
+    clock.watch = lambda: seen.append(logged.text().count(f"Job {trigger.kling_task_id}: "))
+    async with SharedClient.use("kling_default") as client:
+        if many_wait:
+            client._lines.pause(clock.time(), 600)
+        await payload(trigger)
+    lines = [line for line in logged.text().splitlines() if f"Job {trigger.kling_task_id}: " in line]
+    assert len(lines) == (1 if many_wait else 6)
+    states = re.findall(rf"Job {trigger.kling_task_id}: (\w+)", logged.text())
+    assert states == ["queued", *["processing"] * 4, "succeed"]
+    assert (seen[-1] > 1) is not many_wait
+
+
+@pytest.mark.parametrize("trouble", [runtime_error(), OSError("the bucket is away"), TypeError("not JSON")])
+async def test_no_wait_ends_because_airflow_cannot_store_its_progress(
+    gateway, clock, logged, monkeypatch, trouble
+):
+    async def aset(**_):
+        raise trouble
+
+    monkeypatch.setattr(XCom, "aset", aset)
+    trigger = waiting(bought(gateway, queue_seconds=15))
+    trigger.task_instance = TI()
+    assert "error" not in await payload(trigger)
+    assert "could not be stored" in logged.text()
+
+
+@pytest.mark.parametrize(
+    "trouble", ["html=502", "cut", "rate-limit=5", "malformed", "status=503", "html=404"]
+)
+async def test_looks_that_fail_end_no_wait_and_are_told_once(gateway, clock, logged, trouble):
+    kling_task_id = bought(gateway)
+    gateway.add_fault(f"query:{trouble},times=4")
+    assert "error" not in await payload(waiting(kling_task_id))
+    assert logged.text().count("A look failed, the wait goes on") == 1
+    assert "The gateway answers again after" in logged.text()
+    assert clock.slept == sorted(clock.slept)
+    assert sum(clock.slept) >= 20
+
+
+@pytest.mark.parametrize("fate", ["fail", "cancel", "fail=moderation"])
+async def test_a_wait_that_is_over_without_a_video_says_why_once(gateway, clock, fate):
+    gateway.add_fault(f"job:{fate}")
+    event = await payload(waiting(bought(gateway)))
+    assert stored_and_read(event) == event
+    assert event["error"]["kling_task_id"] == event["kling_task_id"]
+
+
+async def test_the_deadline_is_the_one_it_was_given_however_often_it_starts(gateway, clock):
+    kling_task_id = bought(gateway, render_seconds=10_000)
+    trigger = waiting(kling_task_id)
+    clock.sleep(595)
+    event = await payload(KlingTaskTrigger(**stored_and_read(trigger.serialize()[1])))
+    assert event["error"]["class"] == "KlingWaitTimeoutError"
+    assert event["deadline"] == trigger.deadline
+    assert 599 <= clock.time() - trigger.started_at <= 601
+
+
+async def test_a_connection_that_is_gone_for_a_moment_ends_no_wait(gateway, clock, logged, monkeypatch):
+    kling_task_id, connection = bought(gateway), os.environ["AIRFLOW_CONN_KLING_DEFAULT"]
+    monkeypatch.delenv("AIRFLOW_CONN_KLING_DEFAULT")
+    sleep = clock.sleep
+
+    def until_it_is_back(seconds):
+        monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)
+        sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", until_it_is_back)
+    assert "error" not in await payload(waiting(kling_task_id))
+    assert "A look failed, the wait goes on: kling_conn_id='kling_default'" in logged.text()
+
+
+async def test_a_key_that_was_changed_during_the_wait_is_looked_up_anew(gateway, clock):
+    kling_task_id = bought(gateway)
+    gateway.add_fault("query:error=INVALID_API_KEY")
+    assert "error" not in await payload(waiting(kling_task_id))
+    assert not open_sessions()
+
+
+async def test_it_looks_neither_before_its_time_nor_more_often_than_told(gateway, clock):
+    trigger = waiting(bought(gateway, queue_seconds=100), first_look_at=clock.time() + 30)
+    await payload(trigger)
+    looks = [request.at for request in gateway.requests if request.method == "GET"]
+    # The loop's clock goes on a little while the test's stands still.
+    assert looks[0] - trigger.started_at == pytest.approx(30, abs=0.5)
+    assert all(later - earlier >= 9.5 for earlier, later in pairwise(looks))
+
+
+@pytest.mark.parametrize("trouble", [(), ("query:html=502",), ("query:cut",), ("query:rate-limit=1",)])
+async def test_nothing_it_does_blocks_the_loop(clock, monkeypatch, shown, trouble):
+    with running_gateway(monkeypatch, clock=clock.time) as gateway:
+        await payload(waiting(bought(gateway)))  # the first one loads what the others use
+        triggers = [waiting(bought(gateway, queue_seconds=15)) for _ in range(4)]
+        gateway.add_fault(*trouble)
+        for trigger in triggers:
+            trigger.task_instance = TI()
+        with blockbuster_ctx() as detector:
+            detector.functions["time.sleep"].deactivate()  # the test's clock
+            events = await asyncio.gather(*(payload(trigger) for trigger in triggers))
+    assert not any("error" in event for event in events)
+    assert shown
+
+
+async def test_a_cancelled_wait_leaves_no_session_open(monkeypatch):
+    with running_gateway(monkeypatch) as gateway:
+        kling_task_id = bought(gateway, queue_seconds=1000)
+        waits = [asyncio.create_task(payload(waiting(kling_task_id, interval=1000.0))) for _ in range(3)]
+        await asyncio.to_thread(gateway.wait_until, lambda: len(gateway.requests) == 4)
+        assert len(open_sessions()) == 1
+        for wait in waits:
+            wait.cancel()
+        assert all(
+            isinstance(end, asyncio.CancelledError)
+            for end in await asyncio.gather(*waits, return_exceptions=True)
+        )
+        assert not open_sessions()
+        assert not SharedClient._by_loop.get(asyncio.get_running_loop())
+    assert len(gateway.jobs) == 1
+
+
+async def test_a_wait_that_is_cancelled_during_a_look_leaves_nothing_either(monkeypatch):
+    with running_gateway(monkeypatch) as gateway:
+        kling_task_id = bought(gateway)
+        gateway.add_fault("query:hang=30")
+        wait = asyncio.create_task(payload(waiting(kling_task_id)))
+        await asyncio.to_thread(gateway.wait_until, lambda: not gateway.faults.waiting)
+        wait.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wait
+        assert not open_sessions()
+
+
+@pytest.fixture
+def state(monkeypatch):
+    """Tell the trigger in which state its task is."""
+
+    def tell(*told):
+        def get_task_states(dag_id, task_ids, run_ids, map_index):
+            assert (dag_id, task_ids, run_ids) == ("d", ["t"], ["r"])
+            if isinstance(told[0], Exception):
+                raise told[0]
+            return {"r": {"t" if map_index < 0 else f"t_{map_index}": told[0]}} if told[0] else {}
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(get_task_states))
+
+    return tell
+
+
+async def killed(kling_task_id, map_index=-1):
+    trigger = waiting(kling_task_id)
+    trigger.task_instance = TI(map_index=map_index)
+    await trigger.on_kill()
+
+
+@pytest.mark.parametrize("map_index", [-1, 3])
+@pytest.mark.parametrize("told", ["failed", "success", "removed", None])
+async def test_a_wait_that_a_user_ended_says_that_the_job_goes_on(gateway, state, logged, told, map_index):
+    state(told)
+    kling_task_id = bought(gateway, queue_seconds=1000)
+    await killed(kling_task_id, map_index)
+    assert "The job goes on at the gateway, which cannot cancel it" in logged.text()
+    assert f"kling_task_id={kling_task_id!r}" in logged.text()
+    assert len(gateway.jobs) == 1
+    assert not open_sessions()
+
+
+@pytest.mark.parametrize("trouble", ["html=502", "cut", "error=INVALID_API_KEY", "error=TASK_NOT_FOUND"])
+async def test_a_job_that_cannot_be_asked_for_is_said_to_go_on(gateway, state, logged, trouble):
+    state("failed")
+    kling_task_id = bought(gateway)
+    gateway.add_fault(f"query:{trouble},times=always")
+    await killed(kling_task_id)
+    assert "The job goes on at the gateway" in logged.text()
+
+
+@pytest.mark.parametrize("map_index", [-1, 3])
+async def test_a_wait_that_another_triggerer_took_over_says_nothing(gateway, state, logged, map_index):
+    state("deferred")
+    await killed("t-1", map_index)
+    assert "The job goes on" not in logged.text()
+    assert not gateway.requests
+
+
+async def test_a_state_that_airflow_cannot_tell_costs_no_warning(gateway, state, logged):
+    state(runtime_error())
+    await killed(bought(gateway, queue_seconds=1000))
+    assert "The job goes on at the gateway" in logged.text()

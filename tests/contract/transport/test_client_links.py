@@ -1,0 +1,300 @@
+"""Links to videos: followed with care, without the key, and resumed where they broke."""
+
+import gzip
+import json
+import threading
+import time
+import tracemalloc
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+import requests
+from odd_servers import answering, dripping_head, serving
+
+from airflow_provider_kling.emulator import Emulator
+from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
+from airflow_provider_kling.transport.addresses import is_public
+from airflow_provider_kling.transport.download_stream import open_link
+from airflow_provider_kling.transport.settings import Settings
+
+VIDEO = bytes(range(256)) * 4096
+
+
+def settings(**extra):
+    extra = {"allow_private_hosts": True, "request_timeout": 5, **extra}
+    fields = {
+        "conn_id": "c",
+        "host": "https://gateway.invalid",
+        "schema": "",
+        "port": None,
+        "password": "sk-1",
+    }
+    return Settings.from_connection(SimpleNamespace(**fields, extra=json.dumps(extra)))
+
+
+def fetched(url, **extra):
+    with open_link(url, settings(**extra)) as stream:
+        return b"".join(stream.chunks)
+
+
+def refusal(url, kind=KlingDownloadError, **extra):
+    with pytest.raises(kind) as caught:
+        fetched(url, **extra)
+    assert caught.value.money is Money.PAID
+    assert "sig=" not in str(caught.value)
+    return caught.value
+
+
+def test_a_link_is_read_without_key_and_without_the_connections_headers(tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(answering(VIDEO, Content_Type="video/mp4")) as server:
+        with open_link(f"{server.url}/v.mp4?sig=1", settings(**{"X-Team": "video"})) as stream:
+            assert (stream.length, stream.content_type) == (len(VIDEO), "video/mp4")
+            assert b"".join(stream.chunks) == VIDEO
+        assert fetched(server.url.replace("//", "//me:s3cret@") + "/v.mp4") == VIDEO
+    for _, _, headers in server.seen:
+        assert not {"authorization", "x-team"} & {name.lower() for name in headers}
+        assert headers["Accept-Encoding"] == "identity"
+
+
+def test_the_signature_of_a_link_is_not_logged_where_the_answers_headers_are_broken(caplog):
+    def broken(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n folded\r\nLocation: http://x/v?sig=2\r\n\r\n" + VIDEO)
+
+    with serving(broken) as server:
+        assert fetched(f"{server.url}/v.mp4?sig=1").endswith(VIDEO)
+    assert "Failed to parse headers" in caplog.text
+    assert "sig=" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 500])
+def test_a_dead_link_is_told_with_its_status(status):
+    with serving(answering(status=status)) as server:
+        assert refusal(f"{server.url}/v.mp4?sig=1").http_status == status
+
+
+def test_a_redirect_is_followed_but_not_for_ever():
+    with (
+        serving(answering(VIDEO)) as server,
+        serving(answering(status=302, Location=f"{server.url}/v.mp4")) as first,
+    ):
+        assert fetched(first.url) == VIDEO
+
+    def round_and_round(handler):
+        answering(status=302, Location="/again?sig=1")(handler)
+
+    with serving(round_and_round) as server:
+        assert "TooManyRedirects" in str(refusal(server.url))
+        assert len(server.seen) <= 6
+
+
+def flooding(sent, status=200, **headers):
+    """Send bytes until nobody takes them any more, and count them."""
+
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        for _ in range(200):
+            handler.wfile.write(bytes(1 << 20))
+            sent.append(1 << 20)
+
+    return answer
+
+
+def test_the_body_of_a_redirect_is_not_read():
+    sent = []
+    with (
+        serving(answering(VIDEO)) as last,
+        serving(flooding(sent, 302, Location=f"{last.url}/v.mp4")) as first,
+    ):
+        assert fetched(first.url) == VIDEO
+    assert sum(sent) < 50 << 20  # what fits into the sockets
+
+
+def test_a_stalled_stream_is_given_up_after_the_connections_timeout():
+    left = threading.Event()
+
+    def stall(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(VIDEO[:100])
+        if handler.connection.recv(1) == b"":
+            left.set()  # by the other side
+
+    with serving(stall) as server:
+        refusal(f"{server.url}/v.mp4?sig=1", request_timeout=1)
+        assert left.wait(10)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_head_that_drips_is_not_waited_for(certificate, tls):
+    with serving(dripping_head(VIDEO), certificate if tls else None) as server:
+        error = refusal(f"{server.url}/v.mp4?sig=1", request_timeout=1, verify=certificate)
+    assert "TimeoutError" in str(error)
+
+
+DRIPS = {"from the start": [1000] * 20, "after a while": [100_000] * 5 + [1000] * 40}
+
+
+@pytest.mark.parametrize("sizes", DRIPS.values(), ids=DRIPS)
+def test_a_host_that_drips_is_left(monkeypatch, sizes):
+    ticks = count(0, 0.6)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    with serving(dripping(VIDEO[:size] for size in sizes)) as server:
+        error = refusal(f"{server.url}/v.mp4?sig=1", request_timeout=2)
+    assert "sends less than 4096 bytes a second" in str(error)
+
+
+def test_a_host_that_is_slow_is_waited_for(monkeypatch):
+    ticks = count(0, 0.6)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    with serving(dripping([VIDEO[:100_000]] * 20)) as server:
+        assert fetched(server.url, request_timeout=2) == VIDEO[:100_000] * 20
+
+
+def dripping(pieces):
+    """Send a piece only when the one before was taken, for which a chunk of its own is the sign."""
+
+    def answer(handler):
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in [*pieces, b""]:
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    return answer
+
+
+def test_what_is_compressed_is_not_unpacked():
+    bomb = gzip.compress(bytes(64 << 20))
+    with serving(answering(bomb, Content_Encoding="gzip")) as server:
+        tracemalloc.start()
+        try:
+            assert fetched(server.url) == bomb
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("url", ["ftp://x/v.mp4", "httpx://x", "file:///etc/passwd", "javascript:1", "x", ""])
+def test_only_http_links_are_followed(url):
+    refusal(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1/v", "http://a..b/v", "http://kling.invalid/?sig=1", "http://127.0.0.1:1/"]
+)
+def test_a_link_that_leads_nowhere_is_told(url):
+    refusal(url)
+
+
+def test_a_private_address_is_refused_before_a_byte_is_sent():
+    with serving(answering(VIDEO)) as server:
+        for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
+            error = refusal(url, KlingAccessError, allow_private_hosts=False)
+            assert "allow_private_hosts" in error.advice
+        assert not server.seen
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True), ("2606:2800:220:1::1", True), ("::ffff:93.184.216.34", True),
+        ("127.0.0.1", False), ("10.0.0.1", False), ("172.16.0.1", False), ("192.168.1.1", False),
+        ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False),
+        ("255.255.255.255", False), ("::1", False), ("::", False), ("fe80::1%eth0", False),
+        ("::ffff:127.0.0.1", False), ("::ffff:10.0.0.1", False), ("2002:7f00:1::", False),
+        ("64:ff9b::a9fe:a9fe", False), ("64:ff9b::5db8:d822", True), ("ff02::1", False), ("fc00::1", False),
+    ],
+)  # fmt: skip
+def test_an_address_is_public_or_not(address, public):
+    assert is_public(address) is public
+
+
+def breaking(times, etag='"v1"', *, honour=True):
+    """Serve half of what is asked for, this often, and then all of the rest."""
+    left = [times]
+
+    def answer(handler):
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1]) if honour else 0
+        body = VIDEO[start:]
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(body)))
+        if etag:
+            handler.send_header("ETag", etag)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(VIDEO) - 1}/{len(VIDEO)}")
+        handler.end_headers()
+        left[0] -= 1
+        handler.wfile.write(body if left[0] < 0 else body[: len(body) // 2])
+
+    return answer
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_stream_that_broke_goes_on_where_it_stopped(times):
+    with serving(breaking(times)) as server:
+        assert fetched(f"{server.url}/v.mp4?sig=1") == VIDEO
+    asked = [headers.get("If-Range") for _, _, headers in server.seen]
+    assert asked == [None] + ['"v1"'] * times
+
+
+@pytest.mark.parametrize(
+    ("etag", "honour", "times"), [("", True, 1), ('W/"v1"', True, 1), ('"v1"', False, 1), ('"v1"', True, 99)]
+)
+def test_a_stream_that_cannot_go_on_is_told(etag, honour, times):
+    with serving(breaking(times, etag, honour=honour)) as server:
+        refusal(f"{server.url}/v.mp4?sig=1")
+        assert len(server.seen) <= 7
+
+
+def test_a_host_that_goes_on_elsewhere_than_asked_is_not_believed():
+    def answer(handler):
+        again = "Range" in handler.headers
+        handler.send_response(206 if again else 200)
+        handler.send_header("Content-Length", str(len(VIDEO)))
+        handler.send_header("ETag", '"v1"')
+        if again:
+            handler.send_header("Content-Range", f"bytes 0-{len(VIDEO) - 1}/{len(VIDEO)}")
+        handler.end_headers()
+        handler.wfile.write(VIDEO if again else VIDEO[: len(VIDEO) // 2])
+
+    with serving(answer) as server:
+        assert "went on elsewhere" in str(refusal(f"{server.url}/v.mp4?sig=1"))
+        assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("fault", ["truncate=100", "wrong-length=7", "dead=403", "cut"])
+def test_what_goes_wrong_at_the_stand_ins_storage_is_told(fault):
+    with Emulator(render=False, queue_seconds=0, render_seconds=0) as gateway:
+        headers = {"Authorization": f"Bearer {gateway.api_key}"}
+        api = f"{gateway.url}/v3/async"
+        requests.post(f"{api}/kling-v3.0-pro-t2v", json={"prompt": "a cat"}, headers=headers, timeout=5)
+        asked = {"task_id": gateway.jobs[0].task_id}
+        told = requests.get(f"{api}/task-result", params=asked, headers=headers, timeout=5).json()
+        gateway.add_fault(f"download:{fault},times=always")
+        refusal(told["videos"][0]["video_url"])
+        assert not gateway.key_reached_storage
+
+
+def test_the_connections_proxy_and_certificates_count_before_the_environments(certificate, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle")
+    with serving(answering(VIDEO), certificate) as server:
+        assert fetched(server.url, verify=certificate) == VIDEO
+    with serving(answering(VIDEO)) as proxy:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert fetched("http://storage.example/v.mp4", proxies={"http": proxy.url}) == VIDEO
+    assert proxy.seen[0][1] == "http://storage.example/v.mp4"
+
+
+def test_a_certificate_that_nobody_signed_is_told(certificate):
+    with serving(answering(VIDEO), certificate) as server:
+        assert "self-signed" in str(refusal(server.url))
+    assert not server.seen

@@ -1,0 +1,458 @@
+"""One list of stories, lived through by each client over a socket: what went wrong, and what it cost."""
+
+import asyncio
+import json
+import time
+import tracemalloc
+import zlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from blockbuster import blockbuster_ctx
+from odd_servers import answering, dripping_head, serving
+
+from airflow_provider_kling.emulator import Emulator
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingBalanceError,
+    KlingError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingModerationError,
+    KlingSubmitUncertainError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.gateways.base import Outcome
+from airflow_provider_kling.gateways.myrouter import query, submit
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.transport.client import LONGEST_BODY, AsyncKlingClient, KlingClient
+from airflow_provider_kling.transport.sessions import gateway_session
+from airflow_provider_kling.transport.settings import Settings
+
+JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
+REFUSED, MAYBE = Money.UNTOUCHED, Money.MAYBE
+RUNNING = Money.RUNNING
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks():
+    """Raise where our code makes a blocking call on an event loop."""
+    with blockbuster_ctx("airflow_provider_kling"):
+        yield
+
+
+@pytest.fixture
+def gateway():
+    with Emulator(render=False, queue_seconds=0, render_seconds=0) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def sync_client(fields, _):
+    settings = Settings.from_connection(SimpleNamespace(**fields | {"extra": json.dumps(fields["extra"])}))
+    with gateway_session(settings) as session:
+        yield lambda call: asyncio.to_thread(KlingClient(session, settings).send, call)
+
+
+@asynccontextmanager
+async def async_client(fields, _):
+    settings = Settings.from_connection(SimpleNamespace(**fields | {"extra": json.dumps(fields["extra"])}))
+    async with AsyncKlingClient(settings) as client:
+        yield client.send
+
+
+@asynccontextmanager
+async def hook(fields, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_STORY", json.dumps({"conn_type": "kling", **fields}))
+    yield lambda call: asyncio.to_thread(KlingHook("kling_story").send, call)
+
+
+@asynccontextmanager
+async def shared_client(fields, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_STORY", json.dumps({"conn_type": "kling", **fields}))
+    async with SharedClient.use("kling_story") as client:
+        yield client.send
+
+
+@pytest.fixture(params=[sync_client, async_client, hook, shared_client], ids=lambda make: make.__name__)
+def connect(request, monkeypatch):
+    """Give a way to make each kind of client for a host."""
+
+    def connect(url, key="emulator-key", **extra):
+        fields = {"conn_id": "kling_story", "host": url, "schema": "", "port": None, "password": key}
+        if request.param in (hook, shared_client):
+            fields = {"host": url, "password": key}
+        return request.param({**fields, "extra": {"request_timeout": 20, **extra}}, monkeypatch)
+
+    return connect
+
+
+async def failure_of(send, call):
+    with pytest.raises(KlingError) as caught:
+        await send(call)
+    return caught.value
+
+
+async def test_a_job_is_submitted_asked_for_and_done(gateway, connect):
+    async with connect(gateway.url) as send:
+        kling_task_id = await send(submit(JOB))
+        task = await send(query(kling_task_id))
+    assert (task.kling_task_id, task.outcome) == (gateway.jobs[0].task_id, Outcome.SUCCEEDED)
+    assert task.videos[0].video_url.startswith(gateway.storage_url)
+    assert [(r.method, r.status, r.authorization) for r in gateway.requests] == [
+        ("POST", 200, True),
+        ("GET", 200, True),
+    ]
+    assert gateway.times_paid(prompt="a cat") == 1
+
+
+@dataclass(frozen=True)
+class Story:
+    """A fault, and what it must come to."""
+
+    fault: str
+    kind: type[KlingError]
+    money: Money
+    paid: int = 0
+    retry_after: float | None = None
+
+
+SUBMITS = [
+    Story("rate-limit", KlingUnavailableError, REFUSED),
+    Story("rate-limit=7", KlingUnavailableError, REFUSED, retry_after=7),
+    Story("error=CREATE_TASK_FAILED", KlingUnavailableError, REFUSED),
+    Story("error=BILLING_FAILED", KlingUnavailableError, REFUSED),
+    Story("error=INVALID_API_KEY", KlingAccessError, REFUSED),
+    Story("error=NOT_ENOUGH_BALANCE", KlingBalanceError, REFUSED),
+    Story("error=ILLEGAL_PROMPT", KlingModerationError, REFUSED),
+    Story("error=INVALID_REQUEST_BODY", KlingInputError, REFUSED),
+    Story("error=API_NOT_FOUND/400", KlingInputError, REFUSED),
+    Story("redirect", KlingAccessError, REFUSED),
+    Story("redirect=302/", KlingAccessError, REFUSED),
+    Story("status=500", KlingSubmitUncertainError, MAYBE),
+    Story("status=503,late", KlingSubmitUncertainError, MAYBE, paid=1),
+    Story("html=502", KlingSubmitUncertainError, MAYBE),
+    Story("html=504,late", KlingSubmitUncertainError, MAYBE, paid=1),
+    Story("malformed", KlingSubmitUncertainError, MAYBE),
+    Story("malformed,late", KlingSubmitUncertainError, MAYBE, paid=1),
+    Story("cut", KlingSubmitUncertainError, MAYBE),
+    Story("cut,late", KlingSubmitUncertainError, MAYBE, paid=1),
+    Story("truncate=9,late", KlingSubmitUncertainError, MAYBE, paid=1),
+    Story("wrong-length=9,late", KlingSubmitUncertainError, MAYBE, paid=1),
+]
+
+
+@pytest.mark.parametrize("story", SUBMITS, ids=lambda story: story.fault)
+async def test_a_paid_request_is_never_sent_twice(gateway, connect, story):
+    gateway.add_fault(f"submit:{story.fault}")
+    async with connect(gateway.url) as send:
+        error = await failure_of(send, submit(JOB))
+    assert isinstance(error, story.kind)
+    assert (error.money, error.retry_after, error.kling_task_id) == (story.money, story.retry_after, None)
+    assert str(story.money) in str(error)
+    assert gateway.api_key not in str(error)
+    assert [request.method for request in gateway.requests] == ["POST"]
+    assert len(gateway.jobs) == story.paid
+    assert not gateway.key_reached_storage
+    assert not [request for request in gateway.requests if request.door == "storage"]
+
+
+QUERIES = [
+    Story("rate-limit=7", KlingUnavailableError, RUNNING, retry_after=7),
+    Story("error=GET_RESULT_FAILED", KlingUnavailableError, RUNNING),
+    Story("error=TASK_FAILED", KlingJobFailedError, Money.ENDED),
+    Story("error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.ASIDE),
+    Story("error=INVALID_API_KEY,times=2", KlingAccessError, RUNNING),
+    Story("redirect", KlingUnavailableError, RUNNING),
+    Story("status=500", KlingUnavailableError, RUNNING),
+    Story("status=404", KlingUnavailableError, RUNNING),
+    Story("html=502", KlingUnavailableError, RUNNING),
+    Story("html=200", KlingUnavailableError, RUNNING),
+    Story("malformed", KlingUnavailableError, RUNNING),
+    Story("cut,times=2", KlingUnavailableError, RUNNING),
+    Story("truncate=9", KlingUnavailableError, RUNNING),
+]
+
+
+@pytest.mark.parametrize("story", QUERIES, ids=lambda story: story.fault)
+async def test_a_query_that_failed_names_the_job_and_says_what_becomes_of_it(gateway, connect, story):
+    async with connect(gateway.url) as send:
+        kling_task_id = await send(submit(JOB))
+        gateway.add_fault(f"query:{story.fault}")
+        error = await failure_of(send, query(kling_task_id))
+        gateway.clear_faults()
+        assert (await send(query(kling_task_id))).outcome is Outcome.SUCCEEDED
+    assert isinstance(error, story.kind)
+    assert (error.money, error.retry_after, error.kling_task_id) == (
+        story.money,
+        story.retry_after,
+        kling_task_id,
+    )
+    assert len(gateway.jobs) == 1
+    assert not gateway.key_reached_storage
+
+
+async def test_no_call_takes_longer_than_the_timeout(gateway, connect):
+    paid = {"hang=60": 0, "hang=60,late": 1, "slow=60,late": 1, "slow=10,late": 1}
+    async with connect(gateway.url, request_timeout=1) as send:
+        for number, fault in enumerate(paid):
+            gateway.add_fault(f"submit:{fault},match=cat {number}")
+        jobs = [VideoJob(JOB.model, {"prompt": f"cat {number}"}) for number in range(len(paid))]
+        gateway.add_fault("query:hang=60,match=dog", "query:slow=60,match=bird")
+        dog, bird = [await send(submit(VideoJob(JOB.model, {"prompt": name}))) for name in ("dog", "bird")]
+        began = time.monotonic()
+        calls = [*map(submit, jobs), query(dog), query(bird)]
+        errors = await asyncio.gather(*(failure_of(send, call) for call in calls))
+        assert time.monotonic() - began < 6
+    assert all(isinstance(error, KlingSubmitUncertainError) for error in errors[: len(paid)])
+    assert all(isinstance(error, KlingUnavailableError) for error in errors[len(paid) :])
+    for number, times in enumerate(paid.values()):
+        assert gateway.times_paid(prompt=f"cat {number}") == times
+
+
+async def test_a_head_that_drips_is_not_waited_for(connect):
+    with serving(dripping_head(b'{"task_id": "t-1"}')) as server:
+        async with connect(server.url, request_timeout=1) as send:
+            bought, asked = await asyncio.gather(*(failure_of(send, c) for c in (submit(JOB), query("t-1"))))
+    assert isinstance(bought, KlingSubmitUncertainError)
+    assert isinstance(asked, KlingUnavailableError)
+    assert sorted(method for method, *_ in server.seen) == ["GET", "POST"]
+
+
+async def test_a_wrong_key_is_told(gateway, connect):
+    async with connect(gateway.url, key="wrong") as send:
+        for call in (submit(JOB), query("t-1")):
+            error = await failure_of(send, call)
+            assert (type(error).__name__, error.reason) == ("KlingAccessError", "INVALID_API_KEY")
+    assert not gateway.jobs
+
+
+@pytest.mark.parametrize("form", ["float", "text", "blank", "missing"])
+async def test_numbers_come_in_odd_forms(gateway, connect, form):
+    gateway.add_fault(f"query:numbers={form}")
+    async with connect(gateway.url) as send:
+        task = await send(query(await send(submit(JOB))))
+    known = form in ("float", "text")
+    assert task.progress_percent == (100 if known else None)
+    assert task.videos[0].video_url_ttl == (3600 if known else None)
+
+
+@pytest.mark.parametrize("status", [200, 302])
+@pytest.mark.parametrize("length", [True, False], ids=["told", "not told"])
+async def test_an_answer_without_end_is_not_read_to_its_end(connect, length, status):
+    body = b'{"task_id": "t-1", "x": "' + b"x" * (LONGEST_BODY + 1) + b'"}'
+    sent = []
+
+    def flood(handler):
+        handler.send_response(status)
+        handler.send_header("Location", "/elsewhere")
+        if length:
+            handler.send_header("Content-Length", str(len(body) + 2**40))
+        handler.end_headers()
+        for _ in range(1000):
+            handler.wfile.write(body)
+            sent.append(len(body))
+
+    with serving(flood) as server:
+        async with connect(server.url) as send:
+            assert isinstance(await failure_of(send, submit(JOB)), KlingSubmitUncertainError)
+    assert [method for method, *_ in server.seen] == ["POST"]
+    assert sum(sent) < 40 * LONGEST_BODY
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+async def test_a_small_answer_that_would_swell_is_not_unpacked_to_its_end(connect, layers):
+    bomb = 400 * deflated(bytes(1 << 20))
+    if layers == 2:
+        bomb = deflated(bomb)
+    sent = answering(bomb, Content_Encoding=", ".join(["deflate"] * layers))
+    with serving(sent) as server:
+        async with connect(server.url) as send:
+            tracemalloc.start()
+            try:
+                assert isinstance(await failure_of(send, submit(JOB)), KlingSubmitUncertainError)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert [method for method, *_ in server.seen] == ["POST"]
+    assert peak < 100 << 20
+
+
+def deflated(data):
+    """Compress so that what comes out can be repeated."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+async def test_a_long_answer_is_read_whole(connect):
+    body = json.dumps({"task_id": "t-1", "x": "x" * (LONGEST_BODY - 100)}).encode()
+    with serving(answering(body)) as server:
+        async with connect(server.url) as send:
+            assert await send(submit(JOB)) == "t-1"
+
+
+async def test_a_port_where_nobody_listens_is_safe(connect):
+    with serving(answering()) as server:
+        url = server.url
+    async with connect(url) as send:
+        paid, free = await failure_of(send, submit(JOB)), await failure_of(send, query("t-1"))
+    assert isinstance(paid, KlingUnavailableError)
+    assert paid.money is Money.UNTOUCHED
+    assert "refused" in str(paid) or "Connect call failed" in str(paid)
+    assert free.money is Money.RUNNING
+
+
+async def test_a_name_that_nobody_knows_is_safe(connect):
+    async with connect("http://kling.invalid") as send:
+        error = await failure_of(send, submit(JOB))
+    assert isinstance(error, KlingUnavailableError)
+    assert error.money is Money.UNTOUCHED
+
+
+async def test_a_certificate_that_nobody_signed_is_safe_and_the_key_stays_home(connect, certificate):
+    with serving(answering(), certificate) as server:
+        async with connect(server.url) as send:
+            error = await failure_of(send, submit(JOB))
+    assert isinstance(error, KlingUnavailableError)
+    assert error.money is Money.UNTOUCHED
+    assert "self-signed" in str(error)
+    assert not server.seen
+
+
+async def test_plain_words_where_tls_should_be_may_come_after_the_request(connect):
+    with serving(answering()) as server:
+        async with connect(server.url.replace("http:", "https:")) as send:
+            error = await failure_of(send, submit(JOB))
+    assert isinstance(error, (KlingSubmitUncertainError, KlingUnavailableError))
+    assert (error.money is Money.MAYBE) == isinstance(error, KlingSubmitUncertainError)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize("by", ["verify", "verify_ssl", "environment", "not at all"])
+async def test_a_certificate_of_ones_own_is_trusted_where_told_so(connect, certificate, monkeypatch, by):
+    extra = {by: certificate} if by.startswith("verify") else {"verify": False} if by == "not at all" else {}
+    if by == "environment":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate)
+    else:  # what the connection says counts before the environment
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle")
+    with serving(answering(b'{"task_id": "t-1"}'), certificate) as server:
+        async with connect(server.url, **extra) as send:
+            assert await send(submit(JOB)) == "t-1"
+
+
+async def use_once(client):
+    async with client as send:
+        await send(submit(JOB))
+
+
+async def test_a_bundle_that_is_not_there_is_told(connect):
+    with serving(answering()) as server:
+        client = connect(server.url, verify="/no/such")
+        with pytest.raises(KlingAccessError, match="the extra's 'verify' names '/no/such'"):
+            await use_once(client)
+    assert not server.seen
+
+
+async def test_headers_of_the_connection_go_to_the_gateway_and_our_own_fields_do_not(connect):
+    own = {
+        "default_model": "kling-o1-t2v",
+        "allow_private_hosts": True,
+        "request_timeout": 20,
+        "trust_env": True,
+    }
+    with serving(answering(b'{"task_id": "t-1"}')) as server:
+        async with connect(
+            server.url, **own, **{"X-Team": "video", "x-number": 7, "user-agent": "me"}
+        ) as send:
+            await send(submit(JOB))
+    ((_, path, headers),) = server.seen
+    lower = [name.lower() for name in headers]
+    assert path == "/v3/async/kling-v3.0-pro-t2v"
+    assert (headers["X-Team"], headers["X-Number"], headers["User-Agent"]) == ("video", "7", "me")
+    assert headers["Authorization"] == "Bearer emulator-key"
+    assert headers["Content-Type"].startswith("application/json")
+    assert len(set(lower)) == len(lower)
+    assert not set(lower) & {name.replace("_", "-") for name in own} | set(lower) & set(own)
+
+
+async def test_a_path_prefix_stands_before_each_path(connect):
+    with serving(answering(b'{"task_id": "t-1"}')) as server:
+        async with connect(server.url + "/kling/") as send:
+            await send(submit(JOB))
+            await failure_of(send, query("t 1&x=2"))
+    paid, free = (path for _, path, _ in server.seen)
+    assert paid == "/kling/v3/async/kling-v3.0-pro-t2v"
+    assert free.startswith("/kling/v3/async/task-result?task_id=t")
+    assert "&x=2" not in free
+
+
+async def test_a_netrc_never_replaces_the_key(connect, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(answering(b'{"task_id": "t-1"}')) as server:
+        async with connect(server.url) as send:
+            await send(submit(JOB))
+    assert server.seen[0][2]["Authorization"] == "Bearer emulator-key"
+
+
+ASKED = ("POST", "http://gateway.example/v3/async/kling-v3.0-pro-t2v")
+
+
+async def test_a_proxy_of_the_connection_is_used_before_that_of_the_environment(connect, monkeypatch):
+    with serving(answering(b'{"task_id": "t-1"}')) as proxy, serving(answering()) as other:
+        monkeypatch.setenv("HTTP_PROXY", other.url)
+        monkeypatch.setenv("http_proxy", other.url)
+        async with connect("http://gateway.example", proxies={"http": proxy.url}) as send:
+            assert await send(submit(JOB)) == "t-1"
+    assert [seen[:2] for seen in proxy.seen] == [ASKED]
+    assert not other.seen
+
+
+async def test_a_proxy_of_the_environment_is_used(connect, monkeypatch):
+    with serving(answering(b'{"task_id": "t-1"}')) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        async with connect("http://gateway.example") as send:
+            assert await send(submit(JOB)) == "t-1"
+    assert [seen[:2] for seen in proxy.seen] == [ASKED]
+
+
+async def test_a_proxy_of_the_environment_is_not_used_where_the_connection_says_so(
+    gateway, connect, monkeypatch
+):
+    with serving(answering()) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        async with connect(gateway.url, trust_env=False) as send:
+            await send(submit(JOB))
+    assert not proxy.seen
+    assert len(gateway.jobs) == 1
+
+
+@pytest.mark.parametrize("how", ["connection", "environment"])
+async def test_a_proxy_that_refuses_a_tunnel_is_safe(connect, monkeypatch, how):
+    with serving(answering(status=407)) as proxy:
+        extra = {"proxies": {"https": proxy.url}} if how == "connection" else {}
+        monkeypatch.setenv("https_proxy", proxy.url if how == "environment" else "http://127.0.0.1:9")
+        async with connect("https://gateway.example", **extra) as send:
+            error = await failure_of(send, submit(JOB))
+    assert isinstance(error, KlingUnavailableError)
+    assert error.money is Money.UNTOUCHED
+    assert proxy.seen[0][:2] == ("CONNECT", "gateway.example:443")
+    assert "Authorization" not in proxy.seen[0][2]
+
+
+async def test_a_proxy_that_is_not_there_is_safe_and_its_password_is_not_told(connect):
+    with serving(answering()) as proxy:
+        address = f"http://me:s3cret@{proxy.host}"
+    async with connect("http://gateway.example", proxies={"http": address}) as send:
+        error = await failure_of(send, submit(JOB))
+    assert isinstance(error, KlingUnavailableError)
+    assert error.money is Money.UNTOUCHED
+    assert "s3cret" not in str(error)

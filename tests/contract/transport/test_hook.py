@@ -1,0 +1,284 @@
+"""The hook: from an Airflow connection to the gateway, and errors that Airflow understands."""
+
+import json
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+)
+from airflow.sdk import Connection
+from airflow_fakes import look
+from odd_servers import answering, serving
+
+from airflow_provider_kling import errors
+from airflow_provider_kling.emulator import Emulator
+from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError, Money
+from airflow_provider_kling.gateways.base import Outcome
+from airflow_provider_kling.gateways.myrouter import query
+from airflow_provider_kling.hooks import KlingHook, for_airflow
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.transport.settings import Settings
+
+JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
+KINDS = KlingError.__subclasses__()
+
+
+@pytest.fixture
+def gateway():
+    with Emulator(render=False, queue_seconds=0, render_seconds=0) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Give a hook on a connection that stands in the environment, as a URI or as JSON."""
+
+    def connect(connection):
+        text = connection if isinstance(connection, str) else json.dumps({"conn_type": "kling", **connection})
+        monkeypatch.setenv("AIRFLOW_CONN_KLING_TEST", text)
+        return KlingHook("kling_test")
+
+    return connect
+
+
+def at(url, key="emulator-key", **extra):
+    return {"host": url, "password": key, "extra": {"request_timeout": 5, **extra}}
+
+
+@pytest.mark.parametrize(
+    ("uri", "url", "key"),
+    [
+        ("kling://:sk-1@", "https://api.myrouter.ai", "sk-1"),
+        ("kling://:sk-1@api.novita.ai", "https://api.novita.ai", "sk-1"),
+        ("kling://:sk-1@api.novita.ai:8443", "https://api.novita.ai:8443", "sk-1"),
+        ("kling://:sk-1@127.0.0.1:8080/http", "http://127.0.0.1:8080", "sk-1"),
+        ("kling://:sk-1@proxy.example/kling", "https://proxy.example/kling", "sk-1"),
+        ("kling://:sk-1@http%3A%2F%2F127.0.0.1%3A8080%2Fkling", "http://127.0.0.1:8080/kling", "sk-1"),
+        ("kling://:Bearer%20sk-1@api.novita.ai", "https://api.novita.ai", "sk-1"),
+        ("kling://:s%2Fk%40%3A1@api.novita.ai", "https://api.novita.ai", "s/k@:1"),
+    ],
+)
+def test_a_connection_may_be_a_uri(connect, uri, url, key):
+    for settings in (connect(uri).settings, Settings.from_connection(Connection.from_uri(uri, conn_id="c"))):
+        assert (settings.base_url, settings.api_key) == (url, key)
+
+
+def test_the_extra_of_a_uri_is_read(connect):
+    uri = "kling://:sk-1@api.novita.ai?request_timeout=30&default_model=kling-o1-t2v&allow_private_hosts=true"
+    settings = connect(uri).settings
+    read = (settings.request_timeout, settings.default_model, settings.allow_private_hosts, settings.headers)
+    assert read == (30, "kling-o1-t2v", True, {})
+
+
+def test_a_connection_may_be_json(connect):
+    extra = {"proxies": {"https": "http://p:1"}, "X-Team": "video", "default_model": None}
+    connection = {"host": "api.novita.ai", "schema": "https", "port": 443, "password": "sk-1", "extra": extra}
+    of_json = Connection.from_json(json.dumps({"conn_type": "kling", **connection}), conn_id="c")
+    for settings in (connect(connection).settings, Settings.from_connection(of_json)):
+        assert settings.base_url == "https://api.novita.ai:443"
+        assert settings.proxies == {"https": "http://p:1"}
+        assert settings.headers == {"X-Team": "video"}
+
+
+@pytest.mark.parametrize(
+    ("connection", "field"),
+    [
+        ("kling://api.novita.ai", "the API key is missing"),
+        ({"host": "api.novita.ai"}, "the API key is missing"),
+        ({"host": "ftp://x", "password": "k"}, "host='ftp://x'"),
+        ({"password": "k", "extra": {"request_timeout": "soon"}}, "request_timeout='soon'"),
+        ({"password": "k", "extra": {"proxies": "http://p"}}, "'proxies'"),
+    ],
+)
+def test_a_wrong_connection_fails_for_good_and_names_the_field(connect, connection, field):
+    for call in (
+        lambda hook: hook.get_task("t-1"),
+        lambda hook: hook.submit(JOB),
+        lambda hook: hook.settings,
+    ):
+        with pytest.raises(AirflowFailException) as caught:
+            call(connect(connection))
+        assert isinstance(caught.value, KlingAccessError)
+        assert "Connection 'kling_test'" in str(caught.value)
+        assert field in str(caught.value)
+
+
+def test_a_connection_that_is_not_there_is_named_and_may_be_there_at_the_next_try():
+    with pytest.raises(
+        KlingUnavailableError, match=r"kling_conn_id='nowhere': .* AIRFLOW_CONN_NOWHERE"
+    ) as caught:
+        KlingHook("nowhere").submit(JOB)
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_job_is_submitted_asked_for_and_its_video_fetched(gateway, connect):
+    hook = connect(at(gateway.url, allow_private_hosts=True))
+    kling_task_id = hook.submit(JOB)
+    task = hook.get_task(kling_task_id)
+    assert task.outcome is Outcome.SUCCEEDED
+    with hook.open_video(task.videos[0].video_url) as stream:
+        assert b"".join(stream.chunks)[4:8] == b"ftyp"
+    assert not gateway.key_reached_storage
+    assert gateway.times_paid(prompt="a cat") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_error_is_of_its_own_class_and_of_the_right_one_of_airflows(kind):
+    error = kind("It broke.", kling_task_id="t-1", retry_after=2.0, http_status=500)
+    translated = for_airflow(error)
+    passing = kind in (errors.KlingUnavailableError, errors.KlingDownloadError)
+    timeout = kind is errors.KlingWaitTimeoutError
+    assert isinstance(translated, kind)
+    assert isinstance(translated, AirflowException)
+    assert isinstance(translated, AirflowSensorTimeout) == timeout
+    assert isinstance(translated, AirflowFailException) == (not passing and not timeout)
+    assert (str(translated), translated.facts()) == (str(error), error.facts())
+    assert type(translated).__name__ == kind.__name__
+    assert for_airflow(translated) is translated
+    assert translated.to_dict() == error.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "final"),
+    [
+        ("cut,late", errors.KlingSubmitUncertainError, True),
+        ("status=500", errors.KlingSubmitUncertainError, True),
+        ("error=ILLEGAL_PROMPT", errors.KlingModerationError, True),
+        ("error=NOT_ENOUGH_BALANCE", errors.KlingBalanceError, True),
+        ("error=CREATE_TASK_FAILED", errors.KlingUnavailableError, False),
+        ("rate-limit=3", errors.KlingUnavailableError, False),
+    ],
+)
+def test_a_refused_submit_reaches_airflow_as_final_or_passing(gateway, connect, fault, kind, final):
+    gateway.add_fault(f"submit:{fault}")
+    with pytest.raises(kind) as caught:
+        connect(at(gateway.url)).submit(JOB)
+    assert isinstance(caught.value, AirflowException)
+    assert isinstance(caught.value, AirflowFailException) == final
+    assert len(gateway.requests) == 1
+
+
+def test_a_good_key_is_told_and_costs_nothing(gateway, connect):
+    assert connect(at(gateway.url)).test_connection() == (
+        True,
+        f"The gateway at {gateway.url} accepts the API key.",
+    )
+    assert not gateway.jobs
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("", "INVALID_API_KEY"),
+        ("query:error=MISSING_API_KEY", "MISSING_API_KEY"),
+        ("query:error=FAILED_TO_AUTH", "FAILED_TO_AUTH"),
+        ("query:status=401", "HTTP 401"),
+    ],
+)
+def test_a_bad_key_is_told(gateway, connect, fault, words):
+    if fault:
+        gateway.add_fault(fault)
+    good, told = connect(at(gateway.url, key="emulator-key" if fault else "sk-wrong")).test_connection()
+    assert not good
+    assert words in told
+    assert "Check the API key" in told
+    assert "sk-wrong" not in told
+
+
+@pytest.mark.parametrize(
+    "fault", ["status=500", "html=502", "rate-limit", "redirect", "error=INVALID_REQUEST_BODY"]
+)
+def test_an_answer_that_says_nothing_of_the_key_is_inconclusive(gateway, connect, fault):
+    gateway.add_fault(f"query:{fault}")
+    good, told = connect(at(gateway.url)).test_connection()
+    assert not good
+    assert told.startswith("Inconclusive. The gateway answered")
+
+
+def test_a_forbidden_answer_without_a_reason_is_a_refused_key(gateway, connect):
+    gateway.add_fault("query:html=403")
+    good, told = connect(at(gateway.url)).test_connection()
+    assert not good
+    assert told.startswith("The key is refused. The gateway answered")
+
+
+def test_any_object_that_is_answered_is_a_good_key_but_a_web_page_is_not(connect):
+    with serving(answering(b'{"task": null}')) as server:
+        assert connect(at(server.url)).test_connection()[0]
+    with serving(answering(b"<html>Welcome</html>")) as server:
+        good, told = connect(at(server.url)).test_connection()
+    assert not good
+    assert told.startswith("Inconclusive")
+
+
+def test_a_gateway_that_cannot_be_reached_is_told(connect):
+    with serving(answering()) as server:
+        url = server.url
+    good, told = connect(at(url)).test_connection()
+    assert not good
+    assert told.startswith(f"Unreachable: {url}. No answer from the gateway")
+    assert "refused" in told
+
+
+def test_a_wrong_field_is_told_by_the_test_of_a_connection_too(connect):
+    good, told = connect({"host": "ftp://x", "password": "k"}).test_connection()
+    assert not good
+    assert "host='ftp://x'" in told
+
+
+def test_a_query_that_may_work_later_can_be_retried(gateway, connect):
+    hook = connect(at(gateway.url))
+    kling_task_id = hook.submit(JOB)
+    gateway.add_fault("query:cut")
+    with pytest.raises(KlingUnavailableError) as caught:
+        hook.get_task(kling_task_id)
+    assert not isinstance(caught.value, AirflowFailException)
+    assert hook.get_task(kling_task_id).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_wrong_connection_in_mid_wait_says_that_the_job_goes_on(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", '{"conn_type": "kling", "host": "ftp://x", "password": "k"}')
+    async with SharedClient.use("bad") as client:
+        with pytest.raises(KlingAccessError) as caught:
+            await client.send(query("t-1"))
+    assert (caught.value.money, caught.value.kling_task_id) == (Money.RUNNING, "t-1")
+
+
+def test_a_wrong_connection_on_a_submit_says_that_nothing_was_started(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", '{"conn_type": "kling", "host": "ftp://x", "password": "k"}')
+    with pytest.raises(KlingAccessError) as caught:
+        KlingHook("bad").submit(VideoJob("m", {}))
+    assert caught.value.money is Money.UNTOUCHED
+    with pytest.raises(KlingAccessError) as caught:
+        KlingHook("bad").get_task("t-1")
+    assert caught.value.money is Money.RUNNING
+    assert isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_a_key_that_the_gateway_repeats_is_told_to_nobody(connect, status):
+    said = {"reason": "sk-known is bad", "message": "sk-known", "task": {"status": "sk-known FAILED"}}
+    with serving(answering(json.dumps(said).encode(), status=status)) as server:
+        hook = connect(at(server.url, key="sk-known"))
+        with pytest.raises(KlingError) as caught:
+            hook.submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"}))
+        assert "sk-known" not in f"{caught.value} {caught.value.facts()}"
+        if status != 200:
+            with pytest.raises(KlingError) as caught:
+                hook.get_task("t-1")
+        else:
+            assert hook.get_task("t-1").status == "*** FAILED"
+    assert "sk-known" not in f"{caught.value} {caught.value.facts()}"
+
+
+async def test_a_key_that_the_gateway_repeats_is_told_by_no_trigger(connect):
+    said = {"task": {"status": "sk-known FAILED", "reason": "sk-known"}}
+    with serving(answering(json.dumps(said).encode())) as server:
+        conn_id = connect(at(server.url, key="sk-known")).kling_conn_id
+        async with SharedClient.use(conn_id) as client:
+            tasks = [await look(client, query("t-1")) for _ in range(3)]
+            tasks.append(await client.send(query("t-1")))
+    assert {(task.status, task.reason) for task in tasks} == {("*** FAILED", "***")}

@@ -1,0 +1,216 @@
+"""As much of Airflow around a task as our operators touch. Fakes of Airflow, never of our own code."""
+
+import asyncio
+import json
+import logging
+import struct
+import time
+import uuid
+import zlib
+from contextlib import contextmanager
+
+import pytest
+from airflow.sdk.io import attach
+
+from airflow_provider_kling.emulator import Emulator
+from airflow_provider_kling.polling.poller import Look
+
+KEY = "sk-a-key-that-nobody-may-read"
+
+
+class Clock:
+    """Time that passes only when somebody sleeps, so that no test waits for it."""
+
+    def __init__(self, monkeypatch):
+        self._now, self._give_way = time.time(), asyncio.sleep
+        self.slept = []
+        self.watch = lambda: None  # is called at each sleep
+        monkeypatch.setattr(time, "time", self.time)
+        monkeypatch.setattr(time, "sleep", self.sleep)
+        monkeypatch.setattr(asyncio, "sleep", self.asleep)
+
+    def time(self):
+        return self._now
+
+    def sleep(self, seconds):
+        assert seconds >= 0
+        self.watch()
+        self.slept.append(seconds)
+        self._now += seconds
+
+    async def asleep(self, seconds, result=None):
+        if seconds > 0:
+            self.sleep(seconds)
+        return await self._give_way(0, result)
+
+
+class Store:
+    """Airflow's task state store: JSON only, never None; it can die or fail around its n-th write."""
+
+    def __init__(self):
+        self.values, self.writes = {}, 0
+        self.before, self.after = {}, {}  # number of the write -> exception
+
+    def get(self, key, default=None):
+        return self.values.get(key, default)
+
+    def set(self, key, value):
+        assert value is not None
+        self.writes += 1
+        self._raise(self.before)
+        self.values[key] = json.loads(json.dumps(value))
+        self._raise(self.after)
+
+    def delete(self, key):
+        self.values.pop(key, None)
+
+    def _raise(self, when):
+        if error := when.pop(self.writes, None):
+            raise error
+
+
+class TI:
+    """A running task instance; its XComs are JSON, as Airflow's are."""
+
+    log_url = "http://airflow.test/dags/d/runs/r/tasks/t?try_number=1"
+    dag_id, run_id, try_number = "d", "r", 1
+
+    def __init__(self, *, max_tries=3, map_index=-1, first_try_at=None, task_id="t", run=None):
+        self.id, self.max_tries, self.map_index = uuid.uuid4(), max_tries, map_index
+        self.first_try_at, self.task_id = first_try_at, task_id
+        self.xcoms, self.upstream, self.states = {}, [], {}
+        self.run = {} if run is None else run  # what all task instances of one run pushed
+        for place in [place for place in self.run if place[:2] == (task_id, map_index)]:
+            del self.run[place]  # as a new try does
+
+    def xcom_push(self, key, value):
+        self.xcoms[key] = self.run[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids, key, map_indexes=None):
+        """Return what the run's tasks, and upstream, a list of (task id, map index, key, value), pushed."""
+        pushed = [*self.upstream, *((*place, value) for place, value in list(self.run.items()))]
+        return [
+            value
+            for task_id, map_index, name, value in pushed
+            if task_id in task_ids and name == key and map_indexes in (None, map_index)
+        ]
+
+    def get_task_states(self, *, dag_id, task_ids, run_ids):
+        """Return how the run's task instances ended, as far as a test has put it into ``states``."""
+        found = {
+            task_id if at < 0 else f"{task_id}_{at}": state
+            for (task_id, at), state in self.states.items()
+            if task_id in task_ids
+        }
+        return {run_ids[0]: found} if found else {}
+
+    def get_first_reschedule_date(self, context):
+        return self.first_try_at
+
+
+def context_of(ti=None, store=None):
+    """Return what a task is executed with; without a store it is an Airflow older than 3.3."""
+    context = {"ti": ti or TI()}
+    return context if store is None else {**context, "task_state_store": store}
+
+
+def runtime_error(words="the API server is away"):
+    """Return the error of Airflow's own plumbing."""
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    return AirflowRuntimeError(ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": words}))
+
+
+def stored_and_read(value):
+    """Return a value as it comes out of Airflow's database, where deferred tasks keep theirs."""
+    from airflow.sdk.serde import deserialize, serialize
+
+    return deserialize(json.loads(json.dumps(serialize(value))))
+
+
+def connect(gateway, monkeypatch, **extra):
+    """Let ``kling_default`` point at a gateway."""
+    connection = gateway.connection_json(**{"request_timeout": 5, **extra})
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)
+
+
+@contextmanager
+def running_gateway(monkeypatch, **settings):
+    """Run a gateway whose jobs are done at once, unless told otherwise, and connect to it."""
+    known = {"render": False, "queue_seconds": 0.0, "render_seconds": 0.0, "api_key": KEY, "clock": time.time}
+    with Emulator(**{**known, **settings}) as gateway:
+        connect(gateway, monkeypatch)
+        yield gateway
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def gateway(clock, monkeypatch):
+    """A gateway that lives by the test's clock."""
+    with running_gateway(monkeypatch, clock=clock.time) as gateway:
+        yield gateway
+
+
+class Logged:
+    """Everything that was logged where a user reads it: Airflow's own logger and Python's, from INFO on."""
+
+    def __init__(self, capsys, caplog):
+        self._capsys, self._caplog, self._seen = capsys, caplog, ""
+
+    def text(self):
+        self._seen += "".join(self._capsys.readouterr())
+        return "\n".join([self._seen, *(record.getMessage() for record in self._caplog.records)])
+
+
+@pytest.fixture
+def logged(capsys, caplog):
+    caplog.set_level(logging.INFO)
+    return Logged(capsys, caplog)
+
+
+@pytest.fixture
+def attached():
+    """Attach a storage to Airflow, for good, as a connection of its own, and return a folder on it."""
+
+    def attach_it(storage):
+        connection = f"c{uuid.uuid4().hex}"
+        attach("memory", conn_id=connection, fs=storage)
+        return f"memory://{connection}@bucket/{connection}/"
+
+    return attach_it
+
+
+def submits(gateway):
+    """Return how many submits reached the gateway."""
+    return sum(request.method == "POST" for request in gateway.requests)
+
+
+def png(width=320, height=320, *, noise=0):
+    """Return the bytes of a real PNG of one colour, made larger by bytes that mean nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x80" * width) * height)
+    parts = [chunk(b"IHDR", header), chunk(b"noIs", bytes(range(256)) * (noise // 256)), chunk(b"IDAT", rows)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])
+
+
+async def look(shared, call):
+    """Take one look by the shared client's turns, and return what it brought."""
+    heard = asyncio.get_running_loop().create_future()
+    look = Look(shared, call, heard.set_result)
+    look.at(0.0)
+    try:
+        brought = await heard
+    finally:
+        await look.close()
+    if isinstance(brought, Exception):
+        raise brought
+    return brought

@@ -1,0 +1,88 @@
+"""One wait of a sensor in one of its modes, with as much of Airflow as that takes."""
+
+import asyncio
+from datetime import UTC, datetime
+from importlib import import_module
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import (
+    AirflowRescheduleException,
+    TaskDeferred,
+)
+from airflow_fakes import TI, context_of, stored_and_read
+
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.operators import KlingSubmitOperator
+from airflow_provider_kling.sensors import KlingTaskSensor
+
+MODES = ["poke", "reschedule", "deferred"]
+
+
+def bought(gateway):
+    """Start a job and return its task id."""
+    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
+
+
+async def triggered(deferred):
+    """Run the trigger of a deferral as a triggerer does: made anew from what the database keeps."""
+    path, arguments = deferred.trigger.serialize()
+    module, name = path.rsplit(".", 1)
+    trigger = getattr(import_module(module), name)(**stored_and_read(arguments))
+    (event,) = [event async for event in trigger.run()]
+    return stored_and_read(event.payload)
+
+
+class Wait:
+    """One wait of a sensor in one mode, with as much of Airflow as that takes."""
+
+    def __init__(self, mode, clock, **arguments):
+        self.mode, self.clock, self.ti, self.store = mode, clock, TI(), None
+        self.arguments = {"poke_interval": 10.0, "timeout": 600.0, **arguments}
+        self.pauses = 0
+
+    def sensor(self):
+        modes = {"deferrable": True} if self.mode == "deferred" else {"deferrable": False, "mode": self.mode}
+        with DAG("d", schedule=None):
+            sensor = KlingTaskSensor(task_id="wait", **modes, **self.arguments)
+            KlingSubmitOperator(task_id="submit") >> sensor
+        return sensor
+
+    def context(self):
+        return context_of(self.ti, self.store)
+
+    def end(self):
+        """Return what the wait came to; raise what it raised."""
+        began, step = self.clock.time(), lambda: self.sensor().execute(self.context())
+        while True:
+            try:
+                return step()
+            except AirflowRescheduleException as pause:
+                self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
+                interval = pause.reschedule_date - datetime.now(UTC)  # Airflow reckons it by the real clock
+                self.clock.sleep(max(0.0, interval.total_seconds()))
+            except TaskDeferred as pause:
+                event = asyncio.run(triggered(pause))
+                kwargs = {**stored_and_read(pause.kwargs or {}), "event": event}
+                method = pause.method_name
+
+                def step(method=method, kwargs=kwargs):
+                    return self.sensor().resume_execution(method, kwargs, self.context())
+
+            self.pauses += 1
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    return request.param
+
+
+def arrange(gateway, faults):
+    """Start a job that is still queued at the first look and then meets its faults."""
+    gateway.set_timing(queue_seconds=15, render_seconds=15)
+    gateway.add_fault(*(fault for fault in faults if fault.startswith("job:")))
+    kling_task_id = bought(gateway)
+    later = (fault for fault in faults if not fault.startswith("job:"))
+    gateway.add_fault("query:says=TASK_STATUS_PROCESSING", *later)
+    return kling_task_id

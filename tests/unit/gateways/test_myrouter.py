@@ -1,0 +1,279 @@
+"""Calls as values: what is sent, and how each answer is read."""
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from airflow_provider_kling.errors import (
+    KlingError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingModerationError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.gateways.base import Outcome, Reply, Task, Video
+from airflow_provider_kling.gateways.myrouter import checked_task_id, failed_task, outcome_of, query, submit
+from airflow_provider_kling.models.job import VideoJob
+
+MISSING = object()
+LINK = "https://storage.example/v.mp4?sig=1"
+
+
+def answer(**parts):
+    whole = {"task": {"task_id": "t-1", "status": "TASK_STATUS_SUCCEED"}, **parts}
+    return {key: value for key, value in whole.items() if value is not MISSING}
+
+
+def read(data, status=200):
+    return query("t-1").read(Reply(status, {}, json.dumps(data).encode()))
+
+
+def test_a_submit_names_the_model_in_the_path_and_the_inputs_in_the_body():
+    call = submit(VideoJob("kling-v3.0-pro-i2v", {"prompt": "a cat"}))
+    assert (call.method, call.path) == ("POST", "/v3/async/kling-v3.0-pro-i2v")
+    assert (call.body, call.params, call.kling_task_id) == ({"prompt": "a cat"}, {}, None)
+    assert submit(VideoJob("a b/c", {})).path == "/v3/async/a%20b%2Fc"
+
+
+def test_a_query_names_the_task_in_the_query_string():
+    call = query("t-1")
+    assert (call.method, call.path, call.params) == ("GET", "/v3/async/task-result", {"task_id": "t-1"})
+    assert (call.body, call.kling_task_id) == (None, "t-1")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_a_submit_yields_the_task_id(status):
+    assert submit(VideoJob("m", {})).read(Reply(status, {}, b'{"task_id": " t-1 ", "more": 1}')) == "t-1"
+
+
+def test_a_task_id_under_an_error_status_is_not_trusted():
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(VideoJob("m", {})).read(Reply(500, {}, b'{"task_id": "t-1"}'))
+
+
+@pytest.mark.parametrize("task_id", ["", " ", "t\0", "\ud800", "t-1\r\nX: y", 7, None, ["t-1"]])
+def test_a_task_id_that_cannot_be_noted_or_asked_for_is_none_and_leaves_the_submit_uncertain(task_id):
+    reply = Reply(200, {}, json.dumps({"task_id": task_id}).encode())
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(VideoJob("m", {})).read(reply)
+
+
+def test_nothing_that_a_task_says_is_more_than_a_database_or_a_log_takes():
+    video = {"video_url": "http://x/\0", "video_type": "mp4\udfff"}
+    said = {"status": "TASK_STATUS_\ud800", "reason": "no\x1b[31m\0"}
+    task = read({"task": said, "videos": [video]})
+    assert (task.status, task.reason) == ("TASK_STATUS_\ufffd", "no\ufffd[31m\ufffd")
+    assert task.videos == (Video("http://x/\ufffd", None, "mp4\ufffd"),)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_lost_call_says_whether_it_may_have_cost(sent):
+    paid = submit(VideoJob("m", {})).lost("cut", sent=sent)
+    assert type(paid) is (KlingSubmitUncertainError if sent else KlingUnavailableError)
+    assert paid.money is (Money.MAYBE if sent else Money.UNTOUCHED)
+    free = query("t-1").lost("cut", sent=sent)
+    assert (type(free), free.money, free.kling_task_id) == (KlingUnavailableError, Money.RUNNING, "t-1")
+    assert "(cut)" in str(free)
+
+
+NUMBERS = [
+    (7, 7.0),
+    (7.5, 7.5),
+    ("7", 7.0),
+    ("", None),
+    (MISSING, None),
+    (None, None),
+    (True, None),
+    ([], None),
+]
+
+
+@pytest.mark.parametrize(("form", "number"), NUMBERS)
+def test_every_number_of_an_answer_is_read_in_every_form(form, number):
+    def with_number(key, **parts):
+        return parts if form is MISSING else {**parts, key: form}
+
+    task = read(
+        {
+            "task": with_number("eta", **with_number("progress_percent", status="TASK_STATUS_SUCCEED")),
+            "videos": [with_number("video_url_ttl", video_url=LINK)],
+            "extra": {"debug_info": with_number("submit_time_ms", request_info="the prompt")},
+        }
+    )
+    assert (task.eta, task.progress_percent) == (number, number)
+    assert task.videos[0].video_url_ttl == (None if number is None else int(number))
+    assert task.timings == ({} if number is None else {"submit_time_ms": number})
+
+
+def test_an_answer_that_has_not_changed_is_not_read_anew_and_one_that_has_is():
+    call, same = query("t-1"), json.dumps(answer()).encode()
+    first = call.read(Reply(200, {}, same))
+    assert call.read(Reply(200, {}, same)) is first
+    other = json.dumps(answer(task={"status": "TASK_STATUS_PROCESSING"})).encode()
+    assert call.read(Reply(200, {}, other)).status == "TASK_STATUS_PROCESSING"
+    with pytest.raises(KlingUnavailableError):
+        call.read(Reply(502, {}, other))
+
+
+@pytest.mark.parametrize(
+    ("videos", "found"),
+    [
+        (MISSING, ()),
+        (None, ()),
+        ([], ()),
+        ({}, ()),
+        ("garbage", ()),
+        ([None, 7, "x", [], {}], ()),
+        ([{"video_url": None}, {"video_url": " "}, {"video_url": 7}], ()),
+        ([{"video_url": f" {LINK} "}], (Video(LINK),)),
+        ([{"video_url": LINK, "video_type": 7, "video_url_ttl": "3600"}], (Video(LINK, 3600),)),
+        (
+            [{"video_url": LINK, "video_type": ""}, {"video_url": "b", "video_type": "mp4"}],
+            (Video(LINK), Video("b", None, "mp4")),
+        ),
+    ],
+)
+def test_videos_are_found_among_whatever_comes(videos, found):
+    assert read(answer(videos=videos)).videos == found
+
+
+@pytest.mark.parametrize("extra", [MISSING, None, {}, [], "x", {"debug_info": None}, {"debug_info": "x"}])
+def test_extra_facts_may_be_missing_or_garbage(extra):
+    assert read(answer(extra=extra)).timings == {}
+
+
+@pytest.mark.parametrize("reason", [MISSING, None, "", 7, "because"])
+def test_a_reason_is_a_text_or_empty(reason):
+    task = {"status": "TASK_STATUS_FAILED"} | ({} if reason is MISSING else {"reason": reason})
+    assert read({"task": task}).reason == ("because" if reason == "because" else "")
+
+
+@pytest.mark.parametrize("task", [MISSING, None, [], "x", {}, {"status": None}, {"status": 7}])
+def test_an_answer_without_a_status_is_a_passing_trouble(task):
+    with pytest.raises(KlingUnavailableError):
+        read(answer(task=task))
+
+
+def test_the_task_keeps_our_id_and_the_gateways_word():
+    task = read({"task": {"task_id": "another", "status": " TASK_STATUS_QUEUED "}})
+    assert (task.kling_task_id, task.status) == ("t-1", "TASK_STATUS_QUEUED")
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"),
+    [
+        ("TASK_STATUS_QUEUED", Outcome.UNFINISHED),
+        ("TASK_STATUS_PROCESSING", Outcome.UNFINISHED),
+        ("TASK_STATUS_SUCCEED", Outcome.SUCCEEDED),
+        ("task_status_succeed", Outcome.SUCCEEDED),
+        ("TASK_STATUS_FAILED", Outcome.FAILED),
+        ("TASK_STATUS_FAILURE", Outcome.FAILED),
+        ("failed", Outcome.FAILED),
+        ("TASK_STATUS_CANCELED", Outcome.CANCELLED),
+        ("TASK_STATUS_CANCELLED", Outcome.CANCELLED),
+        ("TASK_STATUS_UNKNOWN", Outcome.UNFINISHED),
+        ("TASK_STATUS_DREAMING", Outcome.UNFINISHED),
+        ("", Outcome.UNFINISHED),
+    ],
+)
+def test_each_status_word_means_something(word, outcome):
+    assert outcome_of(word) is outcome
+    assert read({"task": {"status": word}}).outcome is outcome
+
+
+def ended(status, reason="", **facts):
+    return failed_task(Task("t-1", status, outcome_of(status), reason, **facts))
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("The model could not.", KlingJobFailedError),
+        ("", KlingJobFailedError),
+        ("Rejected by MODERATION", KlingModerationError),
+        ("It may contain sensitive information", KlingModerationError),
+        ("Failure to pass the risk control system", KlingModerationError),
+        ("content policy violation", KlingModerationError),
+    ],
+)
+def test_a_failed_job_says_why_in_the_gateways_words(reason, kind):
+    error = ended("TASK_STATUS_FAILED", reason)
+    assert type(error) is kind
+    assert (reason.rstrip(".") or "no reason given") in str(error)
+    assert (error.money, error.kling_task_id) == (Money.ENDED, "t-1")
+
+
+def test_a_cancelled_job_and_an_empty_success_are_failures_too():
+    assert "was cancelled at the gateway (TASK_STATUS_CANCELED): no reason given." in str(
+        ended("TASK_STATUS_CANCELED")
+    )
+    empty = ended("TASK_STATUS_SUCCEED")
+    assert type(empty) is KlingJobFailedError
+    assert '"videos": []' in str(empty)
+    assert "support" in empty.advice
+
+
+KEYS = ["task", "status", "reason", "error", "message", "task_id", "videos", "video_url", "video_url_ttl"]
+KEYS += ["extra", "debug_info", "eta", "progress_percent"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(KEYS) | st.text(),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+DEEP = b'{"message": ' + b"[" * 900 + b"]" * 900 + b', "task": {"status": "X", "reason": {}}}'
+HEADERS = st.dictionaries(st.sampled_from(["retry-after", "location", "content-type"]), st.text(), max_size=3)
+
+
+@given(
+    status=st.integers(100, 599),
+    headers=HEADERS,
+    body=st.binary() | JSON.map(lambda data: json.dumps(data).encode()),
+)
+@example(500, {}, DEEP)
+@example(429, {"retry-after": "1 Jan 99999999999999999999 00:00:00 GMT"}, b"")
+def test_any_answer_at_all_gives_a_value_or_one_of_our_errors(status, headers, body):
+    reply = Reply(status, headers, body, 1.7e9)
+    for call, kind in ((submit(VideoJob("m", {})), str), (query("t-1"), Task)):
+        try:
+            value = call.read(reply)
+        except KlingError as error:
+            value = error
+        assert isinstance(value, (kind, KlingError))
+        facts = value.to_dict() if not isinstance(value, str) else {}
+        json.dumps(facts)
+        assert (facts.get("retry_after") or 0) >= 0
+
+
+@pytest.mark.parametrize("odd", ["../x", "a/b", ".", "..", "a b", "a\0", "\ud800", "x" * 251, "a?b", "-x"])
+def test_a_task_id_that_could_lead_elsewhere_is_none(odd):
+    with pytest.raises(KlingInputError, match="is not a task id"):
+        checked_task_id(odd)
+    with pytest.raises(KlingSubmitUncertainError):
+        submit(VideoJob("m", {})).read(Reply(200, {}, json.dumps({"task_id": odd}).encode()))
+
+
+@pytest.mark.parametrize(
+    "usual", ["1f1e2f5b-61ea-4b76-a369-0159249154e6", "T_1.2:3=", " t-1 ", "0", "x" * 250]
+)
+def test_a_usual_task_id_is_taken(usual):
+    assert checked_task_id(usual) == usual.strip()
+    said = json.dumps({"task_id": usual}).encode()
+    assert submit(VideoJob("m", {})).read(Reply(200, {}, said)) == usual.strip()
+
+
+def test_the_gateways_words_are_told_short_and_unsigned():
+    said = {"status": f"https://s.example/a?sig=x {'y' * 900}", "reason": "https://s.example/a?sig=x"}
+    task = query("t").read(Reply(200, {}, json.dumps({"task": said}).encode()))
+    assert len(task.status) < 100
+    assert "sig" not in task.status + task.reason

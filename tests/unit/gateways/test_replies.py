@@ -1,0 +1,238 @@
+"""What comes back is read in every form, and each error is sorted by what the caller does next."""
+
+import json
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingBalanceError,
+    KlingError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingModerationError,
+    KlingSubmitUncertainError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.gateways.base import Reply
+from airflow_provider_kling.gateways.myrouter import query, submit
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.redaction import shorten
+from airflow_provider_kling.values import read_number
+
+SUBMIT, QUERY = submit(VideoJob("kling-v3.0-pro-i2v", {})), query("t-1")
+TRACE = "trace_id: 0af7651916cd43dd"
+
+# reason, HTTP status, what it means to a submit, what it means to a query
+DOCUMENTED = [
+    ("MISSING_API_KEY", 400, KlingAccessError, KlingAccessError),
+    ("FAILED_TO_AUTH", 401, KlingAccessError, KlingAccessError),
+    ("INVALID_API_KEY", 403, KlingAccessError, KlingAccessError),
+    ("API_NOT_ALLOWED", 403, KlingAccessError, KlingAccessError),
+    ("FEATURE_NOT_ALLOWED", 403, KlingAccessError, KlingAccessError),
+    ("NEED_REAL_NAME_VERIFY", 403, KlingAccessError, KlingAccessError),
+    ("ACCESS_DENY", 403, KlingAccessError, KlingAccessError),
+    ("BILLING_AUTH_FAILED", 403, KlingAccessError, KlingAccessError),
+    ("BILLING_BALANCE_NOT_ENOUGH", 400, KlingBalanceError, KlingBalanceError),
+    ("NOT_ENOUGH_BALANCE", 403, KlingBalanceError, KlingBalanceError),
+    ("ILLEGAL_PROMPT", 400, KlingModerationError, KlingModerationError),
+    ("ILLEGAL_IMAGE_CONTENT", 400, KlingModerationError, KlingModerationError),
+    ("INVALID_REQUEST_BODY", 400, KlingInputError, KlingInputError),
+    ("IMAGE_FILE_EXCEEDS_MAX_SIZE", 400, KlingInputError, KlingInputError),
+    ("INVALID_IMAGE_FORMAT", 400, KlingInputError, KlingInputError),
+    ("IMAGE_EXCEEDS_MAX_RESOLUTION", 400, KlingInputError, KlingInputError),
+    ("INVALID_IMAGE_SIZE", 400, KlingInputError, KlingInputError),
+    ("API_NOT_FOUND", 404, KlingInputError, KlingInputError),
+    ("API_NOT_FOUND", 400, KlingInputError, KlingInputError),
+    ("RATE_LIMIT_EXCEEDED", 429, KlingUnavailableError, KlingUnavailableError),
+    ("BILLING_FAILED", 500, KlingUnavailableError, KlingUnavailableError),
+    ("CREATE_TASK_FAILED", 500, KlingUnavailableError, KlingUnavailableError),
+    ("GET_RESULT_FAILED", 500, KlingSubmitUncertainError, KlingUnavailableError),
+    ("TASK_FAILED", 500, KlingSubmitUncertainError, KlingJobFailedError),
+    ("TASK_NOT_FOUND", 404, KlingInputError, KlingTaskNotFoundError),
+]
+# The same without a reason that anybody knows: the HTTP status decides.
+BARE = [
+    (200, KlingSubmitUncertainError, KlingUnavailableError),
+    (204, KlingSubmitUncertainError, KlingUnavailableError),
+    (301, KlingAccessError, KlingUnavailableError),
+    (307, KlingAccessError, KlingUnavailableError),
+    (400, KlingInputError, KlingUnavailableError),
+    (401, KlingAccessError, KlingAccessError),
+    (402, KlingBalanceError, KlingUnavailableError),
+    (403, KlingAccessError, KlingUnavailableError),
+    (404, KlingInputError, KlingUnavailableError),
+    (408, KlingSubmitUncertainError, KlingUnavailableError),
+    (413, KlingInputError, KlingUnavailableError),
+    (422, KlingInputError, KlingUnavailableError),
+    (429, KlingUnavailableError, KlingUnavailableError),
+    (500, KlingSubmitUncertainError, KlingUnavailableError),
+    (502, KlingSubmitUncertainError, KlingUnavailableError),
+    (503, KlingSubmitUncertainError, KlingUnavailableError),
+    (504, KlingSubmitUncertainError, KlingUnavailableError),
+    (599, KlingSubmitUncertainError, KlingUnavailableError),
+]
+PAGE = b"<html><head><title>502 Bad Gateway</title></head>\n<body>nginx</body></html>"
+
+
+def refused(call, status, body=b"", received_at=0.0, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    with pytest.raises(KlingError) as caught:
+        call.read(Reply(status, headers, body, received_at))
+    return caught.value
+
+
+def error_body(reason):
+    return {"code": 1, "reason": reason, "message": f"It was not to be; {TRACE}", "metadata": {}}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("reason", "status", "kind", "_"), DOCUMENTED)
+def test_a_documented_reason_sorts_a_refused_submit(reason, status, kind, _, nested):
+    body = {"error": error_body(reason)} if nested else error_body(reason)
+    error = refused(SUBMIT, status, body)
+    assert type(error) is kind
+    assert (error.reason, error.http_status, error.kling_task_id) == (reason, status, None)
+    assert error.money is kind.default_money
+    assert TRACE in str(error)
+    assert f"HTTP {status} {reason}" in str(error)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("reason", "status", "_", "kind"), DOCUMENTED)
+def test_a_documented_reason_sorts_a_refused_query(reason, status, _, kind, nested):
+    body = {"error": error_body(reason)} if nested else error_body(reason)
+    error = refused(QUERY, status, body)
+    assert type(error) is kind
+    assert (error.reason, error.http_status, error.kling_task_id) == (reason, status, "t-1")
+    assert error.money is not Money.UNTOUCHED, "a job is running while it is asked for"
+    assert TRACE in str(error)
+
+
+@pytest.mark.parametrize(("reason", "kind"), [(row[0], row[2]) for row in DOCUMENTED[:20]])
+def test_the_reason_decides_before_the_status(reason, kind):
+    assert type(refused(SUBMIT, 503, error_body(reason))) is kind
+
+
+@pytest.mark.parametrize(
+    "body", [b"", PAGE, b"null", b"[1]", b'{"task_id": ""}', b'{"task_id": 7}', b'{"reason": "NEW"}']
+)
+@pytest.mark.parametrize(("status", "of_submit", "of_query"), BARE)
+def test_without_a_known_reason_the_status_sorts(status, of_submit, of_query, body):
+    assert type(refused(SUBMIT, status, body)) is of_submit
+    error = refused(QUERY, status, body)
+    assert type(error) is of_query
+    assert error.money is Money.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "HTTP 502: an empty answer"),
+        (PAGE, "HTTP 502: <html><head><title>502 Bad Gateway</title></head> <body>nginx</body></html>"),
+        ({"message": "m " * 1500}, f"HTTP 502: {'m ' * 1000}"),
+        ({"message": 7}, "HTTP 502: an object of message"),
+        ({"message": " "}, "HTTP 502: an object of message"),
+        ({"reason": 7, "message": "m."}, "HTTP 502: m"),
+        ({"error": "text", "x": 1}, "HTTP 502: an object of error, x"),
+        ({"message": "outer", "error": {"reason": " NEW ", "message": "inner"}}, "HTTP 502 NEW: inner"),
+        (b"x " * 450, f"HTTP 502: {'x ' * 250}…"),
+        (
+            {"message": "no data:image/png;base64," + "QUJD" * 99},
+            "HTTP 502: no data:image/png;base64,<396 characters>",
+        ),
+        (
+            {"message": "see https://s.example/v.mp4?sig=secret, now"},
+            "HTTP 502: see https://s.example/v.mp4 now",
+        ),
+        (b"\xff\xfe", "HTTP 502: ��"),
+    ],
+)
+def test_the_answer_is_told_in_its_own_words(body, words):
+    assert refused(SUBMIT, 502, body).what == f"The gateway answered {words}."
+
+
+def test_a_redirect_is_told_without_its_signature():
+    error = refused(SUBMIT, 307, location="https://other.example/x?sig=secret")
+    assert "HTTP 307 pointing to https://other.example/x, where the key is not sent" in str(error)
+    assert "secret" not in str(error)
+
+
+NOW = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        (" 2.5 ", 2.5),
+        ("-3", 0.0),
+        (format_datetime(datetime.fromtimestamp(NOW + 90, UTC), usegmt=True), 90.0),
+        (format_datetime(datetime.fromtimestamp(NOW + 90, UTC).replace(tzinfo=None)), 90.0),
+        (format_datetime(datetime.fromtimestamp(NOW - 90, UTC)), 0.0),
+        ("", None),
+        ("soon", None),
+        ("inf", None),
+        ("nan", None),
+        ("Wed, 99 Feb 2026 99:99:99 GMT", None),
+        ("1 Jan 99999999999999999999 00:00:00 GMT", None),
+    ],
+)
+@pytest.mark.parametrize("call", [SUBMIT, QUERY])
+def test_a_time_to_wait_is_read_as_seconds_or_as_a_date(call, value, seconds):
+    assert refused(call, 429, received_at=NOW, retry_after=value).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (7, 7.0),
+        (0, 0.0),
+        (7.5, 7.5),
+        ("7", 7.0),
+        (" 7.5 ", 7.5),
+        ("", None),
+        ("many", None),
+        (None, None),
+        (True, None),
+        ([], None),
+        ({}, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        ("nan", None),
+        ("-inf", None),
+        (10**400, None),
+        (10**15, None),
+        (-(10**15), None),
+        (10**14, 1e14),
+    ],
+)
+def test_a_number_is_read_in_every_form_that_it_comes_in(value, number):
+    assert read_number(value) == number
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"[" * 100_000, b"\xff", b'"x"', b"7" * 5000])
+def test_what_is_no_json_object_is_an_empty_one(body):
+    assert Reply(200, {}, body).json() == {}
+
+
+def test_a_text_is_shortened_to_one_line():
+    assert shorten(" a\n b\t c ") == "a b c"
+    assert shorten("x" * 11, 10) == "x" * 10 + "…"
+    assert shorten("x" * 10, 10) == "x" * 10
+
+
+@pytest.mark.parametrize("call", [submit(VideoJob("m", {})), query("t-1")])
+def test_a_refusal_says_nothing_that_a_database_or_a_log_does_not_take(call):
+    body = json.dumps({"reason": "NO\ud800", "message": "a\0b\x1b"}).encode()
+    with pytest.raises(KlingError) as caught:
+        call.read(Reply(400, {"location": "/x\udcff\0"}, body))
+    assert caught.value.reason == "NO\ufffd"
+    words = "HTTP 400 pointing to /x\ufffd\ufffd, where the key is not sent NO\ufffd: a\ufffdb\ufffd."
+    assert words in caught.value.what

@@ -1,0 +1,126 @@
+"""Whether a stream is a whole mp4, whatever the pieces it comes in."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_kling.errors import KlingDownloadError, Money
+from airflow_provider_kling.media.mp4 import Mp4Check
+
+
+def box(kind, payload=b"", *, long=False, size=None):
+    head = 16 if long else 8
+    size = head + len(payload) if size is None else size
+    return (b"\0\0\0\1" + kind + size.to_bytes(8) if long else size.to_bytes(4) + kind) + payload
+
+
+FTYP, MOOV, MDAT = box(b"ftyp", b"isom\0\0\2\0"), box(b"moov", b"m" * 60), box(b"mdat", b"d" * 40)
+WHOLE = FTYP + MOOV + MDAT
+
+
+def verdict(pieces, expected=None):
+    check = Mp4Check()
+    for piece in pieces:
+        check.feed(piece)
+    try:
+        check.finish(expected)
+    except KlingDownloadError as error:
+        return str(error)
+    return "whole"
+
+
+GOOD = {
+    "as usual": WHOLE,
+    "the index last": FTYP + MDAT + MOOV,
+    "with boxes between": FTYP + box(b"free") + MOOV + box(b"uuid", b"x" * 30) + MDAT + box(b"free", b"y"),
+    "with 64-bit sizes": FTYP + MOOV + box(b"mdat", b"d" * 40, long=True),
+    "all 64-bit": b"".join(box(kind, b"x" * 9, long=True) for kind in (b"ftyp", b"moov", b"mdat")),
+    "a last box to the end": FTYP + MOOV + box(b"mdat", b"d" * 40, size=0),
+    "empty boxes": box(b"ftyp") + box(b"moov") + box(b"mdat"),
+}
+BAD = {
+    "nothing": (b"", "not an mp4"),
+    "a page": (b"<!doctype html><title>Sign in</title>", "not an mp4; it starts with b'<!doctype html>"),
+    "zeros": (bytes(100), "not an mp4"),
+    "no moov": (FTYP + MDAT, "no moving picture"),
+    "no mdat": (FTYP + MOOV, "no moving picture"),
+    "a box beyond the end": (
+        FTYP + MOOV + box(b"mdat", b"d", size=2**31),
+        f"of {len(FTYP + MOOV) + 2**31} bytes came",
+    ),
+    "a huge box": (FTYP + MOOV + box(b"mdat", b"d", long=True, size=2**64 - 1), "is not whole"),
+    "a long box shorter than its header": (
+        box(b"ftyp", b"x" * 8, long=True, size=8) + MOOV + MDAT,
+        "no moving",
+    ),
+}
+
+
+@pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
+def test_a_whole_video_passes(data):
+    assert verdict([data]) == verdict([data], len(data)) == "whole"
+
+
+@pytest.mark.parametrize(("data", "words"), BAD.values(), ids=BAD)
+def test_what_is_no_whole_video_is_told(data, words):
+    told = verdict([data])
+    assert words in told or (words == "no moving" and told != "whole")
+    assert Money.PAID in told
+
+
+@pytest.mark.parametrize("data", [GOOD["as usual"], GOOD["the index last"], GOOD["all 64-bit"]])
+def test_a_video_that_is_cut_at_any_byte_is_not_whole(data):
+    for cut in range(len(data)):
+        assert verdict([data[:cut]]) != "whole"
+        assert verdict([data[:cut]], len(data)) != "whole"
+        told = verdict([data[:cut]])
+        if "is not whole" in told:
+            came, wanted = (int(word) for word in told.replace(":", " ").split() if word.isdecimal())
+            assert came == cut < wanted
+
+
+def test_the_promised_size_counts():
+    assert "145 bytes came" not in verdict([WHOLE])
+    for promised in (len(WHOLE) - 1, len(WHOLE) + 1):
+        assert f"{len(WHOLE)} of {promised} bytes came" in verdict([WHOLE], promised)
+    assert f"{len(WHOLE)} of {len(WHOLE) + 9} bytes" in verdict(
+        [FTYP + MOOV + box(b"mdat", b"d" * 40, size=0)], len(WHOLE) + 9
+    )
+
+
+def test_junk_after_the_last_box_is_told_as_missing_bytes():
+    assert f"{len(WHOLE) + 3} of {len(WHOLE) + 4} bytes came" in verdict([WHOLE + b"end"])
+
+
+def test_only_the_first_bytes_are_kept():
+    check = Mp4Check()
+    for _ in range(100):
+        check.feed(b"x" * 1000)
+    assert (len(check.first_bytes), check.size) == (64, 100_000)
+
+
+def pieces_of(data, cuts):
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[a:b] for a, b in pairwise(edges)]
+
+
+BOXES = st.builds(
+    box,
+    st.sampled_from([b"ftyp", b"moov", b"mdat", b"free"]),
+    st.binary(max_size=30),
+    long=st.booleans(),
+    size=st.none() | st.integers(0, 80) | st.just(2**31),
+)
+FILES = st.sampled_from([*GOOD.values(), *(data for data, _ in BAD.values())]) | st.lists(
+    BOXES, max_size=6
+).map(b"".join)
+
+
+@settings(max_examples=500)
+@given(FILES, st.lists(st.integers(0, 10_000), max_size=20), st.none() | st.integers(0, 300))
+def test_the_verdict_does_not_depend_on_the_pieces(data, cuts, expected):
+    at_once = verdict([data], expected)
+    assert verdict(pieces_of(data, cuts), expected) == at_once
+    assert verdict([data[i : i + 1] for i in range(len(data))], expected) == at_once

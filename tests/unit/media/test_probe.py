@@ -1,0 +1,101 @@
+"""A video is what was asked for, or it is told what came instead."""
+
+import io
+import re
+import sys
+
+import pytest
+
+from airflow_provider_kling.emulator.studio import tiny_video
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingJobFailedError, Money
+from airflow_provider_kling.media.probe import (
+    Media,
+    check_media,
+    differences,
+    examined,
+    inspect_media,
+    require_pyav,
+)
+
+FIVE, SILENT = Media(5.04, 640, 480, sound=True), Media(5.04, 640, 480, sound=False)
+
+
+PRO, LOUD = "kling-v3.0-pro-t2v", "kling-v2.6-pro-t2v"
+TEN = Media(10, 640, 480, sound=True)
+
+
+@pytest.mark.parametrize(
+    ("media", "model", "asked"),
+    [
+        (FIVE, PRO, {}),
+        (FIVE, PRO, {"duration": 5}),
+        (TEN, PRO, {"duration": "10", "sound": True}),
+        (SILENT, LOUD, {"sound": False}),
+        (FIVE, PRO, {"duration": 6}),
+        (FIVE, PRO, {"duration": "as long as the song"}),
+        (FIVE, PRO, {"duration": ["5"]}),
+        (SILENT, PRO, {}),
+        (TEN, "a-model-of-tomorrow", {}),
+        (TEN, "kling-v2.6-pro-motion-control", {}),
+        (TEN, PRO, {"multi_prompt": ["a", "b"]}),
+        (TEN, "kling-o1-ref2v", {"video": "https://videos.example/v.mp4"}),
+        (Media(5, 1284, 716, sound=False), PRO, {"aspect_ratio": "16:9"}),
+        (Media(5, 720, 1280, sound=False), PRO, {"aspect_ratio": "9:16"}),
+        (FIVE, PRO, {"aspect_ratio": "1.3333:1"}),
+        *((FIVE, PRO, {"aspect_ratio": ratio}) for ratio in ("auto", "", "1", "0:1", "1:0", ":", None)),
+    ],
+)
+def test_a_video_as_it_was_asked_for_passes(media, model, asked):
+    assert differences(media, model, asked) == []
+    check_media([], "/a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("media", "model", "asked", "words"),
+    [
+        (FIVE, PRO, {"duration": 10}, "it lasts 5.04 s where 10 s was asked for"),
+        (FIVE, PRO, {"duration": "3"}, "it lasts 5.04 s where 3 s was asked for"),
+        (FIVE, "a-model-of-tomorrow", {"duration": 3}, "it lasts 5.04 s where 3 s was asked for"),
+        (TEN, PRO, {}, "it lasts 10 s where 5 s is the model's default"),
+        (SILENT, PRO, {"sound": True}, "it has no sound track where sound was asked for"),
+        (SILENT, LOUD, {}, "it has no sound track where sound is the model's default"),
+        (FIVE, PRO, {"aspect_ratio": "16:9"}, "it is 640 x 480 where 16:9 was asked for"),
+        (FIVE, PRO, {"aspect_ratio": "1:1"}, "it is 640 x 480 where 1:1 was asked for"),
+        (Media(5, 1280, 720, sound=False), PRO, {"aspect_ratio": "9:16"}, "1280 x 720 where 9:16 was"),
+    ],
+)
+def test_another_video_is_told(media, model, asked, words):
+    (problem,) = differences(media, model, asked)
+    assert words in problem
+    with pytest.raises(KlingJobFailedError, match=re.escape(problem)) as caught:
+        check_media([problem], "/a.mp4")
+    assert caught.value.money is Money.PAID
+    assert "The video at /a.mp4 is whole" in str(caught.value)
+
+
+def test_what_is_known_of_the_order_is_compared_and_the_verdict_is_kept():
+    with_order = examined(io.BytesIO(tiny_video()), {"model": PRO, "inputs": {"duration": 15}})
+    assert with_order["media"] == inspect_media(io.BytesIO(tiny_video())).to_dict()
+    (problem,) = with_order["media_problems"]
+    assert "where 15 s was asked for" in problem
+    assert examined(io.BytesIO(tiny_video()), {})["media_problems"] == []
+
+
+def test_a_videos_properties_are_read_from_it():
+    require_pyav()
+    media = inspect_media(io.BytesIO(tiny_video()))
+    assert media.duration > 0
+    assert media.to_dict().keys() == {"duration", "width", "height", "sound"}
+
+
+@pytest.mark.parametrize("data", [b"", b"no video", tiny_video()[:200]])
+def test_what_shows_no_picture_is_told(data):
+    with pytest.raises(KlingDownloadError, match="No picture can be read"):
+        inspect_media(io.BytesIO(data))
+
+
+def test_a_missing_library_is_told_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(KlingInputError, match="needs PyAV") as caught:
+        require_pyav()
+    assert "'av'" in caught.value.advice

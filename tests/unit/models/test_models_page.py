@@ -1,0 +1,93 @@
+"""The page of the models says what the catalogue says: read back table by table."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import models_page
+import pytest
+
+from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.fields import Kind
+
+PAGE = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def table(text):
+    """Read the first table of a text: a dictionary for each row."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def value(cell):
+    """Read a value as it stands between backticks: JSON, or a bare word."""
+    word = cell.strip("`")
+    return (
+        json.loads(word)
+        if re.match(r'["\d]|true|false', word) and ":" not in word.strip('"')
+        else word.strip('"')
+    )
+
+
+def test_the_committed_page_is_the_one_that_would_be_made():
+    assert models_page.page() == PAGE, "make models"
+
+
+def test_the_page_has_all_models_and_no_other():
+    summary = PAGE.partition("\n## ")[0]
+    assert (
+        [re.match(r"\[(.+?)\]", row["model"])[1] for row in table(summary)] == list(MODELS) == list(SECTIONS)
+    )
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+def test_the_summary_says_the_price_and_where_a_model_is_documented(model):
+    (row,) = [row for row in table(PAGE.partition("\n## ")[0]) if f"[{model.slug}]" in row["model"]]
+    assert row["documented by"] == model.source
+    assert row["silent"] == ("unknown" if model.price is None else str(model.price))
+    loud = model.price is not None and model.field("sound") is not None
+    assert (
+        (Decimal(row["with sound"] or "0") == (model.price or 0) * 3 / 2) if loud else not row["with sound"]
+    )
+    pictures = any(field.kind in (Kind.PICTURE, Kind.PICTURES) for field in model.fields)
+    form = {"data_uri": "data URI", "base64": "bare base64", "url": "URL only"}[model.picture_form]
+    assert row["pictures go as"] == (f"{form} ({model.form_sure.value})" if pictures else "")
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+def test_the_table_of_a_model_has_its_inputs_line_by_line(model):
+    rows = table(SECTIONS[model.slug])
+    assert [row["input"].strip("`") for row in rows] == [field.name for field in model.fields]
+    for row, field in zip(rows, model.fields, strict=True):
+        assert row["on the wire"].strip("`") == field.wire_name
+        assert row["how sure"] == field.sure.value
+        assert row["note"] == field.note
+        assert ("sent as a text" in row["what"]) == field.as_text
+        assert (value(row["default"]) if row["default"] else None) == field.default
+        told = row["limits"]
+        if field.choices:
+            assert [value(choice) for choice in told.split(" or ")] == list(field.choices)
+        else:
+            ends = [end for end in (field.minimum, field.maximum) if end is not None]
+            ends = [0, *ends] if field.kind in (Kind.LIST, Kind.PICTURES) else ends
+            assert [float(number) for number in re.findall(r"[\d.]+", told)] == ends
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+def test_the_rules_of_a_model_stand_above_its_table(model):
+    rules = SECTIONS[model.slug].split("|")[0]
+    names = {*model.required, *model.exactly_one}
+    names |= {name for pair in model.excludes for name in pair} | {
+        word for need in model.needs for word in need
+    }
+    assert set(re.findall(r"`(.+?)`", rules)) == names
+    assert ("Required: " + ", ".join(f"`{name}`" for name in model.required) in rules) == bool(model.required)
+    assert ("Exactly one of" in rules) == bool(model.exactly_one)
+    assert rules.count("exclude each other") == len(model.excludes)
+    assert rules.count(" needs ") == len(model.needs)

@@ -1,0 +1,228 @@
+"""What a task remembers of its submit: the same request finds its job, another one never does."""
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.submission.state import Entry, Ledger, fingerprint
+
+HOST = "https://api.example"
+JOB = VideoJob(
+    "m", {"image": "https://s.example/a.png?v=2&X-Amz-Signature=one&X-Amz-Expires=60", "prompt": "a cat"}
+)
+
+
+class Store(dict):
+    """As much of Airflow's task state store as a ledger uses; it takes JSON only, never None."""
+
+    def set(self, key, value):
+        assert value is not None
+        self[key] = json.loads(json.dumps(value))
+
+    def delete(self, key):
+        self.pop(key, None)
+
+
+def test_an_intent_stands_until_the_job_is_known():
+    store = Store()
+    Ledger(store, 3).intend("f", 100.0)
+    assert Ledger(store, 3).last() == Entry(3, "f", 100.0)
+    Ledger(store, 3).settle("f", 101.0, "t-1")
+    assert Ledger(store, 3).last() == Entry(3, "f", 101.0, "t-1")
+
+
+def test_a_cleared_task_sees_what_was_noted_before_and_by_which_generation():
+    store = Store()
+    Ledger(store, 3).settle("f", 100.0, "t-1")
+    assert Ledger(store, 4).last() == Entry(3, "f", 100.0, "t-1")
+
+
+def test_what_a_person_was_told_is_noted_with_the_rest():
+    store = Store()
+    Ledger(store, 3).intend("f", 100.0)
+    Ledger(store, 4).tell()
+    assert Ledger(store, 4).last() == Entry(3, "f", 100.0, told=True)
+
+
+def test_a_video_that_is_home_is_noted_with_the_rest():
+    store = Store()
+    Ledger(store, 3).settle("f", 100.0, "t-1")
+    Ledger(store, 3).deliver()
+    assert Ledger(store, 3).last() == Entry(3, "f", 100.0, "t-1", delivered=True)
+
+
+def test_a_job_of_before_the_clear_can_become_this_generations_own():
+    store = Store()
+    Ledger(store, 3).settle("f", 100.0, "t-1")
+    Ledger(store, 6).adopt()
+    assert Ledger(store, 6).last() == Entry(6, "f", 100.0, "t-1")
+
+
+def test_a_job_that_was_not_made_is_forgotten():
+    store = Store()
+    ledger = Ledger(store, 3)
+    ledger.intend("f", 100.0)
+    ledger.forget()
+    ledger.tell()
+    assert ledger.last() is None
+    assert not store
+
+
+def test_without_a_store_nothing_is_remembered_and_nothing_fails():
+    ledger = Ledger(None, 3)
+    ledger.intend("f", 100.0)
+    ledger.settle("f", 100.0, "t-1")
+    ledger.tell()
+    ledger.forget()
+    assert ledger.last() is None
+    assert not ledger.remembers
+    assert Ledger(Store(), 3).remembers
+
+
+def test_what_a_newer_version_notes_besides_does_not_hide_the_job():
+    store = Store()
+    Ledger(store, 3).settle("f", 100.0, "t-1")
+    store["kling_submit"] |= {"shade": "blue"}
+    assert Ledger(store, 3).last() == Entry(3, "f", 100.0, "t-1")
+
+
+ODD = [{"generation": 3, "fingerprint": "f", "noted_at": at, "kling_task_id": "t"} for at in ("noon", None)]
+
+
+@pytest.mark.parametrize("noted", ["t-1", 7, [], {}, {"shade": "blue"}, {"generation": 3}, *ODD])
+def test_a_note_that_makes_no_sense_means_maybe_until_it_was_told(noted):
+    store = Store()
+    store.set("kling_submit", noted)
+    assert Ledger(store, 3).last() == Entry(3, "", 0.0)
+    Ledger(store, 3).tell()
+    assert Ledger(store, 6).last() == Entry(3, "", 0.0, told=True)
+
+
+def test_a_wait_that_was_begun_ends_when_it_was_to_end_but_not_after_a_clear():
+    store = Store()
+    assert Ledger(store, 3).wait_of("t-1") is None
+    Ledger(store, 3).begin_wait("t-1", 100.0, 700.0)
+    assert Ledger(store, 3).wait_of("t-1") == (100.0, 700.0)
+    assert Ledger(store, 3).wait_of("t-2") is None
+    assert Ledger(store, 6).wait_of("t-1") is None
+    store["kling_wait"]["deadline"] = "soon"
+    assert Ledger(store, 3).wait_of("t-1") is None
+
+
+def test_without_a_store_no_wait_is_remembered():
+    Ledger(None, 3).begin_wait("t-1", 100.0, 700.0)
+    assert Ledger(None, 3).wait_of("t-1") is None
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"prompt": "a cat", "image": "https://s.example/a.png?v=2&X-Amz-Signature=two"},
+        {"image": "https://s.example/a.png?X-Goog-Signature=x&v=2&se=2026&SIG=abc", "prompt": "a cat"},
+    ],
+)
+def test_what_signs_a_pictures_link_does_not_change_the_request(inputs):
+    assert fingerprint(VideoJob("m", inputs), HOST) == fingerprint(JOB, HOST)
+
+
+@pytest.mark.parametrize(
+    ("job", "host"),
+    [
+        (VideoJob("other", JOB.inputs), HOST),
+        (JOB, "https://other.example"),
+        (VideoJob("m", {**JOB.inputs, "prompt": "a dog"}), HOST),
+        (VideoJob("m", {**JOB.inputs, "image": "https://s.example/a.png?v=3"}), HOST),
+        (VideoJob("m", {**JOB.inputs, "image": "https://s.example/b.png?v=2"}), HOST),
+        (VideoJob("m", {**JOB.inputs, "multi_prompt": [{"prompt": "x"}]}), HOST),
+        (VideoJob("m", {**JOB.inputs, "image": "https://s.example/a.png?v=2&token=t"}), HOST),
+        (VideoJob("m", {**JOB.inputs, "image": "https://s.example/a.png?v=2&st=t&policy=p"}), HOST),
+        (VideoJob("m", {**JOB.inputs, "prompt": "https://s.example/a.png?X-Amz-Signature=one"}), HOST),
+    ],
+)
+def test_everything_else_does(job, host):
+    assert fingerprint(job, host) != fingerprint(JOB, HOST)
+
+
+SIGNERS = [
+    "X-Amz-Algorithm=A&X-Amz-Credential={0}&X-Amz-Date={0}&X-Amz-Security-Token={0}&X-Amz-Signature={0}",
+    "AWSAccessKeyId={0}&Signature={0}&Expires={0}",
+    "X-Goog-Credential={0}&X-Goog-Date={0}&X-Goog-Signature={0}",
+    "GoogleAccessId={0}&Expires={0}&Signature={0}",
+    "sv={0}&st={0}&se={0}&sr=b&sp=r&spr=https&sig={0}&skoid={0}&sktid={0}&skt={0}&ske={0}&sks=b&skv={0}",
+    "Policy={0}&Signature={0}&Key-Pair-Id={0}",
+    "OSSAccessKeyId={0}&Expires={0}&Signature={0}&security-token={0}",
+    "x-oss-date={0}&x-oss-expires={0}&x-oss-credential={0}&x-oss-signature={0}",
+    "q-sign-algorithm=x&q-ak={0}&q-sign-time={0}&q-key-time={0}&q-header-list=&q-url-param-list=&q-signature={0}",
+    "X-Tos-Date={0}&X-Tos-Signature={0}",
+    "AccessKeyId={0}&Expires={0}&Signature={0}&x-obs-security-token={0}",
+]
+
+
+@pytest.mark.parametrize("signed", SIGNERS)
+def test_links_of_every_known_storage_are_compared_without_what_signs_them(signed):
+    one, two, other = (
+        VideoJob("m", {"image": f"https://s.example/{name}.png?v=1&{signed.format(n)}"})
+        for name, n in [("a", 1), ("a", 22), ("b", 1)]
+    )
+    assert fingerprint(one, HOST) == fingerprint(two, HOST) != fingerprint(other, HOST)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://[is this a link?", "https://", "http://x:y@z:none/?a=%zz&&=", "http:// ?"]
+)
+def test_words_that_begin_like_a_link_are_words(text):
+    assert fingerprint(VideoJob("m", {"prompt": text}), HOST) != fingerprint(
+        VideoJob("m", {"prompt": ""}), HOST
+    )
+
+
+@pytest.mark.parametrize("words", ["prompt", "negative_prompt", "multi_prompt"])
+def test_words_are_compared_as_they_are(words):
+    one, two = (VideoJob("m", {words: f"https://s.example/a?X-Amz-Signature={n}"}) for n in "ab")
+    assert fingerprint(one, HOST) != fingerprint(two, HOST)
+
+
+def test_what_tells_connections_apart_tells_requests_apart():
+    told = {fingerprint(JOB, *connection) for connection in [("a", HOST), ("b", HOST), ("a", "https://b")]}
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("name", ["image", "image_url"])
+def test_what_is_no_link_at_all_is_compared_as_it_is(name):
+    one, two = (VideoJob("m", {name: f"https://[{n}?sig=1"}) for n in "ab")
+    assert fingerprint(one, HOST) != fingerprint(two, HOST)
+
+
+def test_links_are_compared_unsigned_wherever_they_stand():
+    one, two = (
+        VideoJob("m", {"images": [f"https://s.example/a?sig={n}"], "o": {"x": f"http://a?sig=7&se={n}"}})
+        for n in "ab"
+    )
+    assert fingerprint(one, HOST) == fingerprint(two, HOST)
+    assert fingerprint(VideoJob("m", {"prompt": "\ud800 ü"}), HOST)
+
+
+def test_a_link_that_was_signed_for_this_request_counts_as_what_it_stands_for():
+    def order(link, source="s3://b/cat.png 1234", **more):
+        return fingerprint(VideoJob("m", {"images": [link], **more}, {link: source}), HOST)
+
+    assert order("https://s.example/cat.png?unheard-of=1") == order("https://other.example/x?unheard-of=2")
+    assert order("https://s.example/cat.png?a=1") != order(
+        "https://s.example/cat.png?a=1", "s3://b/cat.png 9"
+    )
+    assert order("https://s.example/cat.png") != order("https://s.example/cat.png", prompt="a cat")
+
+
+def test_each_job_that_was_bought_is_counted_once_and_for_good():
+    store = Store()
+    ledger = Ledger(store, 3)
+    assert ledger.spent() == {}
+    ledger.spend("t-1", Decimal("0.56"))
+    ledger.spend("t-1", Decimal(9))
+    Ledger(store, 6).spend("t-2", None)
+    ledger.forget()
+    assert Ledger(store, 9).spent() == {"t-1": "0.56", "t-2": None}
+    Ledger(None, 3).spend("t-1", Decimal(1))
+    assert Ledger(None, 3).spent() == {}

@@ -1,0 +1,45 @@
+"""What an import costs: the lower folders load neither Airflow nor an HTTP library.
+
+Which folder may import which is held by ``lint-imports``, see ``pyproject.toml``.
+"""
+
+import json
+import subprocess
+import sys
+
+PACKAGE = "airflow_provider_kling"
+HTTP = {"requests", "aiohttp", "urllib3", "httpx"}
+PICTURES = {"PIL", "av"}
+PURE = [
+    "errors",
+    "values",
+    "redaction",
+    "models.validation",
+    "gateways.myrouter",
+    "media.pictures",
+    "media.mp4",
+]
+
+
+def loaded_by(*steps):
+    """Return what a fresh interpreter loads anew at each step, a list of modules to import."""
+    code = "import json, sys\n" + "".join(
+        f"import {', '.join(s)}; print(json.dumps([*sys.modules]))\n" for s in steps
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seen = [set(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
+    return [after - before for before, after in zip([set(), *seen], seen, strict=False)]
+
+
+def test_models_gateways_and_media_load_neither_airflow_nor_http_nor_picture_libraries():
+    (loaded,) = loaded_by([f"{PACKAGE}.{name}" for name in PURE])
+    assert not loaded & {"airflow", "asyncio", *HTTP, *PICTURES}
+
+
+def test_a_dag_file_pays_for_no_http_library_when_it_is_parsed():
+    airflow = ["airflow.sdk", "airflow.sdk.bases.sensor"]
+    _, ours = loaded_by(airflow, [f"{PACKAGE}.operators", f"{PACKAGE}.sensors"])
+    later = {
+        f"{PACKAGE}.{name}" for name in ("operators.video_download", "media.probe", "polling.client_pool")
+    }
+    assert not ours & {*HTTP, *PICTURES, *later}
