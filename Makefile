@@ -18,7 +18,7 @@ help: ## This list
 	@echo "  make demo IMAGE=cat.png PROMPT='It waves' DURATION=5 MODEL=... SOUND=1 OUT=videos/ KEEP=1"
 	@echo "  make demo LIVE=1      the real, paid gateway; needs KLING_API_KEY and asks before it spends"
 	@echo "  make test ARGS='-k price'"
-	@echo "  make bench-NAME JSON=file    one of: $(patsubst benchmarks/%.py,%,$(filter-out %/report.py %/draw.py,$(wildcard benchmarks/*.py)))"
+	@echo "  make bench-NAME JSON=file    one of: $(sort $(patsubst benchmarks/%/__main__.py,%,$(wildcard benchmarks/*/__main__.py)) $(patsubst benchmarks/%.py,%,$(filter-out %/report.py %/draw.py,$(wildcard benchmarks/*.py))))"
 	@echo "  make batch JOBS=300 BAD=10"
 	@echo "  make chaos JOBS=24 SEED=1 JSON=file KEEP=1    200 jobs if not said"
 
@@ -26,20 +26,20 @@ setup: $(STAMP) ## Make .venv with the locked requirements and the project
 
 demo: export DEMO_BEGAN := $(shell date +%s)
 demo: $(STAMP) ## A picture becomes a video in a private Airflow, against a stand-in of the gateway
-	@exec $(BIN)/python scripts/demo.py
+	@PYTHONPATH=scripts exec $(BIN)/python -m demo
 
 test: $(STAMP) ## Run the tests
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 chaos: $(STAMP) ## Kill everything while many jobs run: nothing is paid for twice, no paid video is lost
-	@exec $(BIN)/python scripts/chaos.py
+	@PYTHONPATH=scripts exec $(BIN)/python -m chaos
 
 batch: $(STAMP) ## One mapped run over 300 pictures, 10 bad ones among them; the estimate is right to the cent
-	@exec $(BIN)/python scripts/batch.py
+	@PYTHONPATH=scripts exec $(BIN)/python -m batch
 
-# Each benchmark is one file; JSON=file keeps its data.
-bench-%: $(STAMP) benchmarks/%.py
-	@exec $(BIN)/python benchmarks/$*.py
+# Each benchmark is a file or a folder of that name; JSON=file keeps its data.
+bench-%: $(STAMP)
+	@PYTHONPATH=benchmarks:scripts exec $(BIN)/python -m $*
 
 check: $(STAMP) ## Format, lint, types, and which folder may import which
 	@$(BIN)/ruff format --check $(wildcard $(CODE))

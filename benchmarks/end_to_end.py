@@ -7,7 +7,6 @@ title every tenth of a second; CPU seconds are the workers' and those of the tas
 """
 
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -15,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from private_airflow.components import PrivateAirflow
+from private_airflow.postgres import PrivatePostgres
+from private_airflow.services import exit_on_termination
 from report import percentile, report
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
-from private_airflow import PrivateAirflow
-from private_postgres import PrivatePostgres
-from services import exit_on_termination
 
 from airflow_provider_kling.emulator import Emulator
 

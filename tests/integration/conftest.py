@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from private_airflow import COMPONENTS, PrivateAirflow
-from private_postgres import PrivatePostgres, obtainable
+from private_airflow.components import COMPONENTS, PrivateAirflow
+from private_airflow.postgres import PrivatePostgres, obtainable
 from stage import MODES, Run, Stage, paint
 from stories import PLOTS, Story, begin, tell
 from vocabulary import Faulty, play

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch_pictures import Order, orders
+from batch.pictures import Order, orders
 from stage import Run, Stage, paint
 
 if TYPE_CHECKING:

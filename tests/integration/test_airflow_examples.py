@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from private_airflow import PrivateAirflow
+from private_airflow.components import PrivateAirflow
 from stage import VIDEO, Stage
 
 if TYPE_CHECKING:

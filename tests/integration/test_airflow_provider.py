@@ -135,6 +135,6 @@ def _strict(schema: Any) -> Any:
 
 
 def _home() -> dict[str, str]:
-    from private_airflow import inherited_environment
+    from private_airflow.components import inherited_environment
 
     return inherited_environment() | {"AIRFLOW_HOME": "/nonexistent/airflow"}

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_api import ApiError
+from private_airflow.rest_api import ApiError
 from sqlalchemy import inspect
 from stage import VIDEO, Stage, text_files
 from vocabulary import DOWNLOAD, QUERY, REFUSED, SUBMIT

@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
-from private_airflow import inherited_environment
+from private_airflow.components import inherited_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -14,14 +14,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from airflow_api import FINAL, ApiError
+from private_airflow.rest_api import FINAL, ApiError
 from sqlalchemy import create_engine, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from private_airflow import PrivateAirflow
+    from private_airflow.components import PrivateAirflow
 
     from airflow_provider_kling.emulator import Emulator
     from airflow_provider_kling.emulator.jobs import Job

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_api import FINAL
+from private_airflow.rest_api import FINAL
 
 if TYPE_CHECKING:
     from stage import Run, Stage

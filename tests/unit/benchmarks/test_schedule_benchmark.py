@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scheduling import jobs as kinds
-from scheduling.bound import Bound
-from scheduling.waits import Found, backing_off, every, learning, watched
+from schedule import jobs as kinds
+from schedule.bound import Bound
+from schedule.waits import Found, backing_off, every, learning, watched
 
 
 def usual(says=kinds.silent, number=350):

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from chaos_secrets import Secrets
-from chaos_stage import Order, TaskInstance
-from chaos_verdict import VIDEO, judge
+from chaos.secrets import Secrets
+from chaos.stage import Order, TaskInstance
+from chaos.verdict import VIDEO, judge
 
 KEY, PICTURE = "sk-chaos-0123456789abcdef", base64.b64encode(bytes(range(256)) * 2).decode()
 LINK = "http://127.0.0.1:1/videos/x.mp4?X-Expires=1&X-Signature=abc"

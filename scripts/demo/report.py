@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_api import AirflowApi
+    from private_airflow.rest_api import AirflowApi
 
 WORDS = {"succeed": "done", "deferred": "waiting in the triggerer, no worker is held"}
 

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from airflow_api import ApiError
-from chaos_faults import Breaker
-from chaos_gateway import Gateway
-from chaos_person import Person
-from chaos_report import Report
-from chaos_secrets import Secrets
-from chaos_stage import DAG_ID, FINAL, PROJECT, RESCUE_ID, Order, Stage, TaskInstance
-from chaos_tasks import Hunter
-from chaos_verdict import Verdict, faults_met, judge
-from services import ServiceError
+from private_airflow.rest_api import ApiError
+from private_airflow.services import ServiceError
+
+from chaos.faults import Breaker
+from chaos.gateway import Gateway
+from chaos.person import Person
+from chaos.report import Report
+from chaos.secrets import Secrets
+from chaos.stage import DAG_ID, FINAL, PROJECT, RESCUE_ID, Order, Stage, TaskInstance
+from chaos.tasks import Hunter
+from chaos.verdict import Verdict, faults_met, judge
 
 FAIL_RATE = 0.2
 LARGEST_RUN = 12  # jobs in one Dag run; the scheduler looks at each task of a run again and again

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chaos_stage import Stage
+    from chaos.stage import Stage
 
 #: The links to videos may stand where the task puts them for people, and nowhere else.
 LINKS_MAY_STAND_IN = frozenset({"xcom"})

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from report import percentile, report, spread
-from scheduling import jobs as kinds
-from scheduling.bound import Bound
-from scheduling.jobs import HONEST, LIES, Job, Rng
-from scheduling.waits import Found, backing_off, every, learning, watched
+
+from schedule import jobs as kinds
+from schedule.bound import Bound
+from schedule.jobs import HONEST, LIES, Job, Rng
+from schedule.waits import Found, backing_off, every, learning, watched
 
 SEEDS = range(5)
 #: So many jobs a seed; the first of them teach and do not count. What decides takes more of them.

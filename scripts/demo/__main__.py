@@ -12,17 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sample_picture
-from airflow_api import ApiError
-from demo_options import BadOptionError, Options, confirm_spending
-from demo_report import Report, RunWatch
-from private_airflow import PrivateAirflow, inherited_environment
-from services import Service, ServiceError, exit_on_termination, stop
+from private_airflow.components import PrivateAirflow, inherited_environment
+from private_airflow.rest_api import ApiError
+from private_airflow.services import Service, ServiceError, exit_on_termination, stop
+
+from demo import sample_picture
+from demo.options import BadOptionError, Options, confirm_spending
+from demo.report import Report, RunWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID = "kling_image_to_video"
 GATEWAY = ("--port", "0", "--queue-seconds", "2", "--render-seconds", "10")
 STAND_IN_LIMIT, LIVE_LIMIT, GRACE = 300.0, 3900.0, 5.0

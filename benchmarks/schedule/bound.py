@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scheduling.jobs import Times
+from schedule.jobs import Times
 
 
 class Bound:

@@ -1,8 +1,8 @@
 """Writes what a triggerer works on straight into Airflow's database, through Airflow's own models.
 
-``python -m waiting.rows '{"kind": "kling", "waits": 1000, "interval": 5, "lag_file": "..."}'`` ends the
+``python -m waits.rows '{"kind": "kling", "waits": 1000, "interval": 5, "lag_file": "..."}'`` ends the
 waits of before, writes the new ones in one transaction and prints when that was committed.
-``python -m waiting.rows '{"connections": "http://127.0.0.1:8000", "queries_per_second": 5000}'`` writes the
+``python -m waits.rows '{"connections": "http://127.0.0.1:8000", "queries_per_second": 5000}'`` writes the
 connections.
 """
 
@@ -26,9 +26,9 @@ from sqlalchemy.orm import Session
 
 KLING = "airflow_provider_kling.triggers.KlingTaskTrigger"
 HTTP = "airflow.providers.http.triggers.http.HttpSensorTrigger"
-PLAIN = "waiting.triggers.SessionPerPollTrigger"
-IDLE = "waiting.triggers.IdleTrigger"
-LAG = "waiting.triggers.LagProbe"
+PLAIN = "waits.triggers.SessionPerPollTrigger"
+IDLE = "waits.triggers.IdleTrigger"
+LAG = "waits.triggers.LagProbe"
 
 
 def connections(url: str, queries_per_second: float) -> None:

@@ -9,7 +9,7 @@ from airflow_provider_kling.gateways.base import Task, Video
 from airflow_provider_kling.gateways.myrouter import outcome_of
 from airflow_provider_kling.polling.policy import Watch
 from airflow_provider_kling.polling.schedule import LOOK_COST, Pace, Schedule
-from scheduling.jobs import Job
+from schedule.jobs import Job
 
 #: Says when to look next, in seconds: the last look was at that time, and the job was still running.
 Waiter = Callable[[float], float]

@@ -17,15 +17,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from airflow_api import ApiError
-from batch_pictures import Order, orders
-from private_airflow import PrivateAirflow
-from private_postgres import PrivatePostgres
-from services import ServiceError, exit_on_termination
+from private_airflow.components import PrivateAirflow
+from private_airflow.postgres import PrivatePostgres
+from private_airflow.rest_api import ApiError
+from private_airflow.services import ServiceError, exit_on_termination
 
 from airflow_provider_kling.emulator import Emulator
+from batch.pictures import Order, orders
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID = "kling_batch"
 SECONDS_PER_JOB, LEAST_SECONDS = 20.0, 300.0
 SETTINGS = {
@@ -44,7 +44,7 @@ def play(home: Path, wanted: list[Order]) -> tuple[dict[str, Any], Emulator, flo
     ) as gateway:
         try:
             postgres.up()
-            folder = PROJECT / "scripts" / "batch_dags"
+            folder = PROJECT / "scripts" / "batch" / "dags"
             connection = gateway.connection_json(allowed_paths=str(home))  # for what a mapping names
             env = {**SETTINGS, "AIRFLOW_CONN_KLING_DEFAULT": connection}
             with PrivateAirflow(home / "airflow", folder, env=env, database=postgres.url) as airflow:

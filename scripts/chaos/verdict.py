@@ -11,10 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from chaos_stage import FINAL, Order, Stage, TaskInstance
-
 from airflow_provider_kling.errors import KlingDownloadError
 from airflow_provider_kling.media.mp4 import Mp4Check
+from chaos.stage import FINAL, Order, Stage, TaskInstance
 
 #: What the stand-in serves to every job when it does not render.
 VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()

@@ -22,15 +22,12 @@ from typing import Any
 from urllib.request import urlopen
 
 import psutil
+from private_airflow.components import PrivateAirflow, free_port, inherited_environment
+from private_airflow.postgres import PrivatePostgres
+from private_airflow.services import Service, stop
+from report import percentile, report
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "scripts"))
-
-from private_airflow import PrivateAirflow, free_port, inherited_environment  # noqa: E402
-from private_postgres import PrivatePostgres  # noqa: E402 - the path comes first
-from report import percentile, report  # noqa: E402
-from services import Service, stop  # noqa: E402
-
 #: Seconds: the longest time until all poll, from then until all is calm again, one of the windows of
 #: measuring, how long jobs finish one after another, the longest time until all of them are resumed.
 PICK_UP, CALM, WINDOW, FINISHING, LAST = 180.0, 15.0, 5.0, 10.0, 12.0
@@ -98,17 +95,17 @@ class Stage:
         """Start what all cases need."""
         self._postgres.up()
         settings = {
-            "PYTHONPATH": f"{HERE}:{HERE.parent}",
+            "PYTHONPATH": str(HERE.parent),
             "AIRFLOW__TRIGGERER__CAPACITY": "20000",
             "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": os.environ.get("SELECT", "1000"),
         }
         url = self._postgres.url
         self.airflow = PrivateAirflow(
-            self.home / "airflow", HERE / "waiting" / "dags", env=settings, database=url, components=()
+            self.home / "airflow", HERE / "dags", env=settings, database=url, components=()
         )
         self.airflow.up()
         self._database = self._postgres.connect()
-        command = [sys.executable, str(HERE / "waiting" / "gateway.py"), str(self.port)]
+        command = [sys.executable, str(HERE / "gateway.py"), str(self.port)]
         log = self.home / "gateway.log"
         self.gateway = Service("gateway", command, env=inherited_environment(), log=log)
 
@@ -121,10 +118,10 @@ class Stage:
         self._postgres.stop()
 
     def rows(self, told: dict[str, Any]) -> str:
-        """Write rows into Airflow's database; see ``waiting.rows``."""
+        """Write rows into Airflow's database; see ``waits.rows``."""
         log = self.home / "rows.log"
         log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "waiting.rows", json.dumps(told)]
+        command = [sys.executable, "-m", "waits.rows", json.dumps(told)]
         Service("rows", command, env=self.airflow.env, log=log).wait(120)
         self.sql("analyze")  # as the database does by itself after a minute
         return log.read_text().splitlines()[-1] if "kind" in told else ""

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg2
-from private_airflow import free_port, inherited_environment
-from services import Service, ServiceError, stop
+
+from private_airflow.components import free_port, inherited_environment
+from private_airflow.services import Service, ServiceError, stop
 
 DEBIAN = Path("/usr/lib/postgresql")
 #: Tells Debian's package not to make, and start, a cluster of its own when it is installed.

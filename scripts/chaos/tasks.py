@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import psutil
-from chaos_stage import DAG_ID, FINAL, TASK_SILENCE, Order, Stage, TaskInstance
+
+from chaos.stage import DAG_ID, FINAL, TASK_SILENCE, Order, Stage, TaskInstance
 
 #: A task's process is called so by Airflow; its parent is the one that watches over it.
 TITLE = re.compile(r"airflow worker -- ([0-9a-f]{8}-[0-9a-f-]{27})")

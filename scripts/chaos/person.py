@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from airflow_api import ApiError
-from chaos_gateway import REQUEST_TIMEOUT
-from chaos_stage import DAG_ID, FINAL, RESCUE_ID, Order, Stage, TaskInstance
+from private_airflow.rest_api import ApiError
+
+from chaos.gateway import REQUEST_TIMEOUT
+from chaos.stage import DAG_ID, FINAL, RESCUE_ID, Order, Stage, TaskInstance
 
 #: Who looks at the bill too soon may look before a request that is still out has made its job.
 PATIENCE = REQUEST_TIMEOUT + 5.0

@@ -23,7 +23,7 @@ class SessionPerPollTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
         arguments = {"kling_task_id": self.kling_task_id, "interval": self.interval}
-        return "waiting.triggers.SessionPerPollTrigger", arguments
+        return "waits.triggers.SessionPerPollTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until the job is done."""
@@ -51,7 +51,7 @@ class IdleTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
-        return "waiting.triggers.IdleTrigger", {"url": self.url, "kling_task_id": self.kling_task_id}
+        return "waits.triggers.IdleTrigger", {"url": self.url, "kling_task_id": self.kling_task_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Say it, and sleep until the triggerer ends."""
@@ -78,7 +78,7 @@ class LagProbe(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
-        return "waiting.triggers.LagProbe", {"file": self.file}
+        return "waits.triggers.LagProbe", {"file": self.file}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch until the triggerer ends."""

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow_api import FINAL, AirflowApi
-from services import Service, ServiceError, stop
+from private_airflow.rest_api import FINAL, AirflowApi
+from private_airflow.services import Service, ServiceError, stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

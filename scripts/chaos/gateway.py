@@ -10,8 +10,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from private_airflow import inherited_environment
-from services import Service, ServiceError, stop
+from private_airflow.components import inherited_environment
+from private_airflow.services import Service, ServiceError, stop
 
 KEPT_REQUESTS = 1_000_000
 REQUEST_TIMEOUT = 10

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import psycopg2
-import sample_picture
-from private_airflow import PrivateAirflow
-from private_postgres import PrivatePostgres
-from services import uninterrupted
+from demo import sample_picture
+from private_airflow.components import PrivateAirflow
+from private_airflow.postgres import PrivatePostgres
+from private_airflow.services import uninterrupted
 
 if TYPE_CHECKING:
-    from chaos_gateway import Gateway
-    from services import Service
+    from private_airflow.services import Service
 
-PROJECT = Path(__file__).resolve().parent.parent
+    from chaos.gateway import Gateway
+
+PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID, RESCUE_ID = "kling_chaos", "kling_rescue"
 FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 TRIGGERERS = ("triggerer", "triggerer-2")
@@ -96,7 +97,7 @@ class Stage:
         sample_picture.paint(self.picture)
         self.gateway.up()
         self.postgres.up()
-        dags = (PROJECT / "scripts" / "chaos_dags", PROJECT / "dags")
+        dags = (PROJECT / "scripts" / "chaos" / "dags", PROJECT / "dags")
         env = {name: str(value) for name, value in IMPATIENT.items()}
         self.airflow = PrivateAirflow(self.home / "airflow", dags, env=env, database=self.postgres.url)
         self.api = self.airflow.api

@@ -1,0 +1,1 @@
+"""One mapped run over hundreds of pictures."""

@@ -1,0 +1,1 @@
+"""Many jobs while everything fails."""

@@ -1,0 +1,1 @@
+"""The demo: a picture becomes a video in a private Airflow."""

@@ -1,0 +1,1 @@
+"""An Airflow of one's own, with the programs it needs."""
