@@ -29,8 +29,8 @@ class KlingDownloadOperator(Telling):
     :param if_exists: what to do when a file stands there: ``overwrite`` it (the default: a retry then
         repairs what an earlier try left), ``skip`` the download if the same job made that very file and
         fail if not, or ``fail``. A sidecar of another job counts as a file of its.
-    :param within: folders or storage URLs that the target must lie in; the connection's ``allowed_paths``
-        hold too. Not templated, so that a trigger form cannot change it.
+    :param allowed_paths: folders or storage URLs that the target must lie in; the connection's
+        ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
     :param verify_media: decode a picture with PyAV, and compare duration, sound and aspect ratio with what
         was asked for, or is the model's default; a video that differs is kept, and the task fails for good.
     :param largest: bytes that a video may have.
@@ -48,7 +48,7 @@ class KlingDownloadOperator(Telling):
         kling_task_id: str,
         target: str,
         if_exists: IfExists = "overwrite",
-        within: Sequence[str] = (),
+        allowed_paths: Sequence[str] = (),
         verify_media: bool = False,
         largest: int = LARGEST,
         kling_conn_id: str = KlingHook.default_conn_name,
@@ -58,7 +58,7 @@ class KlingDownloadOperator(Telling):
         self.kling_task_id = kling_task_id
         self.target = target
         self.if_exists = checked_if_exists(if_exists)
-        self.within = [within] if isinstance(within, str) else list(within)
+        self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.verify_media = verify_media
         self.largest = largest
         self.kling_conn_id = kling_conn_id
@@ -68,5 +68,5 @@ class KlingDownloadOperator(Telling):
         """Fetch, check, store; return the path."""
         from airflow_provider_kling.operators.video_download import Delivery
 
-        checks = (self.target, self.if_exists, self.within, self.verify_media, self.largest)
+        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.largest)
         return Delivery(self, KlingHook(self.kling_conn_id), *checks).bring(self.kling_task_id, context)

@@ -57,7 +57,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         itself goes on; cleared, the task waits on for it.
     :param publish_link: put the video's link, which is signed and opens without a key, into XCom for people
         to click; with False it appears nowhere in Airflow.
-    :param within: folders or storage URLs that pictures and target must lie in; not templated.
+    :param allowed_paths: folders or storage URLs that pictures and target must lie in; not templated.
     :param kwargs: all other arguments of ``KlingSubmitOperator``.
     :raises KlingError: one class for each way it can end, see :mod:`airflow_provider_kling.errors`.
     """
@@ -151,7 +151,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     def _delivery(self) -> Delivery:
         from airflow_provider_kling.operators.video_download import Delivery
 
-        checks = (self.target, self.if_exists, self.within, self.verify_media, self.largest)
+        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.largest)
         return Delivery(self, KlingHook(self.kling_conn_id), *checks)
 
 

@@ -24,7 +24,7 @@ class RequestOperator(BaseOperator):
     """What an operator needs that asks for a video: all inputs of all models, and the job they make.
 
     A subclass has an attribute for each name in :data:`~airflow_provider_kling.models.catalog.INPUTS`, and
-    ``model``, ``extra_body``, ``image_transport``, ``check_url``, ``within`` and ``kling_conn_id``.
+    ``model``, ``extra_body``, ``image_transport``, ``check_url``, ``allowed_paths`` and ``kling_conn_id``.
     """
 
     template_fields: Sequence[str] = (*INPUTS, "model", "extra_body", "kling_conn_id")
@@ -34,7 +34,7 @@ class RequestOperator(BaseOperator):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.within: list[str] = []
+        self.allowed_paths: list[str] = []
         self.image_transport: Transport = "auto"
         self.check_url = False
         self._private: dict[str, Any] = {}
@@ -85,7 +85,7 @@ class RequestOperator(BaseOperator):
         form = self.image_transport
         if form == "auto":
             form = MODELS[model].picture_form if model in MODELS else "data_uri"
-        handling = Handling(settings, form, self.check_url, self.within, frozenset(self._outside))
+        handling = Handling(settings, form, self.check_url, self.allowed_paths, frozenset(self._outside))
         pictures = Pictures(handling, self.log)
         job, warnings = build_job(model, pictures.prepare(given), extra_body)
         self._pictures = pictures.facts

@@ -89,7 +89,7 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
     :param image_transport: how a picture that is no URL goes to the gateway: as ``data_uri``, as ``base64``,
         as a signed ``url`` of its storage, good for a day, or ``auto``: as the model takes it.
     :param check_url: look at what is behind a public URL before it is paid for.
-    :param within: folders or storage URLs that a picture's path must lie in; the connection's
+    :param allowed_paths: folders or storage URLs that a picture's path must lie in; the connection's
         ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
     :param max_cost_usd: US dollars that this job may cost by its estimate; a dearer one, or one of unknown
         price, is refused before it is submitted. The connection's limit of that name holds too. (templated)
@@ -137,7 +137,7 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
         deferrable: bool = True,
         image_transport: Transport = "auto",
         check_url: bool = False,
-        within: Sequence[str] = (),
+        allowed_paths: Sequence[str] = (),
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -173,7 +173,7 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
         self.deferrable = deferrable
         self.image_transport = checked_transport(image_transport)
         self.check_url = check_url
-        self.within = [within] if isinstance(within, str) else list(within)
+        self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.kling_conn_id = kling_conn_id
 
     @tells

@@ -52,7 +52,7 @@ class Delivery:
     :param hook: asks the gateway.
     :param target: file, or folder with a slash at the end.
     :param if_exists: what to do when a file stands there.
-    :param within: folders or storage URLs that the target must lie in.
+    :param allowed_paths: folders or storage URLs that the target must lie in.
     :param verify_media: decode a picture, and compare the video with what was asked for.
     :param largest: bytes that the video may have.
     """
@@ -61,7 +61,7 @@ class Delivery:
     hook: KlingHook
     target: str
     if_exists: IfExists
-    within: Sequence[str]
+    allowed_paths: Sequence[str]
     verify_media: bool
     largest: int
 
@@ -100,7 +100,7 @@ class Delivery:
         :raises KlingInputError: where it may not go, or cannot be looked into.
         """
         path = video_path(self.target, kling_task_id)
-        check_inside(path, "target", self.within)
+        check_inside(path, "target", self.allowed_paths)
         check_inside(path, "target", self.hook.settings.allowed_paths)
         check_target(path)
         if self.verify_media:

@@ -46,14 +46,14 @@ class Handling:
     :param settings: the connection's.
     :param form: how a picture goes to the gateway that is not public: its data, or a signed URL.
     :param check_url: look at what is behind public URLs too.
-    :param within: folders and storage URLs that the operator allows.
+    :param allowed_paths: folders and storage URLs that the operator allows.
     :param outside: names of the inputs whose values came from outside of the Dag file.
     """
 
     settings: Settings
     form: Form = "data_uri"
     check_url: bool = False
-    within: Sequence[str] = ()
+    allowed_paths: Sequence[str] = ()
     outside: Collection[str] = ()
 
 
@@ -164,12 +164,12 @@ class Pictures:
         return url
 
     def _check_place(self, argument: str, path: str, name: str) -> None:
-        limits = [limit for limit in (self._how.within, self._how.settings.allowed_paths) if limit]
+        limits = [limit for limit in (self._how.allowed_paths, self._how.settings.allowed_paths) if limit]
         for limit in limits:
             check_inside(path, argument, limit)
         if not limits and name in self._how.outside and is_local(path):
             what = f"{argument}={path!r}: a local file that a template, a mapping or another task has named"
-            advice = "Name them: within=['/data'] on the operator, or allowed_paths in the connection."
+            advice = "Name them: allowed_paths=['/data'] on the operator or in the connection."
             raise KlingInputError(f"{what} is read only in folders that were allowed.", advice=advice)
 
 

@@ -162,7 +162,7 @@ def chunks_again(found: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 def _limits(operator: Any, hook: KlingHook) -> list[Any]:
-    return [operator.within, hook.settings.allowed_paths]
+    return [operator.allowed_paths, hook.settings.allowed_paths]
 
 
 def _has_links(inputs: Any) -> bool:

@@ -158,7 +158,7 @@ def test_a_local_picture_that_a_function_names_has_to_lie_in_an_allowed_folder(
 
     with pytest.raises(KlingInputError, match="in folders that were allowed"):
         run(made(kling_video(target=f"{tmp_path}/")(wave)))
-    allowed = kling_video(target=f"{tmp_path}/", within=[str(tmp_path)], deferrable=False)
+    allowed = kling_video(target=f"{tmp_path}/", allowed_paths=[str(tmp_path)], deferrable=False)
     ti = TI(task_id="wave", map_index=3)
     run(made(allowed(wave)), ti=ti)
     assert ti.xcoms["kling_request"]["name"] == "cat.png"

@@ -337,14 +337,14 @@ def test_a_target_outside_of_what_is_allowed_is_refused_before_anything_is_asked
     inside, targets = outside(tmp_path)
     kling_task_id = bought(gateway)
     asked = len(gateway.requests)
-    for arguments, extra in [({"within": inside}, {}), ({}, {"allowed_paths": [inside]})]:
+    for arguments, extra in [({"allowed_paths": inside}, {}), ({}, {"allowed_paths": [inside]})]:
         connect(gateway, monkeypatch, **extra)
         for target in targets:
             with pytest.raises(KlingInputError, match="outside of what is allowed"):
                 download(kling_task_id, target, **arguments)
     assert len(gateway.requests) == asked
     connect(gateway, monkeypatch, allowed_paths=[inside])
-    assert download(kling_task_id, f"{inside}/x/../cat.mp4", within=[f"file://{inside}"])
+    assert download(kling_task_id, f"{inside}/x/../cat.mp4", allowed_paths=[f"file://{inside}"])
 
 
 def test_a_job_id_cannot_lead_out_of_the_folder(gateway, tmp_path):

@@ -376,7 +376,7 @@ def occupied(place):
         ({"target": f"{place}/folder"}, "is a folder"),
         ({"target": "nowhere://videos/"}, "storage cannot be used"),
         ({"target": ""}, "must be a path"),
-        ({"target": "/elsewhere/", "within": [str(place)]}, "outside of what is allowed"),
+        ({"target": "/elsewhere/", "allowed_paths": [str(place)]}, "outside of what is allowed"),
     ]
 
 

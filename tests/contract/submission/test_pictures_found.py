@@ -322,14 +322,20 @@ def test_a_local_file_that_was_named_outside_is_read_in_allowed_folders_only(pla
     for form in ("path", "pathlib", "file", "asset"):
         told = refusal(places[form], **outside)
         assert "is read only in folders that were allowed" in told
-        assert "within=['/data']" in told
-        for allowed in ({"within": [str(tmp_path)]}, {"settings": settings(allowed_paths=(str(tmp_path),))}):
+        assert "allowed_paths=['/data']" in told
+        for allowed in (
+            {"allowed_paths": [str(tmp_path)]},
+            {"settings": settings(allowed_paths=(str(tmp_path),))},
+        ):
             assert sent(places[form], **outside, **allowed) == AS_URI
             assert sent(places[form], **allowed) == AS_URI
-        for other in ({"within": ["/elsewhere"]}, {"settings": settings(allowed_paths=("/elsewhere",))}):
+        for other in (
+            {"allowed_paths": ["/elsewhere"]},
+            {"settings": settings(allowed_paths=("/elsewhere",))},
+        ):
             for known in ({}, outside):
                 assert "outside of what is allowed: '/elsewhere'" in refusal(places[form], **known, **other)
-        both = {"within": [str(tmp_path)], "settings": settings(allowed_paths=("/elsewhere",))}
+        both = {"allowed_paths": [str(tmp_path)], "settings": settings(allowed_paths=("/elsewhere",))}
         assert "outside of what is allowed" in refusal(places[form], **both)
 
 

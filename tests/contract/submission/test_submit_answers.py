@@ -214,13 +214,13 @@ def test_a_picture_outside_of_the_allowed_folders_is_refused(gateway, monkeypatc
     picture = tmp_path / "cat.png"
     picture.write_bytes(png())
     told = {"model": "kling-v3.0-pro-i2v", "image": str(picture)}
-    for arguments, extra in [({"within": "/data"}, {}), ({}, {"allowed_paths": ["/data"]})]:
+    for arguments, extra in [({"allowed_paths": "/data"}, {}), ({}, {"allowed_paths": ["/data"]})]:
         connect(gateway, monkeypatch, **extra)
         with pytest.raises(KlingInputError, match="outside of what is allowed: '/data'"):
             operator(**told, **arguments).execute(context_of(store=Store()))
     assert not gateway.requests
     connect(gateway, monkeypatch, allowed_paths=str(tmp_path))
-    operator(**told, within=[str(tmp_path)]).execute(context_of(store=Store()))
+    operator(**told, allowed_paths=[str(tmp_path)]).execute(context_of(store=Store()))
     assert gateway.times_paid(image=picture.read_bytes()) == 1
 
 

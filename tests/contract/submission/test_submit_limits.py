@@ -324,7 +324,7 @@ def test_one_task_that_fails_early_on_a_retry_shows_what_it_has_bought(gateway, 
     gateway.add_fault("job:render=500")
 
     def video(target):
-        request = {"model": "kling-v3.0-pro-t2v", "prompt": "x", "within": [str(tmp_path)], **LOST}
+        request = {"model": "kling-v3.0-pro-t2v", "prompt": "x", "allowed_paths": [str(tmp_path)], **LOST}
         dag, ti = DAG("d", schedule=None), TI(task_id="submit", map_index=0, run=run)
         KlingImageToVideoOperator(task_id="submit", dag=dag, target=target, **request).execute(
             context_of(ti, store)

@@ -234,7 +234,12 @@ def test_a_retry_of_a_submit_that_paid_waits_for_its_own_job(gateway, place, pic
 def test_a_library_outside_of_the_allowed_folders_is_refused(gateway, place, picture, monkeypatch):
     with pytest.raises(KlingInputError, match=r"library=.* outside of what is allowed"):
         chain(
-            place, picture, 1, within=[str(picture.parent / "only")], image=None, model="kling-v3.0-pro-t2v"
+            place,
+            picture,
+            1,
+            allowed_paths=[str(picture.parent / "only")],
+            image=None,
+            model="kling-v3.0-pro-t2v",
         )
     assert not submits(gateway)
 
@@ -287,5 +292,5 @@ def test_a_reused_video_that_vanished_from_its_place_is_not_told_as_delivered(ga
 
 def test_where_the_pictures_must_lie_does_not_keep_videos_from_being_reused(gateway, place, picture):
     for day in range(3):
-        chain(place, picture, day, within=[str(picture), f"{place}library"])
+        chain(place, picture, day, allowed_paths=[str(picture), f"{place}library"])
     assert submits(gateway) == 1
