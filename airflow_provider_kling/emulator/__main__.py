@@ -21,7 +21,7 @@ from airflow_provider_kling.emulator.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_kling.emulator.requestlog import Request
+    from airflow_provider_kling.emulator.request_log import Request
 
 LONGEST_PROMPT = 50
 

@@ -1,4 +1,4 @@
-"""The API host: submit, query, and the control paths of the stand-in."""
+"""The API host: submit and query."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_kling.emulator import control
 from airflow_provider_kling.emulator.jobs import LONGEST_KEPT_PROMPT, Job, Phase, fingerprint, prompt_of
 from airflow_provider_kling.emulator.messages import Json, Reply, Wire, error_reply, json_reply
 from airflow_provider_kling.emulator.pictures import RefusedError, digest
-from airflow_provider_kling.emulator.studio import Order
+from airflow_provider_kling.emulator.render_request import RenderRequest
 from airflow_provider_kling.emulator.validation import check_body, check_pictures, pictures_in, unknown_fields
 
 if TYPE_CHECKING:
     from airflow_provider_kling.emulator.faults import Fault
-    from airflow_provider_kling.emulator.gateway import Exchange, Gateway
+    from airflow_provider_kling.emulator.jobs import JobFault
     from airflow_provider_kling.emulator.models import Model
+    from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
-CONTROL = "/_emulator/"
 SUBMIT = "/v3/async/"
 QUERY = "/v3/async/task-result"
 
 
-async def answer(gateway: Gateway, exchange: Exchange) -> Reply:
+async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
     """Answer a call to the API host."""
     call = exchange.call
-    if call.path.startswith(CONTROL):
-        return control.answer(gateway, call)
     wanted = "GET" if call.path == QUERY else "POST"
     if not call.path.startswith(SUBMIT) or call.method != wanted:
         return error_reply("API_NOT_FOUND")
@@ -38,15 +35,20 @@ async def answer(gateway: Gateway, exchange: Exchange) -> Reply:
 
 
 def _check_key(api_key: str, authorization: str) -> Reply | None:
-    scheme, _, key = authorization.partition(" ")
-    if not key.strip():
+    """Check the key; like the service, take it without the word Bearer too."""
+    scheme, _, key = authorization.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        scheme, key = "", key.strip()
+    elif not key:
+        scheme, key = "", scheme
+    if not key:
         return error_reply("MISSING_API_KEY")
-    if scheme.lower() != "bearer":
+    if scheme:
         return error_reply("FAILED_TO_AUTH")
-    return None if key.strip() == api_key else error_reply("INVALID_API_KEY")
+    return None if key == api_key else error_reply("INVALID_API_KEY")
 
 
-async def submit(gateway: Gateway, exchange: Exchange) -> Reply:
+async def submit(gateway: GatewayState, exchange: Exchange) -> Reply:
     """Take a job, unless something goes wrong before; or lose the answer after."""
     slug = exchange.call.path.removeprefix(SUBMIT)
     model = gateway.models.get(slug)
@@ -85,7 +87,7 @@ def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
-async def _suffer(gateway: Gateway, exchange: Exchange, fault: Fault) -> Reply | None:
+async def _suffer(gateway: GatewayState, exchange: Exchange, fault: Fault) -> Reply | None:
     """Do what an early fault does; None when the submit may still go on."""
     wire = fault.effect.wire
     if fault.effect.reply is not None or wire.cut:
@@ -94,7 +96,7 @@ async def _suffer(gateway: Gateway, exchange: Exchange, fault: Fault) -> Reply |
     return Reply(wire=Wire(cut=True)) if exchange.call.gone() else None
 
 
-async def _make(gateway: Gateway, slug: str, model: Model, body: Json | None) -> Job:
+async def _make(gateway: GatewayState, slug: str, model: Model, body: Json | None) -> Job:
     if body is None:
         raise RefusedError("the body is not a JSON object")
     check_body(model, body)
@@ -111,11 +113,11 @@ async def _make(gateway: Gateway, slug: str, model: Model, body: Json | None) ->
         unknown_fields=unknown_fields(model, body) if model.fields else (),
     )
     gateway.faults.bind(job)
-    gateway.studio.begin(job.task_id, Order.of(model, body, pictures))
+    gateway.render_queue.begin(job.task_id, RenderRequest.of(model, body, pictures))
     return job
 
 
-def query(gateway: Gateway, exchange: Exchange) -> Reply:
+def query(gateway: GatewayState, exchange: Exchange) -> Reply:
     """Tell how far a job is."""
     task_id = exchange.call.query.get("task_id", "")
     if not task_id:
@@ -137,14 +139,14 @@ def query(gateway: Gateway, exchange: Exchange) -> Reply:
     return reply
 
 
-def _in_force(gateway: Gateway, job: Job | None, fates: tuple[Fault, ...]) -> list[Fault]:
+def _in_force(gateway: GatewayState, job: Job | None, fates: tuple[JobFault, ...]) -> list[JobFault]:
     if job is None:
         return []
     age, phase = gateway.now() - job.created_at, gateway.state(job).phase
     return [fate for fate in fates if fate.applies(age, phase)]
 
 
-def describe(gateway: Gateway, job: Job) -> Json:
+def describe(gateway: GatewayState, job: Job) -> Json:
     """Describe a job as the service does."""
     state = gateway.state(job)
     done = state.phase == Phase.SUCCEED
@@ -152,7 +154,7 @@ def describe(gateway: Gateway, job: Job) -> Json:
         "task_id": job.task_id,
         "task_type": job.model.upper().replace("-", "_"),
         "status": state.phase,
-        "reason": gateway.studio.failure(job.task_id) if state.phase == Phase.FAILED else "",
+        "reason": gateway.render_queue.failure(job.task_id) if state.phase == Phase.FAILED else "",
         "eta": state.eta,
         "progress_percent": state.progress,
     }
@@ -165,7 +167,7 @@ def describe(gateway: Gateway, job: Job) -> Json:
     }
 
 
-def _video(gateway: Gateway, job: Job) -> Json:
+def _video(gateway: GatewayState, job: Job) -> Json:
     return {
         "video_url": gateway.links.make(gateway.storage_url, job.task_id, gateway.now()),
         "video_url_ttl": str(int(gateway.links.seconds)),

@@ -11,15 +11,16 @@ from airflow_provider_kling.emulator.messages import Call, Json, Reply, error_re
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_kling.emulator.gateway import Gateway
     from airflow_provider_kling.emulator.jobs import Job
+    from airflow_provider_kling.emulator.state import GatewayState
 
+PREFIX = "/_emulator/"
 MOST_TOLD = 1000
 
 
-def answer(gateway: Gateway, call: Call) -> Reply:
+def answer(gateway: GatewayState, call: Call) -> Reply:
     """Answer a call to a control path."""
-    handler = HANDLERS.get((call.method, call.path.removeprefix("/_emulator/")))
+    handler = HANDLERS.get((call.method, call.path.removeprefix(PREFIX)))
     if handler is None:
         return error_reply("API_NOT_FOUND")
     try:
@@ -28,7 +29,7 @@ def answer(gateway: Gateway, call: Call) -> Reply:
         return error_reply("INVALID_REQUEST_BODY", f"{type(wrong).__name__}: {wrong}")
 
 
-def tell_job(gateway: Gateway, job: Job) -> Json:
+def tell_job(gateway: GatewayState, job: Job) -> Json:
     """Tell what is known of a job, its fate included."""
     age, state = gateway.now() - job.created_at, gateway.state(job)
     task = {"status": state.phase, "reason": "", "eta": state.eta, "progress_percent": state.progress}
@@ -45,7 +46,7 @@ def tell_job(gateway: Gateway, job: Job) -> Json:
     }
 
 
-def _summary(gateway: Gateway, _: Call) -> Json:
+def _summary(gateway: GatewayState, _: Call) -> Json:
     return {
         "jobs": len(gateway.book),
         "requests": len(gateway.log),
@@ -54,35 +55,35 @@ def _summary(gateway: Gateway, _: Call) -> Json:
     }
 
 
-def _jobs(gateway: Gateway, call: Call) -> list[Json]:
+def _jobs(gateway: GatewayState, call: Call) -> list[Json]:
     return [tell_job(gateway, job) for job in gateway.jobs[-_limit(call) :]]
 
 
-def _requests(gateway: Gateway, call: Call) -> list[Json]:
+def _requests(gateway: GatewayState, call: Call) -> list[Json]:
     return [asdict(request) for request in gateway.requests[-_limit(call) :]]
 
 
-def _faults(gateway: Gateway, _: Call) -> list[str]:
+def _faults(gateway: GatewayState, _: Call) -> list[str]:
     return [fault.text for fault in gateway.faults.waiting]
 
 
-def _add_faults(gateway: Gateway, call: Call) -> list[str]:
+def _add_faults(gateway: GatewayState, call: Call) -> list[str]:
     wanted = _body(call)["faults"]
     gateway.add_fault(*([wanted] if isinstance(wanted, str) else wanted))
     return _faults(gateway, call)
 
 
-def _clear_faults(gateway: Gateway, call: Call) -> list[str]:
+def _clear_faults(gateway: GatewayState, call: Call) -> list[str]:
     gateway.clear_faults()
     return _faults(gateway, call)
 
 
-def _advance(gateway: Gateway, call: Call) -> Json:
+def _advance(gateway: GatewayState, call: Call) -> Json:
     gateway.advance(float(_body(call)["seconds"]))
     return {"now": gateway.now()}
 
 
-def _set_timing(gateway: Gateway, call: Call) -> Json:
+def _set_timing(gateway: GatewayState, call: Call) -> Json:
     gateway.set_timing(**{name: float(value) for name, value in _body(call).items()})
     return {"queue_seconds": gateway.queue_seconds, "render_seconds": gateway.render_seconds}
 
@@ -98,7 +99,7 @@ def _body(call: Call) -> dict[str, Any]:
     return body
 
 
-HANDLERS: dict[tuple[str, str], Callable[[Gateway, Call], object]] = {
+HANDLERS: dict[tuple[str, str], Callable[[GatewayState, Call], object]] = {
     ("GET", "jobs"): _jobs,
     ("GET", "requests"): _requests,
     ("GET", "summary"): _summary,

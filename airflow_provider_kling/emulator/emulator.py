@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_kling.emulator.doors import open_doors
 from airflow_provider_kling.emulator.gateway import Gateway
+from airflow_provider_kling.emulator.servers import open_doors
 from airflow_provider_kling.emulator.settings import Settings
 
 if TYPE_CHECKING:

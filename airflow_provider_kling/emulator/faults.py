@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kling.emulator.fault_effects import WORDS, Effect
 from airflow_provider_kling.emulator.messages import UNHARMED, Json, Reply
-from airflow_provider_kling.emulator.words import WORDS, Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_kling.emulator.jobs import Job, Phase
+    from airflow_provider_kling.emulator.jobs import Job, JobFault, Phase
 
 CALLS = ("submit", "query", "download", "job")
 CONDITIONS = ("times", "match", "job", "late")
@@ -98,7 +98,7 @@ class Fault:
 
 
 class FaultBoard:
-    """The faults that wait for their calls, and the dice for those that nobody ordered."""
+    """The faults that wait for their calls, and random faults at a set rate."""
 
     def __init__(self, faults: Iterable[str | Fault], fail_rate: float, seed: int | None) -> None:
         self.waiting: list[Fault] = []
@@ -125,7 +125,7 @@ class FaultBoard:
                 return fault
         return None
 
-    def bind(self, job: Job) -> tuple[Fault, ...]:
+    def bind(self, job: Job) -> tuple[JobFault, ...]:
         """Give a job the fates that are meant for it, and tell all that it carries."""
         for fault in self.waiting:
             if fault not in job.faults and fault.meets("job", job, "", 0, late=False):
@@ -134,7 +134,7 @@ class FaultBoard:
         return job.faults
 
     def chance(self, call: str, *, late: bool) -> Fault | None:
-        """Throw the dice: at the set rate a call meets a passing fault that nobody ordered."""
+        """Return a random passing fault, at the set rate."""
         if late or self.fail_rate <= 0 or self._dice.random() >= self.fail_rate:
             return None
         return Fault.parse(f"{call}:{self._dice.choice(PASSING[call])}")

@@ -1,154 +1,32 @@
-"""The stand-in without its sockets: what it knows, and one handler for both of its hosts."""
+"""The stand-in without its sockets: one handler for both of its hosts."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_provider_kling.emulator import api, storage
-from airflow_provider_kling.emulator.faults import Fault, FaultBoard
-from airflow_provider_kling.emulator.jobs import Digest, Job, JobBook, Phase, State, fingerprint
-from airflow_provider_kling.emulator.links import Links
-from airflow_provider_kling.emulator.models import MODELS, Model
-from airflow_provider_kling.emulator.pictures import digest
-from airflow_provider_kling.emulator.requestlog import Request, RequestLog
-from airflow_provider_kling.emulator.studio import Studio
+from airflow_provider_kling.emulator import api, control, storage
+from airflow_provider_kling.emulator.jobs import Digest
+from airflow_provider_kling.emulator.request_log import Request
+from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from airflow_provider_kling.emulator.messages import Call, Reply
-    from airflow_provider_kling.emulator.settings import Settings
 
 
-@dataclass(slots=True)
-class Exchange:
-    """One call while it is being answered, with what was found out about it."""
+class Gateway(GatewayState):
+    """A gateway that makes jobs, says how far they are, and serves their videos."""
 
-    door: str
-    call: Call
-    job: Job | None = None
-    prompt: str = ""
-    fault: Fault | None = None
-
-
-class Gateway:
-    """A gateway that makes jobs, tells how far they are, and hands out their videos.
-
-    First what a test sets, then what it asks, then the one handler behind every door.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.storage_url = "http://storage.invalid"
-        self.models: dict[str, Model] = MODELS | {slug: Model({}) for slug in settings.models}
-        self.book = JobBook(settings.keep_jobs)
-        self.log = RequestLog(settings.keep_requests, settings.on_request)
-        self.faults = FaultBoard(settings.faults, settings.fail_rate, settings.seed)
-        self.links = Links(settings.link_seconds)
-        self.studio = Studio(render=settings.render)
-        self.queue_seconds = settings.queue_seconds
-        self.render_seconds = settings.render_seconds
-        self.pause: Callable[[float], Awaitable[object]] = asyncio.sleep
-        self._ahead = 0.0
-
-    def add_fault(self, *faults: str | Fault) -> None:
-        """Let something go wrong, as in `add_fault("submit:rate-limit=2,times=3")`."""
-        self.faults.add(*faults)
-
-    def clear_faults(self) -> None:
-        """Let nothing more go wrong; jobs keep the fate that they have met."""
-        self.faults.clear()
-        self.faults.fail_rate = 0.0
-
-    def set_timing(self, *, queue_seconds: float | None = None, render_seconds: float | None = None) -> None:
-        """Set how long the jobs to come wait and render."""
-        self.queue_seconds = self.queue_seconds if queue_seconds is None else queue_seconds
-        self.render_seconds = self.render_seconds if render_seconds is None else render_seconds
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass: every job and every link becomes so much older."""
-        self._ahead += seconds
-
-    @property
-    def jobs(self) -> list[Job]:
-        """All jobs, oldest first."""
-        return list(self.book)
-
-    @property
-    def requests(self) -> list[Request]:
-        """The newest requests, oldest first."""
-        return list(self.log)
-
-    @property
-    def key_reached_storage(self) -> bool:
-        """Whether any request to the storage host carried an Authorization header."""
-        return self.log.key_reached_storage
-
-    @property
-    def double_payments(self) -> dict[str, int]:
-        """Fingerprints of bodies that were paid for more than once, and how often."""
-        paid = Counter(job.fingerprint for job in self.book)
-        return {name: times for name, times in paid.items() if times > 1}
-
-    def times_paid(
-        self,
-        *,
-        model: str | None = None,
-        prompt: str | None = None,
-        image: str | bytes | None = None,
-        body: dict[str, Any] | None = None,
-    ) -> int:
-        """Count the jobs that were made for this model, prompt, picture or whole body."""
-        picture = None if image is None else digest(image)
-        return sum(
-            (model is None or job.model == model)
-            and (prompt is None or job.prompt == prompt)
-            and (picture is None or picture in job.pictures)
-            and (body is None or job.fingerprint == fingerprint(job.model, body))
-            for job in self.book
-        )
-
-    def state(self, job: Job) -> State:
-        """Tell how far a job is: its age says, but nothing is done before its video is."""
-        state = job.state(self.now())
-        if state.phase == Phase.SUCCEED and not self.studio.is_done(job.task_id):
-            return State(Phase.PROCESSING, 99, 1)
-        if state.phase == Phase.SUCCEED and self.studio.failure(job.task_id):
-            return State(Phase.FAILED, 99, 0)
-        return state
-
-    def now(self) -> float:
-        """Tell the time."""
-        return self.settings.clock() + self._ahead
-
-    async def handle(self, door: str, call: Call) -> Reply:
-        """Answer a call to a host, "api" or "storage", and write it down."""
-        exchange = Exchange(door, call)
-        reply = await (storage.answer(self, exchange) if door == "storage" else api.answer(self, exchange))
-        if not call.path.startswith(api.CONTROL):
-            self._write_down(exchange, reply)
+    async def handle(self, host: str, call: Call) -> Reply:
+        """Answer a call to a host, "api" or "storage", and log it."""
+        if host == "api" and call.path.startswith(control.PREFIX):
+            return control.answer(self, call)
+        exchange = Exchange(host, call)
+        answer = storage.answer if host == "storage" else api.answer
+        reply = await answer(self, exchange)
+        self._log_request(exchange, reply)
         return reply
 
-    def meet(self, exchange: Exchange, kind: str, *, late: bool = False) -> Fault | None:
-        """Find the fault that this call meets, if any."""
-        job, prompt = exchange.job, exchange.prompt
-        age, phase = (self.now() - job.created_at, self.state(job).phase) if job else (0.0, None)
-        number = self.book.next_number if kind == "submit" else 0
-
-        def wanted(fault: Fault) -> bool:
-            return fault.meets(kind, job, prompt, number, late=late) and fault.applies(age, phase)
-
-        exchange.fault = self.faults.take(wanted) or self.faults.chance(kind, late=late) or exchange.fault
-        return exchange.fault
-
-    def close(self) -> None:
-        """Give back what rendering took."""
-        self.studio.close()
-
-    def _write_down(self, exchange: Exchange, reply: Reply) -> None:
+    def _log_request(self, exchange: Exchange, reply: Reply) -> None:
         call, job = exchange.call, exchange.job
         self.log.add(
             Request(

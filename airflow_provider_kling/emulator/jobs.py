@@ -7,12 +7,11 @@ import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_provider_kling.emulator.faults import Fault
 
 LONGEST_KEPT_PROMPT = 2500
 
@@ -73,6 +72,23 @@ def fingerprint(model: str, body: Mapping[str, Any]) -> str:
     return sha256(canonical.encode()).hexdigest()
 
 
+class JobFault(Protocol):
+    """A fault that a job carries: every query about the job shows it."""
+
+    @property
+    def text(self) -> str:
+        """The fault as written."""
+
+    def applies(self, age: float, phase: Phase | None) -> bool:
+        """Return whether the job is in the state that this fault waits for."""
+
+    def edit(self, answer: dict[str, Any]) -> None:
+        """Change a truthful answer to a query."""
+
+    def spoil(self, reply: Any) -> Any:
+        """Change an answer as this fault does."""
+
+
 @dataclass(slots=True)
 class Job:
     """One job that was made, and paid for."""
@@ -87,7 +103,7 @@ class Job:
     prompt: str = ""
     pictures: tuple[Digest, ...] = ()
     unknown_fields: tuple[str, ...] = ()
-    faults: tuple[Fault, ...] = field(default=(), repr=False)
+    faults: tuple[JobFault, ...] = field(default=(), repr=False)
 
     def state(self, now: float) -> State:
         """Tell how far this job is."""

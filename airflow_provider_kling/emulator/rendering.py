@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
 
-    from airflow_provider_kling.emulator.studio import Order
+    from airflow_provider_kling.emulator.render_request import RenderRequest
 
 FPS = 24
 LONGEST_SIDE = 960
@@ -35,28 +35,30 @@ END_SHARE = 0.35  # share of the video over which the last picture comes in
 
 
 class StoppedError(Exception):
-    """The studio closes before the video is finished."""
+    """The render queue closes before the video is finished."""
 
 
-def render(order: Order, path: Path, stop: Event) -> None:
-    """Render an order to an mp4 file, which is there only when it is whole."""
+def render(request: RenderRequest, path: Path, stop: Event) -> None:
+    """Render a video into an mp4 file; the file appears only when it is whole."""
     draft = path.with_suffix(".part")
-    first = open_picture(order.first) if order.first else draw_picture(order.prompt, order.aspect_ratio)
+    first = (
+        open_picture(request.first) if request.first else draw_picture(request.prompt, request.aspect_ratio)
+    )
     size = frame_size(first.size)
-    last = ImageOps.fit(open_picture(order.last), size) if order.last else None
+    last = ImageOps.fit(open_picture(request.last), size) if request.last else None
     with av.open(str(draft), "w", format="mp4", options={"movflags": "+faststart"}) as file:
         video = file.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "21"})
         video.width, video.height = size
         video.pix_fmt = "yuv420p"
         video.thread_count = 1
-        audio = _audio_stream(file) if order.sound else None
-        for image in camera_move(first, last, size, order.seconds * FPS):
+        audio = _audio_stream(file) if request.sound else None
+        for image in camera_move(first, last, size, request.seconds * FPS):
             if stop.is_set():
                 raise StoppedError
             file.mux(video.encode(av.VideoFrame.from_image(image)))  # type: ignore[no-untyped-call]
         file.mux(video.encode())
         if audio is not None:
-            _write_sound(file, audio, order.seconds)
+            _write_sound(file, audio, request.seconds)
     draft.replace(path)
 
 

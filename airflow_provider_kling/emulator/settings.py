@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_kling.emulator.faults import Fault
-    from airflow_provider_kling.emulator.requestlog import Request
+    from airflow_provider_kling.emulator.request_log import Request
 
 
 @dataclass(frozen=True, kw_only=True)

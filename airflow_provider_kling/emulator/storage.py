@@ -9,13 +9,13 @@ from airflow_provider_kling.emulator.jobs import Digest
 from airflow_provider_kling.emulator.messages import Call, Reply
 
 if TYPE_CHECKING:
-    from airflow_provider_kling.emulator.gateway import Exchange, Gateway
+    from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
 PATH = re.compile(r"/videos/([\w-]+)\.mp4")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-async def answer(gateway: Gateway, exchange: Exchange) -> Reply:
+async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
     """Answer a call to the storage host."""
     call = exchange.call
     found = PATH.fullmatch(call.path)
@@ -29,7 +29,7 @@ async def answer(gateway: Gateway, exchange: Exchange) -> Reply:
         return _refuse(403, problem)
     exchange.job = gateway.book.find(task_id)
     fault = gateway.meet(exchange, "download")
-    video = None if exchange.job is None else await gateway.studio.video(task_id)
+    video = None if exchange.job is None else await gateway.render_queue.video(task_id)
     reply = _refuse(404, "NoSuchKey") if video is None else serve(video, call)
     return reply if fault is None else fault.spoil(reply)
 

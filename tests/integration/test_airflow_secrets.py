@@ -14,7 +14,7 @@ from sqlalchemy import inspect
 from stage import VIDEO, Stage, text_files
 from vocabulary import DOWNLOAD, QUERY, REFUSED, SUBMIT
 
-from airflow_provider_kling.emulator.words import WORDS
+from airflow_provider_kling.emulator.fault_effects import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

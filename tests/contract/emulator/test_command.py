@@ -68,7 +68,7 @@ def test_the_command_refuses_a_fault_that_makes_no_sense(capsys):
 
 
 def test_the_command_names_the_missing_extra(monkeypatch):
-    monkeypatch.setattr("airflow_provider_kling.emulator.studio.find_spec", lambda name: None)
+    monkeypatch.setattr("airflow_provider_kling.emulator.render_queue.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="airflow-provider-kling\\[emulator\\]"):
         main([])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_kling.emulator import Call, Fault, Gateway, Settings
-from airflow_provider_kling.emulator.words import WORDS
+from airflow_provider_kling.emulator.fault_effects import WORDS
 
 KEY = {"Authorization": "Bearer emulator-key"}
 MANUAL = Path(__file__).parents[3] / "docs" / "emulator.md"

@@ -61,6 +61,7 @@ async def test_a_submit_answers_with_the_uuid_of_a_job(gateway):
         ({"Authorization": "Bearer "}, 400, "MISSING_API_KEY"),
         ({"Authorization": "Basic emulator-key"}, 401, "FAILED_TO_AUTH"),
         ({"Authorization": "Bearer other"}, 403, "INVALID_API_KEY"),
+        ({"Authorization": "other"}, 403, "INVALID_API_KEY"),
     ],
 )
 async def test_a_bad_key_is_refused_on_every_path(gateway, headers, status, reason):
@@ -69,6 +70,10 @@ async def test_a_bad_key_is_refused_on_every_path(gateway, headers, status, reas
         assert body["message"]
         assert "metadata" in body
     assert not gateway.jobs
+
+
+async def test_the_key_is_accepted_without_the_word_bearer_too(gateway):
+    assert (await submit(gateway, {"Authorization": "emulator-key"}))[0] == 200
 
 
 async def test_an_unknown_model_or_path_is_not_found(gateway):

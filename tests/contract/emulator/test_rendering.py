@@ -12,7 +12,8 @@ from PIL import Image, ImageChops, ImageStat
 
 from airflow_provider_kling.emulator import Call, Gateway, Settings
 from airflow_provider_kling.emulator.models import MODELS
-from airflow_provider_kling.emulator.studio import MISSING, Order, Studio, tiny_video
+from airflow_provider_kling.emulator.render_queue import MISSING, RenderQueue, tiny_video
+from airflow_provider_kling.emulator.render_request import RenderRequest
 
 KEY = {"Authorization": "Bearer emulator-key"}
 
@@ -49,9 +50,9 @@ async def make(gateway, model="kling-v3.0-pro-i2v", **body):
     call = Call("POST", f"/v3/async/{model}", {}, KEY, json.dumps({"prompt": "a cat", **body}).encode())
     assert (await gateway.handle("api", call)).status == 200
     job = gateway.jobs[-1]
-    wait([gateway.studio._works[job.task_id]])
+    wait([gateway.render_queue._works[job.task_id]])
     assert (await ask(gateway, job))["status"] == "TASK_STATUS_SUCCEED"
-    return await gateway.studio.video(job.task_id)
+    return await gateway.render_queue.video(job.task_id)
 
 
 def look(data):
@@ -151,20 +152,20 @@ async def test_every_other_kind_of_video_is_rendered_too(gateway, model, body, s
 
 def test_some_models_have_sound_unless_told_otherwise():
     loud = MODELS["kling-v2.6-pro-t2v"]
-    assert Order.of(loud, {"prompt": "a cat"}, []).sound
-    assert not Order.of(loud, {"prompt": "a cat", "sound": False}, []).sound
-    assert not Order.of(MODELS["kling-v3.0-pro-t2v"], {"prompt": "a cat"}, []).sound
+    assert RenderRequest.of(loud, {"prompt": "a cat"}, []).sound
+    assert not RenderRequest.of(loud, {"prompt": "a cat", "sound": False}, []).sound
+    assert not RenderRequest.of(MODELS["kling-v3.0-pro-t2v"], {"prompt": "a cat"}, []).sound
 
 
 async def test_no_job_succeeds_before_its_video_is_there(gateway):
     camera = threading.Event()
-    gateway.studio._pool = pool = ThreadPoolExecutor(1)
-    pool.submit(camera.wait)  # the studio is busy with something else
+    gateway.render_queue._pool = pool = ThreadPoolExecutor(1)
+    pool.submit(camera.wait)  # the render_queue is busy with something else
     body = json.dumps({"prompt": "a cat", "duration": 3}).encode()
     await gateway.handle("api", Call("POST", "/v3/async/kling-v3.0-pro-t2v", {}, KEY, body))
     task = await ask(gateway, gateway.jobs[0])
     assert (task["status"], task["progress_percent"]) == ("TASK_STATUS_PROCESSING", 99)
-    gateway.studio._stop.set()
+    gateway.render_queue._stop.set()
     camera.set()
 
 
@@ -174,7 +175,7 @@ async def test_a_picture_that_cannot_be_decoded_fails_the_job(gateway):
     body = json.dumps({"prompt": "a cat", "image": broken}).encode()
     call = Call("POST", "/v3/async/kling-v3.0-pro-i2v", {}, KEY, body)
     await gateway.handle("api", call)
-    wait([gateway.studio._works[gateway.jobs[0].task_id]])
+    wait([gateway.render_queue._works[gateway.jobs[0].task_id]])
     task = await ask(gateway, gateway.jobs[0])
     assert task["status"] == "TASK_STATUS_FAILED"
     assert "could not be rendered" in task["reason"]
@@ -186,8 +187,8 @@ def test_the_video_of_the_bench_mode_is_a_real_one():
 
 
 def test_a_missing_extra_is_named_at_the_start(monkeypatch):
-    monkeypatch.setattr("airflow_provider_kling.emulator.studio.find_spec", lambda name: None)
+    monkeypatch.setattr("airflow_provider_kling.emulator.render_queue.find_spec", lambda name: None)
     with pytest.raises(RuntimeError) as raised:
-        Studio(render=True)
+        RenderQueue(render=True)
     assert str(raised.value) == MISSING
-    Studio(render=False).close()
+    RenderQueue(render=False).close()

@@ -13,7 +13,7 @@ from airflow_fakes import TI, context_of
 from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import serving
 
-from airflow_provider_kling.emulator.studio import tiny_video
+from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob

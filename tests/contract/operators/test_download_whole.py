@@ -14,7 +14,7 @@ from airflow_fakes import KEY, TI, Store, connect, context_of, running_gateway
 from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import answering, serving
 
-from airflow_provider_kling.emulator.studio import tiny_video
+from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingDownloadError,
@@ -176,7 +176,7 @@ def long_mp4(size):
 
 def test_a_cut_stream_goes_on_where_it_broke(gateway, monkeypatch, tmp_path):
     video = long_mp4(2_000_000)
-    monkeypatch.setattr("airflow_provider_kling.emulator.studio.tiny_video", lambda: video)
+    monkeypatch.setattr("airflow_provider_kling.emulator.render_queue.tiny_video", lambda: video)
     kling_task_id = bought(gateway)
     gateway.add_fault("download:truncate=600000,times=2")
     path = download(kling_task_id, tmp_path / "cat.mp4")

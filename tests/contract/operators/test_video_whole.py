@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import (
 )
 from airflow_fakes import TI, Store, connect, context_of, stored_and_read, submits
 
-from airflow_provider_kling.emulator.studio import tiny_video
+from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingDownloadError,

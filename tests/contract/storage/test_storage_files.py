@@ -4,7 +4,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_kling.emulator.studio import tiny_video
+from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError
 from airflow_provider_kling.storage.files import received_video, write_sidecar
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from airflow_provider_kling.emulator.studio import tiny_video
+from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.media.probe import (
     Media,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from airflow_provider_kling.emulator.fault_effects import TO_STORAGE
 from airflow_provider_kling.emulator.messages import Call, Reply
-from airflow_provider_kling.emulator.words import TO_STORAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,0 +1,138 @@
+"""What the stand-in knows: its jobs, faults, requests and clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_kling.emulator.faults import Fault, FaultBoard
+from airflow_provider_kling.emulator.jobs import Job, JobBook, JobFault, Phase, State, fingerprint
+from airflow_provider_kling.emulator.models import MODELS, Model
+from airflow_provider_kling.emulator.pictures import digest
+from airflow_provider_kling.emulator.render_queue import RenderQueue
+from airflow_provider_kling.emulator.request_log import Request, RequestLog
+from airflow_provider_kling.emulator.signed_links import Links
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_provider_kling.emulator.messages import Call
+    from airflow_provider_kling.emulator.settings import Settings
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One call while it is being answered, with what was found out about it."""
+
+    door: str
+    call: Call
+    job: Job | None = None
+    prompt: str = ""
+    fault: JobFault | None = None
+
+
+class GatewayState:
+    """The state of one stand-in: what a test sets, then what it asks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.storage_url = "http://storage.invalid"
+        self.models: dict[str, Model] = MODELS | {slug: Model({}) for slug in settings.models}
+        self.book = JobBook(settings.keep_jobs)
+        self.log = RequestLog(settings.keep_requests, settings.on_request)
+        self.faults = FaultBoard(settings.faults, settings.fail_rate, settings.seed)
+        self.links = Links(settings.link_seconds)
+        self.render_queue = RenderQueue(render=settings.render)
+        self.queue_seconds = settings.queue_seconds
+        self.render_seconds = settings.render_seconds
+        self.pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self._ahead = 0.0
+
+    def add_fault(self, *faults: str | Fault) -> None:
+        """Let something go wrong, as in `add_fault("submit:rate-limit=2,times=3")`."""
+        self.faults.add(*faults)
+
+    def clear_faults(self) -> None:
+        """Let nothing more go wrong; jobs keep the fate that they have met."""
+        self.faults.clear()
+        self.faults.fail_rate = 0.0
+
+    def set_timing(self, *, queue_seconds: float | None = None, render_seconds: float | None = None) -> None:
+        """Set how long the jobs to come wait and render."""
+        self.queue_seconds = self.queue_seconds if queue_seconds is None else queue_seconds
+        self.render_seconds = self.render_seconds if render_seconds is None else render_seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: every job and every link becomes so much older."""
+        self._ahead += seconds
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs, oldest first."""
+        return list(self.book)
+
+    @property
+    def requests(self) -> list[Request]:
+        """The newest requests, oldest first."""
+        return list(self.log)
+
+    @property
+    def key_reached_storage(self) -> bool:
+        """Whether any request to the storage host carried an Authorization header."""
+        return self.log.key_reached_storage
+
+    @property
+    def double_payments(self) -> dict[str, int]:
+        """Fingerprints of bodies that were paid for more than once, and how often."""
+        paid = Counter(job.fingerprint for job in self.book)
+        return {name: times for name, times in paid.items() if times > 1}
+
+    def times_paid(
+        self,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        image: str | bytes | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> int:
+        """Count the jobs that were made for this model, prompt, picture or whole body."""
+        picture = None if image is None else digest(image)
+        return sum(
+            (model is None or job.model == model)
+            and (prompt is None or job.prompt == prompt)
+            and (picture is None or picture in job.pictures)
+            and (body is None or job.fingerprint == fingerprint(job.model, body))
+            for job in self.book
+        )
+
+    def state(self, job: Job) -> State:
+        """Tell how far a job is: its age says, but nothing is done before its video is."""
+        state = job.state(self.now())
+        if state.phase == Phase.SUCCEED and not self.render_queue.is_done(job.task_id):
+            return State(Phase.PROCESSING, 99, 1)
+        if state.phase == Phase.SUCCEED and self.render_queue.failure(job.task_id):
+            return State(Phase.FAILED, 99, 0)
+        return state
+
+    def now(self) -> float:
+        """Tell the time."""
+        return self.settings.clock() + self._ahead
+
+    def meet(self, exchange: Exchange, kind: str, *, late: bool = False) -> Fault | None:
+        """Find the fault that this call meets, if any."""
+        job, prompt = exchange.job, exchange.prompt
+        age, phase = (self.now() - job.created_at, self.state(job).phase) if job else (0.0, None)
+        number = self.book.next_number if kind == "submit" else 0
+
+        def wanted(fault: Fault) -> bool:
+            return fault.meets(kind, job, prompt, number, late=late) and fault.applies(age, phase)
+
+        fault = self.faults.take(wanted) or self.faults.chance(kind, late=late)
+        exchange.fault = fault or exchange.fault
+        return fault
+
+    def close(self) -> None:
+        """Give back what rendering took."""
+        self.render_queue.close()
