@@ -22,7 +22,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import tells
 from airflow_provider_kling.operators.deferral import BACKSTOP, Waiting, checked_pace
-from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL
+from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -49,9 +49,9 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
     :param poke_interval: seconds between two looks, at least 1, and then exactly these. With None the
         schedule looks when an end is likely; ``mode`` ``poke`` and ``reschedule``, for which Airflow needs
         a number, then take 10.
-    :param first_look: seconds after the submit before which no look is taken, not even the one before the
+    :param initial_delay: seconds after the submit before which no look is taken, not even the one before the
         deferral.
-    :param longest_interval: seconds that the schedule waits at most between two looks, at least 2.
+    :param max_poll_interval: seconds that the schedule waits at most between two looks, at least 2.
     :param timeout: seconds after which to give up, by the wall clock, from the submit on: by the note of
         the submit upstream or by the gateway's word; without either, or for a job that was older than
         that already, from the first look. Restarts and retries do not extend it, a clear waits anew (on
@@ -74,16 +74,16 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         kling_conn_id: str = KlingHook.default_conn_name,
         deferrable: bool = True,
         poke_interval: timedelta | float | None = None,
-        first_look: timedelta | float = 0.0,
-        longest_interval: timedelta | float = LONGEST_INTERVAL,
+        initial_delay: timedelta | float = 0.0,
+        max_poll_interval: timedelta | float = MAX_POLL_INTERVAL,
         timeout: timedelta | float = 3600.0,
         publish_link: bool = True,
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        pace = checked_pace(poke_interval, first_look, longest_interval)
+        pace = checked_pace(poke_interval, initial_delay, max_poll_interval)
         super().__init__(poke_interval=pace[0] or _POKE_INTERVAL, timeout=timeout, **kwargs)
-        self.interval, self.first_look, self.longest_interval = pace
+        self.interval, self.initial_delay, self.max_poll_interval = pace
         self.kling_task_id = kling_task_id
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
@@ -125,11 +125,11 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, see :meth:`_settled_look`."""
-        self._look_again_at = 0.0
+        self._next_poll_at = 0.0
         if time.time() < self._watch.earliest:
             return PokeReturnValue(is_done=False)
         verdict = self._settled_look(context)
-        self._look_again_at = verdict.look_again_at
+        self._next_poll_at = verdict.next_poll_at
         return PokeReturnValue(
             verdict.task is not None, verdict.task and self._arrived(context, verdict.task)
         )
@@ -137,7 +137,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
         """Return Airflow's pause, or a longer one where looks fail or the gateway asked for it."""
         usual: float = super()._get_next_poke_interval(*args, **kwargs)
-        return max(usual, self._look_again_at - time.time())
+        return max(usual, self._next_poll_at - time.time())
 
     def _waited_for(self, context: Context) -> str:  # noqa: ARG002 - the argument names it
         return checked_task_id(self.kling_task_id)

@@ -15,9 +15,9 @@ from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.myrouter import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, harmless
 from airflow_provider_kling.polling.client_pool import SharedClient
-from airflow_provider_kling.polling.policy import PROGRESS_KEY, Watch
+from airflow_provider_kling.polling.policy import PROGRESS_KEY, PollPolicy
 from airflow_provider_kling.polling.poller import Wait
-from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL, History, Schedule
+from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, History, Schedule
 
 #: What jobs have lately taken, for all waits of this process.
 HISTORY = History()
@@ -40,12 +40,15 @@ class KlingTaskTrigger(BaseTrigger):
         the task begins in the triggerer, the wait begins now, and ends *timeout* seconds after the submit,
         as soon as the gateway says when that was.
     :param interval: seconds between two looks; None lets the schedule decide.
-    :param first_look_at: do not look before, in epoch seconds.
+    :param first_poll_at: do not look before, in epoch seconds.
     :param kind: what the job's duration depends on, as
         :func:`~airflow_provider_kling.polling.schedule.kind_of` puts it; empty if it is not known.
-    :param first_look: do not look before the job has this age, in seconds.
-    :param longest_interval: the schedule's longest pause between two looks, in seconds.
+    :param initial_delay: do not look before the job has this age, in seconds.
+    :param max_poll_interval: the schedule's longest pause between two looks, in seconds.
     :param timeout: seconds that the wait may last, where there is no *deadline*.
+    :param first_look_at: what version 0.1.0 called *first_poll_at*.
+    :param first_look: what version 0.1.0 called *initial_delay*.
+    :param longest_interval: what version 0.1.0 called *max_poll_interval*.
     """
 
     def __init__(
@@ -55,11 +58,14 @@ class KlingTaskTrigger(BaseTrigger):
         started_at: float | None = None,
         kling_conn_id: str = KlingHook.default_conn_name,
         interval: float | None = 10.0,
-        first_look_at: float = 0.0,
+        first_poll_at: float = 0.0,
         kind: str = "",
-        first_look: float = 0.0,
-        longest_interval: float = LONGEST_INTERVAL,
+        initial_delay: float = 0.0,
+        max_poll_interval: float = MAX_POLL_INTERVAL,
         timeout: float = 3600.0,
+        first_look_at: float | None = None,
+        first_look: float | None = None,
+        longest_interval: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.kling_task_id = kling_task_id
@@ -67,17 +73,17 @@ class KlingTaskTrigger(BaseTrigger):
         self.started_at = started_at
         self.deadline = deadline
         self.interval = interval
-        self.first_look_at = first_look_at
+        self.first_poll_at = first_poll_at if first_look_at is None else first_look_at
         self.kind = kind
-        self.first_look = first_look
-        self.longest_interval = longest_interval
+        self.initial_delay = initial_delay if first_look is None else first_look
+        self.max_poll_interval = max_poll_interval if longest_interval is None else longest_interval
         self.timeout = timeout
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
         names = (
             *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
-            *("interval", "first_look_at", "kind", "first_look", "longest_interval", "timeout"),
+            *("interval", "first_poll_at", "kind", "initial_delay", "max_poll_interval", "timeout"),
         )
         path = "airflow_provider_kling.triggers.KlingTaskTrigger"
         return path, {name: getattr(self, name) for name in names}
@@ -91,11 +97,11 @@ class KlingTaskTrigger(BaseTrigger):
             yield self._event(error)
             return
         watch = self._watch()
-        look_at = max(self.first_look_at, watch.first_look_at(time.time()))
+        look_at = max(self.first_poll_at, watch.first_poll_at(time.time()))
         async with SharedClient.use(self.kling_conn_id) as client, Wait(client, watch, look_at) as wait:
             while True:
                 verdict = await wait.news()
-                for line in verdict.news:
+                for line in verdict.messages:
                     self.log.info(line)
                 if verdict.task or verdict.error:
                     break
@@ -109,11 +115,11 @@ class KlingTaskTrigger(BaseTrigger):
             self.started_at = time.time()
             self.deadline = self.started_at + self.timeout
 
-    def _watch(self) -> Watch:
+    def _watch(self) -> PollPolicy:
         assert self.started_at is not None and self.deadline is not None  # noqa: PT018
         pace = HISTORY.of(self.kind)
-        schedule = Schedule(pace, self.kling_task_id, self.first_look, self.longest_interval)
-        return Watch(self.kling_task_id, self.started_at, self.deadline, self.interval, schedule)
+        schedule = Schedule(pace, self.kling_task_id, self.initial_delay, self.max_poll_interval)
+        return PollPolicy(self.kling_task_id, self.started_at, self.deadline, self.interval, schedule)
 
     def _event(self, error: KlingError | None) -> TriggerEvent:
         event = {name: getattr(self, name) for name in ("kling_task_id", "started_at", "deadline")}

@@ -14,8 +14,8 @@ from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import Telling
 from airflow_provider_kling.operators.xcom import asked_for
-from airflow_provider_kling.polling.policy import FIRST_LOOK_DELAY, PROGRESS_KEY, Verdict, Watch
-from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL, Schedule, kind_of
+from airflow_provider_kling.polling.policy import FIRST_LOOK_DELAY, PROGRESS_KEY, PollPolicy, PollResult
+from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, SHORTEST_INTERVAL, Schedule, kind_of
 from airflow_provider_kling.submission.submit_once import ledger_of
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def checked_seconds(argument: str, value: timedelta | float, least: float) -> fl
 
 def checked_pace(
     poke_interval: timedelta | float | None,
-    first_look: timedelta | float,
-    longest_interval: timedelta | float,
+    initial_delay: timedelta | float,
+    max_poll_interval: timedelta | float,
 ) -> tuple[float | None, float, float]:
     """Return the arguments of that name in seconds.
 
@@ -52,8 +52,8 @@ def checked_pace(
     """
     return (
         None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1),
-        checked_seconds("first_look", first_look, 0),
-        checked_seconds("longest_interval", longest_interval, SHORTEST_INTERVAL),
+        checked_seconds("initial_delay", initial_delay, 0),
+        checked_seconds("max_poll_interval", max_poll_interval, SHORTEST_INTERVAL),
     )
 
 
@@ -72,10 +72,10 @@ class Waiting(Telling):
     #: Seconds between two looks; None lets the schedule decide.
     interval: float | None = None
     #: No look before the job has this age, in seconds, and the schedule's longest pause.
-    first_look: float = 0.0
-    longest_interval: float = LONGEST_INTERVAL
+    initial_delay: float = 0.0
+    max_poll_interval: float = MAX_POLL_INTERVAL
     _kind = ""
-    _watch: Watch
+    _watch: PollPolicy
 
     def _waited_for(self, context: Context) -> str:
         """Return the job's task id, empty where there is none yet."""
@@ -133,12 +133,14 @@ class Waiting(Telling):
             else:
                 ledger.begin_wait(kling_task_id, self._watch.started_at, self._watch.deadline)
 
-    def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> Watch:
-        schedule = Schedule(key=kling_task_id, first_look=self.first_look, longest=self.longest_interval)
-        return Watch(kling_task_id, started_at, deadline, self.interval, schedule)
+    def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> PollPolicy:
+        schedule = Schedule(
+            key=kling_task_id, initial_delay=self.initial_delay, longest=self.max_poll_interval
+        )
+        return PollPolicy(kling_task_id, started_at, deadline, self.interval, schedule)
 
     def _look_or_defer(self, context: Context) -> Any:
-        verdict = Verdict() if time.time() < self._watch.earliest else self._look(context)
+        verdict = PollResult() if time.time() < self._watch.earliest else self._look(context)
         if verdict.task:
             return self._arrived(context, verdict.task)
         from airflow_provider_kling.triggers import KlingTaskTrigger
@@ -151,25 +153,25 @@ class Waiting(Telling):
                 started_at=watch.started_at,
                 deadline=watch.deadline,
                 interval=watch.interval,
-                first_look_at=max(verdict.look_again_at, now + FIRST_LOOK_DELAY),
+                first_poll_at=max(verdict.next_poll_at, now + FIRST_LOOK_DELAY),
                 kind=self._kind,
-                first_look=self.first_look,
-                longest_interval=self.longest_interval,
+                initial_delay=self.initial_delay,
+                max_poll_interval=self.max_poll_interval,
             ),
             method_name=self.execute_complete.__name__,
             timeout=timedelta(seconds=max(0.0, watch.deadline - now) + BACKSTOP),
         )
         raise AssertionError("defer() does not return")  # pragma: no cover
 
-    def _settled_look(self, context: Context) -> Verdict:
+    def _settled_look(self, context: Context) -> PollResult:
         """Look once; a job that is done but does not name its video yet is worth staying for."""
         verdict = self._look(context)
         while verdict.settling:
-            time.sleep(max(0.0, verdict.look_again_at - time.time()))
+            time.sleep(max(0.0, verdict.next_poll_at - time.time()))
             verdict = self._look(context)
         return verdict
 
-    def _look(self, context: Context) -> Verdict:
+    def _look(self, context: Context) -> PollResult:
         """Ask once, log and push what changed, and raise if the wait is over without a video."""
         ti = context["ti"]
         with harmless(self.log, "The progress link could not be stored"):
@@ -179,8 +181,8 @@ class Waiting(Telling):
             heard = KlingHook(self.kling_conn_id).get_task(self._watch.kling_task_id)
         except KlingError as error:
             heard = error
-        verdict = self._watch.hear(heard, time.time())
-        for line in verdict.news:
+        verdict = self._watch.update(heard, time.time())
+        for line in verdict.messages:
             self.log.info(line)
         with harmless(self.log, "The progress could not be stored"):
             if verdict.progress:

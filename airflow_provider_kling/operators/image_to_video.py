@@ -15,7 +15,7 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import tells
 from airflow_provider_kling.operators.deferral import Waiting, checked_pace, checked_seconds
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
-from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL
+from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
 from airflow_provider_kling.submission.reservations import show_spent
 from airflow_provider_kling.submission.state import Ledger
@@ -51,8 +51,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     :param deferrable: wait in the triggerer; with False, on the worker.
     :param poke_interval: seconds between two looks, at least 1, and then exactly these; with None the
         schedule looks when an end is likely.
-    :param first_look: seconds after the submit before which no look is taken.
-    :param longest_interval: seconds that the schedule waits at most between two looks, at least 2.
+    :param initial_delay: seconds after the submit before which no look is taken.
+    :param max_poll_interval: seconds that the schedule waits at most between two looks, at least 2.
     :param timeout: seconds by the wall clock after which to give up the wait, from the submit on. The job
         itself goes on; cleared, the task waits on for it.
     :param publish_link: put the video's link, which is signed and opens without a key, into XCom for people
@@ -75,8 +75,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         verify_media: bool = False,
         largest: int = LARGEST,
         poke_interval: timedelta | float | None = None,
-        first_look: timedelta | float = 0.0,
-        longest_interval: timedelta | float = LONGEST_INTERVAL,
+        initial_delay: timedelta | float = 0.0,
+        max_poll_interval: timedelta | float = MAX_POLL_INTERVAL,
         timeout: timedelta | float = 3600.0,
         publish_link: bool = True,
         **kwargs: Any,
@@ -86,8 +86,8 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self.if_exists = checked_if_exists(if_exists)
         self.verify_media = verify_media
         self.largest = largest
-        pace = checked_pace(poke_interval, first_look, longest_interval)
-        self.interval, self.first_look, self.longest_interval = pace
+        pace = checked_pace(poke_interval, initial_delay, max_poll_interval)
+        self.interval, self.initial_delay, self.max_poll_interval = pace
         self.timeout = checked_seconds("timeout", timeout, 0)
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
@@ -128,7 +128,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
             return str(self._look_or_defer(context))
         time.sleep(max(0.0, self._watch.earliest - time.time()))
         while not (verdict := self._look(context)).task:
-            time.sleep(max(0.0, verdict.look_again_at - time.time()))
+            time.sleep(max(0.0, verdict.next_poll_at - time.time()))
         return self._arrived(context, verdict.task)
 
     def _waited_for(self, context: Context) -> str:

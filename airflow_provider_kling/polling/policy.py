@@ -32,27 +32,27 @@ EARLY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one look means: exactly one of *task*, *error* and *look_again_at* is set.
+class PollResult:
+    """What one look means: exactly one of *task*, *error* and *next_poll_at* is set.
 
     :param task: the finished job, with its videos.
     :param error: why the wait is over without one.
-    :param look_again_at: when to look next, in epoch seconds.
-    :param news: what changed since the last look, one line each.
+    :param next_poll_at: when to look next, in epoch seconds.
+    :param messages: what changed since the last look, one line each.
     :param progress: the state to show, where it changed.
     :param settling: the job is done but its video is not named yet; worth staying for.
     """
 
     task: Task | None = None
     error: KlingError | None = None
-    look_again_at: float = 0.0
-    news: tuple[str, ...] = ()
+    next_poll_at: float = 0.0
+    messages: tuple[str, ...] = ()
     progress: dict[str, Any] | None = None
     settling: bool = False
 
 
 @dataclass(slots=True)
-class Watch:
+class PollPolicy:
     """One wait for one job: hears what each look brought and says what to do.
 
     :param kling_task_id: the job.
@@ -72,7 +72,7 @@ class Watch:
     _told: tuple[Any, ...] = field(default=(), init=False)
     _empty_since: float | None = field(default=None, init=False)
 
-    def hear(self, heard: Task | KlingError, now: float) -> Verdict:
+    def update(self, heard: Task | KlingError, now: float) -> PollResult:
         """Return the verdict on what a look brought at *now*: a task, or why there was none."""
         return self._failed(heard, now) if isinstance(heard, KlingError) else self._saw(heard, now)
 
@@ -86,47 +86,51 @@ class Watch:
     @property
     def earliest(self) -> float:
         """Before which no look is wanted, in epoch seconds."""
-        return min(self.started_at + self.schedule.first_look, self.deadline)
+        return min(self.started_at + self.schedule.initial_delay, self.deadline)
 
-    def first_look_at(self, now: float) -> float:
+    def first_poll_at(self, now: float) -> float:
         """Return when to look first, in epoch seconds, for one who begins to watch at *now*."""
         age = now - self.started_at
         self.schedule.watch_from(age)
-        first = self.schedule.next_look(age) if self.interval is None else self.schedule.first_look
+        first = self.schedule.next_look(age) if self.interval is None else self.schedule.initial_delay
         return min(self.started_at + first, self.deadline)
 
-    def _saw(self, task: Task, now: float) -> Verdict:
+    def _saw(self, task: Task, now: float) -> PollResult:
         self.count_from(task.timings.get("submit_time_ms", 0.0) / 1000)
         self._learn(task, now)
-        news, progress = tuple(self._news(task)), self._changed(task, now)
+        messages, progress = tuple(self._messages(task)), self._changed(task, now)
         self._failures = 0
         if task.outcome is Outcome.SUCCEEDED and task.videos:
-            return Verdict(task=task, news=news, progress=progress)
+            return PollResult(task=task, messages=messages, progress=progress)
         if task.outcome is Outcome.SUCCEEDED:
             self._empty_since = now if self._empty_since is None else self._empty_since
             if now < self._empty_since + EMPTY_GRACE:
                 again = now + min(self.interval or EMPTY_INTERVAL, EMPTY_INTERVAL)
-                return Verdict(look_again_at=again, news=news, progress=progress, settling=True)
+                return PollResult(next_poll_at=again, messages=messages, progress=progress, settling=True)
         if task.outcome is not Outcome.UNFINISHED:
-            return Verdict(error=failed_task(task), news=news, progress=progress)
+            return PollResult(error=failed_task(task), messages=messages, progress=progress)
         if now >= self.deadline - EARLY:
-            return Verdict(
-                error=self.timed_out(f"its last state was {task.status}"), news=news, progress=progress
+            return PollResult(
+                error=self.timed_out(f"its last state was {task.status}"),
+                messages=messages,
+                progress=progress,
             )
-        return Verdict(look_again_at=self._again(now, self._pause(now)), news=news, progress=progress)
+        return PollResult(
+            next_poll_at=self._again(now, self._pause(now)), messages=messages, progress=progress
+        )
 
-    def _failed(self, error: KlingError, now: float) -> Verdict:
+    def _failed(self, error: KlingError, now: float) -> PollResult:
         young = isinstance(error, KlingTaskNotFoundError) and now < self.started_at + NOT_FOUND_GRACE
         if not (young or isinstance(error, KlingUnavailableError)):
-            return Verdict(error=error)
+            return PollResult(error=error)
         if now >= self.deadline - EARLY:
-            return Verdict(error=self.timed_out(f"the last look failed: {error.what}"))
+            return PollResult(error=self.timed_out(f"the last look failed: {error.what}"))
         pause = self._pause(now)
         backoff = min(pause * 2**self._failures, max(pause, LONGEST_BACKOFF))
         again = self._again(now, max(backoff, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)))
         self._failures = min(self._failures + 1, 30)
-        news = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
-        return Verdict(look_again_at=again, news=news)
+        messages = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
+        return PollResult(next_poll_at=again, messages=messages)
 
     def _learn(self, task: Task, now: float) -> None:
         age = now - self.started_at
@@ -159,7 +163,7 @@ class Watch:
             kling_task_id=self.kling_task_id,
         )
 
-    def _news(self, task: Task) -> Iterator[str]:
+    def _messages(self, task: Task) -> Iterator[str]:
         if self._failures:
             yield f"The gateway answers again after {self._failures} failed look(s)."
         told = (task.status, int((task.progress_percent or 0) / PROGRESS_TOLD))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Call, Task
 from airflow_provider_kling.gateways.myrouter import query
-from airflow_provider_kling.polling.policy import Verdict, Watch
+from airflow_provider_kling.polling.policy import PollPolicy, PollResult
 from airflow_provider_kling.transport.lines import StaleError, UnreadableError
 
 if TYPE_CHECKING:
@@ -133,12 +133,12 @@ class Wait:
 
     __slots__ = ("_lines", "_look", "_look_at", "_progress", "_reader", "_shared", "_told", "_watch")
 
-    def __init__(self, shared: SharedClient, watch: Watch, look_at: float) -> None:
+    def __init__(self, shared: SharedClient, watch: PollPolicy, look_at: float) -> None:
         self._shared, self._watch, self._look_at = shared, watch, look_at
         self._look: Look[Task] = Look(shared, query(watch.kling_task_id), self._hear)
         self._lines: tuple[str, ...] = ()
         self._progress: dict[str, Any] | None = None
-        self._told: list[Verdict | Exception] = []
+        self._told: list[PollResult | Exception] = []
         self._reader: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -148,7 +148,7 @@ class Wait:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._look.close()
 
-    async def news(self) -> Verdict:
+    async def news(self) -> PollResult:
         """Return the next verdict that has news or a progress to be shown now, or is the last."""
         while not self._told:
             self._reader = asyncio.get_running_loop().create_future()
@@ -160,7 +160,7 @@ class Wait:
 
     def _hear(self, heard: Task | Exception) -> None:
         try:
-            told: Verdict | Exception | None = self._judged(heard)
+            told: PollResult | Exception | None = self._judged(heard)
         except Exception as error:  # noqa: BLE001 - it is for the one who waits
             told = error
         if told is None:
@@ -169,20 +169,20 @@ class Wait:
         if self._reader and not self._reader.done():
             self._reader.set_result(None)
 
-    def _judged(self, heard: Task | Exception) -> Verdict | None:
+    def _judged(self, heard: Task | Exception) -> PollResult | None:
         """Return what is to be told now, if anything; what may not be told yet is kept."""
         if not isinstance(heard, (Task, KlingError)):
             raise heard
-        verdict = self._watch.hear(heard, time.time())
-        self._lines = (*self._lines, *verdict.news)[-MOST_LINES:]
+        verdict = self._watch.update(heard, time.time())
+        self._lines = (*self._lines, *verdict.messages)[-MOST_LINES:]
         if verdict.task or verdict.error:
             lines = self._lines if self._shared.may_tell() else (" | ".join(self._lines),)
-            return replace(verdict, news=lines if self._lines else ())
-        self._look.at(verdict.look_again_at)
+            return replace(verdict, messages=lines if self._lines else ())
+        self._look.at(verdict.next_poll_at)
         self._progress = verdict.progress or self._progress
-        told = Verdict()
+        told = PollResult()
         if self._lines and self._shared.may_tell():
-            told, self._lines = replace(told, news=self._lines), ()
+            told, self._lines = replace(told, messages=self._lines), ()
         if self._progress and self._shared.may_show():
             told, self._progress = replace(told, progress=self._progress), None
-        return told if told.news or told.progress else None
+        return told if told.messages or told.progress else None

@@ -16,7 +16,7 @@ from typing import Any
 #: What a look costs, in seconds of noticing an end later; it makes an unknown video wait 2.5 s on average.
 LOOK_COST = 0.1
 #: No two looks are nearer than this, and, unless told otherwise, none further apart, in seconds.
-SHORTEST_INTERVAL, LONGEST_INTERVAL = 2.0, 60.0
+SHORTEST_INTERVAL, MAX_POLL_INTERVAL = 2.0, 60.0
 
 #: Ages are cut into cells, each so much longer than the one before it, from a second to half a day.
 _GROWTH = 1.05
@@ -133,15 +133,15 @@ class Schedule:
 
     :param pace: what is known of its kind; it learns from this job as well.
     :param key: spreads jobs that were submitted together; the same key gives the same ages.
-    :param first_look: no look before this age.
+    :param initial_delay: no look before this age.
     :param longest: no longer between two looks, in seconds.
     :param look_cost: what a look costs, in seconds of noticing the end later.
     """
 
     pace: Pace = field(default_factory=Pace)
     key: str = ""
-    first_look: float = 0.0
-    longest: float = LONGEST_INTERVAL
+    initial_delay: float = 0.0
+    longest: float = MAX_POLL_INTERVAL
     look_cost: float = LOOK_COST
     _looks: int = field(default=0, init=False)
     _seen_at: float = field(default=0.0, init=False)
@@ -195,7 +195,7 @@ class Schedule:
 
     def next_look(self, age: float) -> float:
         """Return the age at which to look next, the last look having been at *age*."""
-        at = max(age, self.first_look)
+        at = max(age, self.initial_delay)
         looks, longest = 1.0, self.longest
         if not self._looks:  # those who were submitted together do not ask together
             share = zlib.crc32(self.key.encode()) / 2**32

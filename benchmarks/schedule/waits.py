@@ -1,4 +1,4 @@
-"""Those who wait, on a clock of their own: the provider's Watch, a fixed interval, exponential backoff."""
+"""Those who wait, on a clock of their own: PollPolicy, a fixed interval, exponential backoff."""
 
 import heapq
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.gateways.base import Task, Video
 from airflow_provider_kling.gateways.myrouter import outcome_of
-from airflow_provider_kling.polling.policy import Watch
+from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.schedule import LOOK_COST, Pace, Schedule
 from schedule.jobs import Job
 
@@ -35,8 +35,8 @@ class Found:
         return sum(self.late) / len(self.late)
 
 
-def watched(jobs: list[Job], watch_for: Callable[[Job, int], Watch], skip: int = 0) -> Found:
-    """Let the provider's own :class:`Watch` wait for the jobs, all on one clock, as one triggerer does.
+def watched(jobs: list[Job], watch_for: Callable[[Job, int], PollPolicy], skip: int = 0) -> Found:
+    """Let the provider's own :class:`PollPolicy` wait for the jobs, all on one clock, as one triggerer does.
 
     :param watch_for: makes a job's watch; what it shares with others is its own affair.
     :param skip: so many jobs at the beginning do not count: those from which it learns.
@@ -49,14 +49,14 @@ def watched(jobs: list[Job], watch_for: Callable[[Job, int], Watch], skip: int =
     while queue:
         now, n, begins = heapq.heappop(queue)
         if begins:
-            first = watches[n].first_look_at(now)
+            first = watches[n].first_poll_at(now)
             again = first if first > now else now + (watches[n].interval or 0.0)
             heapq.heappush(queue, (again, n, False))
             continue
         looks[n] += 1
-        verdict = watches[n].hear(_heard(jobs[n], now), now)
-        if verdict.look_again_at:
-            heapq.heappush(queue, (verdict.look_again_at, n, False))
+        verdict = watches[n].update(_heard(jobs[n], now), now)
+        if verdict.next_poll_at:
+            heapq.heappush(queue, (verdict.next_poll_at, n, False))
         else:
             late[n] = now - jobs[n].at - jobs[n].takes
     return Found(looks[skip:], late[skip:])
@@ -64,22 +64,22 @@ def watched(jobs: list[Job], watch_for: Callable[[Job, int], Watch], skip: int =
 
 def learning(
     look_cost: float = LOOK_COST, longest: float = 60.0, *, alone: bool = False
-) -> Callable[[Job, int], Watch]:
+) -> Callable[[Job, int], PollPolicy]:
     """Return what makes watches that learn from each other, or each of them *alone* with what it sees."""
     shared = Pace()
 
-    def watch_for(job: Job, n: int) -> Watch:
+    def watch_for(job: Job, n: int) -> PollPolicy:
         pace = Pace() if alone else shared
         schedule = Schedule(pace, f"job-{n}", longest=longest, look_cost=look_cost)
-        return Watch(f"job-{n}", job.at, job.at + _DAYS, None, schedule)
+        return PollPolicy(f"job-{n}", job.at, job.at + _DAYS, None, schedule)
 
     return watch_for
 
 
-def every(interval: float) -> Callable[[Job, int], Watch]:
+def every(interval: float) -> Callable[[Job, int], PollPolicy]:
     """Return what makes watches with a fixed interval."""
     idle = Schedule()
-    return lambda job, n: Watch(f"job-{n}", job.at, job.at + _DAYS, interval, idle)
+    return lambda job, n: PollPolicy(f"job-{n}", job.at, job.at + _DAYS, interval, idle)
 
 
 def backing_off(jobs: Iterable[Job], first: float = 2.0, longest: float = 60.0) -> Found:

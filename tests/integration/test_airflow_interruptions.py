@@ -191,7 +191,7 @@ def test_a_trigger_row_holds_ids_and_numbers_only(interrupted: Interrupted) -> N
         kwargs = _plain(row["kwargs"])
         assert set(kwargs) == {
             *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
-            *("interval", "first_look_at", "kind", "first_look", "longest_interval", "timeout"),
+            *("interval", "first_poll_at", "kind", "initial_delay", "max_poll_interval", "timeout"),
         }
         assert kwargs["kling_task_id"] == interrupted.job.task_id
         assert kwargs["kling_conn_id"] == "kling_default"

@@ -100,7 +100,7 @@ class OwnXComs(TI):
         return [self.xcoms[key]] if own else []
 
 
-@pytest.mark.parametrize("argument", ["first_look", "longest_interval"])
+@pytest.mark.parametrize("argument", ["initial_delay", "max_poll_interval"])
 def test_how_often_to_look_is_checked_when_the_dag_is_parsed_and_reaches_the_trigger(
     gateway, rendering, tmp_path, argument
 ):
@@ -113,7 +113,7 @@ def test_how_often_to_look_is_checked_when_the_dag_is_parsed_and_reaches_the_tri
 
 def test_on_a_worker_too_nobody_looks_before_the_first_look(gateway, clock, tmp_path):
     began = clock.time()
-    assert Task(tmp_path / "a.mp4", deferrable=False, first_look=100).run()
+    assert Task(tmp_path / "a.mp4", deferrable=False, initial_delay=100).run()
     asked = [request.at - began for request in gateway.requests if request.method == "GET"]
     assert asked[0] >= 99
 

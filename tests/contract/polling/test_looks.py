@@ -16,7 +16,7 @@ from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.polling import client_pool as shared
 from airflow_provider_kling.polling.client_pool import SharedClient
-from airflow_provider_kling.polling.policy import Watch
+from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import MOST_LINES, Wait
 from airflow_provider_kling.transport.lines import UnreadableError
 from airflow_provider_kling.triggers import KlingTaskTrigger
@@ -185,7 +185,7 @@ async def test_a_wait_that_may_not_tell_anything_keeps_the_latest_lines_alone(wa
     now = time.time()
     async with SharedClient.use(ID) as client:
         client.may_tell = client.may_show = lambda: False
-        wait = Wait(client, Watch(waiting.job, now, now + 10_000, 1000), now)
+        wait = Wait(client, PollPolicy(waiting.job, now, now + 10_000, 1000), now)
         for _ in range(MOST_LINES):  # each time, two lines
             wait._hear(KlingUnavailableError("down"))
             wait._hear(Task(waiting.job, "TASK_STATUS_QUEUED", Outcome.UNFINISHED))
@@ -198,14 +198,17 @@ async def test_a_wait_that_may_not_tell_anything_keeps_the_latest_lines_alone(wa
 
 async def test_a_watch_that_breaks_ends_its_own_wait_and_no_other(waiting):
     now = time.time()
-    broken, sound = Watch(waiting.job, now, now + 600, None), Watch(waiting.job, now, now + 600, 0.05)
+    broken, sound = (
+        PollPolicy(waiting.job, now, now + 600, None),
+        PollPolicy(waiting.job, now, now + 600, 0.05),
+    )
     broken.schedule = None
     async with (
         SharedClient.use(ID) as client,
         Wait(client, broken, 0.0) as bad,
         Wait(client, sound, 0.0) as good,
     ):
-        assert "queued" in (await good.news()).news[0]
+        assert "queued" in (await good.news()).messages[0]
         with pytest.raises(AttributeError):
             await bad.news()
         before = len(queries(waiting))

@@ -307,7 +307,7 @@ def test_a_deferral_ends_a_little_after_our_own_deadline_at_the_latest(gateway, 
     with pytest.raises(TaskDeferred) as caught:
         KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, timeout=600).execute(context_of())
     assert 600 < caught.value.timeout.total_seconds() <= 1500
-    assert caught.value.trigger.first_look_at >= clock.time() + 5
+    assert caught.value.trigger.first_poll_at >= clock.time() + 5
 
 
 def test_an_error_of_a_newer_triggerer_is_still_an_error_here(gateway):
@@ -327,7 +327,7 @@ def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed
         KlingTaskSensor(task_id="wait", kling_task_id="t-1", poke_interval=interval)
 
 
-@pytest.mark.parametrize("argument", ["first_look", "longest_interval"])
+@pytest.mark.parametrize("argument", ["initial_delay", "max_poll_interval"])
 @pytest.mark.parametrize("value", [-1, "soon", None, True])
 def test_seconds_that_are_none_are_refused_by_name_when_the_dag_is_parsed(argument, value):
     with pytest.raises(ValueError, match=f"{argument}={value!r}: must be a number of seconds"):
@@ -347,7 +347,7 @@ def test_without_an_interval_a_job_is_found_in_every_mode(gateway, clock, mode):
 
 def test_nobody_looks_before_the_first_look_in_any_mode(gateway, clock, mode):
     kling_task_id, began = arrange(gateway, ()), clock.time()
-    wait = Wait(mode, clock, kling_task_id=kling_task_id, first_look=timedelta(seconds=100))
+    wait = Wait(mode, clock, kling_task_id=kling_task_id, initial_delay=timedelta(seconds=100))
     request = {**ASKED, "kling_task_id": kling_task_id, "submitted_at": began - 20}
     wait.ti.upstream = [("submit", -1, "kling_request", request)]
     assert wait.end()["videos"]
@@ -361,13 +361,17 @@ def test_the_triggerer_hears_what_kind_of_job_it_is_and_nothing_secret(gateway, 
     kling_task_id, ti = arrange(gateway, ()), TI()
     ti.upstream = [("submit", -1, "kling_request", {"kling_task_id": kling_task_id, **ASKED})]
     with DAG("d", schedule=None):
-        sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, longest_interval=30)
+        sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, max_poll_interval=30)
         KlingSubmitOperator(task_id="submit") >> sensor
     with pytest.raises(TaskDeferred) as caught:
         sensor.execute(context_of(ti))
     arguments = caught.value.trigger.serialize()[1]
     assert arguments["kind"] == "kling-v3.0-pro-i2v duration=10"
-    assert (arguments["interval"], arguments["first_look"], arguments["longest_interval"]) == (None, 0, 30)
+    assert (arguments["interval"], arguments["initial_delay"], arguments["max_poll_interval"]) == (
+        None,
+        0,
+        30,
+    )
     assert stored_and_read(arguments) == arguments
     assert "secret" not in str(arguments)
 

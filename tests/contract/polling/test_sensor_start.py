@@ -46,7 +46,7 @@ def test_what_is_not_asked_for_is_not_done():
 
 
 def test_the_trigger_is_told_all_that_a_wait_needs_under_the_names_that_airflow_renders():
-    operator = sensor(timeout=600, poke_interval=20, first_look=30, kling_conn_id="c")
+    operator = sensor(timeout=600, poke_interval=20, initial_delay=30, kling_conn_id="c")
     told = operator.start_trigger_args
     assert operator.start_from_trigger
     assert (told.next_method, told.timeout.total_seconds()) == ("execute_complete", 1500)
@@ -55,8 +55,8 @@ def test_the_trigger_is_told_all_that_a_wait_needs_under_the_names_that_airflow_
         "kling_conn_id": "c",
         "timeout": 600,
         "interval": 20,
-        "first_look": 30,
-        "longest_interval": operator.longest_interval,
+        "initial_delay": 30,
+        "max_poll_interval": operator.max_poll_interval,
     }
     assert told.trigger_cls == KlingTaskTrigger("t-1").serialize()[0]
     assert {"kling_task_id", "kling_conn_id"} == told.trigger_kwargs.keys() & set(operator.template_fields)

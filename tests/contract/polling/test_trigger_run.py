@@ -59,7 +59,7 @@ def shown(monkeypatch):
 
 
 def test_the_arguments_survive_the_database_and_hold_nothing_secret(gateway):
-    trigger = waiting("t-1", kling_conn_id="kling_default", first_look_at=1.5)
+    trigger = waiting("t-1", kling_conn_id="kling_default", first_poll_at=1.5)
     path, arguments = trigger.serialize()
     assert path == "airflow_provider_kling.triggers.KlingTaskTrigger"
     module, name = path.rsplit(".", 1)
@@ -68,7 +68,7 @@ def test_the_arguments_survive_the_database_and_hold_nothing_secret(gateway):
     assert all(type(value) in (str, float) for value in arguments.values())
     assert set(arguments) == {
         *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
-        *("interval", "first_look_at", "kind", "first_look", "longest_interval", "timeout"),
+        *("interval", "first_poll_at", "kind", "initial_delay", "max_poll_interval", "timeout"),
     }
     assert KEY not in str(arguments)
 
@@ -82,7 +82,7 @@ async def test_waits_of_one_kind_teach_each_other_when_to_look(gateway, clock):
     pace, began = triggers.HISTORY.of("a kind of this test"), clock.time()
     before = list(pace.rates)
     kling_task_id = bought(gateway, queue_seconds=15, render_seconds=30)
-    trigger = waiting(kling_task_id, interval=None, kind="a kind of this test", first_look_at=began + 20)
+    trigger = waiting(kling_task_id, interval=None, kind="a kind of this test", first_poll_at=began + 20)
     assert "error" not in await payload(trigger)
     assert pace.rates != before
     assert triggers.HISTORY.of("another kind of this test").rates == before
@@ -216,7 +216,7 @@ async def test_a_key_that_was_changed_during_the_wait_is_looked_up_anew(gateway,
 
 
 async def test_it_looks_neither_before_its_time_nor_more_often_than_told(gateway, clock):
-    trigger = waiting(bought(gateway, queue_seconds=100), first_look_at=clock.time() + 30)
+    trigger = waiting(bought(gateway, queue_seconds=100), first_poll_at=clock.time() + 30)
     await payload(trigger)
     looks = [request.at for request in gateway.requests if request.method == "GET"]
     # The loop's clock goes on a little while the test's stands still.

@@ -19,8 +19,8 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.gateways.base import Task, Video
 from airflow_provider_kling.gateways.myrouter import outcome_of
-from airflow_provider_kling.polling.policy import EMPTY_GRACE, EMPTY_INTERVAL, LONGEST_BACKOFF, Watch
-from airflow_provider_kling.polling.schedule import LONGEST_INTERVAL, SHORTEST_INTERVAL, Pace, Schedule
+from airflow_provider_kling.polling.policy import EMPTY_GRACE, EMPTY_INTERVAL, LONGEST_BACKOFF, PollPolicy
+from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, SHORTEST_INTERVAL, Pace, Schedule
 from airflow_provider_kling.submission.submit_once import submit_delay
 
 START = 1_700_000_000.0
@@ -44,16 +44,16 @@ class Wait:
     """A watch and its clock."""
 
     def __init__(self, interval=10.0, timeout=3600.0, **schedule):
-        self.watch = Watch("t-1", START, START + timeout, interval, Schedule(**schedule))
+        self.watch = PollPolicy("t-1", START, START + timeout, interval, Schedule(**schedule))
         self.now = START
 
     def hear(self, heard, at=None):
         """Give what a look brought, by default at the time that the last verdict asked for."""
         self.now = self.now if at is None else START + at
-        verdict = self.watch.hear(heard, self.now)
-        assert (verdict.task is not None) + (verdict.error is not None) + bool(verdict.look_again_at) == 1
-        self.pause = verdict.look_again_at - self.now
-        self.now = verdict.look_again_at or self.now
+        verdict = self.watch.update(heard, self.now)
+        assert (verdict.task is not None) + (verdict.error is not None) + bool(verdict.next_poll_at) == 1
+        self.pause = verdict.next_poll_at - self.now
+        self.now = verdict.next_poll_at or self.now
         return verdict
 
 
@@ -62,7 +62,7 @@ def test_a_finished_job_ends_the_wait_with_its_video():
     task = saw("SUCCEED", 100, DONE)
     verdict = wait.hear(task)
     assert verdict.task is task
-    assert verdict.news == ("Job t-1: succeed",)
+    assert verdict.messages == ("Job t-1: succeed",)
 
 
 def test_an_unfinished_job_is_looked_at_after_the_interval():
@@ -77,7 +77,7 @@ def test_a_failed_or_cancelled_job_ends_the_wait(word):
     verdict = Wait().hear(saw(word, reason="It could not."))
     assert type(verdict.error) is KlingJobFailedError
     assert verdict.progress["status"] == f"TASK_STATUS_{word}"
-    assert all("not finished" not in line for line in verdict.news)
+    assert all("not finished" not in line for line in verdict.messages)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_the_gateways_own_wish_for_a_pause_is_honoured_up_to_a_quarter_of_an_hou
 
 def test_a_run_of_failures_is_news_once_and_so_is_its_end():
     wait = Wait()
-    assert wait.hear(saw()).news == ("Job t-1: processing",)
-    assert wait.hear(down()).news == ("A look failed, the wait goes on: HTTP 504.",)
-    assert wait.hear(down()).news == ()
-    assert wait.hear(saw()).news == ("The gateway answers again after 2 failed look(s).",)
-    assert wait.hear(saw()).news == ()
-    assert len(wait.hear(down()).news) == 1
+    assert wait.hear(saw()).messages == ("Job t-1: processing",)
+    assert wait.hear(down()).messages == ("A look failed, the wait goes on: HTTP 504.",)
+    assert wait.hear(down()).messages == ()
+    assert wait.hear(saw()).messages == ("The gateway answers again after 2 failed look(s).",)
+    assert wait.hear(saw()).messages == ()
+    assert len(wait.hear(down()).messages) == 1
 
 
 @pytest.mark.parametrize(("at", "final"), [(0, False), (59.9, False), (60, True), (600, True)])
@@ -141,7 +141,7 @@ def test_a_success_without_a_video_is_asked_again_for_a_while_and_then_fails(int
     first = wait.hear(saw("SUCCEED"), 100)
     assert first.settling
     assert wait.pause == min(interval, EMPTY_INTERVAL)
-    while (verdict := wait.hear(saw("SUCCEED"))).look_again_at:
+    while (verdict := wait.hear(saw("SUCCEED"))).next_poll_at:
         assert verdict.settling
         assert wait.pause <= EMPTY_INTERVAL
     assert wait.now == START + 100 + EMPTY_GRACE
@@ -165,7 +165,7 @@ def test_an_empty_success_is_not_forgotten_over_a_failed_look():
 def test_each_change_is_news_once():
     wait = Wait()
     states = [("QUEUED", None), ("QUEUED", None), *(("PROCESSING", percent) for percent in (5, 5, 6, 24, 26))]
-    told = [wait.hear(saw(*state)).news for state in states]
+    told = [wait.hear(saw(*state)).messages for state in states]
     assert [lines for lines in told if lines] == [
         ("Job t-1: queued",),
         ("Job t-1: processing, 5 %",),
@@ -175,7 +175,7 @@ def test_each_change_is_news_once():
 
 def test_an_unknown_status_word_is_warned_of_once():
     wait = Wait()
-    lines = [line for percent in (1, 30, 30, 60) for line in wait.hear(saw("DREAMING", percent)).news]
+    lines = [line for percent in (1, 30, 30, 60) for line in wait.hear(saw("DREAMING", percent)).messages]
     assert sum("Nobody documented the status 'TASK_STATUS_DREAMING'" in line for line in lines) == 1
     assert len(lines) == 4
 
@@ -198,7 +198,7 @@ def test_progress_is_shown_only_where_it_changed():
 def test_the_last_look_is_taken_at_the_deadline():
     wait = Wait(interval=10, timeout=25)
     looks = []
-    while wait.hear(saw()).look_again_at:
+    while wait.hear(saw()).next_poll_at:
         looks.append(wait.now - START)
     assert looks == [10, 20, 25]
 
@@ -273,7 +273,7 @@ def test_the_schedule_learns_when_a_job_ended_from_the_gateway_or_by_looking(tim
 
 
 def test_a_fixed_interval_is_exact_whatever_the_job_says_of_its_end():
-    wait = Wait(interval=7, first_look=100)
+    wait = Wait(interval=7, initial_delay=100)
     for percent in (10, 50, 99, 99, 0):
         wait.hear(saw(percent=percent, eta=1))
         assert wait.pause == 7
@@ -281,21 +281,21 @@ def test_a_fixed_interval_is_exact_whatever_the_job_says_of_its_end():
 
 
 def test_nobody_looks_before_the_first_look_that_was_asked_for_but_the_deadline_comes_first():
-    watch = Wait(interval=7, first_look=100).watch
-    assert watch.first_look_at(START + 20) == START + 100
+    watch = Wait(interval=7, initial_delay=100).watch
+    assert watch.first_poll_at(START + 20) == START + 100
     assert watch.earliest == START + 100
-    assert Wait(interval=7).watch.first_look_at(START + 20) == START
-    watch = Wait(interval=None, first_look=100).watch
-    assert START + 100 < watch.first_look_at(START + 20) < START + 160
-    watch = Wait(interval=None, first_look=100, timeout=50).watch
-    assert watch.first_look_at(START + 20) == START + 50
+    assert Wait(interval=7).watch.first_poll_at(START + 20) == START
+    watch = Wait(interval=None, initial_delay=100).watch
+    assert START + 100 < watch.first_poll_at(START + 20) < START + 160
+    watch = Wait(interval=None, initial_delay=100, timeout=50).watch
+    assert watch.first_poll_at(START + 20) == START + 50
     assert watch.earliest == START + 50
 
 
 def test_a_wait_that_is_taken_over_late_does_not_count_what_nobody_watched():
     watch = Wait(interval=None).watch
-    watch.first_look_at(START + 200)
-    watch.hear(saw(), START + 260)
+    watch.first_poll_at(START + 200)
+    watch.update(saw(), START + 260)
     assert watch.schedule.pace.coming(0, 180) == Pace().coming(0, 180)
     assert watch.schedule.pace.coming(200, 260) < Pace().coming(200, 260)
 
@@ -306,7 +306,7 @@ def test_failed_looks_grow_apart_from_the_schedules_own_pauses():
     for _ in range(8):
         wait.hear(down())
         pauses.append(wait.pause)
-    assert SHORTEST_INTERVAL <= pauses[0] <= LONGEST_INTERVAL
+    assert SHORTEST_INTERVAL <= pauses[0] <= MAX_POLL_INTERVAL
     assert pauses[-1] == LONGEST_BACKOFF
     assert max(pauses) == LONGEST_BACKOFF
     wait.hear(down(retry_after=500))
@@ -339,11 +339,11 @@ def test_every_wait_ends_by_its_deadline_and_never_asks_too_often(interval, time
         verdict = wait.hear(heard, asked_at - START + slowness)
         looks += 1
         settling = isinstance(heard, Task) and verdict.settling
-        if verdict.look_again_at:
+        if verdict.next_poll_at:
             least = min(interval, EMPTY_INTERVAL) if settling else interval
             due = min(asked_at + slowness + least, wait.watch.deadline if not settling else math.inf)
-            assert verdict.look_again_at >= due - 1e-3
-            assert verdict.look_again_at <= wait.watch.deadline + EMPTY_GRACE + EMPTY_INTERVAL + slowness
+            assert verdict.next_poll_at >= due - 1e-3
+            assert verdict.next_poll_at <= wait.watch.deadline + EMPTY_GRACE + EMPTY_INTERVAL + slowness
         else:
             break
         last = asked_at
@@ -356,7 +356,7 @@ def test_every_wait_ends_by_its_deadline_and_never_asks_too_often(interval, time
 def test_no_number_of_passing_errors_ends_a_wait_before_its_deadline(errors, interval):
     wait = Wait(interval, timeout=10**9)
     for error in errors:
-        assert wait.hear(error).look_again_at
+        assert wait.hear(error).next_poll_at
         assert interval - 1e-3 <= wait.pause <= max(interval, LONGEST_BACKOFF, error.retry_after or 0) + 1e-3
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.polling.schedule import (
-    LONGEST_INTERVAL,
+    MAX_POLL_INTERVAL,
     SHORTEST_INTERVAL,
     History,
     Pace,
@@ -289,12 +289,12 @@ def test_a_thousand_jobs_of_one_second_do_not_ask_in_one_second():
     assert Schedule(pace, "job-1").next_look(5) == Schedule(pace, "job-1").next_look(5)
 
 
-def test_first_look_and_longest_interval_are_kept():
+def test_first_look_and_max_poll_interval_are_kept():
     for n in range(50):
-        ages = looks_at(900, key=str(n), first_look=150, longest=12)
+        ages = looks_at(900, key=str(n), initial_delay=150, longest=12)
         assert ages[0] >= 150
         assert all(b - a <= 12 for a, b in pairwise(ages))
-        assert looks_at(900, key=str(n), first_look=150)[0] < 150 + LONGEST_INTERVAL
+        assert looks_at(900, key=str(n), initial_delay=150)[0] < 150 + MAX_POLL_INTERVAL
 
 
 @given(
@@ -305,17 +305,17 @@ def test_first_look_and_longest_interval_are_kept():
     st.floats(0, 10**4),
     st.floats(SHORTEST_INTERVAL, 3600),
 )
-def test_no_history_and_no_word_of_a_job_bends_the_shortest_and_the_longest_interval(
-    seen, age, first_look, longest
+def test_no_history_and_no_word_of_a_job_bends_the_shortest_and_the_max_poll_interval(
+    seen, age, initial_delay, longest
 ):
     pace = Pace()
-    plan = Schedule(pace, "t", first_look, longest)
+    plan = Schedule(pace, "t", initial_delay, longest)
     for at, progress, eta in seen:
         plan.saw(at, progress, eta)
-        ahead = plan.next_look(at) - max(at, first_look)
+        ahead = plan.next_look(at) - max(at, initial_delay)
         assert ahead <= longest + 1e-6
     assert all(0 <= rate < math.inf for rate in pace.rates)
     look = plan.next_look(age)
     assert age + SHORTEST_INTERVAL <= look + 1e-6
-    assert look <= max(max(age, first_look) + longest, age + SHORTEST_INTERVAL) + 1e-6
+    assert look <= max(max(age, initial_delay) + longest, age + SHORTEST_INTERVAL) + 1e-6
     assert 0 < pace.trust("progress") < 1
