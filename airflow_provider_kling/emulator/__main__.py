@@ -57,13 +57,13 @@ def _fault(text: str) -> Fault:
 
 
 def build(arguments: argparse.Namespace) -> Emulator:
-    """Build what the command line asks for."""
+    """Return the stand-in that the command line describes."""
     settings = {k: v for k, v in vars(arguments).items() if k not in ("ready_file", "quiet")}
     settings |= {"faults": tuple(arguments.faults), "models": tuple(arguments.models)}
-    return Emulator(**settings, on_request=None if arguments.quiet else tell)
+    return Emulator(**settings, on_request=None if arguments.quiet else print_request)
 
 
-def tell(request: Request) -> None:
+def print_request(request: Request) -> None:
     """Print one line about a request."""
     prompt = request.prompt
     short = prompt if len(prompt) <= LONGEST_PROMPT else prompt[:LONGEST_PROMPT] + "..."
@@ -78,8 +78,8 @@ def tell(request: Request) -> None:
     print("  ".join(part for part in parts if part), flush=True)  # noqa: T201, this is a command
 
 
-def welcome(gateway: Emulator, ready_file: Path | None) -> None:
-    """Say where the gateway is, to people and to programs."""
+def print_address(gateway: Emulator, ready_file: Path | None) -> None:
+    """Print the addresses, and write them to *ready_file* for programs."""
     known = {"url": gateway.url, "storage_url": gateway.storage_url, "api_key": gateway.api_key}
     print(  # noqa: T201
         f"The stand-in of the gateway listens on {gateway.url} (videos: {gateway.storage_url})",
@@ -94,11 +94,11 @@ def welcome(gateway: Emulator, ready_file: Path | None) -> None:
 
 
 async def run(gateway: Emulator, ready_file: Path | None) -> None:
-    """Serve until a signal says stop."""
+    """Serve until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await gateway.serve(stopping, partial(welcome, gateway, ready_file))
+    await gateway.serve(stopping, partial(print_address, gateway, ready_file))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

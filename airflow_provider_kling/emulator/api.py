@@ -35,7 +35,7 @@ async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
 
 
 def _check_key(api_key: str, authorization: str) -> Reply | None:
-    """Check the key; like the service, take it without the word Bearer too."""
+    """Check the key. Like the service, accept it without the word Bearer too."""
     scheme, _, key = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
         scheme, key = "", key.strip()
@@ -49,15 +49,15 @@ def _check_key(api_key: str, authorization: str) -> Reply | None:
 
 
 async def submit(gateway: GatewayState, exchange: Exchange) -> Reply:
-    """Take a job, unless something goes wrong before; or lose the answer after."""
+    """Create a job. A fault may prevent that, or lose the answer afterwards."""
     slug = exchange.call.path.removeprefix(SUBMIT)
     model = gateway.models.get(slug)
     if model is None:
         return error_reply("API_NOT_FOUND", f"there is no model {slug}")
     body = _read(exchange)
-    early = gateway.meet(exchange, "submit")
+    early = gateway.take_fault(exchange, "submit")
     if early is not None and not early.late:
-        spoiled = await _suffer(gateway, exchange, early)
+        spoiled = await _apply_early_fault(gateway, exchange, early)
         if spoiled is not None:
             return spoiled
     try:
@@ -65,10 +65,10 @@ async def submit(gateway: GatewayState, exchange: Exchange) -> Reply:
     except RefusedError as refused:
         return error_reply(refused.reason, str(refused))
     reply = json_reply({"task_id": exchange.job.task_id})
-    late = early or gateway.meet(exchange, "submit", late=True)
+    late = early or gateway.take_fault(exchange, "submit", late=True)
     if late is None:
         return reply
-    reply = late.spoil(reply)
+    reply = late.apply_to_reply(reply)
     return reply if late.late else replace(reply, wire=replace(reply.wire, delay=0.0))
 
 
@@ -87,11 +87,11 @@ def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
-async def _suffer(gateway: GatewayState, exchange: Exchange, fault: Fault) -> Reply | None:
-    """Do what an early fault does; None when the submit may still go on."""
+async def _apply_early_fault(gateway: GatewayState, exchange: Exchange, fault: Fault) -> Reply | None:
+    """Apply a fault before the job is created; None if the submit goes on."""
     wire = fault.effect.wire
     if fault.effect.reply is not None or wire.cut:
-        return fault.spoil(Reply())
+        return fault.apply_to_reply(Reply())
     await gateway.pause(wire.delay)
     return Reply(wire=Wire(cut=True)) if exchange.call.gone() else None
 
@@ -102,7 +102,7 @@ async def _make(gateway: GatewayState, slug: str, model: Model, body: Json | Non
     check_body(model, body)
     texts = list(pictures_in(model, body))
     pictures = await check_pictures(iter(texts))
-    job = gateway.book.make(
+    job = gateway.job_store.make(
         model=slug,
         created_at=gateway.now(),
         queue_seconds=gateway.queue_seconds,
@@ -118,32 +118,32 @@ async def _make(gateway: GatewayState, slug: str, model: Model, body: Json | Non
 
 
 def query(gateway: GatewayState, exchange: Exchange) -> Reply:
-    """Tell how far a job is."""
+    """Return the state of a job."""
     task_id = exchange.call.query.get("task_id", "")
     if not task_id:
         return error_reply("INVALID_REQUEST_BODY", "task_id is required")
-    job = exchange.job = gateway.book.find(task_id)
-    fates = () if job is None else gateway.faults.bind(job)
-    passing = gateway.meet(exchange, "query")
-    faults = [*_in_force(gateway, job, fates), *([passing] if passing else [])]
+    job = exchange.job = gateway.job_store.find(task_id)
+    job_faults = () if job is None else gateway.faults.bind(job)
+    passing = gateway.take_fault(exchange, "query")
+    faults = [*_applicable(gateway, job, job_faults), *([passing] if passing else [])]
     exchange.fault = faults[-1] if faults else None
     if job is None:
         reply = error_reply("TASK_NOT_FOUND", f"there is no task {task_id}")
     else:
-        told = describe(gateway, job)
+        answer = describe(gateway, job)
         for fault in faults:
-            fault.edit(told)
-        reply = json_reply(told)
+            fault.edit(answer)
+        reply = json_reply(answer)
     for fault in faults:
-        reply = fault.spoil(reply)
+        reply = fault.apply_to_reply(reply)
     return reply
 
 
-def _in_force(gateway: GatewayState, job: Job | None, fates: tuple[JobFault, ...]) -> list[JobFault]:
+def _applicable(gateway: GatewayState, job: Job | None, job_faults: tuple[JobFault, ...]) -> list[JobFault]:
     if job is None:
         return []
     age, phase = gateway.now() - job.created_at, gateway.state(job).phase
-    return [fate for fate in fates if fate.applies(age, phase)]
+    return [fault for fault in job_faults if fault.applies(age, phase)]
 
 
 def describe(gateway: GatewayState, job: Job) -> Json:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.emulator.state import GatewayState
 
 PREFIX = "/_emulator/"
-MOST_TOLD = 1000
+MAX_ROWS = 1000
 
 
 def answer(gateway: GatewayState, call: Call) -> Reply:
@@ -29,18 +29,18 @@ def answer(gateway: GatewayState, call: Call) -> Reply:
         return error_reply("INVALID_REQUEST_BODY", f"{type(wrong).__name__}: {wrong}")
 
 
-def tell_job(gateway: GatewayState, job: Job) -> Json:
-    """Tell what is known of a job, its fate included."""
+def describe_job(gateway: GatewayState, job: Job) -> Json:
+    """Return what is known of a job, with the faults that apply to it."""
     age, state = gateway.now() - job.created_at, gateway.state(job)
     task = {"status": state.phase, "reason": "", "eta": state.eta, "progress_percent": state.progress}
-    told: Json = {"task": task, "videos": []}
-    for fate in gateway.faults.bind(job):
-        if fate.applies(age, state.phase):
-            fate.edit(told)
+    shown: Json = {"task": task, "videos": []}
+    for fault in gateway.faults.bind(job):
+        if fault.applies(age, state.phase):
+            fault.edit(shown)
     kept = ("number", "task_id", "model", "created_at", "prompt", "fingerprint", "unknown_fields")
     return {
         **{name: getattr(job, name) for name in kept},
-        "status": told["task"]["status"],
+        "status": shown["task"]["status"],
         "pictures": [asdict(picture) for picture in job.pictures],
         "faults": [fault.text for fault in job.faults],
     }
@@ -48,7 +48,7 @@ def tell_job(gateway: GatewayState, job: Job) -> Json:
 
 def _summary(gateway: GatewayState, _: Call) -> Json:
     return {
-        "jobs": len(gateway.book),
+        "jobs": len(gateway.job_store),
         "requests": len(gateway.log),
         "double_payments": gateway.double_payments,
         "key_reached_storage": gateway.key_reached_storage,
@@ -56,7 +56,7 @@ def _summary(gateway: GatewayState, _: Call) -> Json:
 
 
 def _jobs(gateway: GatewayState, call: Call) -> list[Json]:
-    return [tell_job(gateway, job) for job in gateway.jobs[-_limit(call) :]]
+    return [describe_job(gateway, job) for job in gateway.jobs[-_limit(call) :]]
 
 
 def _requests(gateway: GatewayState, call: Call) -> list[Json]:
@@ -89,7 +89,7 @@ def _set_timing(gateway: GatewayState, call: Call) -> Json:
 
 
 def _limit(call: Call) -> int:
-    return max(1, int(call.query.get("limit", MOST_TOLD)))
+    return max(1, int(call.query.get("limit", MAX_ROWS)))
 
 
 def _body(call: Call) -> dict[str, Any]:

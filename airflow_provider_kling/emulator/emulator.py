@@ -10,7 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_kling.emulator.gateway import Gateway
-from airflow_provider_kling.emulator.servers import open_doors
+from airflow_provider_kling.emulator.servers import serve_both_hosts
 from airflow_provider_kling.emulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Emulator(Gateway):
-    """A gateway that listens while the `with` block lasts; `settings` are those of `Settings`."""
+    """A gateway that listens inside a `with` block. Its arguments are the fields of `Settings`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(Settings(**settings))
@@ -39,14 +39,14 @@ class Emulator(Gateway):
         self.stop()
 
     def start(self) -> Self:
-        """Listen, in a thread of its own; an instance starts once."""
+        """Listen in a thread. An instance can start once."""
         self._thread = Thread(target=self._run, name="kling-emulator", daemon=True)
         self._thread.start()
         self._ready.result()
         return self
 
     def stop(self) -> None:
-        """Stop listening; open connections end, waiting answers are dropped."""
+        """Stop listening, close all connections and drop answers that are not sent yet."""
         if self._thread is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
@@ -55,7 +55,7 @@ class Emulator(Gateway):
 
     async def serve(self, stopping: asyncio.Event, on_ready: Callable[[], None]) -> None:
         """Listen in the running event loop until `stopping` is set."""
-        async with open_doors(self) as self.url:
+        async with serve_both_hosts(self) as self.url:
             on_ready()
             await stopping.wait()
 
@@ -68,7 +68,7 @@ class Emulator(Gateway):
         return json.dumps({**known, "extra": {"allow_private_hosts": True, **extra}})
 
     def wait_until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
-        """Wait for something to become true of this gateway, such as `lambda: gateway.jobs`."""
+        """Wait until a condition is true, such as `lambda: gateway.jobs`."""
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
@@ -78,7 +78,7 @@ class Emulator(Gateway):
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # told to the thread that waits for the start
+        except BaseException as error:  # raised in the thread that waits for the start
             if self._ready.done():
                 raise
             self._ready.set_exception(error)

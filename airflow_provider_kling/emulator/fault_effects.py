@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from airflow_provider_kling.emulator.jobs import Phase
-from airflow_provider_kling.emulator.messages import UNHARMED, Json, Reply, Wire, error_reply, json_reply
+from airflow_provider_kling.emulator.messages import NO_FAULT, Json, Reply, Wire, error_reply, json_reply
 
 Edit = Callable[[Json], None]
-TO_STORAGE = "storage:"  # a redirect to the storage door, whose address is not known beforehand
+TO_STORAGE = "storage:"  # a redirect to the storage host, whose address is not known beforehand
 
 PROXY_PAGE = (
     "<html><head><title>{0} Bad Gateway</title></head>"
@@ -23,18 +23,18 @@ MODERATION = "The content was rejected by moderation: it may contain sensitive i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a fault does: answer something else, change the answer, or harm it on its way."""
+    """What a fault does: it replaces the answer, edits it, or harms the connection."""
 
     reply: Reply | None = None
     edit: Edit | None = None
-    wire: Wire = UNHARMED
-    phase: Phase | None = None  # only once the job is truly there
+    wire: Wire = NO_FAULT
+    phase: Phase | None = None  # only when the job has this status
     until_age: float = math.inf  # only while the job is younger, in seconds
     queue_seconds: float | None = None
     render_seconds: float | None = None
 
     def and_then(self, other: Effect) -> Effect:
-        """Join two effects; where both speak, the other wins."""
+        """Return both effects together; where both set a field, the other wins."""
         plain = Effect()
         chosen: dict[str, Any] = {
             f.name: getattr(self if getattr(other, f.name) == getattr(plain, f.name) else other, f.name)
@@ -77,7 +77,7 @@ def _malformed(_: str) -> Effect:
 
 
 def _redirect(value: str) -> Effect:
-    """Read `redirect=URL` or `redirect=302/URL`; no URL means the storage door."""
+    """Read `redirect=URL` or `redirect=302/URL`; no URL means the storage host."""
     found = value.split("/", 1) if value[:3].isdigit() else ["307", value]
     target = found[1] if len(found) > 1 and found[1] else TO_STORAGE
     return Effect(reply=Reply(int(found[0]), {"Location": target}))
@@ -157,8 +157,8 @@ def _invisible(value: str) -> Effect:
     return Effect(reply=error_reply("TASK_NOT_FOUND"), until_age=float(value))
 
 
-def _wire(**harm: Any) -> Effect:
-    return Effect(wire=Wire(**harm))
+def _wire(**faults: Any) -> Effect:
+    return Effect(wire=Wire(**faults))
 
 
 WORDS: dict[str, Callable[[str], Effect]] = {
@@ -172,7 +172,7 @@ WORDS: dict[str, Callable[[str], Effect]] = {
     "redirect": _redirect,
     "hang": lambda value: _wire(delay=float(value or 30)),
     "cut": lambda _: _wire(cut=True),
-    # what a query says, for one answer (query:) or for the whole life of a job (job:)
+    # answers to queries: one answer (query:) or all answers for a job (job:)
     "fail": _fail,
     "cancel": lambda _: _ends("TASK_STATUS_CANCELED", ""),
     "says": _says,

@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.emulator.fault_effects import WORDS, Effect
-from airflow_provider_kling.emulator.messages import UNHARMED, Json, Reply
+from airflow_provider_kling.emulator.messages import NO_FAULT, Json, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,12 +27,12 @@ PASSING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong.
+    """One fault.
 
-    `call` is the kind of request it meets, or "job" for the fate of a job, which every query about
-    that job then shows. `times` counts calls (for "job": jobs); None means always. `match` asks for
-    words in the prompt, `job` for the n-th job, counted from 1. `late` lets a submit do its work,
-    the job is made and paid for, before things go wrong.
+    `call` is the kind of request that it applies to. With "job" it is attached to a job, and every query
+    about that job shows it. `times` counts calls (with "job": jobs); None means always. `match` is a text in
+    the prompt, `job` is the number of the job, counted from 1. With `late`, a submit creates its job, which
+    is paid for, before the fault is applied.
     """
 
     call: str
@@ -62,7 +62,7 @@ class Fault:
         return cls(call=call, effect=effect, text=text, **_conditions(given))
 
     def meets(self, call: str, job: Job | None, prompt: str, number: int, *, late: bool) -> bool:
-        """Tell whether this fault is meant for a call about that prompt or job."""
+        """Return whether this fault is for a call about that prompt or job."""
         return (
             self.call == call
             and self.late == late
@@ -71,19 +71,19 @@ class Fault:
         )
 
     def applies(self, age: float, phase: Phase | None) -> bool:
-        """Tell whether the job is in the state that this fault waits for."""
+        """Return whether the job is in the state that this fault waits for."""
         effect = self.effect
         return age < effect.until_age and (effect.phase is None or effect.phase == phase)
 
-    def spoil(self, reply: Reply) -> Reply:
-        """Do to an answer what this fault does."""
+    def apply_to_reply(self, reply: Reply) -> Reply:
+        """Return the answer with this fault applied."""
         effect = self.effect
         if effect.reply is not None:
             reply = effect.reply
-        return reply if effect.wire == UNHARMED else replace(reply, wire=effect.wire)
+        return reply if effect.wire == NO_FAULT else replace(reply, wire=effect.wire)
 
-    def destine(self, job: Job) -> None:
-        """Make this fault the fate of a job."""
+    def assign_to(self, job: Job) -> None:
+        """Attach this fault to a job."""
         effect = self.effect
         job.faults = (*job.faults, self)
         if effect.queue_seconds is not None:
@@ -92,33 +92,33 @@ class Fault:
             job.render_seconds = effect.render_seconds
 
     def edit(self, answer: Json) -> None:
-        """Change the words of a truthful answer to a query."""
+        """Edit the correct answer to a query."""
         if self.effect.edit is not None:
             self.effect.edit(answer)
 
 
-class FaultBoard:
+class FaultList:
     """The faults that wait for their calls, and random faults at a set rate."""
 
     def __init__(self, faults: Iterable[str | Fault], fail_rate: float, seed: int | None) -> None:
         self.waiting: list[Fault] = []
         self.fail_rate = fail_rate
-        self._met: Counter[int] = Counter()  # id of a waiting fault -> calls or jobs it has met
+        self._met: Counter[int] = Counter()  # id of a fault -> how often it was applied
         self._dice = Random(seed)  # noqa: S311, nothing secret is drawn
         self.add(*faults)
 
     def add(self, *faults: str | Fault) -> None:
-        """Put faults on the board; the first that fits a call meets it."""
+        """Add faults. The first one that fits a call is applied."""
         added = [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
         self.waiting = [*self.waiting, *added]
 
     def clear(self) -> None:
-        """Take all faults off; what a job already carries stays with it."""
+        """Remove all faults; a job keeps those that are attached to it."""
         self.waiting = []
         self._met.clear()
 
     def take(self, wanted: Callable[[Fault], bool]) -> Fault | None:
-        """Take the first wanted fault, once."""
+        """Return the first wanted fault and count it."""
         for fault in self.waiting:
             if wanted(fault):
                 self._count(fault)
@@ -126,11 +126,11 @@ class FaultBoard:
         return None
 
     def bind(self, job: Job) -> tuple[JobFault, ...]:
-        """Give a job the fates that are meant for it, and tell all that it carries."""
+        """Attach the faults that are for this job, and return all that it has."""
         for fault in self.waiting:
             if fault not in job.faults and fault.meets("job", job, "", 0, late=False):
                 self._count(fault)
-                fault.destine(job)
+                fault.assign_to(job)
         return job.faults
 
     def chance(self, call: str, *, late: bool) -> Fault | None:

@@ -31,7 +31,7 @@ class Gateway(GatewayState):
         self.log.add(
             Request(
                 at=self.now(),
-                door=exchange.door,
+                host=exchange.host,
                 method=call.method,
                 path=call.path,
                 status=reply.status,

@@ -17,7 +17,7 @@ LONGEST_KEPT_PROMPT = 2500
 
 
 class Phase(StrEnum):
-    """The status words of the documented life of a job."""
+    """The documented status words."""
 
     QUEUED = "TASK_STATUS_QUEUED"
     PROCESSING = "TASK_STATUS_PROCESSING"
@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
 
 class State(NamedTuple):
-    """Where a job stands."""
+    """The state of a job."""
 
     phase: Phase
     progress: int
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 
 def state_at(age: float, queue_seconds: float, render_seconds: float) -> State:
-    """Tell how far a job of this age is."""
+    """Return the state of a job of this age."""
     eta = max(0, round(queue_seconds + render_seconds - age))
     if age < queue_seconds:
         return State(Phase.QUEUED, 0, eta)
@@ -46,20 +46,20 @@ def state_at(age: float, queue_seconds: float, render_seconds: float) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What is kept of a long text, such as a picture in base64: enough to know it again."""
+    """The hash and length of a long text, such as a picture in base64."""
 
     sha256: str
     length: int
 
     @classmethod
     def of(cls, text: str | bytes) -> Digest:
-        """Digest a text or bytes."""
+        """Return the digest of a text or bytes."""
         raw = text.encode() if isinstance(text, str) else text
         return cls(sha256(raw).hexdigest(), len(raw))
 
 
 def prompt_of(body: Mapping[str, Any]) -> str:
-    """Give the words of a body, checked or not: its prompt and those of its shots."""
+    """Return the prompt of a body together with the prompts of its shots."""
     shots = body.get("multi_prompt")
     texts = [body.get("prompt"), *(shots if isinstance(shots, list) else ())]
     words = (text.get("prompt") if isinstance(text, dict) else text for text in texts)
@@ -67,13 +67,13 @@ def prompt_of(body: Mapping[str, Any]) -> str:
 
 
 def fingerprint(model: str, body: Mapping[str, Any]) -> str:
-    """Name a paid request: the same model and the same body give the same name."""
+    """Return a hash of model and body."""
     canonical = json.dumps([model, body], sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode()).hexdigest()
 
 
 class JobFault(Protocol):
-    """A fault that a job carries: every query about the job shows it."""
+    """A fault that is attached to a job: every query about the job shows it."""
 
     @property
     def text(self) -> str:
@@ -83,15 +83,15 @@ class JobFault(Protocol):
         """Return whether the job is in the state that this fault waits for."""
 
     def edit(self, answer: dict[str, Any]) -> None:
-        """Change a truthful answer to a query."""
+        """Edit the correct answer to a query."""
 
-    def spoil(self, reply: Any) -> Any:
-        """Change an answer as this fault does."""
+    def apply_to_reply(self, reply: Any) -> Any:
+        """Return the answer with this fault applied."""
 
 
 @dataclass(slots=True)
 class Job:
-    """One job that was made, and paid for."""
+    """One job; creating it is what the gateway charges for."""
 
     number: int  # counted from 1
     task_id: str
@@ -106,12 +106,12 @@ class Job:
     faults: tuple[JobFault, ...] = field(default=(), repr=False)
 
     def state(self, now: float) -> State:
-        """Tell how far this job is."""
+        """Return the state of this job."""
         return state_at(now - self.created_at, self.queue_seconds, self.render_seconds)
 
 
-class JobBook:
-    """All jobs, oldest first; the very oldest are forgotten beyond `keep`."""
+class JobStore:
+    """All jobs, oldest first. Only the newest `keep` jobs are kept."""
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
@@ -126,15 +126,15 @@ class JobBook:
 
     @property
     def next_number(self) -> int:
-        """Number of the job that will be made next."""
+        """The number of the next job."""
         return self._made + 1
 
     def find(self, task_id: str) -> Job | None:
-        """Look a job up."""
+        """Return the job with this id."""
         return self._jobs.get(task_id)
 
     def make(self, **known: Any) -> Job:
-        """Make a job."""
+        """Create a job."""
         self._made += 1
         job = Job(number=self._made, task_id=str(uuid.uuid4()), **known)
         self._jobs[job.task_id] = job

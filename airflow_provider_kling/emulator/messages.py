@@ -30,32 +30,32 @@ class Call:
     gone: Callable[[], bool] = _never
 
     def header(self, name: str) -> str:
-        """Look a header up, in any case of letters; empty when it is not there."""
+        """Return a header, or an empty text. Upper and lower case are equal."""
         return CIMultiDict(self.headers).get(name, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What the connection does to an answer on its way out."""
+    """How the answer is sent, and what is broken about that."""
 
     delay: float = 0.0  # seconds of silence before the first byte
     cut: bool = False  # close the connection; send only the first `keep` bytes of the body, if any
     keep: int = 0
-    claim: int = 0  # so many bytes more than there are, said in Content-Length
+    claim: int = 0  # how many bytes too many Content-Length names
     spread: float = 0.0  # seconds over which the body trickles out
 
 
-UNHARMED = Wire()
+NO_FAULT = Wire()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer and its way over the wire."""
+    """One HTTP answer, and how it is sent."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    wire: Wire = UNHARMED
+    wire: Wire = NO_FAULT
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
@@ -93,7 +93,7 @@ STATUS_OF_REASON = {
 
 
 def error_reply(reason: str, message: str = "", status: int | None = None) -> Reply:
-    """Answer in the shape of the service's errors, with the trace id that its support asks for."""
+    """Return an error in the form of the service, with a trace id."""
     code = status or STATUS_OF_REASON.get(reason, 500)
     words = message or f"{reason.replace('_', ' ').lower()} (said by the emulator)"
     body = {"code": code, "reason": reason, "message": f"{words} trace_id: emulator", "metadata": {}}

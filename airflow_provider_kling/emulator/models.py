@@ -24,13 +24,13 @@ class Model:
 
     fields: dict[str, Field]
     excludes: tuple[tuple[str, str], ...] = ()
-    one_of: tuple[str, ...] = ()  # exactly one of these must be there
-    needs: tuple[tuple[str, str, str], ...] = ()  # the first input wants the second to be the third
-    sound: bool = False  # is there sound when nobody says?
+    one_of: tuple[str, ...] = ()  # exactly one of these is required
+    needs: tuple[tuple[str, str, str], ...] = ()  # (input, other, value): input requires other=value
+    sound: bool = False  # the default of `sound`
 
 
 def need(field: Field) -> Field:
-    """Make an input a required one."""
+    """Return the field as a required one."""
     return replace(field, required=True)
 
 

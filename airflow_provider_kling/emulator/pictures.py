@@ -36,12 +36,12 @@ class Size(NamedTuple):
 
 
 def is_url(text: str) -> bool:
-    """Tell a link from base64."""
+    """Return whether a text is a URL."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether a link leads to this machine."""
+    """Return whether a URL leads to this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -50,14 +50,14 @@ def is_loopback(url: str) -> bool:
 
 
 async def bytes_of(text: str) -> bytes | None:
-    """Decode a data URI or base64, fetch a loopback link; None for other links, which nobody follows."""
+    """Return the bytes of a data URI, base64 or loopback URL; None for any other URL."""
     if not is_url(text):
         return decode(text)
     return await _fetch(text) if is_loopback(text) else None
 
 
 def digest(picture: str | bytes) -> Digest:
-    """Name a picture: by its bytes, or, when it came as a link, by the link."""
+    """Return the digest of a picture's bytes, or of its URL."""
     return Digest.of(picture if isinstance(picture, bytes) or is_url(picture) else decode(picture))
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def kling_gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """Run a fresh gateway that `kling_default` points at; its jobs are done as soon as they are made."""
+    """Run a gateway for the connection `kling_default`; its jobs succeed at once."""
     with Emulator(render=False, queue_seconds=0.0, render_seconds=0.0) as gateway:
         monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", gateway.connection_json())
         yield gateway

@@ -23,7 +23,7 @@ MISSING = (
 
 @cache
 def tiny_video() -> bytes:
-    """Give the one video that is served when none are rendered."""
+    """Return the video that is served when rendering is off."""
     return (files(__package__) / "tiny.mp4").read_bytes()
 
 
@@ -49,24 +49,24 @@ class RenderQueue:
         self._works[task_id] = self._pool.submit(self._work, task_id, request)
 
     def is_done(self, task_id: str) -> bool:
-        """Tell whether nothing more is to be rendered for this job."""
+        """Return whether rendering of this job has ended."""
         work = self._works.get(task_id)
         return work is None or work.done()
 
     def failure(self, task_id: str) -> str:
-        """Say why a finished render failed; empty when it did not."""
+        """Return why rendering failed; empty if it did not."""
         work = self._works.get(task_id)
         error = None if work is None or work.cancelled() else work.exception()
         return "" if error is None else f"The video could not be rendered: {error}"
 
     async def video(self, task_id: str) -> bytes | None:
-        """Give the bytes of a finished video."""
+        """Return the bytes of a finished video."""
         if not self._render:
             return tiny_video()
         return await asyncio.to_thread(self._read, task_id)
 
     def close(self) -> None:
-        """Stop rendering, and throw the videos away."""
+        """Stop rendering and delete the videos."""
         self._stop.set()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

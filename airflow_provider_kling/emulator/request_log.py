@@ -1,4 +1,4 @@
-"""A bounded diary of the requests that came in; it never keeps keys or pictures."""
+"""A bounded log of the requests. It keeps no keys and no pictures."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is remembered of one request and its answer."""
+    """One request and its answer."""
 
     at: float
-    door: str  # "api" or "storage": they are two hosts
+    host: str  # "api" or "storage": they are two hosts
     method: str
     path: str  # without the query string: it may hold a signature
-    status: int  # what was answered, or would have been had the connection held
-    authorization: bool  # did an Authorization header come with it?
+    status: int  # of the answer, also if the connection was cut
+    authorization: bool  # whether it had an Authorization header
     body: Digest
-    cut: bool = False  # was the connection closed instead of answering in full?
+    cut: bool = False  # whether the connection was closed before the answer was complete
     task_id: str = ""
-    job: int = 0  # number of the job, 0 when none is concerned
+    job: int = 0  # number of the job, 0 if there is none
     prompt: str = ""
-    fault: str = ""  # the fault that met it, as written
+    fault: str = ""  # the fault that was applied, as written
 
 
 class RequestLog:
@@ -45,13 +45,13 @@ class RequestLog:
         return len(self._entries)
 
     def add(self, request: Request) -> None:
-        """Write a request down."""
+        """Add a request."""
         self._entries.append(request)
-        self.key_reached_storage |= request.door == "storage" and request.authorization
+        self.key_reached_storage |= request.host == "storage" and request.authorization
         if self._listener is not None:
             self._listener(request)
 
     def clear(self) -> None:
-        """Forget all requests."""
+        """Remove all requests."""
         self._entries.clear()
         self.key_reached_storage = False

@@ -1,4 +1,4 @@
-"""The doors: two HTTP servers that pass each request to the gateway and send its answer."""
+"""Two HTTP servers, for the API and for the storage, that pass each request to the gateway."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.emulator.gateway import Gateway
 
-MOST_BODY = 128 * 1024 * 1024
-PIECES = 20  # a slow body comes in so many
+MAX_BODY_BYTES = 128 * 1024 * 1024
+PIECES = 20  # a slow body is sent in this many pieces
 
 
-class Door:
-    """One of the two hosts."""
+class HostServer:
+    """The HTTP server of one host."""
 
     def __init__(self, gateway: Gateway, name: str) -> None:
         self._gateway = gateway
         self._name = name
-        app = web.Application(client_max_size=MOST_BODY)
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
     async def open(self, host: str, port: int) -> str:
-        """Listen, and tell the address."""
+        """Listen, and return the URL."""
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         host, port = self._runner.addresses[0][:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -86,19 +86,19 @@ def _hang_up(request: web.Request) -> None:
 
 
 @asynccontextmanager
-async def open_doors(gateway: Gateway) -> AsyncIterator[str]:
-    """Open both doors for a while; gives the address of the API."""
+async def serve_both_hosts(gateway: Gateway) -> AsyncIterator[str]:
+    """Listen on both hosts inside the block; yields the URL of the API."""
     closing = asyncio.Event()
 
     async def pause(seconds: float) -> None:
-        """Wait, but no longer than the doors are open."""
+        """Sleep, but no longer than the servers are open."""
         if seconds > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), seconds)
 
     gateway.pause = pause
     settings = gateway.settings
-    api, storage = Door(gateway, "api"), Door(gateway, "storage")
+    api, storage = HostServer(gateway, "api"), HostServer(gateway, "storage")
     try:
         gateway.storage_url = await storage.open(settings.host, settings.storage_port)
         yield await api.open(settings.host, settings.port)

@@ -26,7 +26,7 @@ class Settings:
     render: bool = True  # make real videos; False serves one tiny video to all
     link_seconds: float = 3600.0
     faults: tuple[str | Fault, ...] = ()
-    fail_rate: float = 0.0  # share of all calls that meet a passing fault by chance
+    fail_rate: float = 0.0  # share of all calls that get a random passing fault
     seed: int | None = None
     models: tuple[str, ...] = ()  # more models to take, whatever their inputs
     keep_jobs: int = 200_000

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Links:
-    """Makes links that are good for a while, and knows its own from forged and expired ones."""
+    """Makes signed links, and refuses forged and expired ones."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -25,7 +25,7 @@ class Links:
         return f"{storage_url}/videos/{task_id}.mp4?{urlencode(known | {'X-Signature': signature})}"
 
     def problem(self, task_id: str, query: Mapping[str, str], now: float) -> str:
-        """Say what is wrong with a link; empty when nothing is."""
+        """Return what is wrong with a link; empty if it is good."""
         signature = self._sign(task_id, query)
         if not hmac.compare_digest(signature.encode(), query.get("X-Signature", "").encode()):
             return "SignatureDoesNotMatch"

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.emulator.faults import Fault, FaultBoard
-from airflow_provider_kling.emulator.jobs import Job, JobBook, JobFault, Phase, State, fingerprint
+from airflow_provider_kling.emulator.faults import Fault, FaultList
+from airflow_provider_kling.emulator.jobs import Job, JobFault, JobStore, Phase, State, fingerprint
 from airflow_provider_kling.emulator.models import MODELS, Model
 from airflow_provider_kling.emulator.pictures import digest
 from airflow_provider_kling.emulator.render_queue import RenderQueue
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Exchange:
-    """One call while it is being answered, with what was found out about it."""
+    """One call that is being answered, with its job and its fault."""
 
-    door: str
+    host: str
     call: Call
     job: Job | None = None
     prompt: str = ""
@@ -40,9 +40,9 @@ class GatewayState:
         self.settings = settings
         self.storage_url = "http://storage.invalid"
         self.models: dict[str, Model] = MODELS | {slug: Model({}) for slug in settings.models}
-        self.book = JobBook(settings.keep_jobs)
+        self.job_store = JobStore(settings.keep_jobs)
         self.log = RequestLog(settings.keep_requests, settings.on_request)
-        self.faults = FaultBoard(settings.faults, settings.fail_rate, settings.seed)
+        self.faults = FaultList(settings.faults, settings.fail_rate, settings.seed)
         self.links = Links(settings.link_seconds)
         self.render_queue = RenderQueue(render=settings.render)
         self.queue_seconds = settings.queue_seconds
@@ -51,27 +51,27 @@ class GatewayState:
         self._ahead = 0.0
 
     def add_fault(self, *faults: str | Fault) -> None:
-        """Let something go wrong, as in `add_fault("submit:rate-limit=2,times=3")`."""
+        """Add faults, such as `add_fault("submit:rate-limit=2,times=3")`."""
         self.faults.add(*faults)
 
     def clear_faults(self) -> None:
-        """Let nothing more go wrong; jobs keep the fate that they have met."""
+        """Remove all faults; jobs keep those that are attached to them."""
         self.faults.clear()
         self.faults.fail_rate = 0.0
 
     def set_timing(self, *, queue_seconds: float | None = None, render_seconds: float | None = None) -> None:
-        """Set how long the jobs to come wait and render."""
+        """Set how long the next jobs are queued and rendered."""
         self.queue_seconds = self.queue_seconds if queue_seconds is None else queue_seconds
         self.render_seconds = self.render_seconds if render_seconds is None else render_seconds
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: every job and every link becomes so much older."""
+        """Move the clock forward."""
         self._ahead += seconds
 
     @property
     def jobs(self) -> list[Job]:
         """All jobs, oldest first."""
-        return list(self.book)
+        return list(self.job_store)
 
     @property
     def requests(self) -> list[Request]:
@@ -85,8 +85,8 @@ class GatewayState:
 
     @property
     def double_payments(self) -> dict[str, int]:
-        """Fingerprints of bodies that were paid for more than once, and how often."""
-        paid = Counter(job.fingerprint for job in self.book)
+        """Fingerprints of requests that created more than one job, with the number of jobs."""
+        paid = Counter(job.fingerprint for job in self.job_store)
         return {name: times for name, times in paid.items() if times > 1}
 
     def times_paid(
@@ -97,18 +97,18 @@ class GatewayState:
         image: str | bytes | None = None,
         body: dict[str, Any] | None = None,
     ) -> int:
-        """Count the jobs that were made for this model, prompt, picture or whole body."""
+        """Count the jobs for a model, prompt, picture or whole body."""
         picture = None if image is None else digest(image)
         return sum(
             (model is None or job.model == model)
             and (prompt is None or job.prompt == prompt)
             and (picture is None or picture in job.pictures)
             and (body is None or job.fingerprint == fingerprint(job.model, body))
-            for job in self.book
+            for job in self.job_store
         )
 
     def state(self, job: Job) -> State:
-        """Tell how far a job is: its age says, but nothing is done before its video is."""
+        """Return the state of a job, by its age. It succeeds only when its video is rendered."""
         state = job.state(self.now())
         if state.phase == Phase.SUCCEED and not self.render_queue.is_done(job.task_id):
             return State(Phase.PROCESSING, 99, 1)
@@ -117,14 +117,14 @@ class GatewayState:
         return state
 
     def now(self) -> float:
-        """Tell the time."""
+        """Return the time in epoch seconds."""
         return self.settings.clock() + self._ahead
 
-    def meet(self, exchange: Exchange, kind: str, *, late: bool = False) -> Fault | None:
-        """Find the fault that this call meets, if any."""
+    def take_fault(self, exchange: Exchange, kind: str, *, late: bool = False) -> Fault | None:
+        """Return the fault for this call, if there is one."""
         job, prompt = exchange.job, exchange.prompt
         age, phase = (self.now() - job.created_at, self.state(job).phase) if job else (0.0, None)
-        number = self.book.next_number if kind == "submit" else 0
+        number = self.job_store.next_number if kind == "submit" else 0
 
         def wanted(fault: Fault) -> bool:
             return fault.meets(kind, job, prompt, number, late=late) and fault.applies(age, phase)
@@ -134,5 +134,5 @@ class GatewayState:
         return fault
 
     def close(self) -> None:
-        """Give back what rendering took."""
+        """Stop rendering and delete the videos."""
         self.render_queue.close()

@@ -27,11 +27,11 @@ async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
     problem = gateway.links.problem(task_id, call.query, gateway.now())
     if problem:
         return _refuse(403, problem)
-    exchange.job = gateway.book.find(task_id)
-    fault = gateway.meet(exchange, "download")
+    exchange.job = gateway.job_store.find(task_id)
+    fault = gateway.take_fault(exchange, "download")
     video = None if exchange.job is None else await gateway.render_queue.video(task_id)
     reply = _refuse(404, "NoSuchKey") if video is None else serve(video, call)
-    return reply if fault is None else fault.spoil(reply)
+    return reply if fault is None else fault.apply_to_reply(reply)
 
 
 def _refuse(status: int, problem: str) -> Reply:
@@ -40,7 +40,7 @@ def _refuse(status: int, problem: str) -> Reply:
 
 
 def serve(video: bytes, call: Call) -> Reply:
-    """Answer with a video, or with the part that was asked for."""
+    """Return a video, or the requested range of it."""
     etag = f'"{Digest.of(video).sha256[:32]}"'
     headers = {"Content-Type": "video/mp4", "Accept-Ranges": "bytes", "ETag": etag}
     if call.header("If-None-Match") == etag:

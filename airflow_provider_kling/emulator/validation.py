@@ -1,4 +1,4 @@
-"""Is this body what the documented service would take? The first thing that is wrong is said."""
+"""The documented rules for the body of a submit; the first broken rule is reported."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def check_body(model: Model, body: Json) -> None:
 
 
 def unknown_fields(model: Model, body: Json) -> tuple[str, ...]:
-    """Name the inputs that the model does not list."""
+    """Return the inputs that the model does not list."""
     return tuple(sorted(set(body) - set(model.fields)))
 
 
 def pictures_in(model: Model, body: Json) -> Iterator[str]:
-    """Give all pictures of a checked body, the first frame first."""
+    """Yield all pictures of a checked body, the first frame first."""
     for name, field in model.fields.items():
         if field.kind == "picture" and body.get(name):
             yield body[name]
@@ -39,7 +39,7 @@ def pictures_in(model: Model, body: Json) -> Iterator[str]:
 
 
 async def check_pictures(pictures: Iterator[str]) -> list[bytes | None]:
-    """Give the bytes of each picture, None for a link that nobody follows; refuse those beyond limits."""
+    """Return the bytes of each picture, None for a URL; refuse pictures beyond the limits."""
     found = [await bytes_of(picture) for picture in pictures]
     for picture in found:
         if picture is not None:

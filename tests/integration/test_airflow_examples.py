@@ -108,7 +108,7 @@ def test_the_first_example_brings_its_video(played: Played) -> None:
 def test_every_other_kind_of_video_comes_home(played: Played, dag_id: str, model: str) -> None:
     stage, run = played.stage, played.runs[dag_id]
     stage.until_state(run, "success", "submit", timeout=180)
-    job = stage.gateway.book.find(stage.xcom(run, "submit"))
+    job = stage.gateway.job_store.find(stage.xcom(run, "submit"))
     assert job is not None
     assert (job.model, job.unknown_fields) == (model, ())
     stage.finish(job)

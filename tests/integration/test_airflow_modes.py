@@ -83,7 +83,7 @@ def test_each_job_was_paid_once(played: Played, chains: Run) -> None:
 
 
 def test_the_key_never_reaches_the_storage_host(played: Played, chains: Run) -> None:
-    assert any(request.door == "storage" for request in played.stage.gateway.requests)
+    assert any(request.host == "storage" for request in played.stage.gateway.requests)
     assert not played.stage.gateway.key_reached_storage
 
 

@@ -57,7 +57,7 @@ class Stage:
             {"Authorization": f"Bearer {self.gateway.api_key}", "Content-Type": "application/json"},
         )
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
-            job = self.gateway.book.find(json.load(answer)["task_id"])
+            job = self.gateway.job_store.find(json.load(answer)["task_id"])
         assert job is not None
         return job
 

@@ -99,7 +99,7 @@ def test_a_key_that_leaks_to_the_storage_host_is_noticed(gateway, link):
     assert not gateway.key_reached_storage
     get(link(), Authorization="Bearer emulator-key")
     assert gateway.key_reached_storage
-    assert [request.authorization for request in gateway.requests if request.door == "storage"] == [
+    assert [request.authorization for request in gateway.requests if request.host == "storage"] == [
         False,
         True,
     ]

@@ -58,7 +58,7 @@ def names(folder):
 
 
 def downloads(gateway):
-    return [request for request in gateway.requests if request.door == "storage"]
+    return [request for request in gateway.requests if request.host == "storage"]
 
 
 @pytest.mark.parametrize("name", ["", "cat.mp4", "a cat's (1) vidéo.mp4", "50%.mp4"])
@@ -163,7 +163,7 @@ def test_each_new_attempt_has_a_fresh_link(gateway, tmp_path):
     gateway.links.seconds = -1
     with pytest.raises(KlingDownloadError, match="HTTP 403"):
         download(kling_task_id, tmp_path / "cat.mp4")
-    assert sum(request.method == "GET" and request.door == "api" for request in gateway.requests) == 3
+    assert sum(request.method == "GET" and request.host == "api" for request in gateway.requests) == 3
     gateway.links.seconds = 60
     assert download(kling_task_id, tmp_path / "cat.mp4")
 
@@ -182,7 +182,7 @@ def test_a_cut_stream_goes_on_where_it_broke(gateway, monkeypatch, tmp_path):
     path = download(kling_task_id, tmp_path / "cat.mp4")
     assert ObjectStoragePath(path).read_bytes() == video
     assert [request.status for request in downloads(gateway)] == [200, 206, 206]
-    assert sum(request.method == "GET" and request.door == "api" for request in gateway.requests) == 1
+    assert sum(request.method == "GET" and request.host == "api" for request in gateway.requests) == 1
 
 
 def no_ranges(left, *, etag):

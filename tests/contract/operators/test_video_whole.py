@@ -119,7 +119,7 @@ def test_on_a_worker_too_nobody_looks_before_the_first_look(gateway, clock, tmp_
 
 
 def gets(gateway):
-    return sum(request.method == "GET" and request.door == "api" for request in gateway.requests)
+    return sum(request.method == "GET" and request.host == "api" for request in gateway.requests)
 
 
 @pytest.fixture
@@ -424,7 +424,7 @@ def test_a_retry_after_the_video_was_put_in_its_place_keeps_to_the_choice(gatewa
     task = Task(tmp_path / "cat.mp4", if_exists=choice)
     assert task.run() == task.run()
     assert submits(gateway) == 1
-    fetched = sum(request.door == "storage" for request in gateway.requests)
+    fetched = sum(request.host == "storage" for request in gateway.requests)
     assert fetched == (2 if choice == "overwrite" else 1)
 
 

@@ -160,7 +160,7 @@ async def test_a_paid_request_is_never_sent_twice(gateway, connect, story):
     assert [request.method for request in gateway.requests] == ["POST"]
     assert len(gateway.jobs) == story.paid
     assert not gateway.key_reached_storage
-    assert not [request for request in gateway.requests if request.door == "storage"]
+    assert not [request for request in gateway.requests if request.host == "storage"]
 
 
 QUERIES = [
