@@ -441,7 +441,7 @@ def test_a_real_video_is_compared_with_what_was_asked_for(monkeypatch, tmp_path,
         upstream, ti = TI(), TI()
         task.kling_task_id = submit.execute(context_of(upstream, Store()))
         request = upstream.xcoms["kling_request"]
-        gateway.wait_until(lambda: gateway.studio.is_done(task.kling_task_id), timeout=60)
+        gateway.wait_until(lambda: gateway.render_queue.is_done(task.kling_task_id), timeout=60)
         ti.upstream = [("submit", -1, "kling_request", request)]
         task.execute(context_of(ti))
         media = json.loads((tmp_path / "cat.mp4.json").read_text())["media"]
@@ -465,7 +465,7 @@ def test_a_real_video_is_compared_with_what_was_asked_for(monkeypatch, tmp_path,
 def test_a_video_that_nobody_has_looked_into_is_looked_into_where_it_stands(monkeypatch, tmp_path):
     with running_gateway(monkeypatch, render=True) as gateway:
         kling_task_id, path = bought(gateway), tmp_path / "cat.mp4"
-        gateway.wait_until(lambda: gateway.studio.is_done(kling_task_id), timeout=60)
+        gateway.wait_until(lambda: gateway.render_queue.is_done(kling_task_id), timeout=60)
         download(kling_task_id, path)
         skip = {"if_exists": "skip", "verify_media": True}
         assert download(kling_task_id, path, **skip) == str(path)
