@@ -25,7 +25,7 @@ from airflow_provider_kling.operators.deferral import BACKSTOP, Waiting, checked
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 #: Seconds between two looks on a worker, where nobody asked for others.
@@ -70,7 +70,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
     def __init__(
         self,
         *,
-        kling_task_id: str,
+        kling_task_id: str | XComArg,
         kling_conn_id: str = KlingHook.default_conn_name,
         deferrable: bool = True,
         poke_interval: timedelta | float | None = None,
@@ -84,7 +84,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         pace = checked_pace(poke_interval, initial_delay, max_poll_interval)
         super().__init__(poke_interval=pace[0] or _POKE_INTERVAL, timeout=timeout, **kwargs)
         self.interval, self.initial_delay, self.max_poll_interval = pace
-        self.kling_task_id = kling_task_id
+        self.kling_task_id: str = kling_task_id  # type: ignore[assignment]  # rendered before it is read
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
         self.publish_link = publish_link

@@ -10,7 +10,7 @@ from airflow_provider_kling.operators.base import Telling, tells
 from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
 
 class KlingDownloadOperator(Telling):
@@ -45,8 +45,8 @@ class KlingDownloadOperator(Telling):
     def __init__(
         self,
         *,
-        kling_task_id: str,
-        target: str,
+        kling_task_id: str | XComArg,
+        target: str | XComArg,
         if_exists: IfExists = "overwrite",
         allowed_paths: Sequence[str] = (),
         verify_media: bool = False,
@@ -55,8 +55,9 @@ class KlingDownloadOperator(Telling):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.kling_task_id = kling_task_id
-        self.target = target
+        # Rendered before they are read.
+        self.kling_task_id: str = kling_task_id  # type: ignore[assignment]
+        self.target: str = target  # type: ignore[assignment]
         self.if_exists = checked_if_exists(if_exists)
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.verify_media = verify_media

@@ -22,7 +22,7 @@ from airflow_provider_kling.submission.state import Ledger
 from airflow_provider_kling.submission.submit_once import earlier_job_named, ledger_of
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_kling.operators.video_download import Delivery
 
@@ -70,7 +70,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     def __init__(
         self,
         *,
-        target: str,
+        target: str | XComArg,
         if_exists: IfExists = "overwrite",
         verify_media: bool = False,
         largest: int = LARGEST,
@@ -82,7 +82,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.target = target
+        self.target: str = target  # type: ignore[assignment]  # rendered before it is read
         self.if_exists = checked_if_exists(if_exists)
         self.verify_media = verify_media
         self.largest = largest

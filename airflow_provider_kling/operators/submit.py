@@ -30,7 +30,7 @@ from airflow_provider_kling.submission.submit_once import (
 )
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
@@ -112,25 +112,25 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
     def __init__(
         self,
         *,
-        image: PictureSource | None = None,
-        prompt: str | None = None,
-        model: str | None = None,
-        negative_prompt: str | None = None,
-        duration: int | str | None = None,
-        cfg_scale: float | str | None = None,
-        sound: bool | str | None = None,
-        end_image: PictureSource | None = None,
-        multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | None = None,
-        aspect_ratio: str | None = None,
-        mode: str | None = None,
-        images: Sequence[PictureSource] | str | None = None,
-        video: Place | None = None,
-        voice_list: Sequence[Any] | str | None = None,
-        character_orientation: str | None = None,
-        keep_original_sound: bool | str | None = None,
-        fast_mode: bool | str | None = None,
-        model_name: str | None = None,
-        extra_body: Mapping[str, Any] | str | None = None,
+        image: PictureSource | XComArg | None = None,
+        prompt: str | XComArg | None = None,
+        model: str | XComArg | None = None,
+        negative_prompt: str | XComArg | None = None,
+        duration: int | str | XComArg | None = None,
+        cfg_scale: float | str | XComArg | None = None,
+        sound: bool | str | XComArg | None = None,
+        end_image: PictureSource | XComArg | None = None,
+        multi_prompt: Sequence[str] | Sequence[Mapping[str, Any]] | str | XComArg | None = None,
+        aspect_ratio: str | XComArg | None = None,
+        mode: str | XComArg | None = None,
+        images: Sequence[PictureSource] | str | XComArg | None = None,
+        video: Place | XComArg | None = None,
+        voice_list: Sequence[Any] | str | XComArg | None = None,
+        character_orientation: str | XComArg | None = None,
+        keep_original_sound: bool | str | XComArg | None = None,
+        fast_mode: bool | str | XComArg | None = None,
+        model_name: str | XComArg | None = None,
+        extra_body: Mapping[str, Any] | str | XComArg | None = None,
         on_uncertain: Choice = "fail",
         on_failed_job: Choice = "fail",
         busy_timeout: float = 900.0,
