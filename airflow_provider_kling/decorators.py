@@ -21,7 +21,7 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
 from airflow_provider_kling.models.catalog import INPUTS
 from airflow_provider_kling.models.inputs import plain
-from airflow_provider_kling.operators.base import tells
+from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
 from airflow_provider_kling.redaction import told
 from airflow_provider_kling.request import VideoRequest
@@ -66,7 +66,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         kwargs.setdefault("target", "")
         super().__init__(**kwargs)
 
-    @tells
+    @reports_errors
     def execute(self, context: Context) -> str:
         """Ask the function, then do as the operator does."""
         self._ask(context)

@@ -20,7 +20,7 @@ from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.gateways.myrouter import checked_task_id, query
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.operators.base import tells
+from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import BACKSTOP, Waiting, checked_pace
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 
@@ -108,7 +108,7 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
             )
         return super().partial(**kwargs)
 
-    @tells
+    @reports_errors
     def execute(self, context: Context) -> Any:
         """Look at the job; wait for it if it is not done."""
         with airflow_errors():

@@ -17,12 +17,12 @@ from airflow_provider_kling.operators.xcom import ERROR_KEY, asked_for, place_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_NAME = "{% if ti.map_index >= 0 %}{{ task.shown_name(ti) }}{% endif %}"
+_NAME = "{% if ti.map_index >= 0 %}{{ task.request_name(ti) }}{% endif %}"
 
 M = TypeVar("M", bound=Callable[..., Any])
 
 
-class Telling(BaseOperator):
+class KlingBaseOperator(BaseOperator):
     """A part of every operator: mapped, it shows its order's name in the grid; failed, it tells why.
 
     :param map_index_template: Airflow's own; by default the picture's file name.
@@ -32,7 +32,7 @@ class Telling(BaseOperator):
         kwargs.setdefault("map_index_template", _NAME)
         super().__init__(**kwargs)
 
-    def shown_name(self, ti: Any) -> str:
+    def request_name(self, ti: Any) -> str:
         """Return a short name for the order; for templates, so it never fails."""
         kling_task_id = getattr(self, "kling_task_id", "")
         if name := name_of(vars(self)):
@@ -43,23 +43,23 @@ class Telling(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, and tell what ends it."""
-        with failures_told(self, context):
+        with _report_error(self, context):
             return super().resume_execution(next_method, next_kwargs, context)
 
 
-def tells(execute: M) -> M:
+def reports_errors(execute: M) -> M:
     """Let an ``execute`` method tell what ends it."""
 
     @functools.wraps(execute)
-    def telling(self: Telling, context: Context, *args: Any, **kwargs: Any) -> Any:
-        with failures_told(self, context):
+    def telling(self: KlingBaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
+        with _report_error(self, context):
             return execute(self, context, *args, **kwargs)
 
     return telling  # type: ignore[return-value]  # it takes and returns the same
 
 
 @contextmanager
-def failures_told(operator: Telling, context: Context) -> Iterator[None]:
+def _report_error(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
     """Push what leaves the block as ``kling_error``, for the summary; of others' errors the class alone."""
     try:
         yield
@@ -69,11 +69,11 @@ def failures_told(operator: Telling, context: Context) -> Iterator[None]:
         raise
 
 
-def _tell(operator: Telling, ti: Any, error: Exception) -> None:
+def _tell(operator: KlingBaseOperator, ti: Any, error: Exception) -> None:
     told: dict[str, Any] = (
         error.to_dict() if isinstance(error, KlingError) else {"class": type(error).__name__}
     )
     with harmless(operator.log, "Why the task failed could not be stored"):
-        told |= {"name": operator.shown_name(ti), **place_of(ti)}
+        told |= {"name": operator.request_name(ti), **place_of(ti)}
         told["kling_task_id"] = told.get("kling_task_id") or getattr(operator, "kling_task_id", None)
         ti.xcom_push(key=ERROR_KEY, value=told)

@@ -12,7 +12,7 @@ from airflow_provider_kling.errors import KlingError, from_dict
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.operators.base import Telling
+from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.operators.xcom import asked_for
 from airflow_provider_kling.polling.policy import FIRST_LOOK_DELAY, PROGRESS_KEY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, SHORTEST_INTERVAL, Schedule, kind_of
@@ -57,7 +57,7 @@ def checked_pace(
     )
 
 
-class Waiting(Telling):
+class Waiting(KlingBaseOperator):
     """A part of an operator: waits for one job, on the worker or in the triggerer.
 
     The operator says for which job (:meth:`_waited_for`) and what follows (:meth:`_arrived`). Where it

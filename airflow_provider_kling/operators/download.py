@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.operators.base import Telling, tells
+from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 
-class KlingDownloadOperator(Telling):
+class KlingDownloadOperator(KlingBaseOperator):
     """Fetches the video of a finished job and returns where it is, a string.
 
     Asks the gateway for a fresh link, streams it under a temporary name, checks that it is a whole mp4,
@@ -33,7 +33,7 @@ class KlingDownloadOperator(Telling):
         ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
     :param verify_media: decode a picture with PyAV, and compare duration, sound and aspect ratio with what
         was asked for, or is the model's default; a video that differs is kept, and the task fails for good.
-    :param largest: bytes that a video may have.
+    :param max_bytes: bytes that a video may have.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
     :raises KlingInputError: the target may not be used.
@@ -50,7 +50,7 @@ class KlingDownloadOperator(Telling):
         if_exists: IfExists = "overwrite",
         allowed_paths: Sequence[str] = (),
         verify_media: bool = False,
-        largest: int = LARGEST,
+        max_bytes: int = LARGEST,
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -61,13 +61,13 @@ class KlingDownloadOperator(Telling):
         self.if_exists = checked_if_exists(if_exists)
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.verify_media = verify_media
-        self.largest = largest
+        self.max_bytes = max_bytes
         self.kling_conn_id = kling_conn_id
 
-    @tells
+    @reports_errors
     def execute(self, context: Context) -> str:
         """Fetch, check, store; return the path."""
-        from airflow_provider_kling.operators.video_download import Delivery
+        from airflow_provider_kling.operators.video_download import VideoDownload
 
-        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.largest)
-        return Delivery(self, KlingHook(self.kling_conn_id), *checks).bring(self.kling_task_id, context)
+        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes)
+        return VideoDownload(self, KlingHook(self.kling_conn_id), *checks).run(self.kling_task_id, context)

@@ -12,7 +12,7 @@ from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobF
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.operators.base import tells
+from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import Waiting, checked_pace, checked_seconds
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
@@ -24,7 +24,7 @@ from airflow_provider_kling.submission.submit_once import earlier_job_named, led
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_kling.operators.video_download import Delivery
+    from airflow_provider_kling.operators.video_download import VideoDownload
 
 #: XCom key of the job's task id.
 TASK_ID_KEY = "kling_task_id"
@@ -47,7 +47,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     :param if_exists: ``overwrite``, ``skip`` or ``fail``, as for ``KlingDownloadOperator``; a file that
         another job made is found before anything is bought.
     :param verify_media: as for ``KlingDownloadOperator``.
-    :param largest: bytes that a video may have.
+    :param max_bytes: bytes that a video may have.
     :param deferrable: wait in the triggerer; with False, on the worker.
     :param poke_interval: seconds between two looks, at least 1, and then exactly these; with None the
         schedule looks when an end is likely.
@@ -73,7 +73,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         target: str | XComArg,
         if_exists: IfExists = "overwrite",
         verify_media: bool = False,
-        largest: int = LARGEST,
+        max_bytes: int = LARGEST,
         poke_interval: timedelta | float | None = None,
         initial_delay: timedelta | float = 0.0,
         max_poll_interval: timedelta | float = MAX_POLL_INTERVAL,
@@ -85,14 +85,14 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self.target: str = target  # type: ignore[assignment]  # rendered before it is read
         self.if_exists = checked_if_exists(if_exists)
         self.verify_media = verify_media
-        self.largest = largest
+        self.max_bytes = max_bytes
         pace = checked_pace(poke_interval, initial_delay, max_poll_interval)
         self.interval, self.initial_delay, self.max_poll_interval = pace
         self.timeout = checked_seconds("timeout", timeout, 0)
         self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
 
-    @tells
+    @reports_errors
     def execute(self, context: Context) -> str:
         """Check everything, submit once, wait, download; return the path."""
         self._check_place(context)
@@ -105,7 +105,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
 
     def _check_place(self, context: Context) -> None:
         """Raise, before anything is bought, what would keep the video from its place."""
-        ledger, delivery = ledger_of(context), self._delivery()
+        ledger, delivery = ledger_of(context), self._download()
         show_spent(self, context["ti"], ledger)
         with airflow_errors(), earlier_job_named(ledger), _nothing_bought():
             if not ledger.remembers:
@@ -122,7 +122,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         with harmless(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
         if self._is_reused(context, kling_task_id):
-            return self._delivery().bring(kling_task_id, context)
+            return self._download().run(kling_task_id, context)
         self._begin(context, kling_task_id, time.time())
         if self.deferrable:
             return str(self._look_or_defer(context))
@@ -136,7 +136,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         return entry.kling_task_id if entry else ""
 
     def _arrived(self, context: Context, task: Task) -> str:
-        path = self._delivery().bring(task.kling_task_id, context)
+        path = self._download().run(task.kling_task_id, context)
         with harmless(self.log, "It could not be noted that the video is home"):
             ledger_of(context).deliver()
         return path
@@ -148,11 +148,11 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
             raise for_airflow(KlingJobFailedError(**{**error.facts(), "advice": advice}), retry=True)
         super()._end(error)
 
-    def _delivery(self) -> Delivery:
-        from airflow_provider_kling.operators.video_download import Delivery
+    def _download(self) -> VideoDownload:
+        from airflow_provider_kling.operators.video_download import VideoDownload
 
-        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.largest)
-        return Delivery(self, KlingHook(self.kling_conn_id), *checks)
+        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes)
+        return VideoDownload(self, KlingHook(self.kling_conn_id), *checks)
 
 
 def _picked_up(ledger: Ledger) -> str:

@@ -65,7 +65,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Tally:
+class RunReport:
     """All orders of a run.
 
     :param buyers: the state of each task instance that buys, by task id and map index.
@@ -82,7 +82,7 @@ class Tally:
             elif state == "skipped":
                 order.outcome = "skipped"
 
-    def hear(
+    def add(
         self,
         requests: Iterable[Any] = (),
         reservations: Iterable[Any] = (),

@@ -13,7 +13,7 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
 from airflow_provider_kling.models.prices import cost_words
-from airflow_provider_kling.operators.base import Telling, tells
+from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import REQUEST_KEY, buyers_beside, place_of
 from airflow_provider_kling.submission.media_inputs import Transport, checked_transport
@@ -38,7 +38,7 @@ _PATIENCE = 10.0
 _NO_TRIGGERER = 120.0
 
 
-class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
+class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
     """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
@@ -176,7 +176,7 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.kling_conn_id = kling_conn_id
 
-    @tells
+    @reports_errors
     def execute(self, context: Context) -> str:
         """Check everything, submit once, return the task id."""
         return self._submit(context, attempt=0, give_up_at=time.time() + self.busy_timeout)
@@ -217,7 +217,7 @@ class KlingSubmitOperator(Telling, Limited, Reusing, RequestOperator):
         cost = None if purchase.cost is None else float(purchase.cost)
         request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
         request |= {"submitted_at": purchase.submitted_at, "estimated_cost_usd": cost}
-        request |= {"name": self.shown_name(ti), **place_of(ti)}
+        request |= {"name": self.request_name(ti), **place_of(ti)}
         if self._shelf:
             request |= {"shelf": self._shelf.to_dict(), "reused": self._reused}
         with harmless(self.log, "What was asked for could not be stored"):

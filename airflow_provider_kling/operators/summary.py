@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_kling.hooks import harmless
-from airflow_provider_kling.operators.base import Telling
-from airflow_provider_kling.operators.run_report import Tally
+from airflow_provider_kling.operators.base import KlingBaseOperator
+from airflow_provider_kling.operators.run_report import RunReport
 from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, buys
 from airflow_provider_kling.submission.reservations import RESERVATION_KEY
 
@@ -31,16 +31,16 @@ class KlingSummaryOperator(BaseOperator):
 
     Runs when all tasks upstream are done, however they ended (``trigger_rule="all_done"``).
 
-    :param fail_if_any: fail, for good, if any order has failed; the run then shows it. The result is told
+    :param fail_on_error: fail, for good, if any order has failed; the run then shows it. The result is told
         all the same.
     """
 
     ui_color = "#e6e6e6"
 
-    def __init__(self, *, fail_if_any: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, fail_on_error: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault("trigger_rule", "all_done")
         super().__init__(**kwargs)
-        self.fail_if_any = fail_if_any
+        self.fail_on_error = fail_on_error
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Gather, log and return."""
@@ -48,18 +48,18 @@ class KlingSummaryOperator(BaseOperator):
         tasks = [task for task in self.get_flat_relatives(upstream=True) if _ours(task)]
         everyone = sorted(task.task_id for task in tasks)
         buyers = sorted(task.task_id for task in tasks if buys(task))
-        tally = Tally(self._states(ti, buyers))
-        tally.hear(
+        report = RunReport(self._states(ti, buyers))
+        report.add(
             requests=_pulled(ti, buyers, REQUEST_KEY),
             reservations=_pulled(ti, buyers, RESERVATION_KEY),
             errors=_pulled(ti, everyone, ERROR_KEY),
             videos=_pulled(ti, everyone, VIDEO_KEY),
         )
-        lines, told = tally.lines(), tally.to_dict()
+        lines, told = report.lines(), report.to_dict()
         for line in lines:
             self.log.info(line)
         ti.xcom_push(key=SUMMARY_KEY, value="\n".join(lines))
-        if self.fail_if_any and told["failed"]:
+        if self.fail_on_error and told["failed"]:
             ti.xcom_push(key="return_value", value=told)
             raise AirflowFailException(f"{lines[0]} See the log of this task, or its XCom {SUMMARY_KEY!r}.")
         return told
@@ -77,7 +77,7 @@ class KlingSummaryOperator(BaseOperator):
 
 
 def _ours(task: Any) -> bool:
-    return issubclass(getattr(task, "operator_class", type(task)), Telling)
+    return issubclass(getattr(task, "operator_class", type(task)), KlingBaseOperator)
 
 
 def _pulled(ti: Any, task_ids: list[str], key: str) -> list[Any]:

@@ -45,7 +45,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class VideoDownload:
     """One video on its way into its place; the arguments are those of ``KlingDownloadOperator``.
 
     :param operator: who does it: its log is written to, its submit upstream is asked what was bought.
@@ -54,7 +54,7 @@ class Delivery:
     :param if_exists: what to do when a file stands there.
     :param allowed_paths: folders or storage URLs that the target must lie in.
     :param verify_media: decode a picture, and compare the video with what was asked for.
-    :param largest: bytes that the video may have.
+    :param max_bytes: bytes that the video may have.
     """
 
     operator: BaseOperator
@@ -63,9 +63,9 @@ class Delivery:
     if_exists: IfExists
     allowed_paths: Sequence[str]
     verify_media: bool
-    largest: int
+    max_bytes: int
 
-    def bring(self, kling_task_id: str, context: Context) -> str:
+    def run(self, kling_task_id: str, context: Context) -> str:
         """Fetch, check, store; push ``size``, ``sha256`` and ``content_type``, and return the path.
 
         :raises KlingError: as Airflow understands it, and naming the job.
@@ -163,7 +163,7 @@ class Delivery:
         checks: dict[str, Any] = {"owner": owner_of(context), "replace": self.if_exists == "overwrite"}
         with (
             self._stream(kling_task_id, asked) as (stream, timings),
-            received_video(stream.chunks, stream.length, path, largest=self.largest, **checks) as (
+            received_video(stream.chunks, stream.length, path, largest=self.max_bytes, **checks) as (
                 stored,
                 file,
             ),

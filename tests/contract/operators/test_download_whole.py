@@ -355,9 +355,9 @@ def test_a_job_id_cannot_lead_out_of_the_folder(gateway, tmp_path):
 
 def test_more_than_the_largest_is_not_taken(gateway, tmp_path):
     with pytest.raises(KlingDownloadError, match=f"at most {len(VIDEO) - 1} are allowed"):
-        download(bought(gateway), tmp_path / "cat.mp4", largest=len(VIDEO) - 1)
+        download(bought(gateway), tmp_path / "cat.mp4", max_bytes=len(VIDEO) - 1)
     assert names(tmp_path) == []
-    assert download(bought(gateway), tmp_path / "cat.mp4", largest=len(VIDEO))
+    assert download(bought(gateway), tmp_path / "cat.mp4", max_bytes=len(VIDEO))
 
 
 def test_a_private_storage_host_is_refused_unless_the_connection_allows_it(gateway, tmp_path, monkeypatch):

@@ -101,7 +101,7 @@ def test_a_summary_fails_only_if_it_was_told_to_and_tells_all_the_same(gateway, 
         chain.play(0, duration=99)
     assert len(chain.summary()[1]["failed"]) == 1
     with pytest.raises(AirflowFailException, match="1 failed"):
-        chain.summary(fail_if_any=True)
+        chain.summary(fail_on_error=True)
     assert len(chain.run["summary", -1, "return_value"]["failed"]) == 1
 
 

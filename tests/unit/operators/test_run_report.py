@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError, KlingSubmitUncertainError
-from airflow_provider_kling.operators.run_report import Tally, name_of
+from airflow_provider_kling.operators.run_report import RunReport, name_of
 
 
 def at(index, task_id="submit", **more):
@@ -27,15 +27,15 @@ def test_orders_are_sorted_by_what_became_of_them():
         ("submit", 6): "failed",
         ("submit", 7): "skipped",
     }
-    tally = Tally({**states, ("submit", 8): "upstream_failed"})
+    report = RunReport({**states, ("submit", 8): "upstream_failed"})
     bad = at(1, name="1.png", **KlingInputError("too small").to_dict() | {"kling_task_id": None})
     lost = at(4, "wait", **KlingJobFailedError("refused", kling_task_id="job-4").to_dict())
-    tally.hear(
+    report.add(
         requests=[request(0), request(2), request(3, usd=0.0), request(4), request(5)],
         errors=[bad, lost],
         videos=[video(0), video(2), video(3, reused=True)],
     )
-    told = tally.to_dict()
+    told = report.to_dict()
     names = {outcome: [order["name"] for order in told[outcome]] for outcome in ("made", "reused", "failed")}
     assert names == {
         "made": ["0.png", "2.png"],
@@ -53,14 +53,14 @@ def test_orders_are_sorted_by_what_became_of_them():
 
 
 def test_the_sum_has_no_error_of_binary_fractions():
-    tally = Tally({})
-    tally.hear(requests=[request(n, usd=0.1) for n in range(290)])
-    assert tally.to_dict()["estimated_cost_usd"] == 29.0
+    report = RunReport({})
+    report.add(requests=[request(n, usd=0.1) for n in range(290)])
+    assert report.to_dict()["estimated_cost_usd"] == 29.0
 
 
 def test_what_retries_bought_counts_and_what_nobody_bought_does_not():
-    tally = Tally({})
-    tally.hear(
+    report = RunReport({})
+    report.add(
         requests=[request(0)],
         reservations=[
             reservation(0, "1.12"),
@@ -69,36 +69,36 @@ def test_what_retries_bought_counts_and_what_nobody_bought_does_not():
             {},
         ],
     )
-    assert tally.to_dict()["estimated_cost_usd"] == 1.68
+    assert report.to_dict()["estimated_cost_usd"] == 1.68
 
 
 def test_a_price_that_is_not_known_is_counted_and_said():
-    tally = Tally({})
-    tally.hear(requests=[request(0), request(1, usd=None)], reservations=[reservation(1, None)])
-    assert (tally.to_dict()["estimated_cost_usd"], tally.to_dict()["unknown_price"]) == (0.56, 1)
-    assert tally.lines()[0] == "2 unfinished; estimated at 0.56 USD, and 1 of unknown price."
-    assert "| 1.png | unfinished | unknown |" in "\n".join(tally.lines())
+    report = RunReport({})
+    report.add(requests=[request(0), request(1, usd=None)], reservations=[reservation(1, None)])
+    assert (report.to_dict()["estimated_cost_usd"], report.to_dict()["unknown_price"]) == (0.56, 1)
+    assert report.lines()[0] == "2 unfinished; estimated at 0.56 USD, and 1 of unknown price."
+    assert "| 1.png | unfinished | unknown |" in "\n".join(report.lines())
 
 
 def test_a_job_that_may_exist_is_named_for_the_bill():
-    tally = Tally({})
-    tally.hear(errors=[at(-1, **KlingSubmitUncertainError("no answer").to_dict())])
-    assert tally.to_dict()["maybe_charged_without_a_video"] == ["submit"]
+    report = RunReport({})
+    report.add(errors=[at(-1, **KlingSubmitUncertainError("no answer").to_dict())])
+    assert report.to_dict()["maybe_charged_without_a_video"] == ["submit"]
 
 
 def test_a_video_that_came_after_an_error_is_made():
-    tally = Tally({("submit", 0): "failed"})
-    tally.hear([request(0)], [], [at(0, "wait", kling_task_id="job-0", **{"class": "X"})], [video(0)])
-    assert [order["name"] for order in tally.to_dict()["made"]] == ["0.png"]
-    assert "X" not in "\n".join(tally.lines())
+    report = RunReport({("submit", 0): "failed"})
+    report.add([request(0)], [], [at(0, "wait", kling_task_id="job-0", **{"class": "X"})], [video(0)])
+    assert [order["name"] for order in report.to_dict()["made"]] == ["0.png"]
+    assert "X" not in "\n".join(report.lines())
 
 
 def test_the_table_shows_each_order_on_one_line_whatever_its_words():
-    tally = Tally({})
-    tally.hear(
+    report = RunReport({})
+    report.add(
         requests=[request(0)], errors=[at(1, name="a|b.png", what="x\ny | z", money="m", **{"class": "K"})]
     )
-    first, *table = tally.lines()
+    first, *table = report.lines()
     assert first == "1 failed, 1 unfinished; estimated at 0.56 USD."
     assert table[2:] == [
         "| 0.png | unfinished | 0.56 USD |  |",
@@ -107,9 +107,9 @@ def test_the_table_shows_each_order_on_one_line_whatever_its_words():
 
 
 def test_what_is_nothing_that_we_told_is_passed_over():
-    tally = Tally({})
-    tally.hear([None, "x", {}], ["x", None], [None], [{"path": "/v"}])
-    assert tally.lines() == ["no orders; estimated at 0.00 USD."]
+    report = RunReport({})
+    report.add([None, "x", {}], ["x", None], [None], [{"path": "/v"}])
+    assert report.lines() == ["no orders; estimated at 0.00 USD."]
 
 
 @pytest.mark.parametrize(
@@ -131,19 +131,19 @@ def test_an_order_is_named_by_its_picture_else_by_its_prompt(arguments, name):
 
 
 def test_one_reused_job_may_answer_several_orders():
-    tally = Tally({("v", 0): "success", ("v", 1): "success"})
+    report = RunReport({("v", 0): "success", ("v", 1): "success"})
     said = [{"task_id": "v", "map_index": at, "kling_task_id": "j", "name": f"n{at}"} for at in (0, 1)]
     requests = [{**one, "estimated_cost_usd": 0.0} for one in said]
     videos = [{**one, "path": f"/p{one['map_index']}", "reused": True} for one in said]
-    tally.hear(requests, [], [], videos)
-    assert [order["path"] for order in tally.to_dict()["reused"]] == ["/p0", "/p1"]
-    assert tally.to_dict()["maybe_charged_without_a_video"] == []
+    report.add(requests, [], [], videos)
+    assert [order["path"] for order in report.to_dict()["reused"]] == ["/p0", "/p1"]
+    assert report.to_dict()["maybe_charged_without_a_video"] == []
 
 
 def test_a_video_that_another_task_brought_home_is_told_beside_its_own_map_index():
-    tally = Tally({("s", 0): "success", ("s", 1): "success"})
+    report = RunReport({("s", 0): "success", ("s", 1): "success"})
     said = [{"map_index": at, "kling_task_id": "j", "name": f"n{at}"} for at in (0, 1)]
     requests = [{**one, "task_id": "s", "estimated_cost_usd": 0.0} for one in said]
     videos = [{**one, "task_id": "d", "path": f"/p{one['map_index']}", "reused": True} for one in said]
-    tally.hear(requests, [], [], videos)
-    assert [order["path"] for order in tally.to_dict()["reused"]] == ["/p0", "/p1"]
+    report.add(requests, [], [], videos)
+    assert [order["path"] for order in report.to_dict()["reused"]] == ["/p0", "/p1"]
