@@ -26,8 +26,8 @@ from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOpe
 from airflow_provider_kling.redaction import told
 from airflow_provider_kling.request import VideoRequest
 from airflow_provider_kling.submission.media_inputs import PICTURES, may_be_data
-from airflow_provider_kling.submission.reservations import show_spent
-from airflow_provider_kling.submission.submit_once import earlier_job_named, ledger_of
+from airflow_provider_kling.submission.reservations import publish_costs
+from airflow_provider_kling.submission.submit_once import naming_earlier_job, submission_state
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -87,25 +87,25 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
     def _ask(self, context: Context) -> None:
         """Call the function and take what it returns for our own arguments."""
-        ledger = ledger_of(context)
-        show_spent(self, context["ti"], ledger)
+        state = submission_state(context)
+        publish_costs(self, context["ti"], state)
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         name = self.python_callable.__name__
         try:
             answer = self.python_callable(*self.op_args, **arguments)
         except Exception as error:
-            entry = ledger.last()
+            entry = state.last_record()
             if entry and not entry.delivered:
                 self.log.warning(
                     "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
                     entry.kling_task_id or "a job of unknown id",
                 )
-                if isinstance(error, AirflowSkipException) and entry.generation == ledger.generation:
-                    with airflow_errors(), earlier_job_named(ledger):  # a skip would hide what is paid for
+                if isinstance(error, AirflowSkipException) and entry.generation == state.generation:
+                    with airflow_errors(), naming_earlier_job(state):  # a skip would hide what is paid for
                         raise KlingInputError(f"{name}() has skipped the task.") from error
             raise
-        with airflow_errors(), earlier_job_named(ledger):
+        with airflow_errors(), naming_earlier_job(state):
             request = arguments_of(answer, name)
         for name, value in request.items():
             setattr(self, name, told(sent := plain(value)))

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import harmless
 from airflow_provider_kling.operators.run_report import name_of
-from airflow_provider_kling.operators.xcom import ERROR_KEY, asked_for, place_of
+from airflow_provider_kling.operators.xcom import ERROR_KEY, find_request, task_instance_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,7 +38,7 @@ class KlingBaseOperator(BaseOperator):
         if name := name_of(vars(self)):
             return name
         with harmless(self.log, "The order's name could not be read"):
-            return str(asked_for(self, ti, kling_task_id).get("name") or kling_task_id)
+            return str(find_request(self, ti, kling_task_id).get("name") or kling_task_id)
         return str(kling_task_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -74,6 +74,6 @@ def _tell(operator: KlingBaseOperator, ti: Any, error: Exception) -> None:
         error.to_dict() if isinstance(error, KlingError) else {"class": type(error).__name__}
     )
     with harmless(operator.log, "Why the task failed could not be stored"):
-        told |= {"name": operator.request_name(ti), **place_of(ti)}
+        told |= {"name": operator.request_name(ti), **task_instance_key(ti)}
         told["kling_task_id"] = told.get("kling_task_id") or getattr(operator, "kling_task_id", None)
         ti.xcom_push(key=ERROR_KEY, value=told)

@@ -13,10 +13,10 @@ from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import KlingBaseOperator
-from airflow_provider_kling.operators.xcom import asked_for
+from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.policy import FIRST_LOOK_DELAY, PROGRESS_KEY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, SHORTEST_INTERVAL, Schedule, kind_of
-from airflow_provider_kling.submission.submit_once import ledger_of
+from airflow_provider_kling.submission.submit_once import submission_state
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -113,7 +113,7 @@ class Waiting(KlingBaseOperator):
     def _is_reused(self, context: Context, kling_task_id: str) -> bool:
         """Return whether the submit has found the video in its library: then there is nothing to wait for."""
         with harmless(self.log, "Whether the video is there already could not be read"):
-            if asked_for(self, context["ti"], kling_task_id).get("reused"):
+            if find_request(self, context["ti"], kling_task_id).get("reused"):
                 self.log.info("The video is there already: nothing was bought, and nothing is waited for.")
                 return True
         return False
@@ -122,16 +122,16 @@ class Waiting(KlingBaseOperator):
         """Begin the wait at *started_at*, in epoch seconds, or when the submit was, if that is known."""
         self._watch = self._new_watch(kling_task_id, started_at, started_at + self.timeout)
         with harmless(self.log, "When the job was submitted could not be read"):
-            asked = asked_for(self, context["ti"], kling_task_id)
+            asked = find_request(self, context["ti"], kling_task_id)
             self._watch.count_from(asked.get("submitted_at", started_at))
             if asked:
                 self._kind = kind_of(asked["model"], asked["inputs"])
         with harmless(self.log, "When the wait began could not be noted for a retry"):
-            ledger = ledger_of(context)
-            if begun := ledger.wait_of(kling_task_id):
+            state = submission_state(context)
+            if begun := state.recorded_wait(kling_task_id):
                 self._watch = self._new_watch(kling_task_id, *begun)
             else:
-                ledger.begin_wait(kling_task_id, self._watch.started_at, self._watch.deadline)
+                state.record_wait(kling_task_id, self._watch.started_at, self._watch.deadline)
 
     def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> PollPolicy:
         schedule = Schedule(

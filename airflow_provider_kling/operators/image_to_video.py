@@ -17,9 +17,9 @@ from airflow_provider_kling.operators.deferral import Waiting, checked_pace, che
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
-from airflow_provider_kling.submission.reservations import show_spent
-from airflow_provider_kling.submission.state import Ledger
-from airflow_provider_kling.submission.submit_once import earlier_job_named, ledger_of
+from airflow_provider_kling.submission.reservations import publish_costs
+from airflow_provider_kling.submission.state import SubmissionState
+from airflow_provider_kling.submission.submit_once import naming_earlier_job, submission_state
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -105,15 +105,15 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
 
     def _check_place(self, context: Context) -> None:
         """Raise, before anything is bought, what would keep the video from its place."""
-        ledger, delivery = ledger_of(context), self._download()
-        show_spent(self, context["ti"], ledger)
-        with airflow_errors(), earlier_job_named(ledger), _nothing_bought():
-            if not ledger.remembers:
+        state, delivery = submission_state(context), self._download()
+        publish_costs(self, context["ti"], state)
+        with airflow_errors(), naming_earlier_job(state), _nothing_bought():
+            if not state.is_persistent:
                 raise KlingInputError(
                     "This Airflow has no task state store (it came with 3.3): a retry would pay again.",
                     advice="Use KlingSubmitOperator, KlingTaskSensor and KlingDownloadOperator.",
                 )
-            kling_task_id = _picked_up(ledger)
+            kling_task_id = _picked_up(state)
             path = delivery.checked_path(kling_task_id or "video")
             if kling_task_id or not self.target.endswith("/"):
                 delivery.already_there(path, kling_task_id)
@@ -132,13 +132,13 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         return self._arrived(context, verdict.task)
 
     def _waited_for(self, context: Context) -> str:
-        entry = ledger_of(context).last()
+        entry = submission_state(context).last_record()
         return entry.kling_task_id if entry else ""
 
     def _arrived(self, context: Context, task: Task) -> str:
         path = self._download().run(task.kling_task_id, context)
         with harmless(self.log, "It could not be noted that the video is home"):
-            ledger_of(context).deliver()
+            submission_state(context).record_delivered()
         return path
 
     def _end(self, error: KlingError) -> NoReturn:
@@ -155,16 +155,16 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         return VideoDownload(self, KlingHook(self.kling_conn_id), *checks)
 
 
-def _picked_up(ledger: Ledger) -> str:
+def _picked_up(state: SubmissionState) -> str:
     """Return the job that this try may go on with, or an empty text."""
-    entry = ledger.last()
-    over = entry and entry.delivered and entry.generation != ledger.generation
+    entry = state.last_record()
+    over = entry and entry.delivered and entry.generation != state.generation
     return entry.kling_task_id if entry and not over else ""
 
 
 @contextmanager
 def _nothing_bought() -> Iterator[None]:
-    """Say of an error, which elsewhere comes after the purchase, that nothing was bought."""
+    """Say of an error, which elsewhere comes after the submission, that nothing was bought."""
     try:
         yield
     except KlingError as error:

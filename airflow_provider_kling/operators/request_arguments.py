@@ -13,7 +13,7 @@ from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.validation import build_job
 from airflow_provider_kling.redaction import told
-from airflow_provider_kling.submission.media_inputs import Handling, Pictures, Transport
+from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions, Transport
 from airflow_provider_kling.transport.settings import Settings
 
 #: The arguments that may hold a picture's data or a signed URL.
@@ -85,8 +85,8 @@ class RequestOperator(BaseOperator):
         form = self.image_transport
         if form == "auto":
             form = MODELS[model].picture_form if model in MODELS else "data_uri"
-        handling = Handling(settings, form, self.check_url, self.allowed_paths, frozenset(self._outside))
-        pictures = Pictures(handling, self.log)
+        handling = MediaOptions(settings, form, self.check_url, self.allowed_paths, frozenset(self._outside))
+        pictures = MediaInputs(handling, self.log)
         job, warnings = build_job(model, pictures.prepare(given), extra_body)
         self._pictures = pictures.facts
         for warning in warnings:

@@ -15,17 +15,17 @@ from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
 from airflow_provider_kling.models.prices import cost_words
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.operators.xcom import REQUEST_KEY, buyers_beside, place_of
+from airflow_provider_kling.operators.xcom import REQUEST_KEY, submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.media_inputs import Transport, checked_transport
-from airflow_provider_kling.submission.reservations import LIMITS, Limited, Purse
-from airflow_provider_kling.submission.reuse import REUSING, Reusing, find, shelf_of
-from airflow_provider_kling.submission.state import Ledger
+from airflow_provider_kling.submission.reservations import LIMITS, CostLimits, Limited
+from airflow_provider_kling.submission.reuse import REUSING, Reusing, find_video, library_entry
+from airflow_provider_kling.submission.state import SubmissionState
 from airflow_provider_kling.submission.submit_once import (
     Choice,
-    Purchase,
+    Submission,
     checked_choice,
-    earlier_job_named,
-    ledger_of,
+    naming_earlier_job,
+    submission_state,
     submit_delay,
 )
 
@@ -44,7 +44,7 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
     Inputs that are None or empty are not sent; the service's own defaults apply.
 
-    On Airflow 3.3 and newer the task remembers its submit: a retry picks the job of an earlier try up
+    On Airflow 3.3 and newer the task is_persistent its submit: a retry picks the job of an earlier try up
     again instead of buying another one. Clearing the finished task buys a new job. An answer that was
     lost is never asked for by sending the request again, see ``on_uncertain``. Where the gateway surely
     started nothing (it refused the connection, was too busy, could not create the task), the request is
@@ -106,7 +106,7 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
 
     template_fields: Sequence[str] = (*RequestOperator.template_fields, *LIMITS, *REUSING)
     ui_color = "#fbe3d0"
-    #: Whether this very task brings the video home too, see :class:`Purchase`.
+    #: Whether this very task brings the video home too, see :class:`Submission`.
     _delivers = False
 
     def __init__(
@@ -186,21 +186,21 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
         return self._submit(context, attempt=attempt, give_up_at=give_up_at)
 
     def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
-        ti, hook, ledger = context["ti"], KlingHook(self.kling_conn_id), ledger_of(context)
-        with airflow_errors(), earlier_job_named(ledger):
-            purse = Purse(self, ti, ledger, hook.settings, buyers_beside(self))
+        ti, hook, state = context["ti"], KlingHook(self.kling_conn_id), submission_state(context)
+        with airflow_errors(), naming_earlier_job(state):
+            limits = CostLimits(self, ti, state, hook.settings, submit_task_ids(self))
             job = self._job(hook.settings)
-            self._shelf = shelf_of(self, hook, job, self._pictures)
-        purchase = self._purchase(hook, ledger, job)
-        if earlier := purse.pick_up(purchase):
-            return self._told(ti, job, purchase, earlier)
-        if self._shelf and (found := find(self, hook, self._shelf)):
-            purchase.cost, self._reused = Decimal(0), found
-            return self._told(ti, job, purchase, found["kling_task_id"])
-        self.log.info("Submitting to %s, %s: %s", job.model, cost_words(purchase.cost), job.describe())
+            self._library_entry = library_entry(self, hook, job, self._pictures)
+        submission = self._submission(hook, state, job)
+        if earlier := limits.resume(submission):
+            return self._told(ti, job, submission, earlier)
+        if self._library_entry and (found := find_video(self, hook, self._library_entry)):
+            submission.cost, self._reused = Decimal(0), found
+            return self._told(ti, job, submission, found["kling_task_id"])
+        self.log.info("Submitting to %s, %s: %s", job.model, cost_words(submission.cost), job.describe())
         while True:
             try:
-                return self._told(ti, job, purchase, purse.pay(purchase))
+                return self._told(ti, job, submission, limits.pay(submission))
             except KlingUnavailableError as error:
                 delay = submit_delay(attempt, error.retry_after, str(ti.id))
                 attempt += 1
@@ -212,28 +212,28 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
                     self._defer(delay, attempt, give_up_at)
                 time.sleep(delay)
 
-    def _told(self, ti: Any, job: VideoJob, purchase: Purchase, kling_task_id: str) -> str:
+    def _told(self, ti: Any, job: VideoJob, submission: Submission, kling_task_id: str) -> str:
         """Push what was bought, for people and for the download's sidecar; pictures as source and hash."""
-        cost = None if purchase.cost is None else float(purchase.cost)
+        cost = None if submission.cost is None else float(submission.cost)
         request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
-        request |= {"submitted_at": purchase.submitted_at, "estimated_cost_usd": cost}
-        request |= {"name": self.request_name(ti), **place_of(ti)}
-        if self._shelf:
-            request |= {"shelf": self._shelf.to_dict(), "reused": self._reused}
+        request |= {"submitted_at": submission.submitted_at, "estimated_cost_usd": cost}
+        request |= {"name": self.request_name(ti), **task_instance_key(ti)}
+        if self._library_entry:
+            request |= {"library_entry": self._library_entry.to_dict(), "reused": self._reused}
         with harmless(self.log, "What was asked for could not be stored"):
             ti.xcom_push(key="estimated_cost_usd", value=cost)
             ti.xcom_push(key=REQUEST_KEY, value=request)
         return kling_task_id
 
-    def _purchase(self, hook: KlingHook, ledger: Ledger, job: VideoJob) -> Purchase:
-        if not ledger.remembers:
+    def _submission(self, hook: KlingHook, state: SubmissionState, job: VideoJob) -> Submission:
+        if not state.is_persistent:
             self.log.warning(
                 "This Airflow has no task state store (it came with 3.3): should this task die between the "
                 "submit and its end, a retry may pay for a second job."
             )
-        return Purchase(
+        return Submission(
             hook,
-            ledger,
+            state,
             job,
             on_uncertain=self.on_uncertain,
             on_failed_job=self.on_failed_job,

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_kling.hooks import harmless
 from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.operators.run_report import RunReport
-from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, buys
+from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, is_submit
 from airflow_provider_kling.submission.reservations import RESERVATION_KEY
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class KlingSummaryOperator(BaseOperator):
         ti = context["ti"]
         tasks = [task for task in self.get_flat_relatives(upstream=True) if _ours(task)]
         everyone = sorted(task.task_id for task in tasks)
-        buyers = sorted(task.task_id for task in tasks if buys(task))
-        report = RunReport(self._states(ti, buyers))
+        submits = sorted(task.task_id for task in tasks if is_submit(task))
+        report = RunReport(self._states(ti, submits))
         report.add(
-            requests=_pulled(ti, buyers, REQUEST_KEY),
-            reservations=_pulled(ti, buyers, RESERVATION_KEY),
+            requests=_pulled(ti, submits, REQUEST_KEY),
+            reservations=_pulled(ti, submits, RESERVATION_KEY),
             errors=_pulled(ti, everyone, ERROR_KEY),
             videos=_pulled(ti, everyone, VIDEO_KEY),
         )

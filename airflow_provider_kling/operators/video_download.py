@@ -20,7 +20,7 @@ from airflow_provider_kling.gateways.base import Outcome, Task
 from airflow_provider_kling.gateways.myrouter import checked_task_id, failed_task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.media.probe import check_media, examined, require_pyav
-from airflow_provider_kling.operators.xcom import VIDEO_KEY, asked_for, place_of
+from airflow_provider_kling.operators.xcom import VIDEO_KEY, find_request, task_instance_key
 from airflow_provider_kling.storage.allowed_paths import IfExists, check_inside
 from airflow_provider_kling.storage.atomic_write import sweep_parts
 from airflow_provider_kling.storage.files import (
@@ -34,7 +34,7 @@ from airflow_provider_kling.storage.files import (
     video_path,
     write_sidecar,
 )
-from airflow_provider_kling.submission.reuse import chunks_again, note
+from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ class VideoDownload:
         with airflow_errors(), _job_named(kling_task_id):
             kling_task_id = checked_task_id(kling_task_id)
             path = self.checked_path(kling_task_id)
-            asked = asked_for(self.operator, context["ti"], kling_task_id)
+            asked = find_request(self.operator, context["ti"], kling_task_id)
             found = asked.get("reused") or {}
             if found.get("path") == path:
-                for _ in chunks_again(found):
+                for _ in read_reused_video(found):
                     pass  # it is where it is wanted, if it is still there
                 story = read_sidecar(path)
                 told = self._examined(story if story.get("kling_task_id") == kling_task_id else found, path)
@@ -90,7 +90,7 @@ class VideoDownload:
         ti = context["ti"]
         for key in ("size", "sha256", "content_type"):
             ti.xcom_push(key=key, value=told[key])
-        home = {"kling_task_id": kling_task_id, "path": path, "reused": bool(found), **place_of(ti)}
+        home = {"kling_task_id": kling_task_id, "path": path, "reused": bool(found), **task_instance_key(ti)}
         ti.xcom_push(key=VIDEO_KEY, value=home)
         return path
 
@@ -132,9 +132,9 @@ class VideoDownload:
 
     def _shelve(self, path: str, told: Mapping[str, Any], asked: Mapping[str, Any], context: Context) -> None:
         """Note a video that was bought with ``reuse`` in its library, for others that ask for the same."""
-        if asked.get("shelf") and not asked.get("reused"):
+        if asked.get("library_entry") and not asked.get("reused"):
             with harmless(self.operator.log, "The video could not be noted in the library"):
-                note(asked["shelf"], path, told, owner_of(context))
+                add_to_library(asked["library_entry"], path, told, owner_of(context))
 
     def _examined(self, told: Mapping[str, Any], path: str) -> Mapping[str, Any]:
         """Return what a sidecar tells, and what is in its video where nobody has looked yet."""
@@ -182,7 +182,7 @@ class VideoDownload:
     ) -> Iterator[tuple[Stream, dict[str, Any]]]:
         """Open the video at its storage host, or where one of the same stands already."""
         if found := asked.get("reused"):
-            yield Stream(found["size"], found["content_type"], chunks_again(found)), {}
+            yield Stream(found["size"], found["content_type"], read_reused_video(found)), {}
             return
         task = self._finished_task(kling_task_id)
         with self.hook.open_video(task.videos[0].video_url) as stream:

@@ -17,26 +17,26 @@ VIDEO_KEY = "kling_video"
 ERROR_KEY = "kling_error"
 
 
-def place_of(ti: Any) -> dict[str, Any]:
+def task_instance_key(ti: Any) -> dict[str, Any]:
     """Return which task of its run tells something, to tell it with it."""
     return {"task_id": ti.task_id, "map_index": ti.map_index}
 
 
-def buys(task: Any) -> bool:
+def is_submit(task: Any) -> bool:
     """Return whether a task, mapped or not, buys videos."""
     return issubclass(getattr(task, "operator_class", type(task)), RequestOperator)
 
 
-def buyers_beside(operator: BaseOperator) -> list[str]:
+def submit_task_ids(operator: BaseOperator) -> list[str]:
     """Return the ids of all tasks of the operator's Dag that buy, its own among them."""
     tasks = operator.dag.tasks if operator.has_dag() else [operator]
-    return sorted(task.task_id for task in tasks if buys(task))
+    return sorted(task.task_id for task in tasks if is_submit(task))
 
 
-def asked_for(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:
+def find_request(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:
     """Return what *operator*, or a submit upstream of it, pushed about the job, if any did."""
     tasks = [operator, *operator.get_flat_relatives(upstream=True)]
-    submits = sorted(task.task_id for task in tasks if buys(task))
+    submits = sorted(task.task_id for task in tasks if is_submit(task))
     for map_index in {ti.map_index, -1} if submits else ():
         for request in ti.xcom_pull(task_ids=submits, key=REQUEST_KEY, map_indexes=map_index) or []:
             if isinstance(request, dict) and request.get("kling_task_id") == kling_task_id:

@@ -40,7 +40,7 @@ def checked_transport(value: str) -> Transport:
 
 
 @dataclass(frozen=True, slots=True)
-class Handling:
+class MediaOptions:
     """How a request's pictures are found and handed over.
 
     :param settings: the connection's.
@@ -57,14 +57,14 @@ class Handling:
     outside: Collection[str] = ()
 
 
-class Pictures:
+class MediaInputs:
     """Brings the pictures and the video of one request into the form that goes to the gateway.
 
     :param handling: how.
     :param log: the task's log.
     """
 
-    def __init__(self, handling: Handling, log: Any) -> None:
+    def __init__(self, handling: MediaOptions, log: Any) -> None:
         self._how, self._log = handling, log
         #: What may be told of them, by input: source, hash, sides.
         self.facts: dict[str, Any] = {}

@@ -23,8 +23,8 @@ from airflow_provider_kling.submission.cost_limits import (
     others_of,
     sum_of,
 )
-from airflow_provider_kling.submission.state import Ledger
-from airflow_provider_kling.submission.submit_once import Purchase
+from airflow_provider_kling.submission.state import SubmissionState
+from airflow_provider_kling.submission.submit_once import Submission
 from airflow_provider_kling.transport.settings import Settings
 
 #: XCom key of what a task instance buys, for all others of the run to see.
@@ -55,19 +55,19 @@ class Limited(BaseOperator):
 
 
 @dataclass(slots=True)
-class Purse:
+class CostLimits:
     """What one task instance may spend, and has spent.
 
     :param operator: whose arguments hold; its log is written to.
     :param ti: the running task instance; reservations are its XComs.
-    :param ledger: remembers what was spent before.
+    :param state: is_persistent what was spent before.
     :param settings: the connection's limits.
     :param spenders: ids of all tasks of the Dag that buy.
     """
 
     operator: Limited
     ti: Any
-    ledger: Ledger
+    state: SubmissionState
     settings: Settings
     spenders: Sequence[str]
     _most: Decimal | None = field(init=False)
@@ -78,52 +78,52 @@ class Purse:
         with airflow_errors():
             self._most = _limit(self.operator, "max_cost_usd", self.settings)
             self._most_of_run = _limit(self.operator, "max_run_cost_usd", self.settings)
-        show_spent(self.operator, self.ti, self.ledger)
+        publish_costs(self.operator, self.ti, self.state)
 
-    def pick_up(self, purchase: Purchase) -> str | None:
-        """Return the job of an earlier try, see :meth:`Purchase.pick_up`; it is paid for already."""
-        entry = self.ledger.last()
+    def resume(self, submission: Submission) -> str | None:
+        """Return the job of an earlier try, see :meth:`Submission.resume`; it is paid for already."""
+        entry = self.state.last_record()
         if entry and not entry.kling_task_id:
-            self._doubt(entry.noted_at, purchase)
-        if earlier := purchase.pick_up():
-            self._count(earlier, purchase)
+            self._doubt(entry.noted_at, submission)
+        if earlier := submission.resume():
+            self._count(earlier, submission)
         return earlier
 
-    def pay(self, purchase: Purchase) -> str:
-        """Buy within the limits, see :meth:`Purchase.send`.
+    def pay(self, submission: Submission) -> str:
+        """Buy within the limits, see :meth:`Submission.send`.
 
         :raises KlingInputError: where it would cost too much, or nobody knows how much; nothing was sent.
         """
         with airflow_errors():
-            self._check(purchase.cost)
-            self._reserve(purchase.cost)
+            self._check(submission.cost)
+            self._reserve(submission.cost)
         try:
-            kling_task_id = purchase.send()
+            kling_task_id = submission.send()
         except KlingSubmitUncertainError:
-            self._doubt(purchase.submitted_at, purchase)
+            self._doubt(submission.submitted_at, submission)
             raise
         except KlingError:
             with harmless(self.operator.log, "The reservation could not be withdrawn"):
                 self._settle()
             raise
-        self._count(kling_task_id, purchase)
+        self._count(kling_task_id, submission)
         return kling_task_id
 
-    def _doubt(self, noted_at: float, purchase: Purchase) -> None:
+    def _doubt(self, noted_at: float, submission: Submission) -> None:
         """Count a request whose answer was lost: it may be paid for, in this generation and in all later."""
-        self._count(f"of unknown id, {noted_at:.3f}", purchase)
+        self._count(f"of unknown id, {noted_at:.3f}", submission)
 
-    def _count(self, kling_task_id: str, purchase: Purchase) -> None:
+    def _count(self, kling_task_id: str, submission: Submission) -> None:
         with harmless(self.operator.log, "What was spent could not be noted"):
-            self.ledger.spend(kling_task_id, purchase.cost)
-            if not self.ledger.remembers:
-                self._post(self._reservation(State.TAKEN, purchase.cost))
+            self.state.record_cost(kling_task_id, submission.cost)
+            if not self.state.is_persistent:
+                self._post(self._reservation(State.TAKEN, submission.cost))
             else:
                 self._settle()
 
     def _settle(self) -> None:
         """Post what this task instance has bought, and nothing that it wishes for."""
-        self._post(_spent(self.ti, self.ledger))
+        self._post(_spent(self.ti, self.state))
 
     def _check(self, cost: Decimal | None) -> None:
         """Raise where this job alone is too much, or nobody knows."""
@@ -134,7 +134,7 @@ class Purse:
 
     def _reserve(self, cost: Decimal | None) -> None:
         """Claim the cost before the other tasks of the run; see ``cost_limits``."""
-        wish = _total([*self.ledger.spent().values(), cost])
+        wish = _total([*self.state.costs().values(), cost])
         if self._most_of_run is None:
             with harmless(self.operator.log, "What this job costs could not be shown to other tasks"):
                 self._post(self._reservation(State.TAKEN, wish))
@@ -157,7 +157,7 @@ class Purse:
         others = others_of(mine, self._present())
         with harmless(self.operator.log, "The reservation could not be withdrawn"):
             self._settle()
-        earlier = self.ledger.spent().values()
+        earlier = self.state.costs().values()
         before = sum_of(others) + (_total(usd for usd in earlier if usd) or 0)
         so_far = f"all jobs of the run are an estimated {dollars(before)} so far"
         unknown = sum(usd is None for usd in (*earlier, *(other.usd for other in others)))
@@ -186,15 +186,15 @@ class Purse:
         return [found for value in posted if (found := Reservation.from_dict(value))]
 
 
-def show_spent(operator: BaseOperator, ti: Any, ledger: Ledger) -> None:
+def publish_costs(operator: BaseOperator, ti: Any, state: SubmissionState) -> None:
     """Show the others of the run what earlier tries bought; Airflow has cleared their XComs."""
     with harmless(operator.log, "What earlier tries bought could not be shown to other tasks"):
-        if ledger.spent():
-            ti.xcom_push(key=RESERVATION_KEY, value=_spent(ti, ledger).to_dict())
+        if state.costs():
+            ti.xcom_push(key=RESERVATION_KEY, value=_spent(ti, state).to_dict())
 
 
-def _spent(ti: Any, ledger: Ledger) -> Reservation:
-    spent = ledger.spent().values()
+def _spent(ti: Any, state: SubmissionState) -> Reservation:
+    spent = state.costs().values()
     return _reservation(ti, State.TAKEN if spent else State.WITHDRAWN, _total(spent))
 
 

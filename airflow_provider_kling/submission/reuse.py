@@ -46,12 +46,12 @@ class Reusing(BaseOperator):
             raise ValueError(f"reuse={reuse!r}, library={library!r}: give both or none")
         self.reuse = reuse
         self.library = library
-        self._shelf: Shelf | None = None
+        self._entry: LibraryEntry | None = None
         self._reused: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class LibraryEntry:
     """One request's place in a library.
 
     :param library: folder or storage URL.
@@ -71,7 +71,9 @@ class Shelf:
         return {"library": self.library, "content": self.content}
 
 
-def shelf_of(operator: Reusing, hook: KlingHook, job: VideoJob, pictures: Mapping[str, Any]) -> Shelf | None:
+def library_entry(
+    operator: Reusing, hook: KlingHook, job: VideoJob, pictures: Mapping[str, Any]
+) -> LibraryEntry | None:
     """Return the request's place in the operator's library; None without one.
 
     :param pictures: what is known of each picture, its SHA-256 among it.
@@ -98,16 +100,16 @@ def shelf_of(operator: Reusing, hook: KlingHook, job: VideoJob, pictures: Mappin
     if any(None in found for found in hashes.values()) or _has_links(bare):
         operator.log.warning("What lies behind a URL could not be read to compare it, so nothing is reused.")
         return None
-    return Shelf(place, fingerprint(VideoJob(job.model, {**bare, "media": hashes}), ""))
+    return LibraryEntry(place, fingerprint(VideoJob(job.model, {**bare, "media": hashes}), ""))
 
 
-def find(operator: Reusing, hook: KlingHook, shelf: Shelf) -> dict[str, Any] | None:
+def find_video(operator: Reusing, hook: KlingHook, entry: LibraryEntry) -> dict[str, Any] | None:
     """Return a video that was made of the same: ``kling_task_id``, ``path``, ``size``, ``sha256``.
 
     It is read whole and compared. What is not there, or not what it was, is bought: None.
     """
     with harmless(operator.log, "The library could not be read, so nothing is reused"):
-        index = ObjectStoragePath(shelf.index)
+        index = ObjectStoragePath(entry.index)
         if not index.exists():
             return None
         try:
@@ -116,34 +118,34 @@ def find(operator: Reusing, hook: KlingHook, shelf: Shelf) -> dict[str, Any] | N
             check_inside(found["path"], "library", hook.settings.allowed_paths)
             story = json.loads(ObjectStoragePath(f"{found['path']}.json").read_text())
             same = all(story.get(key) == found[key] for key in ("kling_task_id", "sha256"))
-            for _ in chunks_again(found):
+            for _ in read_reused_video(found):
                 pass  # to its end, where it is compared
         except (OSError, ValueError, TypeError, LookupError, AttributeError, KlingError) as error:
-            operator.log.warning("%s does not lead to a video (%s): bought.", shelf.index, error)
+            operator.log.warning("%s does not lead to a video (%s): bought.", entry.index, error)
             return None
         if same:
             operator.log.info("Nothing is bought: %s was made of the same.", found["path"])
             return found
-        operator.log.warning("%s: the video at %s is not what it was: bought.", shelf.index, found["path"])
+        operator.log.warning("%s: the video at %s is not what it was: bought.", entry.index, found["path"])
     return None
 
 
-def note(shelf: Mapping[str, Any], path: str, told: Mapping[str, Any], owner: str) -> None:
+def add_to_library(entry: Mapping[str, Any], path: str, told: Mapping[str, Any], owner: str) -> None:
     """Write the index file of a video that was fetched and checked.
 
-    :param shelf: see :meth:`Shelf.to_dict`.
+    :param entry: see :meth:`LibraryEntry.to_dict`.
     :param told: the video's sidecar.
     :param owner: who writes.
     """
     from airflow_provider_kling.storage.files import write_sidecar  # noqa: PLC0415 - when a Dag is parsed, not needed
 
-    name = f"{str(shelf['library']).rstrip('/')}/{shelf['content']}"
+    name = f"{str(entry['library']).rstrip('/')}/{entry['content']}"
     kept = {key: told[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
     write_sidecar(name, {**kept, "path": path}, owner)
 
 
-def chunks_again(found: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield the bytes of a video that :func:`find` has found.
+def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the bytes of a video that :func:`find_video` has found.
 
     :raises KlingDownloadError: where it is no longer there, or in the end turns out not to be what it was.
     """

@@ -1,4 +1,4 @@
-"""What a task remembers of its submit across crashes and retries, so that no job is paid for twice.
+"""What a task is_persistent of its submit across crashes and retries, so that no job is paid for twice.
 
 The *intent* is written before the POST and the task id right after it. A retry that finds an intent
 without an id knows: maybe. One that finds the id knows the job. Pure: the store comes in from outside.
@@ -46,14 +46,14 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SubmissionRecord:
     """What was noted of a submit.
 
     :param generation: the same for all retries, another one after a user cleared the task.
     :param fingerprint: of the request.
     :param noted_at: when, in epoch seconds.
     :param kling_task_id: the job, or empty: the request was about to be sent, and nobody knows more.
-    :param told: a person was told that a job may exist that cannot be found.
+    :param reported: a person was told that a job may exist that cannot be found.
     :param delivered: the task that bought the job has also brought its video home.
     """
 
@@ -61,11 +61,11 @@ class Entry:
     fingerprint: str
     noted_at: float
     kling_task_id: str = ""
-    told: bool = False
+    reported: bool = False
     delivered: bool = False
 
 
-class Ledger:
+class SubmissionState:
     """The memory of one task instance.
 
     :param store: where it is kept, or None where this Airflow has no task state store.
@@ -77,41 +77,41 @@ class Ledger:
         self.generation = generation
 
     @property
-    def remembers(self) -> bool:
+    def is_persistent(self) -> bool:
         """Whether there is a store at all."""
         return self._store is not None
 
-    def last(self) -> Entry | None:
+    def last_record(self) -> SubmissionRecord | None:
         """Return what was noted last, in whichever generation."""
         noted = self._store.get(_KEY) if self._store is not None else None
-        return None if noted is None else _read(noted) or Entry(self.generation, "", 0.0)
+        return None if noted is None else _read(noted) or SubmissionRecord(self.generation, "", 0.0)
 
-    def intend(self, fingerprint: str, now: float) -> None:
+    def record_intent(self, fingerprint: str, now: float) -> None:
         """Note that the request is about to be sent, in epoch seconds."""
-        self._write(Entry(self.generation, fingerprint, now))
+        self._write(SubmissionRecord(self.generation, fingerprint, now))
 
-    def settle(self, fingerprint: str, now: float, kling_task_id: str) -> None:
+    def record_task_id(self, fingerprint: str, now: float, kling_task_id: str) -> None:
         """Note the job that the gateway made."""
-        self._write(Entry(self.generation, fingerprint, now, kling_task_id))
+        self._write(SubmissionRecord(self.generation, fingerprint, now, kling_task_id))
 
-    def tell(self) -> None:
+    def record_reported(self) -> None:
         """Note that a person is being told of a job whose id is not known."""
-        self._renew(told=True)
+        self._renew(reported=True)
 
-    def deliver(self) -> None:
+    def record_delivered(self) -> None:
         """Note that the job's video is in its place."""
         self._renew(delivered=True)
 
-    def adopt(self) -> None:
+    def adopt_job(self) -> None:
         """Take the job that was bought before the task was cleared for this generation's own."""
         self._renew(generation=self.generation)
 
-    def forget(self) -> None:
+    def remove_intent(self) -> None:
         """Note that no job was made."""
         if self._store is not None:
             self._store.delete(_KEY)
 
-    def wait_of(self, kling_task_id: str) -> tuple[float, float] | None:
+    def recorded_wait(self, kling_task_id: str) -> tuple[float, float] | None:
         """Return when this generation's wait for a job began and when it ends, in epoch seconds."""
         noted = self._store.get(_WAIT_KEY) if self._store is not None else None
         match noted:
@@ -122,28 +122,28 @@ class Ledger:
                 return began_at, deadline
         return None
 
-    def begin_wait(self, kling_task_id: str, began_at: float, deadline: float) -> None:
+    def record_wait(self, kling_task_id: str, began_at: float, deadline: float) -> None:
         """Note when a wait began and when it ends, in epoch seconds: a retry does not wait anew."""
         if self._store is not None:
             wait = {"of": [self.generation, kling_task_id], "began_at": began_at, "deadline": deadline}
             self._store.set(_WAIT_KEY, wait)
 
-    def spent(self) -> dict[str, str | None]:
+    def costs(self) -> dict[str, str | None]:
         """Return what each job that this task instance ever bought is estimated to cost, in US dollars."""
         spent = self._store.get(_SPENT_KEY) if self._store is not None else None
         return dict(spent) if isinstance(spent, dict) else {}
 
-    def spend(self, kling_task_id: str, usd: Decimal | None) -> None:
+    def record_cost(self, kling_task_id: str, usd: Decimal | None) -> None:
         """Note what a job costs, once; None where no price is known."""
-        spent = self.spent()
+        spent = self.costs()
         if self._store is not None and kling_task_id not in spent:
             self._store.set(_SPENT_KEY, {**spent, kling_task_id: None if usd is None else str(usd)})
 
     def _renew(self, **changes: Any) -> None:
-        if entry := self.last():
+        if entry := self.last_record():
             self._write(replace(entry, **changes))
 
-    def _write(self, entry: Entry) -> None:
+    def _write(self, entry: SubmissionRecord) -> None:
         if self._store is not None:
             self._store.set(_KEY, asdict(entry))
 
@@ -178,11 +178,11 @@ def _unsigned(value: Any, signed: Mapping[str, str]) -> Any:
     return urlunsplit(parts._replace(query=urlencode(kept)))
 
 
-def _read(noted: Any) -> Entry | None:
+def _read(noted: Any) -> SubmissionRecord | None:
     """Return the entry in a note, also in one of another version; None where it makes no sense."""
-    names = [field.name for field in fields(Entry)]
+    names = [field.name for field in fields(SubmissionRecord)]
     try:
-        entry = Entry(**{name: noted[name] for name in names if name in noted})
+        entry = SubmissionRecord(**{name: noted[name] for name in names if name in noted})
     except TypeError:
         return None
     usual = isinstance(entry.kling_task_id, str) and isinstance(entry.noted_at, (int, float))

@@ -1,4 +1,4 @@
-"""One purchase: intent, request, task id, and what a retry makes of them. Where the money is spent."""
+"""One submission: intent, request, task id, and what a retry makes of them. Where the money is spent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_provider_kling.gateways.myrouter import failed_task
 from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import cost_words, estimate
-from airflow_provider_kling.submission.state import Entry, Ledger, fingerprint
+from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState, fingerprint
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,11 +42,11 @@ def checked_choice(argument: str, value: str) -> Choice:
     return value  # type: ignore[return-value]  # just checked
 
 
-class Purchase:
+class Submission:
     """Buys one job for one task instance, or picks up the one that an earlier try bought.
 
     :param hook: sends it.
-    :param ledger: remembers it.
+    :param state: is_persistent it.
     :param job: what is bought.
     :param on_uncertain: what to do when a job may have been started whose id is not known.
     :param on_failed_job: what to do when the job of an earlier try has failed.
@@ -58,7 +58,7 @@ class Purchase:
     def __init__(
         self,
         hook: KlingHook,
-        ledger: Ledger,
+        state: SubmissionState,
         job: VideoJob,
         *,
         on_uncertain: Choice,
@@ -66,7 +66,7 @@ class Purchase:
         until_delivered: bool = False,
         log: Any,
     ) -> None:
-        self._hook, self._ledger, self._job, self._log = hook, ledger, job, log
+        self._hook, self._state, self._job, self._log = hook, state, job, log
         self._on_uncertain, self._on_failed_job = on_uncertain, on_failed_job
         self._until_delivered = until_delivered
         self._fingerprint = fingerprint(job, hook.settings.conn_id, hook.settings.base_url)
@@ -74,19 +74,19 @@ class Purchase:
         #: When the job was submitted, in epoch seconds, as soon as there is one.
         self.submitted_at = 0.0
 
-    def pick_up(self) -> str | None:
+    def resume(self) -> str | None:
         """Return the job that an earlier try of this very request bought; None: nothing stands in the way.
 
         :raises KlingSubmitUncertainError: an earlier try may have bought, or has bought, something else.
         :raises KlingJobFailedError: the earlier job failed, and nobody allowed to buy another.
         """
-        entry = self._ledger.last()
+        entry = self._state.last_record()
         if entry is None:
             return None
         known = entry.kling_task_id
         at = datetime.fromtimestamp(entry.noted_at, UTC).isoformat(timespec="seconds")
-        cleared = entry.generation != self._ledger.generation
-        if cleared and (known or entry.told) and not self._goes_on(entry):
+        cleared = entry.generation != self._state.generation
+        if cleared and (known or entry.reported) and not self._goes_on(entry):
             before = known or "one of unknown id"
             self._log.warning("The task was cleared: a new job is bought. The one of %s was %s.", at, before)
             return None
@@ -112,35 +112,35 @@ class Purchase:
         :raises KlingSubmitUncertainError: a job may have been started.
         """
         self.submitted_at = time.time()
-        self._ledger.intend(self._fingerprint, self.submitted_at)
+        self._state.record_intent(self._fingerprint, self.submitted_at)
         try:
             kling_task_id = self._hook.submit(self._job)
         except KlingSubmitUncertainError as error:
             raise self._uncertain(error) from error
         except KlingError:
             with harmless(self._log, "The refusal could not be noted"):
-                self._ledger.forget()
+                self._state.remove_intent()
             raise
         except BaseException as error:
-            if self._ledger.remembers:
+            if self._state.is_persistent:
                 raise  # a retry finds the intent
             what = f"The task was ended ({type(error).__name__}) between the request and its answer."
             raise self._uncertain(KlingSubmitUncertainError(what)) from error
         self._log.info("Kling task id: %s", kling_task_id)
         with harmless(self._log, "The task id could not be noted for a retry"):
-            self._ledger.settle(self._fingerprint, time.time(), kling_task_id)
+            self._state.record_task_id(self._fingerprint, time.time(), kling_task_id)
         return kling_task_id
 
-    def _goes_on(self, entry: Entry) -> bool:
+    def _goes_on(self, entry: SubmissionRecord) -> bool:
         """Return whether a task that was cleared amid its work goes on with the job that it bought."""
         known, same = entry.kling_task_id, entry.fingerprint == self._fingerprint
-        if not (self._until_delivered and known and same) or entry.told or entry.delivered:
+        if not (self._until_delivered and known and same) or entry.reported or entry.delivered:
             return False
         with suppress(KlingTaskNotFoundError):  # which _usable tells
             if self._failure_of(known):
                 return False
         self._log.info("The task was cleared before the video of job %s was home.", known)
-        self._ledger.adopt()
+        self._state.adopt_job()
         return True
 
     def _usable(self, kling_task_id: str, *, young: bool) -> bool:
@@ -182,24 +182,24 @@ class Purchase:
             facts["advice"] = "Airflow's next try submits again, as on_uncertain='submit_again' says."
         else:
             with harmless(self._log, "It could not be noted that this was told"):
-                self._ledger.tell()
+                self._state.record_reported()
         return for_airflow(KlingSubmitUncertainError(**facts), retry=again)
 
 
-def ledger_of(context: Context) -> Ledger:
+def submission_state(context: Context) -> SubmissionState:
     """Return the memory of the task that is executed."""
     store: Any = context.get("task_state_store")
-    return Ledger(store, context["ti"].max_tries)
+    return SubmissionState(store, context["ti"].max_tries)
 
 
 @contextmanager
-def earlier_job_named(ledger: Ledger) -> Iterator[None]:
+def naming_earlier_job(state: SubmissionState) -> Iterator[None]:
     """Name the job of an earlier try where a retry fails before it, say on a picture that is gone."""
     try:
         yield
     except KlingError as error:
-        entry = ledger.last()
-        if not entry or entry.generation != ledger.generation:
+        entry = state.last_record()
+        if not entry or entry.generation != state.generation:
             raise
         known = entry.kling_task_id
         facts = {

@@ -5,7 +5,7 @@ from airflow.sdk import DAG
 from airflow_fakes import TI
 
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
-from airflow_provider_kling.operators.xcom import asked_for
+from airflow_provider_kling.operators.xcom import find_request
 
 
 @pytest.fixture(params=["plain", "mapped"])
@@ -27,7 +27,7 @@ def told(download, *pushed, map_index=-1):
     ti = TI(map_index=map_index)
     for task_id, index, job, note in pushed:
         ti.upstream.append((task_id, index, "kling_request", {"kling_task_id": job, "note": note}))
-    return asked_for(download, ti, "k").get("note")
+    return find_request(download, ti, "k").get("note")
 
 
 def test_the_note_of_ones_own_map_index_is_found(download):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from airflow_provider_kling.errors import KlingInputError, Money
-from airflow_provider_kling.submission.media_inputs import Handling, Pictures
+from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions
 from airflow_provider_kling.transport.settings import Settings
 
 LOG = logging.getLogger("airflow.task")
@@ -46,7 +46,7 @@ def settings(**options):
 
 
 def pictures(form="data_uri", **options):
-    return Pictures(Handling(options.pop("settings", settings()), form, **options), LOG)
+    return MediaInputs(MediaOptions(options.pop("settings", settings()), form, **options), LOG)
 
 
 def sent(value, name="image", **options):

@@ -13,7 +13,7 @@ from odd_servers import answering, serving
 
 from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError, Money
 from airflow_provider_kling.operators import KlingSubmitOperator
-from airflow_provider_kling.submission.media_inputs import Handling, Pictures
+from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions
 from airflow_provider_kling.transport.settings import Settings
 
 CAT = png(noise=100_000)
@@ -28,7 +28,7 @@ def settings(**options):
 def looked_at(url, name="image", **options):
     """Look at a URL as the submit does; return what may be told of it."""
     options = {"allow_private_hosts": True, "request_timeout": 5.0, **options}
-    found = Pictures(Handling(settings(**options), check_url=True), logging.getLogger("airflow.task"))
+    found = MediaInputs(MediaOptions(settings(**options), check_url=True), logging.getLogger("airflow.task"))
     assert found.prepare({name: url}) == {name: url}
     return found.facts[name]
 
@@ -84,7 +84,9 @@ def test_a_good_picture_is_told_by_its_sides(host):
 def test_a_url_is_not_looked_at_unless_asked_for():
     with serving(answering(CAT)) as server:
         url = f"{server.url}/cat.png"
-        assert Pictures(Handling(settings()), logging.getLogger()).prepare({"image": url}) == {"image": url}
+        assert MediaInputs(MediaOptions(settings()), logging.getLogger()).prepare({"image": url}) == {
+            "image": url
+        }
         assert server.seen == []
 
 

@@ -1,4 +1,4 @@
-"""What a task remembers of its submit: the same request finds its job, another one never does."""
+"""What a task is_persistent of its submit: the same request finds its job, another one never does."""
 
 import json
 from decimal import Decimal
@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.submission.state import Entry, Ledger, fingerprint
+from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState, fingerprint
 
 HOST = "https://api.example"
 JOB = VideoJob(
@@ -15,7 +15,7 @@ JOB = VideoJob(
 
 
 class Store(dict):
-    """As much of Airflow's task state store as a ledger uses; it takes JSON only, never None."""
+    """As much of Airflow's task state store as a state uses; it takes JSON only, never None."""
 
     def set(self, key, value):
         assert value is not None
@@ -27,65 +27,65 @@ class Store(dict):
 
 def test_an_intent_stands_until_the_job_is_known():
     store = Store()
-    Ledger(store, 3).intend("f", 100.0)
-    assert Ledger(store, 3).last() == Entry(3, "f", 100.0)
-    Ledger(store, 3).settle("f", 101.0, "t-1")
-    assert Ledger(store, 3).last() == Entry(3, "f", 101.0, "t-1")
+    SubmissionState(store, 3).record_intent("f", 100.0)
+    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 100.0)
+    SubmissionState(store, 3).record_task_id("f", 101.0, "t-1")
+    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 101.0, "t-1")
 
 
 def test_a_cleared_task_sees_what_was_noted_before_and_by_which_generation():
     store = Store()
-    Ledger(store, 3).settle("f", 100.0, "t-1")
-    assert Ledger(store, 4).last() == Entry(3, "f", 100.0, "t-1")
+    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
+    assert SubmissionState(store, 4).last_record() == SubmissionRecord(3, "f", 100.0, "t-1")
 
 
 def test_what_a_person_was_told_is_noted_with_the_rest():
     store = Store()
-    Ledger(store, 3).intend("f", 100.0)
-    Ledger(store, 4).tell()
-    assert Ledger(store, 4).last() == Entry(3, "f", 100.0, told=True)
+    SubmissionState(store, 3).record_intent("f", 100.0)
+    SubmissionState(store, 4).record_reported()
+    assert SubmissionState(store, 4).last_record() == SubmissionRecord(3, "f", 100.0, reported=True)
 
 
 def test_a_video_that_is_home_is_noted_with_the_rest():
     store = Store()
-    Ledger(store, 3).settle("f", 100.0, "t-1")
-    Ledger(store, 3).deliver()
-    assert Ledger(store, 3).last() == Entry(3, "f", 100.0, "t-1", delivered=True)
+    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
+    SubmissionState(store, 3).record_delivered()
+    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 100.0, "t-1", delivered=True)
 
 
 def test_a_job_of_before_the_clear_can_become_this_generations_own():
     store = Store()
-    Ledger(store, 3).settle("f", 100.0, "t-1")
-    Ledger(store, 6).adopt()
-    assert Ledger(store, 6).last() == Entry(6, "f", 100.0, "t-1")
+    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
+    SubmissionState(store, 6).adopt_job()
+    assert SubmissionState(store, 6).last_record() == SubmissionRecord(6, "f", 100.0, "t-1")
 
 
 def test_a_job_that_was_not_made_is_forgotten():
     store = Store()
-    ledger = Ledger(store, 3)
-    ledger.intend("f", 100.0)
-    ledger.forget()
-    ledger.tell()
-    assert ledger.last() is None
+    state = SubmissionState(store, 3)
+    state.record_intent("f", 100.0)
+    state.remove_intent()
+    state.record_reported()
+    assert state.last_record() is None
     assert not store
 
 
 def test_without_a_store_nothing_is_remembered_and_nothing_fails():
-    ledger = Ledger(None, 3)
-    ledger.intend("f", 100.0)
-    ledger.settle("f", 100.0, "t-1")
-    ledger.tell()
-    ledger.forget()
-    assert ledger.last() is None
-    assert not ledger.remembers
-    assert Ledger(Store(), 3).remembers
+    state = SubmissionState(None, 3)
+    state.record_intent("f", 100.0)
+    state.record_task_id("f", 100.0, "t-1")
+    state.record_reported()
+    state.remove_intent()
+    assert state.last_record() is None
+    assert not state.is_persistent
+    assert SubmissionState(Store(), 3).is_persistent
 
 
 def test_what_a_newer_version_notes_besides_does_not_hide_the_job():
     store = Store()
-    Ledger(store, 3).settle("f", 100.0, "t-1")
+    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
     store["kling_submit"] |= {"shade": "blue"}
-    assert Ledger(store, 3).last() == Entry(3, "f", 100.0, "t-1")
+    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 100.0, "t-1")
 
 
 ODD = [{"generation": 3, "fingerprint": "f", "noted_at": at, "kling_task_id": "t"} for at in ("noon", None)]
@@ -95,25 +95,25 @@ ODD = [{"generation": 3, "fingerprint": "f", "noted_at": at, "kling_task_id": "t
 def test_a_note_that_makes_no_sense_means_maybe_until_it_was_told(noted):
     store = Store()
     store.set("kling_submit", noted)
-    assert Ledger(store, 3).last() == Entry(3, "", 0.0)
-    Ledger(store, 3).tell()
-    assert Ledger(store, 6).last() == Entry(3, "", 0.0, told=True)
+    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "", 0.0)
+    SubmissionState(store, 3).record_reported()
+    assert SubmissionState(store, 6).last_record() == SubmissionRecord(3, "", 0.0, reported=True)
 
 
 def test_a_wait_that_was_begun_ends_when_it_was_to_end_but_not_after_a_clear():
     store = Store()
-    assert Ledger(store, 3).wait_of("t-1") is None
-    Ledger(store, 3).begin_wait("t-1", 100.0, 700.0)
-    assert Ledger(store, 3).wait_of("t-1") == (100.0, 700.0)
-    assert Ledger(store, 3).wait_of("t-2") is None
-    assert Ledger(store, 6).wait_of("t-1") is None
+    assert SubmissionState(store, 3).recorded_wait("t-1") is None
+    SubmissionState(store, 3).record_wait("t-1", 100.0, 700.0)
+    assert SubmissionState(store, 3).recorded_wait("t-1") == (100.0, 700.0)
+    assert SubmissionState(store, 3).recorded_wait("t-2") is None
+    assert SubmissionState(store, 6).recorded_wait("t-1") is None
     store["kling_wait"]["deadline"] = "soon"
-    assert Ledger(store, 3).wait_of("t-1") is None
+    assert SubmissionState(store, 3).recorded_wait("t-1") is None
 
 
 def test_without_a_store_no_wait_is_remembered():
-    Ledger(None, 3).begin_wait("t-1", 100.0, 700.0)
-    assert Ledger(None, 3).wait_of("t-1") is None
+    SubmissionState(None, 3).record_wait("t-1", 100.0, 700.0)
+    assert SubmissionState(None, 3).recorded_wait("t-1") is None
 
 
 @pytest.mark.parametrize(
@@ -217,12 +217,12 @@ def test_a_link_that_was_signed_for_this_request_counts_as_what_it_stands_for():
 
 def test_each_job_that_was_bought_is_counted_once_and_for_good():
     store = Store()
-    ledger = Ledger(store, 3)
-    assert ledger.spent() == {}
-    ledger.spend("t-1", Decimal("0.56"))
-    ledger.spend("t-1", Decimal(9))
-    Ledger(store, 6).spend("t-2", None)
-    ledger.forget()
-    assert Ledger(store, 9).spent() == {"t-1": "0.56", "t-2": None}
-    Ledger(None, 3).spend("t-1", Decimal(1))
-    assert Ledger(None, 3).spent() == {}
+    state = SubmissionState(store, 3)
+    assert state.costs() == {}
+    state.record_cost("t-1", Decimal("0.56"))
+    state.record_cost("t-1", Decimal(9))
+    SubmissionState(store, 6).record_cost("t-2", None)
+    state.remove_intent()
+    assert SubmissionState(store, 9).costs() == {"t-1": "0.56", "t-2": None}
+    SubmissionState(None, 3).record_cost("t-1", Decimal(1))
+    assert SubmissionState(None, 3).costs() == {}
