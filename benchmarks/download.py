@@ -92,7 +92,8 @@ def ours(url: str, out: Path) -> dict[str, float]:
 
 def fetch() -> None:
     """Do in this process what :func:`ours` measures."""
-    from airflow_provider_kling.storage.files import received_video  # noqa: PLC0415
+    from airflow_provider_kling.storage.allowed_paths import resolve_path  # noqa: PLC0415
+    from airflow_provider_kling.storage.atomic_write import receive_video  # noqa: PLC0415
     from airflow_provider_kling.transport.download_stream import open_link  # noqa: PLC0415 - the other processes need none of it
     from airflow_provider_kling.transport.settings import Settings  # noqa: PLC0415
 
@@ -102,7 +103,9 @@ def fetch() -> None:
     def once(link: str) -> None:
         with (
             open_link(link, settings) as stream,
-            received_video(stream.chunks, stream.length, out, largest=1 << 40, owner="benchmark"),
+            receive_video(
+                stream.chunks, stream.length, resolve_path(out, "out"), max_bytes=1 << 40, owner="benchmark"
+            ),
         ):
             pass
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
-from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
+from airflow_provider_kling.storage.atomic_write import LARGEST
+from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg

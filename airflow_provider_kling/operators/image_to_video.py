@@ -16,7 +16,8 @@ from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import Waiting, checked_pace, checked_seconds
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
-from airflow_provider_kling.storage.allowed_paths import LARGEST, IfExists, checked_if_exists
+from airflow_provider_kling.storage.atomic_write import LARGEST
+from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
 from airflow_provider_kling.submission.reservations import publish_costs
 from airflow_provider_kling.submission.state import SubmissionState
 from airflow_provider_kling.submission.submit_once import naming_earlier_job, submission_state
@@ -116,7 +117,7 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
             kling_task_id = _picked_up(state)
             path = delivery.checked_path(kling_task_id or "video")
             if kling_task_id or not self.target.endswith("/"):
-                delivery.already_there(path, kling_task_id)
+                delivery.already_there(path, kling_task_id, context)
 
     def _wait(self, context: Context, kling_task_id: str) -> str:
         with harmless(self.log, "The task id could not be stored"):

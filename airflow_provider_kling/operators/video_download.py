@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
-    KlingInputError,
     KlingUnavailableError,
     Money,
 )
@@ -21,16 +18,14 @@ from airflow_provider_kling.gateways.myrouter import checked_task_id, failed_tas
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.media.probe import check_media, examined, require_pyav
 from airflow_provider_kling.operators.xcom import VIDEO_KEY, find_request, task_instance_key
-from airflow_provider_kling.storage.allowed_paths import IfExists, check_inside
-from airflow_provider_kling.storage.atomic_write import sweep_parts
-from airflow_provider_kling.storage.files import (
+from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
+from airflow_provider_kling.storage.atomic_write import receive_video, remove_leftovers
+from airflow_provider_kling.storage.files import open_file
+from airflow_provider_kling.storage.sidecars import (
+    IfExists,
     check_target,
-    exists,
-    opened,
-    read_claim,
+    owner_name,
     read_sidecar,
-    received_video,
-    sidecar_path,
     video_path,
     write_sidecar,
 )
@@ -75,7 +70,7 @@ class VideoDownload:
             path = self.checked_path(kling_task_id)
             asked = find_request(self.operator, context["ti"], kling_task_id)
             found = asked.get("reused") or {}
-            if found.get("path") == path:
+            if found.get("path") == str(path):
                 for _ in read_reused_video(found):
                     pass  # it is where it is wanted, if it is still there
                 story = read_sidecar(path)
@@ -83,73 +78,67 @@ class VideoDownload:
             else:
                 told = self._fetch(path, kling_task_id, context, asked)
             if self.verify_media:
-                check_media(told["media_problems"], path)
+                check_media(told["media_problems"], str(path))
             self._shelve(path, told, asked, context)
         size, content_type, sha256 = (told[key] for key in ("size", "content_type", "sha256"))
         self.operator.log.info("%s: %d bytes, %s, sha256 %s", path, size, content_type, sha256)
         ti = context["ti"]
         for key in ("size", "sha256", "content_type"):
             ti.xcom_push(key=key, value=told[key])
-        home = {"kling_task_id": kling_task_id, "path": path, "reused": bool(found), **task_instance_key(ti)}
+        home = {"kling_task_id": kling_task_id, "path": str(path), "reused": bool(found)}
+        home |= task_instance_key(ti)
         ti.xcom_push(key=VIDEO_KEY, value=home)
-        return path
+        return str(path)
 
-    def checked_path(self, kling_task_id: str) -> str:
+    def checked_path(self, kling_task_id: str) -> StoragePath:
         """Return where the job's video goes.
 
         :raises KlingInputError: where it may not go, or cannot be looked into.
         """
-        path = video_path(self.target, kling_task_id)
-        check_inside(path, "target", self.allowed_paths)
-        check_inside(path, "target", self.hook.settings.allowed_paths)
-        check_target(path)
+        with _video_paid():
+            path = video_path(self.target, kling_task_id)
+            limits = (self.allowed_paths, self.hook.settings.allowed_paths)
+            resolved = resolve_path(path, "target", *limits)
         if self.verify_media:
             require_pyav()
-        return path
+        return resolved
 
-    def already_there(self, path: str, kling_task_id: str) -> Mapping[str, Any] | None:
+    def already_there(
+        self, path: StoragePath, kling_task_id: str, context: Context
+    ) -> Mapping[str, Any] | None:
         """Return the sidecar of the file that stands there if it may stay, or None to fetch.
 
         :raises KlingInputError: where neither is allowed.
         """
-        if self.if_exists == "overwrite":
+        with _video_paid():
+            told = check_target(path, self.if_exists, kling_task_id=kling_task_id, owner=_origin(context))
+        if not told:
             return None
-        standing = exists(path)
-        told = read_sidecar(path) if standing else read_claim(path)
-        own = told.get("kling_task_id") == kling_task_id
-        if not standing and (own or not exists(sidecar_path(path))):
-            return None
-        if standing and own and self.if_exists == "skip":
-            self.operator.log.info("The video of this very job is there already.")
-            return self._examined(told, path)
-        maker = (
-            f"made by job {told['kling_task_id']}" if told.get("kling_task_id") else "made by nobody known"
-        )
-        there = path if standing else sidecar_path(path)
-        advice = "Choose another target, or allow if_exists='overwrite'."
-        what = f"target={path!r}: {there} exists already, {maker}."
-        raise KlingInputError(what, money=Money.PAID, advice=advice)
+        self.operator.log.info("The video of this very job is there already.")
+        return self._examined(told, path)
 
-    def _shelve(self, path: str, told: Mapping[str, Any], asked: Mapping[str, Any], context: Context) -> None:
+    def _shelve(
+        self, path: StoragePath, told: Mapping[str, Any], asked: Mapping[str, Any], context: Context
+    ) -> None:
         """Note a video that was bought with ``reuse`` in its library, for others that ask for the same."""
         if asked.get("library_entry") and not asked.get("reused"):
             with harmless(self.operator.log, "The video could not be noted in the library"):
-                add_to_library(asked["library_entry"], path, told, owner_of(context))
+                add_to_library(asked["library_entry"], str(path), told, owner_of(context))
 
-    def _examined(self, told: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    def _examined(self, told: Mapping[str, Any], path: StoragePath) -> Mapping[str, Any]:
         """Return what a sidecar tells, and what is in its video where nobody has looked yet."""
         if not self.verify_media or "media_problems" in told:
             return told
-        with opened(path) as file:
+        with open_file(path) as file:
             return {**told, **examined(file, told)}
 
     def _fetch(
-        self, path: str, kling_task_id: str, context: Context, asked: dict[str, Any]
+        self, path: StoragePath, kling_task_id: str, context: Context, asked: dict[str, Any]
     ) -> dict[str, Any]:
-        sweep_parts(path, owner_of(context))
+        remove_leftovers(path, owner_of(context))
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                told = self.already_there(path, kling_task_id)  # also what came while we fetched
+                told = self.already_there(path, kling_task_id, context)  # also what came while we fetched
                 return dict(told or self._fetch_once(path, kling_task_id, context, asked))
             except KlingDownloadError as error:
                 if attempt == _ATTEMPTS:
@@ -158,12 +147,12 @@ class VideoDownload:
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _fetch_once(
-        self, path: str, kling_task_id: str, context: Context, asked: dict[str, Any]
+        self, path: StoragePath, kling_task_id: str, context: Context, asked: dict[str, Any]
     ) -> dict[str, Any]:
         checks: dict[str, Any] = {"owner": owner_of(context), "replace": self.if_exists == "overwrite"}
         with (
             self._stream(kling_task_id, asked) as (stream, timings),
-            received_video(stream.chunks, stream.length, path, largest=self.max_bytes, **checks) as (
+            receive_video(stream.chunks, stream.length, path, max_bytes=self.max_bytes, **checks) as (
                 stored,
                 file,
             ),
@@ -214,9 +203,18 @@ def _job_named(kling_task_id: str) -> Iterator[None]:
         raise type(error)(**{**facts, "kling_task_id": job}) from error.__cause__
 
 
+@contextmanager
+def _video_paid() -> Iterator[None]:
+    """Say of an error about the target that the video is paid for."""
+    try:
+        yield
+    except KlingError as error:
+        raise type(error)(**{**error.facts(), "money": Money.PAID}) from error.__cause__
+
+
 def owner_of(context: Context) -> str:
     """Return a short name for this task instance, the same in all its tries."""
-    return hashlib.sha256(json.dumps(_origin(context), sort_keys=True).encode()).hexdigest()[:8]
+    return owner_name(_origin(context))
 
 
 def _origin(context: Context) -> dict[str, Any]:

@@ -1,73 +1,113 @@
-"""Temporary names, and how a file gets its own: whole, and only if nobody else has it."""
+"""Writes files atomically: whole and under their name, or not at all."""
 
 from __future__ import annotations
 
-import glob
-import os
+import hashlib
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-from airflow.providers.common.compat.sdk import ObjectStoragePath
-from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
-from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from airflow_provider_kling.errors import KlingDownloadError
+from airflow_provider_kling.media.mp4 import Mp4Check
+from airflow_provider_kling.storage.allowed_paths import StoragePath
+from airflow_provider_kling.storage.files import write_errors
+from airflow_provider_kling.storage.folders import Folder, open_folder
+
+#: Bytes that a video may have, unless the user says otherwise.
+LARGEST = 4 * 1024**3
 
 
-def sweep_parts(path: str, owner: str) -> None:
-    """Remove what a killed try of the same owner left under its temporary names; no other's."""
-    target = ObjectStoragePath(path)
-    if not target.parent.exists():
-        return
-    name = f"{target.parent.path.rstrip('/')}/.{target.name}"
-    for left in target.fs.glob(f"{glob.escape(name)}*.{owner}.*.part"):
-        target.fs.rm_file(left)
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A video in its place: where, how many bytes, and their SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
 
 
 @contextmanager
-def part_of(target: ObjectStoragePath, owner: str) -> Iterator[ObjectStoragePath]:
-    """Yield a temporary name beside the target, and leave nothing under it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.parent / f".{target.name}.{owner}.{uuid.uuid4().hex[:8]}.part"
+def receive_video(
+    chunks: Iterator[bytes],
+    length: int | None,
+    path: StoragePath,
+    *,
+    max_bytes: int,
+    owner: str,
+    replace: bool = True,
+) -> Iterator[tuple[Stored, BinaryIO]]:
+    """Receive a video under a temporary name, and give it its name when the block ends without an error.
+
+    Yields the video's facts and the file, open for reading.
+
+    :param chunks: the bytes.
+    :param length: how many the storage host promised, or None.
+    :param path: where it appears, whole or not at all.
+    :param max_bytes: more bytes than these are not taken.
+    :param owner: who writes; stands in the temporary name.
+    :param replace: whether a file that stands there in the end is replaced.
+    :raises KlingDownloadError: where the video is not whole, cannot be written, or its name is taken.
+    """
+    if length is not None and length > max_bytes:
+        raise KlingDownloadError(f"The video has {length} bytes; at most {max_bytes} are allowed.")
+    check, digest = Mp4Check(), hashlib.sha256()
+    with (
+        write_errors(path),
+        open_folder(path, create=True) as folder,
+        _temporary_name(folder, path.name, owner) as part,
+    ):
+        with folder.create(part) as file:
+            for chunk in chunks:
+                check.feed(chunk)
+                if check.size > max_bytes:
+                    raise KlingDownloadError(f"The video has more than the {max_bytes} bytes allowed.")
+                digest.update(chunk)
+                file.write(chunk)
+            folder.sync(file)
+        check.finish(length)
+        if (written := folder.size(part)) != check.size:
+            raise KlingDownloadError(f"The storage took {written} of {check.size} bytes for {path}.")
+        with folder.open(part) as received:
+            yield Stored(str(path), check.size, digest.hexdigest()), received
+        try:
+            folder.rename(part, path.name, replace=replace)
+        except FileExistsError:
+            raise taken(path) from None
+
+
+def write_whole(folder: Folder, name: str, data: bytes, owner: str, *, replace: bool = True) -> None:
+    """Write a small file, whole or not at all.
+
+    :param owner: who writes; stands in the temporary name.
+    :raises FileExistsError: where the name is taken and *replace* is False.
+    """
+    with _temporary_name(folder, name, owner) as part:
+        with folder.create(part) as file:
+            file.write(data)
+            folder.sync(file)
+        folder.rename(part, name, replace=replace)
+
+
+def remove_leftovers(path: StoragePath, owner: str) -> None:
+    """Remove the temporary files of a killed try of the same owner; no other's."""
+    with write_errors(path), suppress(FileNotFoundError), open_folder(path) as folder:
+        for name in folder.names(f".{path.name}", ".part"):
+            if f".{owner}." in name:
+                folder.remove(name)
+
+
+def taken(path: StoragePath) -> KlingDownloadError:
+    """Return the error for a name that another task has taken since it was checked."""
+    return KlingDownloadError(f"Meanwhile another task has put a file at {path}.")
+
+
+@contextmanager
+def _temporary_name(folder: Folder, name: str, owner: str) -> Iterator[str]:
+    """Yield a name that nothing else uses, and leave no file under it."""
+    part = f".{name}.{owner}.{uuid.uuid4().hex[:8]}.part"
     try:
         yield part
     finally:
-        if part.exists():
-            part.fs.rm_file(part.path)
-
-
-def move(part: ObjectStoragePath, target: ObjectStoragePath, *, replace: bool) -> None:
-    """Give a file its name.
-
-    :param replace: whether another file of that name is replaced. If not, a local file gets its name in one
-        step; on other storages a look just before has to do.
-    :raises KlingDownloadError: where the name is taken.
-    """
-    if not replace and _linked(part, target):
-        return  # the temporary name goes with the block that made it
-    if not replace and target.exists():
-        raise taken(str(target))
-    if type(part.fs).mv is AbstractFileSystem.mv:  # it takes a "[" in a name for a pattern
-        part.fs.cp_file(part.path, target.path)
-        part.fs.rm_file(part.path)
-    else:
-        part.fs.mv(part.path, target.path)
-
-
-def _linked(part: ObjectStoragePath, target: ObjectStoragePath) -> bool:
-    """Give a local file its name if nobody has it, in one step; return False where links are not known."""
-    if not isinstance(part.fs, LocalFileSystem):
-        return False
-    try:
-        os.link(part.path, target.path)
-    except FileExistsError:
-        raise taken(str(target)) from None
-    except OSError:
-        return False
-    return True
-
-
-def taken(path: str) -> KlingDownloadError:
-    """Return the error for a name that another has taken meanwhile; a look at who it was comes next."""
-    return KlingDownloadError(f"Meanwhile another task has put a file at {path}.")
+        folder.remove(part)

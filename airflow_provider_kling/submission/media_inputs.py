@@ -16,8 +16,8 @@ from airflow_provider_kling.media.pictures import (
 )
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, told
-from airflow_provider_kling.storage.allowed_paths import check_inside, is_local
-from airflow_provider_kling.storage.files import read_file, signed_url, size_of_file
+from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
+from airflow_provider_kling.storage.files import file_size, read_file, signed_url
 from airflow_provider_kling.transport.settings import Settings
 
 #: The inputs that are pictures, or a list of them, and the one that is a video.
@@ -100,7 +100,7 @@ class MediaInputs:
         if isinstance(value, str) and (value := value.strip()).startswith(_LINK):
             return value, self._linked(argument, value)
         path, data = self._read(argument, value, name)
-        source = path or "data"
+        source = str(path or "data")
         picture = check_picture(data, argument, source)
         self._log.info("%s: %s", argument, picture.describe())
         if cut := len(data) - len(picture.data):
@@ -116,10 +116,10 @@ class MediaInputs:
             )
         return self._sign(argument, path, facts["sha256"]), facts
 
-    def _read(self, argument: str, value: str | bytes, name: str) -> tuple[str, bytes]:
-        """Return a picture's path, empty where it came as data, and its bytes."""
+    def _read(self, argument: str, value: str | bytes, name: str) -> tuple[StoragePath | None, bytes]:
+        """Return a picture's path, None where it came as data, and its bytes."""
         if isinstance(value, bytes):
-            return "", value
+            return None, value
         if value.startswith(BYTES_AS_TEXT):
             what = f"{argument}: a template has made a text of a picture's bytes."
             raise KlingInputError(what, advice=f"Give the other task's output itself: {name}=make.output")
@@ -127,9 +127,9 @@ class MediaInputs:
         if data is None and (value.startswith("data:") or len(value) > _LONGEST_PATH):
             raise KlingInputError(f"{argument}={value[:20] + '…'!r}: neither a base64 data URI nor base64.")
         if data is not None:
-            return "", data
-        self._check_place(argument, value, name)
-        return value, read_file(value, argument, LARGEST_FILE + 1)
+            return None, data
+        path = self._resolved(argument, value, name)
+        return path, read_file(path, argument, LARGEST_FILE + 1)
 
     def _linked(self, argument: str, url: str) -> dict[str, Any]:
         self._log.info("%s: a URL, which the gateway fetches", argument)
@@ -153,24 +153,24 @@ class MediaInputs:
                 f"video={str(told(value))[:60]!r}: must be a URL, or a path on a storage that can sign URLs."
             )
             raise KlingInputError(what)
-        self._check_place(VIDEO, value, VIDEO)
-        check_video(read_file(value, VIDEO, 256), VIDEO, value)
-        check_size(size := size_of_file(value, VIDEO), VIDEO, value)
-        return self._sign(VIDEO, value, f"{size} bytes"), {"source": value, "size": size}
+        path = self._resolved(VIDEO, value, VIDEO)
+        check_video(read_file(path, VIDEO, 256), VIDEO, value)
+        check_size(size := file_size(path, VIDEO), VIDEO, value)
+        return self._sign(VIDEO, path, f"{size} bytes"), {"source": str(path), "size": size}
 
-    def _sign(self, argument: str, path: str, content: str) -> str:
+    def _sign(self, argument: str, path: StoragePath, content: str) -> str:
         url = signed_url(path, argument)
         self.signed[url] = f"{path} {content}"
         return url
 
-    def _check_place(self, argument: str, path: str, name: str) -> None:
-        limits = [limit for limit in (self._how.allowed_paths, self._how.settings.allowed_paths) if limit]
-        for limit in limits:
-            check_inside(path, argument, limit)
-        if not limits and name in self._how.outside and is_local(path):
-            what = f"{argument}={path!r}: a local file that a template, a mapping or another task has named"
+    def _resolved(self, argument: str, given: str, name: str) -> StoragePath:
+        limits = (self._how.allowed_paths, self._how.settings.allowed_paths)
+        path = resolve_path(given, argument, *limits)
+        if path.is_local and not any(limits) and name in self._how.outside:
+            what = f"{argument}={given!r}: a local file that a template, a mapping or another task has named"
             advice = "Name them: allowed_paths=['/data'] on the operator or in the connection."
             raise KlingInputError(f"{what} is read only in folders that were allowed.", advice=advice)
+        return path
 
 
 def _is_set(value: Any) -> bool:

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, Money
 from airflow_provider_kling.hooks import KlingHook, harmless
 from airflow_provider_kling.media.pictures import check_picture
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.storage.allowed_paths import check_inside
+from airflow_provider_kling.storage.allowed_paths import resolve_path
+from airflow_provider_kling.storage.files import open_file, read_file
+from airflow_provider_kling.storage.sidecars import read_sidecar, write_sidecar
 from airflow_provider_kling.submission.state import WORDS, fingerprint
 
 #: The arguments of :class:`Reusing` that are templated.
@@ -84,8 +86,7 @@ def library_entry(
     place = str(operator.library)
     if not place.strip() or place == "None":
         raise KlingInputError(f"library={operator.library!r}: must be a folder or a storage URL.")
-    for allowed in _limits(operator, hook):
-        check_inside(place, "library", allowed)
+    resolve_path(place, "library", *_limits(operator, hook))
     model, bare, hashes = MODELS.get(job.model), dict(job.inputs), {}
     for name in _MEDIA:
         field = model.field(name) if model else None
@@ -109,17 +110,17 @@ def find_video(operator: Reusing, hook: KlingHook, entry: LibraryEntry) -> dict[
     It is read whole and compared. What is not there, or not what it was, is bought: None.
     """
     with harmless(operator.log, "The library could not be read, so nothing is reused"):
-        index = ObjectStoragePath(entry.index)
-        if not index.exists():
+        limits = _limits(operator, hook)
+        try:
+            index = read_file(resolve_path(entry.index, "library", *limits), "library", _CHUNK)
+        except KlingInputError:
             return None
         try:
-            told = json.loads(index.read_text())
+            told = json.loads(index)
             found = {key: told[key] for key in ("kling_task_id", "path", "size", "sha256", "content_type")}
-            check_inside(found["path"], "library", hook.settings.allowed_paths)
-            story = json.loads(ObjectStoragePath(f"{found['path']}.json").read_text())
+            video = resolve_path(found["path"], "library", hook.settings.allowed_paths)
+            story = read_sidecar(video)
             same = all(story.get(key) == found[key] for key in ("kling_task_id", "sha256"))
-            for _ in read_reused_video(found):
-                pass  # to its end, where it is compared
         except (OSError, ValueError, TypeError, LookupError, AttributeError, KlingError) as error:
             operator.log.warning("%s does not lead to a video (%s): bought.", entry.index, error)
             return None
@@ -137,11 +138,9 @@ def add_to_library(entry: Mapping[str, Any], path: str, told: Mapping[str, Any],
     :param told: the video's sidecar.
     :param owner: who writes.
     """
-    from airflow_provider_kling.storage.files import write_sidecar  # noqa: PLC0415 - when a Dag is parsed, not needed
-
     name = f"{str(entry['library']).rstrip('/')}/{entry['content']}"
     kept = {key: told[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
-    write_sidecar(name, {**kept, "path": path}, owner)
+    write_sidecar(resolve_path(name, "library"), {**kept, "path": path}, owner)
 
 
 def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:
@@ -151,7 +150,7 @@ def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:
     """
     digest, words = hashlib.sha256(), "is not what it was"
     try:
-        with ObjectStoragePath(found["path"]).open("rb") as file:
+        with open_file(resolve_path(found["path"], "library")) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 yield chunk

@@ -18,8 +18,9 @@ from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator
-from airflow_provider_kling.storage.atomic_write import sweep_parts
-from airflow_provider_kling.storage.files import read_sidecar, received_video, write_sidecar
+from airflow_provider_kling.storage.allowed_paths import resolve_path
+from airflow_provider_kling.storage.atomic_write import receive_video, remove_leftovers
+from airflow_provider_kling.storage.sidecars import read_sidecar, write_sidecar
 
 VIDEO = tiny_video()
 
@@ -51,8 +52,12 @@ def read(path):
     return ObjectStoragePath(path).read_bytes()
 
 
+def at(path):
+    return resolve_path(path, "target")
+
+
 def receiving(path, data=VIDEO, *, owner="me", replace=False):
-    return received_video(iter([data]), None, path, largest=10**9, owner=owner, replace=replace)
+    return receive_video(iter([data]), None, at(path), max_bytes=10**9, owner=owner, replace=replace)
 
 
 @pytest.mark.parametrize("choice", ["fail", "skip"])
@@ -85,7 +90,7 @@ def test_who_comes_second_to_a_name_does_not_take_it_from_the_first(gateway, fol
         thread.join(30)
     assert f"exists already, made by job {fast}" in str(ends[0])
     assert (read(path), names(folder)) == (VIDEO, ["cat.mp4", "cat.mp4.json"])
-    assert read_sidecar(path)["kling_task_id"] == fast
+    assert read_sidecar(at(path))["kling_task_id"] == fast
 
 
 def test_what_another_put_there_during_the_last_look_stays(folder):
@@ -133,22 +138,22 @@ def test_a_disk_without_links_gets_its_videos_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("choice", ["fail", "skip"])
 def test_a_sidecar_lays_claim_to_the_name_before_its_video_has_it(gateway, folder, choice):
     first, second, path = bought(), bought(), folder + "cat.mp4"
-    write_sidecar(path, {"kling_task_id": first}, "dead", replace=False)  # and then it was killed
+    write_sidecar(at(path), {"kling_task_id": first}, "dead", replace=False)  # and then it was killed
     with pytest.raises(KlingInputError, match=rf"cat\.mp4\.json exists already, made by job {first}"):
         download(second, path, if_exists=choice)
     with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        write_sidecar(path, {"kling_task_id": second}, "late", replace=False)
+        write_sidecar(at(path), {"kling_task_id": second}, "late", replace=False)
     assert download(first, path, if_exists=choice) == path
-    assert read_sidecar(path)["kling_task_id"] == first
+    assert read_sidecar(at(path))["kling_task_id"] == first
     with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        write_sidecar(path, {"kling_task_id": first}, "late", replace=False)
+        write_sidecar(at(path), {"kling_task_id": first}, "late", replace=False)
     assert download(second, path) == path
-    assert read_sidecar(path)["kling_task_id"] == second
+    assert read_sidecar(at(path))["kling_task_id"] == second
 
 
 def test_a_file_that_is_no_sidecar_but_has_its_name_is_not_lost(gateway, tmp_path):
     (tmp_path / "cat.mp4.json").write_bytes(b"\xff my own notes")
-    with pytest.raises(KlingInputError, match=r"json exists already, made by nobody known"):
+    with pytest.raises(KlingInputError, match=r"json exists already and is not ours"):
         download(bought(), tmp_path / "cat.mp4", if_exists="fail")
     assert names(tmp_path) == ["cat.mp4.json"]
 
@@ -157,8 +162,11 @@ def test_a_file_of_the_right_size_is_not_believed_for_its_size(gateway, folder):
     kling_task_id, path = bought(), folder + "cat.mp4"
     download(kling_task_id, path)
     ObjectStoragePath(path).write_bytes(bytes(len(VIDEO)))
-    with pytest.raises(KlingInputError, match="exists already, made by nobody known"):
+    with pytest.raises(KlingInputError, match="exists already, made by no known job"):
         download(kling_task_id, path, if_exists="skip")
+    with pytest.raises(KlingInputError, match="exists already, made by no known job"):
+        download(kling_task_id, path)
+    ObjectStoragePath(path).unlink()
     assert download(kling_task_id, path) == path
     assert download(kling_task_id, path, if_exists="skip") == path
 
@@ -167,7 +175,7 @@ def test_the_sidecar_of_a_killed_try_makes_no_ones_video_its_own(gateway, folder
     first, second, path = bought(), bought(), folder + "cat.mp4"
     download(first, path)
     told = json.loads(read(f"{path}.json"))
-    write_sidecar(path, {**told, "kling_task_id": second, "sha256": "of the second"}, "killed")
+    write_sidecar(at(path), {**told, "kling_task_id": second, "sha256": "of the second"}, "killed")
     for job in (first, second):
         with pytest.raises(KlingInputError, match="exists already"):
             download(job, path, if_exists="skip")
@@ -186,7 +194,7 @@ def test_what_a_killed_try_left_is_found_by_its_owner_alone(folder):
     with others:
         mine.__enter__()  # and then it was killed
         assert len(names(folder)) == 2
-        sweep_parts(path, "me")
+        remove_leftovers(at(path), "me")
         (left,) = names(folder)
         assert ".other." in left
     assert names(folder) == ["cat.mp4"]

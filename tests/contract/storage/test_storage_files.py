@@ -1,4 +1,4 @@
-"""Files in and out, where the storage itself is the trouble."""
+"""Videos are written whole or not at all, whatever the storage does."""
 
 import pytest
 from airflow.sdk import ObjectStoragePath
@@ -6,18 +6,25 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError
-from airflow_provider_kling.storage.files import received_video, write_sidecar
+from airflow_provider_kling.storage.allowed_paths import resolve_path
+from airflow_provider_kling.storage.atomic_write import receive_video
+from airflow_provider_kling.storage.sidecars import write_sidecar
 
 VIDEO = tiny_video()
-MINE = {"largest": 10**9, "owner": "me"}
+MINE = {"max_bytes": 10**9, "owner": "me"}
+
+
+def at(path):
+    return resolve_path(path, "target")
 
 
 def names(folder):
-    return sorted(path.name for path in ObjectStoragePath(folder).iterdir())
+    path = ObjectStoragePath(folder)
+    return sorted(found.name for found in path.iterdir()) if path.exists() else []
 
 
 def receive(chunks, length, path):
-    with received_video(iter(chunks), length, path, **MINE) as (stored, _):
+    with receive_video(iter(chunks), length, at(path), **MINE) as (stored, _):
         return stored
 
 
@@ -48,7 +55,7 @@ def test_a_stream_without_end_is_left_as_soon_as_it_is_too_large(tmp_path, lengt
     path = f"{tmp_path}/cat.mp4"
     with (
         pytest.raises(KlingDownloadError, match=f"more than the {len(VIDEO) + 250} bytes"),
-        received_video(chunks(), length, path, largest=len(VIDEO) + 250, owner="me"),
+        receive_video(chunks(), length, at(path), max_bytes=len(VIDEO) + 250, owner="me"),
     ):
         pass
     assert took == [0, 1, 2]
@@ -72,8 +79,8 @@ def test_a_storage_that_swallows_bytes_is_caught(attached):
     ("method", "step"),
     [
         ("cp_file", lambda path: receive([VIDEO], None, path)),
-        ("cp_file", lambda path: write_sidecar(path, {"size": 1}, "me")),
-        ("pipe_file", lambda path: write_sidecar(path, {"size": 1}, "me")),
+        ("cp_file", lambda path: write_sidecar(at(path), {"kling_task_id": "x"}, "me")),
+        ("_open", lambda path: write_sidecar(at(path), {"kling_task_id": "x"}, "me")),
     ],
 )
 def test_a_storage_that_breaks_at_the_last_step_leaves_nothing_behind(attached, method, step):
@@ -83,25 +90,32 @@ def test_a_storage_that_breaks_at_the_last_step_leaves_nothing_behind(attached, 
     folder = attached(
         type("Breaking", (MemoryFileSystem,), {"cachable": False, "store": {}, method: breaking})()
     )
-    with pytest.raises(OSError, match="the bucket is full"):
+    with pytest.raises(KlingDownloadError, match=r"cannot be written to .*cat\.mp4 .*the bucket is full"):
         step(f"{folder}cat.mp4")
     assert names(folder) == []
 
 
-@pytest.mark.parametrize("death", [KeyboardInterrupt, OSError, KlingDownloadError])
-def test_whatever_ends_a_stream_leaves_nothing(tmp_path, death):
+@pytest.mark.parametrize(
+    ("death", "raised"),
+    [
+        (KeyboardInterrupt, KeyboardInterrupt),
+        (OSError, KlingDownloadError),
+        (KlingDownloadError, KlingDownloadError),
+    ],
+)
+def test_a_stream_that_breaks_leaves_nothing(tmp_path, death, raised):
     def chunks():
         yield VIDEO[:100]
         raise death("bang")
 
-    with pytest.raises(death):
+    with pytest.raises(raised, match="bang"):
         receive(chunks(), None, f"{tmp_path}/cat.mp4")
     assert names(tmp_path) == []
 
 
 def test_who_finds_fault_at_the_last_look_keeps_the_video_from_its_name(tmp_path):
     def look():
-        with received_video(iter([VIDEO]), None, f"{tmp_path}/cat.mp4", **MINE) as (_, file):
+        with receive_video(iter([VIDEO]), None, at(f"{tmp_path}/cat.mp4"), **MINE) as (_, file):
             assert file.read() == VIDEO
             assert not (tmp_path / "cat.mp4").exists()
             raise KlingDownloadError("no sound")

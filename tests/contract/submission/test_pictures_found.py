@@ -15,7 +15,7 @@ from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 from PIL import Image
 
-from airflow_provider_kling.errors import KlingInputError, Money
+from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError, Money
 from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions
 from airflow_provider_kling.transport.settings import Settings
 
@@ -194,7 +194,7 @@ def test_a_trouble_of_the_storage_that_may_pass_is_not_called_a_wrong_input(atta
         folder = attached(storage)
         ObjectStoragePath(f"{folder}cat.png").write_bytes(CAT)
         setattr(storage, method, away)
-        with pytest.raises(ConnectionError):
+        with pytest.raises(KlingUnavailableError, match=r"cat\.png.*the storage is away"):
             sent(f"{folder}cat.png", form="url")
 
 
