@@ -174,7 +174,7 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     form = {"image": picture, "target": f"{target}/functions"}
     played.runs["functions"] = stage.trigger("functions", **form)
     played.runs["limits"] = stage.trigger("limits")
-    # As docs/usage.md has it: at most one job at the gateway at a time.
+    # As docs/many-videos.md has it: at most one job at the gateway at a time.
     stage.api.call("POST", "/pools", {"name": "kling", "slots": 1, "include_deferred": True})
     form["target"] = f"{target}/pooled"
     played.runs["pooled"] = stage.trigger("pooled", **form)
