@@ -17,13 +17,13 @@ from typing import Any, Self
 from private_airflow.rest_api import ApiError
 from private_airflow.services import ServiceError
 
-from chaos.faults import Breaker
+from chaos.faults import ComponentFaults
 from chaos.gateway import Gateway
 from chaos.person import Person
 from chaos.report import Report
 from chaos.secrets import Secrets
 from chaos.stage import DAG_ID, FINAL, PROJECT, RESCUE_ID, Order, Stage, TaskInstance
-from chaos.tasks import Hunter
+from chaos.tasks import TaskFaults
 from chaos.verdict import Verdict, faults_met, judge
 
 FAIL_RATE = 0.2
@@ -77,10 +77,10 @@ class Chaos:
             orders = self._order()
             self._prepare(orders)
             self.report.mark("set-up")
-            self._ordeal()
-            self.report.mark("ordeal")
+            self._run_faults()
+            self.report.mark("faults")
             verdict = judge(self.stage, list(orders.values()), self.tasks, self.secrets.search())
-            self._tell(verdict)
+            self._print(verdict)
             return verdict
         finally:
             self.stage.stop()
@@ -104,20 +104,27 @@ class Chaos:
 
     def _prepare(self, orders: dict[tuple[str, int], Order]) -> None:
         seed, jobs = self.options.seed, self.options.jobs
-        self.breaker = Breaker(self.stage, max(1, jobs // 50), random.Random(f"{seed} components"))
-        self.hunter = Hunter(self.stage, orders, random.Random(f"{seed} tasks"))
-        self.hunter.lay_traps()
+        self.component_faults = ComponentFaults(
+            self.stage, max(1, jobs // 50), random.Random(f"{seed} components")
+        )
+        self.task_faults = TaskFaults(self.stage, orders, random.Random(f"{seed} tasks"))
+        self.task_faults.add_slow_answers()
         self.person = Person(self.stage, orders)
         self.secrets = Secrets(self.stage)
 
-    def _ordeal(self) -> None:
-        """Break, revive and decide until all is over, or nothing moves any more."""
-        turns = {self._look: 1.0, self.stage.revive: 1.0, self.secrets.watch_triggers: 2.0, self._decide: 3.0}
+    def _run_faults(self) -> None:
+        """Kill, restart and decide until all tasks ended, or nothing changes any more."""
+        turns = {
+            self._look: 1.0,
+            self.stage.restart_dead: 1.0,
+            self.secrets.watch_triggers: 2.0,
+            self._decide: 3.0,
+        }
         due = dict.fromkeys(turns, 0.0)
         while not self._over():
-            for struck in self.hunter.tick(calm=self.breaker.calm):
+            for struck in self.task_faults.tick(quiet=self.component_faults.quiet):
                 self.report.say(struck)
-            if began := self.breaker.tick(self._progress(), wait=self.hunter.busy):
+            if began := self.component_faults.tick(self._progress(), wait=self.task_faults.busy):
                 self.report.say(began)
             for turn, pause in turns.items():
                 if time.monotonic() >= due[turn]:
@@ -145,13 +152,13 @@ class Chaos:
         return done / (3 * self.options.jobs)
 
     def _over(self) -> bool:
-        quiet = time.monotonic() - self._changed_at > QUIET_LIMIT
-        calm = self.breaker.over and not self.hunter.busy and self._progress() >= 1
-        return quiet or (calm and self.person.content(self.tasks))
+        stuck = time.monotonic() - self._changed_at > QUIET_LIMIT
+        done = self.component_faults.over and not self.task_faults.busy and self._progress() >= 1
+        return stuck or (done and self.person.satisfied(self.tasks))
 
-    def _tell(self, verdict: Verdict) -> None:
-        planned = self.breaker.planned + self.hunter.planned
-        done = self.breaker.done + self.hunter.done
+    def _print(self, verdict: Verdict) -> None:
+        planned = self.component_faults.planned + self.task_faults.planned
+        done = self.component_faults.done + self.task_faults.done
         data: dict[str, Any] = {
             **verdict.to_dict(),
             "seed": self.options.seed,

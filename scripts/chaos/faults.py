@@ -16,22 +16,22 @@ FIRST, LAST = 0.04, 0.75  # of all tasks done, when the faults begin and when th
 GAP, CALM = 4.0, 10.0
 
 
-class Breaker:
+class ComponentFaults:
     """Breaks one component after the other, as the run gets on, so that a slow machine meets as much."""
 
-    def __init__(self, stage: Stage, rounds: int, dice: random.Random) -> None:
-        self._stage, self._dice = stage, dice
+    def __init__(self, stage: Stage, rounds: int, rng: random.Random) -> None:
+        self._stage, self._dice = stage, rng
         kinds: dict[str, Callable[[], Fault]] = {
             "triggerer killed": self._kill_triggerer,
             "triggerer frozen": self._freeze_triggerer,
             "scheduler killed with its tasks": self._kill_scheduler,
-            "scheduler killed alone": self._behead_scheduler,
+            "scheduler killed alone": self._kill_scheduler_alone,
             "API server killed": self._kill_api_server,
             "PostgreSQL restarted, fast": lambda: self._restart_postgres("fast"),
             "PostgreSQL restarted, immediate": lambda: self._restart_postgres("immediate"),
         }
         self._plan: list[tuple[float, str, Callable[[], Fault]]] = []
-        names = [name for _ in range(rounds) for name in dice.sample(list(kinds), len(kinds))]
+        names = [name for _ in range(rounds) for name in rng.sample(list(kinds), len(kinds))]
         for index, name in enumerate(names):
             due = FIRST + (LAST - FIRST) * index / max(1, len(names) - 1)
             self._plan.append((due, name, kinds[name]))
@@ -46,7 +46,7 @@ class Breaker:
         return not self._plan and self._running is None
 
     @property
-    def calm(self) -> bool:
+    def quiet(self) -> bool:
         """Whether nothing has broken for a while."""
         return self._running is None and time.monotonic() > self._next_step_at + CALM
 
@@ -94,13 +94,13 @@ class Breaker:
         yield self._dice.uniform(0.5, 3)
         self._stage.airflow.start("scheduler")
 
-    def _behead_scheduler(self) -> Fault:
-        self._stage.behead("scheduler")
+    def _kill_scheduler_alone(self) -> Fault:
+        self._stage.kill_alone("scheduler")
         yield self._dice.uniform(0.5, 3)
         self._stage.airflow.start("scheduler")
         # What it left goes on, and holds its database connection and so its locks, until somebody ends it.
         yield SCHEDULER_SILENCE + self._dice.uniform(5, 10)
-        self._stage.bury()
+        self._stage.kill_orphans()
 
     def _kill_api_server(self) -> Fault:
         self._stage.airflow.kill("api-server")

@@ -43,7 +43,7 @@ class Person:
             self.decisions[told[-1]] += 1
         return told
 
-    def content(self, tasks: list[TaskInstance]) -> bool:
+    def satisfied(self, tasks: list[TaskInstance]) -> bool:
         """Whether nothing runs and nothing is left to decide."""
         over = all(task.state in FINAL for task in tasks)
         rescues = sum(task.dag_id == RESCUE_ID and task.name == "download" for task in tasks)

@@ -112,7 +112,7 @@ class Stage:
             last.callback(self.postgres.stop)
             if self._session is not None:
                 last.callback(self._session.close)
-            last.callback(self.bury)
+            last.callback(self.kill_orphans)
             if hasattr(self, "airflow"):
                 for service in self.airflow.services.values():
                     send(service, signal.SIGCONT)
@@ -131,18 +131,18 @@ class Stage:
         now = self.airflow.services.get("scheduler")
         return [*self.retired, *([now] if now else [])]
 
-    def behead(self, name: str) -> None:
+    def kill_alone(self, name: str) -> None:
         """End a component by SIGKILL, but none of its children."""
         service = self.airflow.services.pop(name)
         os.kill(service.pid, signal.SIGKILL)
         self.retired.append(service)
 
-    def bury(self) -> None:
+    def kill_orphans(self) -> None:
         """End the children of those that were killed alone."""
         while self.retired:
             self.retired.pop().kill()
 
-    def revive(self) -> None:
+    def restart_dead(self) -> None:
         """Start again what has died by itself."""
         self.gateway.check()
         self.postgres.check()

@@ -27,35 +27,35 @@ SLOW = 4.0  # seconds that an answer or a video takes where a kill is to meet it
 
 
 @dataclass
-class Victim:
+class Target:
     """A task's process, and what is meant for it."""
 
     process: psutil.Process
     task: TaskInstance
     kind: str = ""
-    strike_at: float = math.inf
+    kill_at: float = math.inf
     thaw_by: float = 0.0
     frozen: list[psutil.Process] = field(default_factory=list)
 
 
-class Hunter:
+class TaskFaults:
     """Looks at the tasks' processes again and again and strikes."""
 
-    def __init__(self, stage: Stage, orders: dict[tuple[str, int], Order], dice: random.Random) -> None:
-        self._stage, self._orders, self._dice = stage, orders, dice
+    def __init__(self, stage: Stage, orders: dict[tuple[str, int], Order], rng: random.Random) -> None:
+        self._stage, self._orders, self._dice = stage, orders, rng
         few = max(4, len(orders) // 16)
-        prompts = dice.sample([order.prompt for order in orders.values()], 2 * few)
+        prompts = rng.sample([order.prompt for order in orders.values()], 2 * few)
         self._aims = {(prompt, "submit"): SUBMIT_KILLED for prompt in prompts[:few]}
         self._aims |= {(prompt, "download"): DOWNLOAD_KILLED for prompt in prompts[few:]}
         few_frozen, few_workers = max(1, len(orders) // 50), max(1, few // 3)
         self._left = {ANY_KILLED: 2 * few, WORKER_KILLED: few_workers, FROZEN: few_frozen}
         self.planned = Counter(self._aims.values()) + Counter(self._left)
         self.done: Counter[str] = Counter()
-        self._victims: dict[str, Victim] = {}
+        self._victims: dict[str, Target] = {}
         self._names: dict[str, TaskInstance] = {}
         self._ports = {"submit": 0, "download": 0}
 
-    def lay_traps(self) -> None:
+    def add_slow_answers(self) -> None:
         """Let the gateway be slow where a kill is to meet it; most of these submits make their job first."""
         for number, (prompt, task) in enumerate(self._aims):
             words = (
@@ -71,12 +71,12 @@ class Hunter:
     @property
     def busy(self) -> bool:
         """Whether somebody is frozen right now, or about to be."""
-        return any(victim.kind == FROZEN and victim.thaw_by >= 0 for victim in self._victims.values())
+        return any(target.kind == FROZEN and target.thaw_by >= 0 for target in self._victims.values())
 
-    def tick(self, *, calm: bool) -> Iterator[str]:
+    def tick(self, *, quiet: bool) -> Iterator[str]:
         """Look and strike once; gives what was done.
 
-        :param calm: somebody may be frozen; a scheduler that lost its database would wait for them.
+        :param quiet: somebody may be frozen; a scheduler that lost its database would wait for them.
         """
         now = time.monotonic()
         alive = dict(self._processes())
@@ -84,11 +84,11 @@ class Hunter:
             del self._victims[ti_id]
         for ti_id, process in alive.items():
             if ti_id not in self._victims and (task := self._task(ti_id)):
-                self._victims[ti_id] = Victim(process, task)
-                self._mark(self._victims[ti_id], now, calm=calm)
-        for victim in self._victims.values():
+                self._victims[ti_id] = Target(process, task)
+                self._mark(self._victims[ti_id], now, quiet=quiet)
+        for target in self._victims.values():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if struck := self._look(victim, now):
+                if struck := self._look(target, now):
                     self.done[struck] += 1
                     yield struck
 
@@ -105,48 +105,48 @@ class Hunter:
                 self._names[task.id] = task
         return self._names.get(ti_id)
 
-    def _mark(self, victim: Victim, now: float, *, calm: bool) -> None:
+    def _mark(self, target: Target, now: float, *, quiet: bool) -> None:
         """Decide what is meant for a process that is new."""
-        task = victim.task
+        task = target.task
         order = self._orders.get((task.run_id, task.map_index))
         if order is None or (order.prompt, task.name) in self._aims:
             return
-        freeze = calm and task.name == "submit" and not self.busy
+        freeze = quiet and task.name == "submit" and not self.busy
         shares = {FROZEN: 1.0 if freeze else 0.0, ANY_KILLED: 0.12, WORKER_KILLED: 0.06}
         for kind, share in shares.items():
-            if self._left[kind] and not victim.kind and self._dice.random() < share:
+            if self._left[kind] and not target.kind and self._dice.random() < share:
                 self._left[kind] -= 1
-                victim.kind, victim.strike_at = kind, now + self._dice.uniform(0, 1.5)
+                target.kind, target.kill_at = kind, now + self._dice.uniform(0, 1.5)
 
-    def _look(self, victim: Victim, now: float) -> str | None:
-        if victim.frozen:
-            self._thaw(victim, now)
-        elif now >= victim.strike_at:
-            return self._strike(victim, now)
-        elif order := self._orders.get((victim.task.run_id, victim.task.map_index)):
-            aim = (order.prompt, victim.task.name)
-            if aim in self._aims and self._talks_to(victim.process, self._ports[victim.task.name]):
-                victim.kind, victim.strike_at = self._aims.pop(aim), now + self._dice.uniform(0, SLOW / 2)
+    def _look(self, target: Target, now: float) -> str | None:
+        if target.frozen:
+            self._thaw(target, now)
+        elif now >= target.kill_at:
+            return self._kill(target, now)
+        elif order := self._orders.get((target.task.run_id, target.task.map_index)):
+            aim = (order.prompt, target.task.name)
+            if aim in self._aims and self._talks_to(target.process, self._ports[target.task.name]):
+                target.kind, target.kill_at = self._aims.pop(aim), now + self._dice.uniform(0, SLOW / 2)
         return None
 
-    def _strike(self, victim: Victim, now: float) -> str:
-        supervisor = victim.process.parent()
-        both = [*([supervisor] if supervisor else []), victim.process]
-        victim.strike_at = math.inf
-        if victim.kind == FROZEN:
-            victim.frozen, victim.thaw_by = both, now + LONGEST_FREEZE
-        for process in both if victim.kind in (FROZEN, WORKER_KILLED) else both[-1:]:
-            process.send_signal(signal.SIGSTOP if victim.kind == FROZEN else signal.SIGKILL)
-        return victim.kind
+    def _kill(self, target: Target, now: float) -> str:
+        supervisor = target.process.parent()
+        both = [*([supervisor] if supervisor else []), target.process]
+        target.kill_at = math.inf
+        if target.kind == FROZEN:
+            target.frozen, target.thaw_by = both, now + LONGEST_FREEZE
+        for process in both if target.kind in (FROZEN, WORKER_KILLED) else both[-1:]:
+            process.send_signal(signal.SIGSTOP if target.kind == FROZEN else signal.SIGKILL)
+        return target.kind
 
-    def _thaw(self, victim: Victim, now: float) -> None:
+    def _thaw(self, target: Target, now: float) -> None:
         """Let a frozen task go on once another try has taken its place."""
-        newer = {task.place: task for task in self._stage.task_instances(DAG_ID) or ()}.get(victim.task.place)
-        again = newer and newer.id != victim.task.id and newer.state in FINAL | {"running", "deferred"}
-        if again or now > victim.thaw_by:
-            for process in victim.frozen:
+        newer = {task.place: task for task in self._stage.task_instances(DAG_ID) or ()}.get(target.task.place)
+        again = newer and newer.id != target.task.id and newer.state in FINAL | {"running", "deferred"}
+        if again or now > target.thaw_by:
+            for process in target.frozen:
                 process.send_signal(signal.SIGCONT)
-            victim.frozen, victim.thaw_by = [], -1.0
+            target.frozen, target.thaw_by = [], -1.0
 
     @staticmethod
     def _talks_to(process: psutil.Process, port: int) -> bool:
