@@ -1,48 +1,57 @@
-"""Whether a stream of bytes is a whole mp4: its boxes are walked as they come, in constant memory."""
+"""Checks that a stream of bytes is a whole mp4: walks its boxes as they come, in constant memory."""
 
 from __future__ import annotations
 
 from airflow_provider_kling.errors import KlingDownloadError
 
-_LONG, _SHORT = 16, 8
+_SHORT, _LONG = 8, 16
+#: More top-level boxes than any video has, one with a fragment for each frame included.
+_MOST_BOXES = 100_000
 
 
 class Mp4Check:
-    """Feed it a file's bytes in any pieces, then ask whether that was a whole mp4."""
+    """Feed it a file's bytes in any pieces, then ask whether they are a whole mp4.
+
+    The work is bound by the bytes that come and by the number of boxes, which has a limit.
+    """
 
     def __init__(self) -> None:
         self.size = 0
         self.first_bytes = b""
-        self._boxes: list[bytes] = []
+        self._boxes = 0
+        self._first_box = self._last_box = b""
         self._next_box = 0
-        self._pending = b""
-        self._open_ended = False
+        self._header = b""
+        self._open_ended = self._has_moov = self._has_mdat = False
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece."""
         if len(self.first_bytes) < 64:  # enough to show in an error
             self.first_bytes += chunk[: 64 - len(self.first_bytes)]
         start, self.size = self.size, self.size + len(chunk)
-        while not self._open_ended and self._next_box < self.size:
-            self._pending += chunk[max(0, self._next_box + len(self._pending) - start) :][
-                : _LONG - len(self._pending)
-            ]
+        while self._next_box < self.size and not self._open_ended and self._boxes < _MOST_BOXES:
+            at = self._next_box + len(self._header) - start
+            self._header += chunk[at : at + _LONG - len(self._header)]
             if not self._read_header():
                 return
 
     def _read_header(self) -> bool:
-        head = self._pending
-        if len(head) < _SHORT:
+        """Read the header of the next box; return False where more of it has to come first."""
+        header, header_size = self._header, _SHORT
+        if len(header) < _SHORT:
             return False
-        size, kind, smallest = int.from_bytes(head[:4]), head[4:8], _SHORT
-        if size == 1 and len(head) < _LONG:
-            return False
-        if size == 1:
-            size, smallest = int.from_bytes(head[8:16]), _LONG
-        self._open_ended = size == 0
-        self._boxes.append(kind)
-        self._next_box += max(size, smallest)
-        self._pending = b""
+        size, kind = int.from_bytes(header[:4]), header[4:8]
+        if size == 1:  # the size follows, in eight bytes
+            if len(header) < _LONG:
+                return False
+            size, header_size = int.from_bytes(header[8:16]), _LONG
+        self._boxes += 1
+        self._first_box, self._last_box = self._first_box or kind, kind
+        self._has_moov |= kind == b"moov"
+        self._has_mdat |= kind == b"mdat"
+        self._open_ended = size == 0  # it ends where the file ends
+        self._next_box += max(size, header_size)
+        self._header = b""
         return True
 
     def finish(self, expected_size: int | None) -> None:
@@ -51,11 +60,16 @@ class Mp4Check:
         :param expected_size: bytes that the storage host promised, or None.
         :raises KlingDownloadError: saying what is missing or what came instead.
         """
-        if self._boxes[:1] != [b"ftyp"]:
+        if self._first_box != b"ftyp":
             raise KlingDownloadError(f"What came is not an mp4; it starts with {self.first_bytes[:40]!r}.")
-        whole = self._open_ended or self._next_box == self.size
-        if (expected_size is not None and expected_size != self.size) or not whole:
-            wanted = max(self._next_box, self.size + 1) if expected_size is None else expected_size
-            raise KlingDownloadError(f"The video is not whole: {self.size} of {wanted} bytes came.")
-        if b"moov" not in self._boxes or b"mdat" not in self._boxes:
-            raise KlingDownloadError("The file has the form of an mp4 but no moving picture in it.")
+        if expected_size is not None and expected_size != self.size:
+            raise KlingDownloadError(f"The video is not whole: {self.size} of {expected_size} bytes came.")
+        if self._boxes == _MOST_BOXES:
+            raise KlingDownloadError(f"The file is no video: it has more than {_MOST_BOXES - 1} boxes.")
+        if not self._open_ended and self._next_box != self.size:
+            missing = f"its last box, {self._last_box!r}, ends at byte {self._next_box}"
+            if self._next_box < self.size:
+                missing = f"the last {self.size - self._next_box} are only the beginning of a box"
+            raise KlingDownloadError(f"The video is not whole: {self.size} bytes came, but {missing}.")
+        if not (self._has_moov and self._has_mdat):
+            raise KlingDownloadError("The file has the form of an mp4, but there is no video in it.")

@@ -179,6 +179,38 @@ def test_a_header_that_lies_is_damage(data):
     assert "header is damaged" in refusal(data)
 
 
+class Counted(bytes):
+    """Bytes that count how many of them are copied out."""
+
+    copied = 0
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        Counted.copied += len(found) if isinstance(key, slice) else 1
+        return found
+
+
+MANY_PIECES = {
+    "empty chunks": png(more=chunk(b"noIs") * 50_000),
+    "empty Exif chunks": png(more=chunk(b"eXIf") * 50_000),
+    "large Exif chunks": png(more=chunk(b"eXIf", bytes(100_000)) * 50),
+    "empty segments": jpeg(*[segment(0xE0)] * 50_000, frame()),
+    "Exif segments": jpeg(*[segment(0xE1, b"Exif\0\0")] * 50_000, frame()),
+    "large Exif segments": jpeg(*[segment(0xE1, b"Exif\0\0" + bytes(60_000))] * 50, frame()),
+    "fill bytes": jpeg(segment(0xE0, fill=90_000), frame()),
+    "an Exif table of 65535 entries": jpeg(
+        segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(60_000)), frame()
+    ),
+}
+
+
+@pytest.mark.parametrize("data", MANY_PIECES.values(), ids=MANY_PIECES)
+def test_the_work_grows_with_the_bytes_however_many_pieces_a_picture_has(data):
+    Counted.copied = 0
+    check_shape(Counted(data), "image", "x")
+    assert Counted.copied < 3 * len(data)
+
+
 def test_a_file_of_nothing_but_tiny_pieces_is_given_up():
     assert "cut off" in refusal(PNG + png()[8:33] + chunk(b"tEXt") * 150_000 + chunk(b"IEND"))
     assert "cut off" in refusal(SOI + b"\xff\x01" * 150_000 + frame() + SCAN + EOI)
