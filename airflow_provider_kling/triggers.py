@@ -14,9 +14,8 @@ from asgiref.sync import sync_to_async
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.myrouter import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, harmless
-from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PROGRESS_KEY, PollPolicy
-from airflow_provider_kling.polling.poller import Wait
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, History, Schedule
 
 #: What jobs have lately taken, for all waits of this process.
@@ -96,18 +95,20 @@ class KlingTaskTrigger(BaseTrigger):
         except KlingError as error:  # what a template gave, where the task begins here
             yield self._event(error)
             return
-        watch = self._watch()
-        look_at = max(self.first_poll_at, watch.first_poll_at(time.time()))
-        async with SharedClient.use(self.kling_conn_id) as client, Wait(client, watch, look_at) as wait:
-            while True:
-                verdict = await wait.news()
-                for line in verdict.messages:
-                    self.log.info(line)
-                if verdict.task or verdict.error:
-                    break
-                if verdict.progress:  # the looks go on meanwhile
-                    await self._push(PROGRESS_KEY, verdict.progress)
-        yield self._event(verdict.error)
+        policy = self._policy()
+        first_poll_at = max(self.first_poll_at, policy.first_poll_at(time.time()))
+        failure = None
+        async with (
+            ClientPool.client(self.kling_conn_id) as client,
+            client.wait(policy, first_poll_at) as results,
+        ):
+            async for result in results:
+                for message in result.messages:
+                    self.log.info(message)
+                if result.progress:  # the polls go on meanwhile
+                    await self._push(PROGRESS_KEY, result.progress)
+                failure = result.error
+        yield self._event(failure)
 
     def _begin(self) -> None:
         """Count from now, unless a worker has begun the wait."""
@@ -115,7 +116,7 @@ class KlingTaskTrigger(BaseTrigger):
             self.started_at = time.time()
             self.deadline = self.started_at + self.timeout
 
-    def _watch(self) -> PollPolicy:
+    def _policy(self) -> PollPolicy:
         assert self.started_at is not None and self.deadline is not None  # noqa: PT018
         pace = HISTORY.of(self.kind)
         schedule = Schedule(pace, self.kling_task_id, self.initial_delay, self.max_poll_interval)

@@ -1,188 +1,196 @@
-"""Looks that go on by themselves, so that whoever waits wakes up for news alone."""
+"""The poller: a fixed number of coroutines that poll for all waits of a connection."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextvars import copy_context
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Self
 
-from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
+from airflow_provider_kling.errors import KlingError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Call, Task
 from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.polling.policy import PollPolicy, PollResult
-from airflow_provider_kling.transport.lines import StaleError, UnreadableError
+from airflow_provider_kling.polling.queue import PollQueue
+from airflow_provider_kling.polling.rate_limit import RateLimiter
 
-if TYPE_CHECKING:
-    from airflow_provider_kling.gateways.base import Reply
-    from airflow_provider_kling.polling.client_pool import SharedClient
-    from airflow_provider_kling.transport.client import AsyncKlingClient
-    from airflow_provider_kling.transport.lines import Line
+#: Polls in flight at a time, for all waits of a connection.
+MAX_CONCURRENT_POLLS = 64
+#: Progress values and log lines of all waits: the rate that lasts, and the burst after a rest. A few waits
+#: show everything. Thousands must not: between two values or 4 KiB of log, the triggerer's supervisor asks
+#: the database for all of its triggers. While it sends new triggers it reads no log, and a runner that cannot
+#: write its log reads no triggers: with too many lines at once, both hang for ever.
+PROGRESS_PER_SECOND, PROGRESS_BURST = 0.5, 20.0
+LINES_PER_SECOND, LINES_BURST = 20.0, 20.0
+#: Lines that are allowed together, because the supervisor reads about as many at once.
+LINES_TOGETHER = 10
+#: Beyond this number of waits the rates shrink: a line costs the supervisor more, the more triggers it has.
+MANY_WAITS = 1000
+#: Messages that a wait keeps, the latest ones, while it may not log them.
+MAX_MESSAGES = 20
 
-T = TypeVar("T")
 
-#: A wait that may not tell its news keeps so many lines, the latest ones.
-MOST_LINES = 20
+class Poller:
+    """Polls for any number of waits on one event loop.
 
-
-class Look(Generic[T]):
-    """One query that can be sent again and again, each time when its turn has come.
-
-    It is a guest of the client's turns and hears a line's answer itself. So between two looks nothing of
-    it is left but a pair of numbers, and no task is woken up for an answer without news.
-
-    :param shared: the client that sends it.
-    :param call: the query.
-    :param hear: gets what each look brought: the answer, or why there is none. It must not wait.
+    :param send: sends a query and returns what it brought.
+    :param limiter: how many queries may be sent in a second.
     """
 
-    __slots__ = ("_call", "_client", "_context", "_hear", "_line", "_number", "_out", "_sending", "_shared")
+    def __init__(self, send: Callable[[Call[Task]], Awaitable[Task]], limiter: RateLimiter) -> None:
+        self._send = send
+        self._queue: PollQueue[Wait] = PollQueue(limiter)
+        self._pollers: list[asyncio.Task[None]] = []
+        self._waits = 0
+        self._progress = RateLimiter(PROGRESS_PER_SECOND, PROGRESS_BURST)
+        self._lines = RateLimiter(LINES_PER_SECOND, LINES_BURST)
+        self._lines_left = 0
 
-    def __init__(self, shared: SharedClient, call: Call[T], hear: Callable[[T | Exception], None]) -> None:
-        self._shared, self._call, self._hear = shared, call, hear
-        self._number, self._out = -1, False
-        self._client: AsyncKlingClient | None = None
-        self._line: Line | None = None
-        self._sending: asyncio.Task[None] | None = None
-        # Airflow tells by it whose log a line belongs to.
-        self._context = copy_context()
+    def start(self, wait: Wait, first_poll_at: float) -> int:
+        """Begin to poll for a wait. Returns the number of its poll in the queue."""
+        if not self._pollers:
+            # Not in the context of the first wait: by it Airflow would take their log lines for that wait's.
+            self._pollers = [
+                asyncio.get_running_loop().create_task(self._poll_for_ever(), context=Context())
+                for _ in range(MAX_CONCURRENT_POLLS)
+            ]
+        self._waits += 1
+        return self._queue.put(wait, first_poll_at, wait.policy.deadline)
 
-    def at(self, due: float) -> None:
-        """Look at *due*, in epoch seconds; later where the budget is spent or the gateway asked for it."""
-        self._number = self._shared.turns.enter(due, self)
+    def stop(self, wait: Wait) -> None:
+        """Poll no more for a wait. The answer to a query in flight is dropped."""
+        self._waits -= 1
+        self._queue.remove(wait.number)
 
     async def close(self) -> None:
-        """Neither send nor hear anything any more."""
-        self._shared.turns.withdraw(self._number)
-        line, sending = self._line, self._sending
-        if self._out:
-            self._over()
-        if line:
-            line.close()
-        if sending:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        """End all pollers."""
+        self._queue.close()
+        for poller in self._pollers:
+            poller.cancel()
+        await asyncio.gather(*self._pollers, return_exceptions=True)
 
-    def go(self) -> None:
-        """Send the query at once where nothing stands in the way; else as one that takes its time."""
-        self._out = True
-        self._client = self._shared.client
-        self._line = self._client.send_at_once(self._call, self) if self._client else None
-        if self._line is None:
-            self._send()
+    async def _poll_for_ever(self) -> None:
+        while True:
+            wait = await self._queue.get()
+            try:
+                answer: Task | KlingError = await self._send(wait.call)
+            except KlingError as error:
+                answer = error
+                self._pause_if_asked(error)
+            except Exception as error:  # noqa: BLE001 - it is for the one who waits
+                wait.end(error)
+                continue
+            if wait.open:
+                self._update(wait, answer)
 
-    def done(self) -> bool:
-        """Whether nobody waits for a line's answer any more."""
-        return self._line is None
+    def _pause_if_asked(self, error: KlingError) -> None:
+        """Stop the polls of all waits where the gateway says that there are too many."""
+        if isinstance(error, KlingUnavailableError) and (
+            error.http_status == 429 or error.retry_after is not None
+        ):
+            self._queue.pause(error.retry_after)
 
-    def set_result(self, reply: Reply) -> None:
-        """Hear the answer that a line has brought."""
-        assert self._client
+    def _update(self, wait: Wait, answer: Task | KlingError) -> None:
+        """Tell the policy what came, and put the next poll into the queue or end the wait."""
         try:
-            heard: T | Exception = self._call.read(reply.without(self._client.settings.api_key))
-        except KlingAccessError:
-            self._send(refused=self._client)
+            result = wait.policy.update(answer, time.time())
         except Exception as error:  # noqa: BLE001 - it is for the one who waits
-            self._end(error)
-        else:
-            self._end(heard)
+            wait.end(error)
+            return
+        wait.messages = (*wait.messages, *result.messages)[-MAX_MESSAGES:]
+        if result.task or result.error:
+            lines = wait.messages if self.may_log() else (" | ".join(wait.messages),)
+            # The worker that resumes the task stores the last progress.
+            wait.end(replace(result, messages=lines if wait.messages else (), progress=None))
+            return
+        wait.number = self._queue.put(wait, result.next_poll_at, wait.policy.deadline)
+        wait.progress = result.progress or wait.progress
+        messages = wait.messages if wait.messages and self.may_log() else ()
+        progress = wait.progress if wait.progress and self.may_push() else None
+        if messages or progress:
+            wait.show(PollResult(messages=messages, progress=progress))
 
-    def set_exception(self, error: Exception) -> None:
-        """Hear why a line has brought no answer."""
-        assert self._client
-        if isinstance(error, (StaleError, UnreadableError)):
-            self._send()
-        else:
-            self._end(self._client.lost(self._call, error))
+    def may_push(self) -> bool:
+        """Return whether a wait may store its progress in Airflow now. If not, it keeps it."""
+        return self._may(self._progress, 1)
 
-    def _send(self, refused: AsyncKlingClient | None = None) -> None:
-        self._line = None
-        loop = asyncio.get_running_loop()
-        self._sending = loop.create_task(self._sent(refused), context=self._context)
+    def may_log(self) -> bool:
+        """Return whether a wait may log its messages now. If not, it keeps them for a later poll."""
+        if not self._lines_left and self._may(self._lines, LINES_TOGETHER):
+            self._lines_left = LINES_TOGETHER
+        allowed = self._lines_left > 0
+        self._lines_left -= allowed
+        return allowed
 
-    async def _sent(self, refused: AsyncKlingClient | None) -> None:
-        try:
-            heard: T | Exception = await self._shared.send(self._call, refused)
-        except Exception as error:  # noqa: BLE001 - it is for the one who waits
-            heard = error
-        self._end(heard)
-
-    def _end(self, heard: T | Exception) -> None:
-        down = heard if isinstance(heard, KlingUnavailableError) else None
-        if down and (down.http_status == 429 or down.retry_after is not None):
-            self._shared.turns.pause(down.retry_after)
-        self._over()
-        self._hear(heard)
-
-    def _over(self) -> None:
-        """Give the turn back."""
-        self._client = self._line = self._sending = None
-        self._out = False
-        self._shared.turns.back()
+    def _may(self, limiter: RateLimiter, events: int) -> bool:
+        now = self._queue.now()
+        if limiter.next_at(now) > now:
+            return False
+        limiter.take(now, events * max(1.0, self._waits / MANY_WAITS))
+        return True
 
 
 class Wait:
-    """One wait: looks as its watch says, and tells what is worth being told.
+    """One trigger's wait for one job: yields a result for each change, the last one with a task or an error.
 
-    :param shared: the client that looks.
-    :param watch: says when to look again, and what an answer means.
-    :param look_at: when to look first, in epoch seconds.
+    Use it as an async context manager and iterate over it. Polls go on while the trigger is busy.
+
+    :param poller: polls for it.
+    :param policy: says when to poll, and what an answer means.
+    :param first_poll_at: when to poll first, in epoch seconds.
     """
 
-    __slots__ = ("_lines", "_look", "_look_at", "_progress", "_reader", "_shared", "_told", "_watch")
+    __slots__ = (
+        *("call", "messages", "number", "open", "policy", "progress"),
+        *("_changed", "_first_poll_at", "_poller", "_results"),
+    )
 
-    def __init__(self, shared: SharedClient, watch: PollPolicy, look_at: float) -> None:
-        self._shared, self._watch, self._look_at = shared, watch, look_at
-        self._look: Look[Task] = Look(shared, query(watch.kling_task_id), self._hear)
-        self._lines: tuple[str, ...] = ()
-        self._progress: dict[str, Any] | None = None
-        self._told: list[PollResult | Exception] = []
-        self._reader: asyncio.Future[None] | None = None
+    def __init__(self, poller: Poller, policy: PollPolicy, first_poll_at: float) -> None:
+        self.policy, self.call = policy, query(policy.kling_task_id)
+        self.messages: tuple[str, ...] = ()
+        self.progress: dict[str, Any] | None = None
+        self.number, self.open = -1, True
+        self._poller, self._first_poll_at = poller, first_poll_at
+        self._results: deque[PollResult | Exception] = deque()
+        self._changed: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._look.at(self._look_at)
+        self.number = self._poller.start(self, self._first_poll_at)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._look.close()
+        self.open = False
+        self._poller.stop(self)
 
-    async def news(self) -> PollResult:
-        """Return the next verdict that has news or a progress to be shown now, or is the last."""
-        while not self._told:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        told = self._told.pop(0)
-        if isinstance(told, Exception):
-            raise told
-        return told
+    def __aiter__(self) -> Self:
+        return self
 
-    def _hear(self, heard: Task | Exception) -> None:
-        try:
-            told: PollResult | Exception | None = self._judged(heard)
-        except Exception as error:  # noqa: BLE001 - it is for the one who waits
-            told = error
-        if told is None:
-            return
-        self._told.append(told)
-        if self._reader and not self._reader.done():
-            self._reader.set_result(None)
+    async def __anext__(self) -> PollResult:
+        while not self._results:
+            if not self.open:
+                raise StopAsyncIteration
+            self._changed = asyncio.get_running_loop().create_future()
+            await self._changed
+        result = self._results.popleft()
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def _judged(self, heard: Task | Exception) -> PollResult | None:
-        """Return what is to be told now, if anything; what may not be told yet is kept."""
-        if not isinstance(heard, (Task, KlingError)):
-            raise heard
-        verdict = self._watch.update(heard, time.time())
-        self._lines = (*self._lines, *verdict.messages)[-MOST_LINES:]
-        if verdict.task or verdict.error:
-            lines = self._lines if self._shared.may_tell() else (" | ".join(self._lines),)
-            return replace(verdict, messages=lines if self._lines else ())
-        self._look.at(verdict.next_poll_at)
-        self._progress = verdict.progress or self._progress
-        told = PollResult()
-        if self._lines and self._shared.may_tell():
-            told, self._lines = replace(told, messages=self._lines), ()
-        if self._progress and self._shared.may_show():
-            told, self._progress = replace(told, progress=self._progress), None
-        return told if told.messages or told.progress else None
+    def show(self, result: PollResult) -> None:
+        """Hand the trigger what it may log and store now."""
+        self.messages = () if result.messages else self.messages
+        self.progress = None if result.progress else self.progress
+        self._add(result)
+
+    def end(self, result: PollResult | Exception) -> None:
+        """Hand the trigger the last result, or an error of our own code."""
+        self.open = False
+        self._add(result)
+
+    def _add(self, result: PollResult | Exception) -> None:
+        self._results.append(result)
+        if self._changed and not self._changed.done():
+            self._changed.set_result(None)

@@ -1,108 +1,118 @@
-"""Who may look next: in the order of when they are due, within a budget, so many at a time."""
+"""The poll queue: holds each poll back until it is due and the rate limit allows it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from itertools import count
-from typing import Protocol
+from typing import Generic, TypeVar
 
-from airflow_provider_kling.polling.rate_limit import Budget
+from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER
+from airflow_provider_kling.polling.rate_limit import RateLimiter
 
-#: Turns come at the nearest of steps of so many seconds: to wake up costs more than to look.
-GRAIN = 0.05
+T = TypeVar("T")
 
-
-class Guest(Protocol):
-    """One who queues up."""
-
-    def go(self) -> None:
-        """Use the turn, without waiting and without raising; :meth:`Turns.back` follows sooner or later."""
+#: Polls are released at multiples of this, in seconds: to wake the process up costs more than a poll.
+STEP = 0.05
+#: Seconds of the pause after a refusal that names no time.
+DEFAULT_PAUSE = 5.0
 
 
-class Turns:
-    """Gives turns to any number of guests on one event loop, with one timer for all of them.
+class PollQueue(Generic[T]):
+    """The due polls of one event loop, with one timer for all of them.
 
-    The one that is due longest goes first. So where the budget is too small, all wait longer alike, and
-    nobody starves. A guest in the queue costs a pair of numbers, nothing that Python's garbage collector
-    would have to look at: a collection stops a triggerer with ten thousand waits for a second.
+    The poll that is due first is released first. So where the rate limit is too low, all polls are delayed
+    alike. An entry is a tuple of numbers, which Python's garbage collector does not visit: with objects in
+    their place, a collection stops a triggerer with ten thousand waits for a second.
 
-    :param budget: how many may go in a second.
-    :param at_once: how many may be out at a time.
+    :param limiter: how many polls may be released in a second.
     """
 
-    def __init__(self, budget: Budget, at_once: int) -> None:
-        self._budget, self._at_once = budget, at_once
+    def __init__(self, limiter: RateLimiter) -> None:
+        self._limiter = limiter
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[float, int]] = []
-        self._guests: dict[int, Guest] = {}
+        self._heap: list[tuple[float, int, float]] = []  # due, number, deadline; by the loop's clock
+        self._items: dict[int, T] = {}
         self._numbers = count()
-        self._out = 0
-        self._alarm: asyncio.Task[None] | None = None
-        self._alarm_at = self._reached = float("-inf")
+        self._getters: list[asyncio.Future[T]] = []
+        self._timer: asyncio.Task[None] | None = None
+        self._timer_at = self._reached = self._paused_until = float("-inf")
 
-    def enter(self, due: float, guest: Guest) -> int:
-        """Queue up, and return the number to :meth:`withdraw` with; the turn comes later, never at once.
+    def put(self, item: T, due: float, deadline: float) -> int:
+        """Add a poll and return its number, to :meth:`remove` it with. It is released later, never at once.
 
-        :param due: when, in epoch seconds, but for half a :data:`GRAIN`; in the past, as soon as possible.
+        :param due: when, in epoch seconds. It is rounded to the nearest :data:`STEP`.
+        :param deadline: when the item's last poll is due, in epoch seconds; no pause delays that one.
         """
-        # From here on by the loop's clock, which nobody sets.
-        late = time.time() - due
-        at = self.now() - late if late >= 0 else round((self.now() - late) / GRAIN) * GRAIN
+        now, wall = self.now(), time.time()  # from here on by the loop's clock, which nobody can set
+        at = now + due - wall
+        at = round(at / STEP) * STEP if at > now else at
         number = next(self._numbers)
-        self._guests[number] = guest
-        heappush(self._waiting, (at, number))
-        if self._waiting[0][1] == number:
-            self._set_alarm(at)
+        self._items[number] = item
+        heappush(self._heap, (at, number, now + deadline - wall))
+        if self._heap[0][1] == number:
+            self._set_timer(at)
         return number
 
-    def withdraw(self, number: int) -> None:
-        """Leave the queue, if the turn has not come yet."""
-        self._guests.pop(number, None)
+    def remove(self, number: int) -> None:
+        """Remove a poll that was not released yet."""
+        self._items.pop(number, None)
 
-    def back(self) -> None:
-        """Give a turn back."""
-        self._out -= 1
-        self._go_on()
+    async def get(self) -> T:
+        """Wait for the next poll that may be sent, and return its item."""
+        getter: asyncio.Future[T] = self._loop.create_future()
+        self._getters.append(getter)
+        self._release()
+        try:
+            return await getter
+        finally:
+            if getter in self._getters:  # cancelled
+                self._getters.remove(getter)
 
-    def pause(self, retry_after: float | None) -> None:
-        """Give nobody a turn for a while; see :meth:`Budget.pause`."""
-        self._budget.pause(self.now(), retry_after)
+    def pause(self, seconds: float | None) -> None:
+        """Release no poll before its deadline for a while, because the gateway asked for it.
+
+        :param seconds: the time that the gateway named, if it did.
+        """
+        seconds = DEFAULT_PAUSE if seconds is None else min(seconds, LONGEST_RETRY_AFTER)
+        self._paused_until = max(self._paused_until, self.now() + seconds)
 
     def close(self) -> None:
-        """Stop the timer; nobody may be waiting any more."""
-        if self._alarm:
-            self._alarm.cancel()
+        """Stop the timer."""
+        if self._timer:
+            self._timer.cancel()
 
     def now(self) -> float:
-        """Return the loop's time in seconds; what a timer has reached is past, however coarse the clock."""
+        """Return the loop's time in seconds, at least what the timer has reached: timers may ring early."""
         return max(self._reached, self._loop.time())
 
-    def _go_on(self) -> None:
-        """Give all turns that can be given, and set the timer for the next one."""
-        while self._waiting and self._out < self._at_once:
-            due, number = self._waiting[0]
-            if number not in self._guests:  # it has withdrawn
-                heappop(self._waiting)
+    def _release(self) -> None:
+        """Release all polls that may be sent now, and set the timer for the next one."""
+        while self._heap and self._getters:
+            due, number, deadline = self._heap[0]
+            if number not in self._items:  # it was removed
+                heappop(self._heap)
                 continue
             now = self.now()
-            at = self._budget.next_at(max(now, due))
+            if due <= now < min(self._paused_until, deadline):
+                heapreplace(self._heap, (min(self._paused_until, deadline), number, deadline))
+                continue
+            at = self._limiter.next_at(max(now, due))
             if at > now:
-                self._set_alarm(at)
+                self._set_timer(at)
                 return
-            heappop(self._waiting)
-            self._budget.take(now)
-            self._out += 1
-            self._guests.pop(number).go()
+            heappop(self._heap)
+            self._limiter.take(now)
+            self._getters.pop().set_result(self._items.pop(number))
 
-    def _set_alarm(self, at: float) -> None:
-        if self._alarm and self._alarm_at <= at:
-            return  # it looks again then
+    def _set_timer(self, at: float) -> None:
+        if self._timer and self._timer_at <= at:
+            return  # it looks at the queue again then
         self.close()
-        self._alarm, self._alarm_at = self._loop.create_task(self._ring(at)), at
+        self._timer, self._timer_at = self._loop.create_task(self._ring(at)), at
 
     async def _ring(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.now()))
-        self._alarm, self._reached = None, max(at, self._reached)
-        self._go_on()
+        self._timer, self._reached = None, max(at, self._reached)
+        self._release()

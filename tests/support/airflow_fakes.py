@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.io import attach
 
 from airflow_provider_kling.emulator import Emulator
-from airflow_provider_kling.polling.poller import Look
+from airflow_provider_kling.polling.policy import PollResult
 
 KEY = "sk-a-key-that-nobody-may-read"
 
@@ -202,15 +202,23 @@ def png(width=320, height=320, *, noise=0):
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])
 
 
-async def look(shared, call):
-    """Take one look by the shared client's turns, and return what it brought."""
-    heard = asyncio.get_running_loop().create_future()
-    look = Look(shared, call, heard.set_result)
-    look.at(0.0)
-    try:
-        brought = await heard
-    finally:
-        await look.close()
-    if isinstance(brought, Exception):
-        raise brought
-    return brought
+class OnePoll:
+    """A poll policy that ends after the first answer, and keeps it."""
+
+    def __init__(self, kling_task_id, deadline=float("inf")):
+        self.kling_task_id, self.deadline, self.answer = kling_task_id, deadline, None
+
+    def update(self, answer, now):
+        self.answer = answer
+        return PollResult(task=answer)
+
+
+async def poll(client, kling_task_id):
+    """Poll once for a job with a pooled client, and return the task, or raise why there is none."""
+    policy = OnePoll(kling_task_id)
+    async with client.wait(policy, 0.0) as results:
+        async for _ in results:
+            pass
+    if isinstance(policy.answer, Exception):
+        raise policy.answer
+    return policy.answer

@@ -19,7 +19,7 @@ from blockbuster import blockbuster_ctx
 from airflow_provider_kling import triggers
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.triggers import KlingTaskTrigger
 
 PROMPT = "a cat waves"
@@ -112,22 +112,22 @@ async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
     assert shown[0][2] == {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": 7}
 
 
-async def test_the_more_wait_the_less_often_one_of_them_may_tell_or_show_something(gateway, clock):
-    async with SharedClient.use("kling_default") as client:
-        client.users = 4000
-        assert sum(client.may_tell() for _ in range(300)) == 10
-        assert sum(client.may_show() for _ in range(300)) == 5
-        later = client.turns.now() + 2
-        client.turns.now = lambda: later
-        assert sum(client.may_tell() for _ in range(300)) == 10  # together, as they are read together
-        client.users = 1
+async def test_the_more_waits_there_are_the_less_often_one_may_log_or_push_something(gateway, clock):
+    async with ClientPool.client("kling_default") as client:
+        poller = client.poller
+        poller._waits = 4000
+        assert sum(poller.may_log() for _ in range(300)) == 10
+        assert sum(poller.may_push() for _ in range(300)) == 5
+        later = poller._queue.now() + 2
+        poller._queue.now = lambda: later
+        assert sum(poller.may_log() for _ in range(300)) == 10  # together, as they are read together
 
 
-async def test_progress_that_may_not_be_shown_yet_is_shown_with_a_later_look(gateway, clock, shown):
+async def test_progress_that_may_not_be_shown_yet_is_shown_after_a_later_poll(gateway, clock, shown):
     trigger = waiting(bought(gateway, queue_seconds=25))
     trigger.task_instance = TI()
-    async with SharedClient.use("kling_default") as client:
-        assert [client.may_show() for _ in range(22)] == [True] * 20 + [False] * 2
+    async with ClientPool.client("kling_default") as client:
+        assert [client.poller.may_push() for _ in range(22)] == [True] * 20 + [False] * 2
         await payload(trigger)
     assert [value["status"] for _, value, _ in shown] == ["TASK_STATUS_QUEUED"]
 
@@ -138,9 +138,9 @@ async def test_each_change_is_a_line_at_once_where_few_wait_and_later_where_many
 ):
     trigger, seen = waiting(bought(gateway, queue_seconds=15, render_seconds=100)), []
     clock.watch = lambda: seen.append(logged.text().count(f"Job {trigger.kling_task_id}: "))
-    async with SharedClient.use("kling_default") as client:
+    async with ClientPool.client("kling_default") as client:
         if many_wait:
-            client._lines.pause(clock.time(), 600)
+            client.poller._lines.take(client.poller._queue.now(), 12_000)  # ten minutes
         await payload(trigger)
     lines = [line for line in logged.text().splitlines() if f"Job {trigger.kling_task_id}: " in line]
     assert len(lines) == (1 if many_wait else 6)
@@ -252,7 +252,7 @@ async def test_a_cancelled_wait_leaves_no_session_open(monkeypatch):
             for end in await asyncio.gather(*waits, return_exceptions=True)
         )
         assert not open_sessions()
-        assert not SharedClient._by_loop.get(asyncio.get_running_loop())
+        assert not ClientPool._by_loop.get(asyncio.get_running_loop())
     assert len(gateway.jobs) == 1
 
 

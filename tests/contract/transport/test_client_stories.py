@@ -30,8 +30,9 @@ from airflow_provider_kling.gateways.base import Outcome
 from airflow_provider_kling.gateways.myrouter import query, submit
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.polling.client_pool import SharedClient
-from airflow_provider_kling.transport.client import LONGEST_BODY, AsyncKlingClient, KlingClient
+from airflow_provider_kling.polling.client_pool import ClientPool
+from airflow_provider_kling.transport.async_client import AsyncKlingClient
+from airflow_provider_kling.transport.client import LONGEST_BODY, KlingClient
 from airflow_provider_kling.transport.sessions import gateway_session
 from airflow_provider_kling.transport.settings import Settings
 
@@ -74,19 +75,19 @@ async def hook(fields, monkeypatch):
 
 
 @asynccontextmanager
-async def shared_client(fields, monkeypatch):
+async def pooled_client(fields, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_KLING_STORY", json.dumps({"conn_type": "kling", **fields}))
-    async with SharedClient.use("kling_story") as client:
+    async with ClientPool.client("kling_story") as client:
         yield client.send
 
 
-@pytest.fixture(params=[sync_client, async_client, hook, shared_client], ids=lambda make: make.__name__)
+@pytest.fixture(params=[sync_client, async_client, hook, pooled_client], ids=lambda make: make.__name__)
 def connect(request, monkeypatch):
     """Give a way to make each kind of client for a host."""
 
     def connect(url, key="emulator-key", **extra):
         fields = {"conn_id": "kling_story", "host": url, "schema": "", "port": None, "password": key}
-        if request.param in (hook, shared_client):
+        if request.param in (hook, pooled_client):
             fields = {"host": url, "password": key}
         return request.param({**fields, "extra": {"request_timeout": 20, **extra}}, monkeypatch)
 

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
 )
 from airflow.sdk import Connection
-from airflow_fakes import look
+from airflow_fakes import poll
 from odd_servers import answering, serving
 
 from airflow_provider_kling import errors
@@ -19,7 +19,7 @@ from airflow_provider_kling.gateways.base import Outcome
 from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.hooks import KlingHook, for_airflow
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.transport.settings import Settings
 
 JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
@@ -241,7 +241,7 @@ def test_a_query_that_may_work_later_can_be_retried(gateway, connect):
 
 async def test_a_wrong_connection_in_mid_wait_says_that_the_job_goes_on(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_BAD", '{"conn_type": "kling", "host": "ftp://x", "password": "k"}')
-    async with SharedClient.use("bad") as client:
+    async with ClientPool.client("bad") as client:
         with pytest.raises(KlingAccessError) as caught:
             await client.send(query("t-1"))
     assert (caught.value.money, caught.value.kling_task_id) == (Money.RUNNING, "t-1")
@@ -278,7 +278,7 @@ async def test_a_key_that_the_gateway_repeats_is_told_by_no_trigger(connect):
     said = {"task": {"status": "sk-known FAILED", "reason": "sk-known"}}
     with serving(answering(json.dumps(said).encode())) as server:
         conn_id = connect(at(server.url, key="sk-known")).kling_conn_id
-        async with SharedClient.use(conn_id) as client:
-            tasks = [await look(client, query("t-1")) for _ in range(3)]
+        async with ClientPool.client(conn_id) as client:
+            tasks = [await poll(client, "t-1") for _ in range(3)]
             tasks.append(await client.send(query("t-1")))
     assert {(task.status, task.reason) for task in tasks} == {("*** FAILED", "***")}

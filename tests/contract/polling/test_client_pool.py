@@ -19,8 +19,8 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.gateways.myrouter import query
-from airflow_provider_kling.polling import client_pool as shared
-from airflow_provider_kling.polling.client_pool import SharedClient
+from airflow_provider_kling.polling import client_pool
+from airflow_provider_kling.polling.client_pool import ClientPool
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +37,14 @@ def gateway(monkeypatch):
 
 
 async def ask(conn_id="kling_test"):
-    async with SharedClient.use(conn_id) as client:
+    async with ClientPool.client(conn_id) as client:
         with pytest.raises(KlingTaskNotFoundError):
             await client.send(query("t-1"))
         return client
 
 
 async def test_many_users_of_one_loop_share_one_client(gateway):
-    async with SharedClient.use("kling_test") as first:
+    async with ClientPool.client("kling_test") as first:
         clients = await asyncio.gather(*(ask() for _ in range(50)))
         assert set(clients) == {first}
         inner = first.client
@@ -60,12 +60,12 @@ async def test_the_last_user_closes_it_and_the_next_one_opens_another(gateway):
     assert first.client._session.closed
     second = await ask()
     assert second is not first
-    assert SharedClient._by_loop.get(asyncio.get_running_loop()) == {}
+    assert ClientPool._by_loop.get(asyncio.get_running_loop()) == {}
 
 
 async def test_a_user_who_leaves_with_an_error_leaves_nothing_open(gateway):
     async def fail():
-        async with SharedClient.use("kling_test") as client:
+        async with ClientPool.client("kling_test") as client:
             with pytest.raises(KlingTaskNotFoundError):
                 await client.send(query("t-1"))
             fail.session = client.client._session
@@ -78,7 +78,7 @@ async def test_a_user_who_leaves_with_an_error_leaves_nothing_open(gateway):
 
 async def test_one_user_may_be_cancelled_in_the_middle_of_a_call_while_others_go_on(gateway):
     gateway.add_fault("query:hang=60")
-    async with SharedClient.use("kling_test") as client:
+    async with ClientPool.client("kling_test") as client:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.send(query("t-1")), 0.5)
         gateway.clear_faults()
@@ -87,19 +87,19 @@ async def test_one_user_may_be_cancelled_in_the_middle_of_a_call_while_others_go
 
 
 def test_a_new_loop_gets_a_new_client(gateway):
-    before = len(SharedClient._by_loop)
+    before = len(ClientPool._by_loop)
     clients = [asyncio.run(ask()) for _ in range(2)]
     assert clients[0] is not clients[1]
     assert all(client.client._session.closed for client in clients)
     del clients
     gc.collect()  # a session or a socket left open would warn, and a warning fails the test
-    assert len(SharedClient._by_loop) <= before
+    assert len(ClientPool._by_loop) <= before
 
 
 async def test_each_connection_has_a_client_of_its_own(gateway, monkeypatch):
     other = json.loads(gateway.connection_json()) | {"password": "wrong"}
     monkeypatch.setenv("AIRFLOW_CONN_KLING_OTHER", json.dumps(other))
-    async with SharedClient.use("kling_test"), SharedClient.use("kling_other") as client:
+    async with ClientPool.client("kling_test"), ClientPool.client("kling_other") as client:
         await ask()
         with pytest.raises(KlingAccessError):
             await client.send(query("t-1"))
@@ -107,14 +107,14 @@ async def test_each_connection_has_a_client_of_its_own(gateway, monkeypatch):
 
 async def test_the_connection_is_looked_up_once_for_many(gateway, monkeypatch):
     looked_up = []
-    real = shared.get_async_connection
+    real = client_pool.get_async_connection
 
     async def counting(*args):
         looked_up.append(args)
         return await real(*args)
 
-    monkeypatch.setattr(shared, "get_async_connection", counting)
-    async with SharedClient.use("kling_test"):
+    monkeypatch.setattr(client_pool, "get_async_connection", counting)
+    async with ClientPool.client("kling_test"):
         await asyncio.gather(*(ask() for _ in range(20)))
     assert len(looked_up) == 1
 
@@ -131,15 +131,15 @@ def supervisor_is_away():
     ],
 )
 async def test_a_look_up_that_failed_is_tried_again_at_the_next_call(gateway, monkeypatch, trouble, kind):
-    real, troubles = shared.get_async_connection, [trouble]
+    real, troubles = client_pool.get_async_connection, [trouble]
 
     async def failing_once(*args):
         if troubles:
             raise troubles.pop()
         return await real(*args)
 
-    monkeypatch.setattr(shared, "get_async_connection", failing_once)
-    async with SharedClient.use("kling_test") as client:
+    monkeypatch.setattr(client_pool, "get_async_connection", failing_once)
+    async with ClientPool.client("kling_test") as client:
         with pytest.raises(kind) as caught:
             await client.send(query("t-1"))
         assert caught.value.money is Money.RUNNING
@@ -148,5 +148,5 @@ async def test_a_look_up_that_failed_is_tried_again_at_the_next_call(gateway, mo
 
 
 async def test_a_client_that_was_never_used_looks_nothing_up():
-    async with SharedClient.use("nowhere") as client:
+    async with ClientPool.client("nowhere") as client:
         assert client.client is None

@@ -1,0 +1,111 @@
+"""The asynchronous client of the gateway, on ``aiohttp``. The synchronous one is in ``client``."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import Self, TypeVar
+
+import aiohttp
+import requests.utils
+
+from airflow_provider_kling.errors import KlingError
+from airflow_provider_kling.gateways.base import Call, Reply
+from airflow_provider_kling.transport.client import LONGEST_BODY, describe_failure, request_headers
+from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.transport.tls import tls_context
+
+T = TypeVar("T")
+
+#: Connections that one client keeps open, and so its requests in flight.
+MAX_CONNECTIONS = 64
+#: Bytes of a body that are decoded at a time: a small body may swell to a thousand times its size.
+_CHUNK = 16 * 1024
+#: The request was not sent: there was no connection to the gateway to send it over.
+_NOT_SENT = (
+    *(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL),
+    *(aiohttp.ClientHttpProxyError, ssl.SSLCertVerificationError),
+)
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that is not sent over a kept connection on which the peer said too much.
+
+    Bytes that came after an answer would be taken for the answer to this request. aiohttp then sends the
+    request over another connection.
+    """
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Send the request."""
+        if conn.protocol is None or conn.protocol.should_close:
+            raise aiohttp.ServerDisconnectedError
+        return await super().send(conn)
+
+
+class AsyncKlingClient:
+    """Sends calls to the gateway without blocking. Use it as an async context manager on one event loop.
+
+    :param settings: the connection.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    async def __aenter__(self) -> Self:
+        settings, context = self.settings, await tls_context(self.settings)
+        self._proxy = _proxy_for(settings)
+        self._session = aiohttp.ClientSession(
+            headers={**request_headers(settings), "Authorization": f"Bearer {settings.api_key}"},
+            # One deadline for the whole call: connection, head, body and trailers. No byte resets it.
+            timeout=aiohttp.ClientTimeout(total=settings.request_timeout),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=context),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_Request,
+            trust_env=False,  # it would let a .netrc in as well
+        )
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._session.close()
+
+    async def send(self, call: Call[T]) -> T:
+        """Send *call* once and return what its reader makes of the reply. Redirects are not followed.
+
+        aiohttp repeats a query, never a submit, where the gateway closed a kept connection meanwhile.
+
+        :raises KlingError: the class says what to do next. Nothing else is raised.
+        """
+        try:
+            reply = await self._request(call)
+            return call.read(reply.without(self.settings.api_key))
+        except KlingError:
+            raise
+        except Exception as error:  # a wait must not end because of an answer that we did not foresee
+            timed_out = isinstance(error, TimeoutError)  # its cause, a cancellation, says nothing
+            words = type(error).__name__ if timed_out else describe_failure(error)
+            cause = f"{self.settings.base_url}, {words}"
+            raise call.lost(cause, sent=not isinstance(error, _NOT_SENT)) from error
+
+    async def _request(self, call: Call[T]) -> Reply:
+        async with self._session.request(
+            call.method,
+            self.settings.base_url + call.path,
+            params=call.params,
+            json=call.body,
+            proxy=self._proxy,
+            allow_redirects=False,
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                body += chunk
+                if len(body) > LONGEST_BODY:
+                    raise aiohttp.ClientPayloadError("the answer is too large")
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Reply(response.status, headers, bytes(body), time.time())
+
+
+def _proxy_for(settings: Settings) -> str | None:
+    """Return the proxy that requests would use: the connection's, else the environment's."""
+    url = settings.base_url
+    of_environment = requests.utils.get_environ_proxies(url) if settings.trust_env else {}
+    return requests.utils.select_proxy(url, {**of_environment, **settings.proxies})

@@ -1,0 +1,266 @@
+"""The asynchronous client: connections are used again while they are good, and no answer stalls it."""
+
+import asyncio
+import gzip
+import json
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from airflow_provider_kling.errors import KlingSubmitUncertainError, KlingUnavailableError
+from airflow_provider_kling.gateways.myrouter import query, submit
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.transport.async_client import AsyncKlingClient
+from airflow_provider_kling.transport.client import LONGEST_BODY
+from airflow_provider_kling.transport.settings import Settings
+
+
+def body_of(kling_task_id="t"):
+    return json.dumps({"task": {"task_id": kling_task_id, "status": "TASK_STATUS_QUEUED"}}).encode()
+
+
+def answer(body=None, *headers, length=True):
+    """Return the bytes of an answer."""
+    body = body_of() if body is None else body
+    lines = ["HTTP/1.1 200 OK", *headers, *([f"Content-Length: {len(body)}"] if length else [])]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunked(*chunks, end=b"0\r\n\r\n"):
+    head = answer(b"", "Transfer-Encoding: chunked", length=False)
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
+
+
+GOOD = answer()
+
+
+class Server:
+    """Answers the n-th request of the n-th connection as its scripts say; the last script serves all others.
+
+    A step of a script is the bytes of an answer, an iterable of their pieces, "close" or "hang".
+    """
+
+    def __init__(self, scripts):
+        self.scripts, self.requests, self.sent = list(scripts), [], 0
+        self.connections, self.more, self.written = 0, asyncio.Event(), asyncio.Event()
+        self._open = {}
+
+    async def serve(self, reader, writer):
+        script = self.scripts[min(self.connections, len(self.scripts) - 1)]
+        self.connections += 1
+        self._open[asyncio.current_task()] = writer
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            for step in script:
+                self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+                if step == "hang":
+                    await reader.read()
+                if step in ("hang", "close"):
+                    break
+                await self._write(writer, [step] if isinstance(step, bytes) else step)
+        writer.close()
+        del self._open[asyncio.current_task()]
+
+    async def _write(self, writer, pieces):
+        for piece in pieces:
+            if piece is None:
+                await self.more.wait()
+                continue
+            writer.write(piece)
+            self.sent += len(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+            if self.more.is_set():
+                self.written.set()
+
+    async def close(self):
+        for writer in self._open.values():
+            writer.transport.abort()
+        if self._open:
+            await asyncio.wait([*self._open])
+
+
+@asynccontextmanager
+async def serving(*script, then=(), request_timeout=5.0, **extra):
+    """Run a server and give it, with a client for it; *then* is the script of its later connections."""
+    server = Server([script, then] if then else [script])
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/prefix"
+    settings = Settings("c", "sk-key", url, request_timeout=request_timeout, http_extra=extra)
+    async with AsyncKlingClient(settings) as client:
+        yield server, client
+    listener.close()
+    await server.close()
+    await listener.wait_closed()
+
+
+async def ask(client, kling_task_id="t"):
+    task = await client.send(query(kling_task_id))
+    assert task.status == "TASK_STATUS_QUEUED"
+    return task
+
+
+async def test_a_query_carries_the_key_and_the_headers_of_the_connection():
+    async with serving(GOOD, **{"X-Team": "shop"}) as (server, client):
+        await ask(client, "a:b+c")
+    request = server.requests[0].decode()
+    assert request.startswith("GET /prefix/v3/async/task-result?task_id=a:b%2Bc HTTP/1.1\r\n")
+    assert "Authorization: Bearer sk-key\r\n" in request
+    assert "X-Team: shop\r\n" in request
+
+
+async def test_one_connection_serves_one_query_after_another():
+    async with serving(*[GOOD] * 5) as (server, client):
+        for _ in range(5):
+            await ask(client)
+    assert server.connections == 1
+
+
+async def test_an_answer_in_many_pieces_is_put_together():
+    async with serving([GOOD[index : index + 1] for index in range(len(GOOD))], GOOD) as (server, client):
+        await ask(client)
+        await ask(client)
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunked(body_of()[:7], body_of()[7:]),
+        chunked(body_of(), end=b"0\r\nTrailer: 1\r\n\r\n"),
+        answer(gzip.compress(body_of()), "Content-Encoding: gzip"),
+        answer(length=False),  # it ends with the connection
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + GOOD,
+    ],
+    ids=["chunks", "trailers", "gzip", "no length", "early hints"],
+)
+async def test_an_answer_is_read_however_http_packs_it(data):
+    async with serving(data) as (_, client):
+        await ask(client)
+
+
+async def test_queries_at_the_same_time_have_connections_of_their_own():
+    async with serving(*[GOOD] * 5) as (server, client):
+        await asyncio.gather(*(ask(client) for _ in range(4)))
+    assert server.connections == 4
+
+
+@pytest.mark.parametrize("second", [(), ("close",)], ids=["before", "at"])
+async def test_a_kept_connection_that_closes_before_or_at_the_next_query_costs_no_query(second):
+    async with serving(GOOD, *second) as (server, client):
+        for _ in range(4):
+            await ask(client)
+    assert server.connections == 4
+
+
+async def test_a_cancelled_query_takes_its_connection_with_it():
+    async with serving(GOOD, "hang") as (server, client):
+        await ask(client)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask(client), 0.1)
+        await ask(client)
+    assert server.connections == 2
+
+
+async def test_a_second_answer_to_one_query_is_not_taken_for_the_answer_to_the_next():
+    surplus = answer(body_of("another"))
+    async with serving(GOOD + surplus, GOOD) as (server, client):
+        assert (await ask(client)).kling_task_id == "t"
+        await ask(client)
+    assert server.connections == 2
+
+
+async def test_an_answer_that_comes_unasked_is_not_taken_for_the_answer_to_the_next_query():
+    surplus = answer(b'{"task": {"task_id": "another", "status": "TASK_STATUS_FAILED"}}')
+    async with serving([GOOD, None, surplus], GOOD, then=[GOOD]) as (server, client):
+        await ask(client)
+        server.more.set()
+        await server.written.wait()
+        for _ in range(20):  # until the client has received it
+            await asyncio.sleep(0)
+        await ask(client)
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GOOD[:-1],
+        b"SSH-2.0-nope\r\n\r\n",
+        b"HTTP/1.1 099 X\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        answer(b"{}", "Content-Length: 3"),
+        answer(b"{}", "no colon"),
+        answer(b"no gzip", "Content-Encoding: gzip"),
+        answer(b"{}", "Content-Encoding: br"),
+        answer(b"{}", "Location: http://[::1", "X: \xff"),
+        chunked(b"{}", end=b"-1\r\n\r\n"),
+        chunked(b"{}", end=b"fffffffffffffffffff\r\n"),
+        answer(b"x" * 60_000, *(f"H{number}: {number}" for number in range(10_000))),
+        answer(b"{}", f"X: {'y' * 60_000}"),
+        answer(b"[" * (LONGEST_BODY - 1)),
+        answer(b'{"a":' * 500_000),
+        answer(b"x" * (LONGEST_BODY + 1)),
+        answer(gzip.compress(b"x" * (LONGEST_BODY + 1)), "Content-Encoding: gzip"),
+    ],
+    ids=lambda data: repr(data[:40]),
+)
+async def test_what_is_no_answer_is_a_failure_that_may_pass_and_the_next_query_succeeds(data):
+    async with serving(data, then=[GOOD]) as (_, client):
+        with pytest.raises(KlingUnavailableError) as caught:
+            await client.send(query("t"))
+        assert caught.value.kling_task_id == "t"
+        await ask(client)
+
+
+@pytest.mark.parametrize("step", ["close", GOOD[:10]], ids=["nothing", "half a head"])
+async def test_a_gateway_that_closes_each_connection_before_it_answers_is_a_failure_that_may_pass(step):
+    async with serving(step) as (_, client):
+        with pytest.raises(KlingUnavailableError):
+            await client.send(query("t"))
+
+
+async def test_a_submit_is_sent_once_where_the_gateway_closes_the_connection():
+    async with serving(GOOD, "close") as (server, client):
+        await ask(client)
+        with pytest.raises(KlingSubmitUncertainError):
+            await client.send(submit(VideoJob("m", {})))
+    assert len(server.requests) == 2
+
+
+async def test_a_refused_connection_is_a_failure_that_may_pass():
+    async with serving(GOOD) as (_, client):
+        pass
+    async with AsyncKlingClient(client.settings) as client:
+        with pytest.raises(KlingUnavailableError):
+            await client.send(query("t"))
+
+
+def drip(head, piece):
+    """Return a script's step that never ends."""
+
+    def pieces():
+        yield head
+        while True:
+            yield piece
+
+    return pieces()
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b""),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"),
+        (answer(b"", "Content-Length: 1000000", length=False), b" "),
+        (chunked(end=b""), b"1\r\n \r\n"),
+        (chunked(end=b""), b""),
+        (chunked(end=b"1"), b";"),
+        (chunked(b"{}", end=b"0\r\n"), b"X: y\r\n"),
+    ],
+    ids=["head", "100", "103", "body", "chunks", "before a chunk", "chunk's size", "trailers"],
+)
+async def test_no_byte_of_an_answer_that_drips_moves_the_deadline(head, piece):
+    async with serving(drip(head, piece), request_timeout=0.3) as (_, client), asyncio.timeout(30):
+        with pytest.raises(KlingUnavailableError):
+            await client.send(query("t"))
