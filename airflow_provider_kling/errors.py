@@ -13,6 +13,7 @@
     ├── KlingTaskNotFoundError     the gateway does not know this task id
     ├── KlingWaitTimeoutError      our deadline passed; the job itself may still run
     └── KlingDownloadError         the video is there and paid for, but was not fetched whole
+        └── KlingVideoError        what the link leads to is not a usable video; a retry cannot help
 
 Each message says what happened, what it means for the money, and what to do next. Raised from
 Airflow's classes (hook, operators, sensor) every one of them is an ``AirflowException`` too, see
@@ -152,8 +153,17 @@ class KlingDownloadError(KlingError):
     default_advice = "Run the download again: it asks for a fresh link and does not pay again."
 
 
+class KlingVideoError(KlingDownloadError):
+    """What the link of a finished job leads to is not a usable video; a retry cannot help."""
+
+    default_advice = (
+        "Ask the gateway's support about the video, with the task id. Once it is right, clear this task: it "
+        "fetches the video and does not pay again."
+    )
+
+
 _FACTS = ("what", "money", "advice", "kling_task_id", "reason", "http_status", "retry_after")
-_KINDS: tuple[type[KlingError], ...] = (KlingError, *KlingError.__subclasses__())
+_KINDS: tuple[type[KlingError], ...] = (KlingError, *KlingError.__subclasses__(), KlingVideoError)
 _BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 

@@ -23,6 +23,7 @@ from airflow_provider_kling.errors import (
     KlingError,
     KlingTaskNotFoundError,
     KlingUnavailableError,
+    KlingVideoError,
     KlingWaitTimeoutError,
 )
 from airflow_provider_kling.gateways.base import Call
@@ -43,7 +44,7 @@ _RETRY_MAY_HELP = (KlingUnavailableError, KlingDownloadError)
 
 def _airflow_class(kind: type[KlingError], *, retry: bool) -> type[KlingError]:
     base: type[Exception] = AirflowFailException
-    if retry or issubclass(kind, _RETRY_MAY_HELP):
+    if retry or (issubclass(kind, _RETRY_MAY_HELP) and not issubclass(kind, KlingVideoError)):
         base = AirflowException
     elif issubclass(kind, KlingWaitTimeoutError):
         base = AirflowSensorTimeout

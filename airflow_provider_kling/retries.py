@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingUnavailableError
+from airflow_provider_kling.errors import (
+    KlingDownloadError,
+    KlingError,
+    KlingUnavailableError,
+    KlingVideoError,
+)
 from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER
 
 if TYPE_CHECKING:
@@ -40,7 +45,8 @@ class KlingRetryPolicy(RetryPolicy):
         """Return what to do after *exception*; Airflow asks this on the worker."""
         if not isinstance(exception, KlingError):
             return RetryDecision.default()
-        if not isinstance(exception, (KlingUnavailableError, KlingDownloadError)):
+        may_help = isinstance(exception, (KlingUnavailableError, KlingDownloadError))
+        if not may_help or isinstance(exception, KlingVideoError):
             # An uncertain submit comes here as an AirflowException only where the Dag's author allowed it.
             allowed = isinstance(exception, AirflowException)
             why = f"{type(exception).__name__}: a retry cannot help and may cost"

@@ -1,33 +1,46 @@
-"""Videos from storage hosts: links that came in as data are followed with care, and without the key."""
+"""Reads videos from storage hosts: follows links that came in as data, with care and without the key."""
 
 from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
-from airflow_provider_kling.redaction import clean
-from airflow_provider_kling.transport.addresses import address_in, is_public
+from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, KlingVideoError, Money
+from airflow_provider_kling.redaction import clean, shorten
+from airflow_provider_kling.transport.addresses import address_in, may_be_asked
 from airflow_provider_kling.transport.client import USER_AGENT, describe_failure
 from airflow_provider_kling.transport.sessions import TimedHTTP, TimedHTTPS, timed
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.tls import verification
 
 _CHUNK = 1024 * 1024
-_MOST_REDIRECTS = 5
-_MOST_RESUMES = 5
-#: Bytes a second that a host has to bring over each `request_timeout` of waiting for it.
-_SLOWEST = 4096
+_MAX_REDIRECTS = 5
+_MAX_RESUMES = 5
+#: Bytes a second that a host must send over each `request_timeout` of waiting for it.
+_MIN_BYTES_PER_SECOND = 4096
+#: Characters of a Content-Type that are kept; the longest registered ones have about 80.
+_MAX_CONTENT_TYPE = 100
+#: How often the time limit of a read is checked before it is over.
+_CHECKS = 4
+#: What is raised for a URL that no request can be sent to.
+WRONG_URL = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
 
 
 def _unsign(record: logging.LogRecord) -> bool:
@@ -43,9 +56,9 @@ logging.getLogger("urllib3.connection").addFilter(_unsign)
 class Stream:
     """An opened download.
 
-    :param length: the bytes that the storage host promised, or None where it promised nothing.
-    :param content_type: what it says they are.
-    :param chunks: the bytes, as they come; a broken stream goes on where it stopped.
+    :param length: the bytes that the storage host promised, or None.
+    :param content_type: what the host says they are, cleaned and bounded.
+    :param chunks: the bytes. A stream that breaks is resumed where it stopped.
     """
 
     length: int | None
@@ -58,19 +71,76 @@ def open_link(url: str, settings: Settings) -> Iterator[Stream]:
     """Open a video's link for reading, with the connection's proxies and TLS settings, but without its key.
 
     Only http and https are followed, and only to public addresses unless the connection allows private
-    ones. The address is checked on the very socket that was opened, after every redirect again, so a
-    name that changes its mind is caught.
+    ones. The address is checked on the socket that was opened, and again after every redirect.
 
+    No part of an answer may hold the caller: its head has a deadline, each single read has one, and over
+    each ``request_timeout`` of waiting the host must send a minimum of bytes. A deadline for the whole
+    download would end large videos on slow lines, so there is none.
+
+    :raises KlingVideoError: where the link is no http(s) URL.
     :raises KlingDownloadError: with the ``http_status`` where the storage host answered with one.
-    :raises KlingAccessError: where the link leads to an address that is not public.
+    :raises KlingAccessError: where the link leads to an address that is not allowed.
     """
     with guarded_session(settings) as session:
         link = _Link(url, session, settings)
         response = link.open()
+        content_type = shorten(clean(response.headers.get("Content-Type", "")), _MAX_CONTENT_TYPE)
         try:
-            yield Stream(link.length, response.headers.get("Content-Type", ""), link.chunks())
+            yield Stream(link.length, content_type, link.chunks())
         finally:
             link.close()
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Return the number of bytes that a Content-Length promises, or None."""
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None
+
+
+class ReadTimeLimit:
+    """Ends the block that reads an answer when it takes longer than *seconds*.
+
+    A socket's timeout starts anew with each byte. A host that sends single bytes inside of a chunk header
+    or of the trailers keeps one read going for hours. So a thread shuts the socket down.
+
+    :param response: whose socket.
+    :param seconds: what one block may take.
+    """
+
+    def __init__(self, response: requests.Response, seconds: float) -> None:
+        self._response, self._seconds = response, seconds
+        self._blocks, self._inside, self._expired = 0, False, False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+
+    def __enter__(self) -> None:
+        self._blocks += 1
+        self._inside = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._inside = False
+        if self._expired:
+            raise TimeoutError
+
+    def _watch(self) -> None:
+        block, checks = 0, 0
+        while not self._closed.wait(self._seconds / _CHECKS):
+            checks = checks + 1 if self._inside and self._blocks == block else 0
+            block = self._blocks
+            if checks == _CHECKS:
+                self._expired = True
+                with suppress(OSError, ValueError, RuntimeError):  # it is closed already
+                    self._response.raw.shutdown()
+                return
 
 
 class _Link:
@@ -78,15 +148,14 @@ class _Link:
 
     def __init__(self, url: str, session: requests.Session, settings: Settings) -> None:
         if not url.lower().startswith(("http://", "https://")):
-            raise KlingDownloadError(
-                f"The video's link is no http(s) URL but {url.split(':', maxsplit=1)[0]!r}."
-            )
+            scheme = shorten(clean(url.split(":", maxsplit=1)[0]), 20)
+            raise KlingVideoError(f"The video's link is no http(s) URL but {scheme!r}.")
         self._url, self._session, self._settings = url, session, settings
         self.length: int | None = None
 
     def open(self, offset: int = 0, etag: str = "") -> requests.Response:
         headers = {"Range": f"bytes={offset}-", "If-Range": etag} if offset else {}
-        with _in_our_words():
+        with _download_errors():
             response = self._session.get(
                 self._url,
                 timeout=self._settings.request_timeout,
@@ -101,8 +170,7 @@ class _Link:
             what = f"The storage host answered HTTP {response.status_code} to the video's link."
             raise KlingDownloadError(what, http_status=response.status_code)
         if not offset:
-            length = response.headers.get("Content-Length", "")
-            self.length = int(length) if length.isdecimal() else None
+            self.length = content_length(response.headers)
         return response
 
     def chunks(self) -> Iterator[bytes]:
@@ -115,7 +183,7 @@ class _Link:
             except KlingDownloadError:
                 etag = self._response.headers.get("ETag", "")
                 resumes += 1
-                if not offset or not etag or etag.startswith("W/") or resumes > _MOST_RESUMES:
+                if not offset or not etag or etag.startswith("W/") or resumes > _MAX_RESUMES:
                     raise
                 self.close()
                 self._resume(offset, etag)
@@ -123,35 +191,40 @@ class _Link:
                 return
 
     def _pieces(self) -> Iterator[bytes]:
-        """Yield what is there, without waiting for more: what came before a break is not lost.
+        """Yield what has come, without waiting for more, so that a break loses nothing.
 
-        Nothing is decoded: a video is not compressed, and what would swell to a thousandfold is none.
+        Nothing is decoded: a video is not compressed, and compressed bytes may swell to a thousandfold.
         """
-        waited, came = 0.0, 0
-        while True:
-            asked_at = time.monotonic()
-            with _in_our_words():
-                piece = self._response.raw.read1(_CHUNK, decode_content=False)
-            waited, came = waited + time.monotonic() - asked_at, came + len(piece)
-            if waited > self._settings.request_timeout:
-                if came < _SLOWEST * waited:
-                    raise KlingDownloadError(f"The storage host sends less than {_SLOWEST} bytes a second.")
-                waited, came = 0.0, 0
-            if not piece:
-                return
-            yield piece
+        waited, received = 0.0, 0
+        limit = ReadTimeLimit(self._response, self._settings.request_timeout).start()
+        try:
+            while True:
+                asked_at = time.monotonic()
+                with _download_errors(), limit:
+                    piece = self._response.raw.read1(_CHUNK, decode_content=False)
+                waited, received = waited + time.monotonic() - asked_at, received + len(piece)
+                if waited > self._settings.request_timeout:
+                    if received < _MIN_BYTES_PER_SECOND * waited:
+                        what = f"The storage host sends less than {_MIN_BYTES_PER_SECOND} bytes a second."
+                        raise KlingDownloadError(what)
+                    waited, received = 0.0, 0
+                if not piece:
+                    return
+                yield piece
+        finally:
+            limit.close()
 
     def _resume(self, offset: int, etag: str) -> None:
-        where = self.open(offset, etag).headers.get("Content-Range", "")
-        if not where.startswith(f"bytes {offset}-"):
-            raise KlingDownloadError("The video's stream broke, and the storage host went on elsewhere.")
+        content_range = self.open(offset, etag).headers.get("Content-Range", "")
+        if not content_range.startswith(f"bytes {offset}-"):
+            raise KlingDownloadError("The video's stream broke, and the storage host resumed it elsewhere.")
 
     def close(self) -> None:
         self._response.close()
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def _download_errors() -> Iterator[None]:
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -159,7 +232,23 @@ def _in_our_words() -> Iterator[None]:
 
 
 class _BareSession(requests.Session):
-    """A session that follows redirects with nothing: no ``.netrc`` for the next host, no body of the last."""
+    """A session that takes nothing along to a redirect's target: no ``.netrc``, no body.
+
+    :param deadline: until when all requests and redirects together may take, by the monotonic clock.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send one request, the first one or that of a redirect, within what is left of the time."""
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise requests.ReadTimeout("the time is over")
+            kwargs["timeout"] = min(kwargs["timeout"], left)
+        return super().send(request, **kwargs)
 
     def rebuild_auth(self, *_: object) -> None:
         """Add nothing; there is nothing to take away."""
@@ -172,17 +261,19 @@ class _BareSession(requests.Session):
         return target
 
 
-def guarded_session(settings: Settings) -> requests.Session:
-    """Return a session for links that came in as data: no key, no ``.netrc``, public addresses only."""
-    session = _BareSession()
+def guarded_session(settings: Settings, deadline: float | None = None) -> requests.Session:
+    """Return a session for links that came in as data: no key, no ``.netrc``, allowed addresses only.
+
+    :param deadline: until when all requests and redirects together may take, by the monotonic clock.
+    """
+    session = _BareSession(deadline)
     session.auth = _no_auth  # keeps a .netrc, and a user name in the link, out
     session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-    session.max_redirects = _MOST_REDIRECTS
+    session.max_redirects = _MAX_REDIRECTS
     session.trust_env = settings.trust_env
     timed(session)
-    if not settings.allow_private_hosts:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, _PublicOnlyAdapter())
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _GuardedAdapter(allow_private=settings.allow_private_hosts))
     return session
 
 
@@ -190,53 +281,62 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _checked(sock: socket.socket) -> socket.socket:
-    """Return the socket if the address at its other end is public; checked before a byte is sent."""
-    address = sock.getpeername()[0]
-    if is_public(address):
-        return sock
-    sock.close()
-    raise _not_public(address)
+def _check_address(address: str, *, allow_private: bool) -> None:
+    if may_be_asked(address, allow_private=allow_private):
+        return
+    if allow_private:
+        what = f"The link leads to {address}, where clouds keep credentials. It is never asked."
+        advice = "Look at where this link comes from."
+    else:
+        what = f"The link leads to {address}, which is not a public address."
+        advice = "If this gateway is your own, set allow_private_hosts in the connection's extra."
+    raise KlingAccessError(what, money=Money.PAID, advice=advice)
 
 
-def _not_public(address: str) -> KlingAccessError:
-    return KlingAccessError(
-        f"The link leads to {address}, which is not a public address.",
-        money=Money.PAID,
-        advice="If this gateway is your own, set allow_private_hosts in the connection's extra.",
-    )
+def _guarded_pool(pool: type[Any], connection: type[Any], *, allow_private: bool) -> type[Any]:
+    """Return a kind of pool whose connections check the address at their other end before a byte is sent."""
+
+    class Guarded(connection):  # type: ignore[misc]
+        def _new_conn(self) -> socket.socket:
+            sock: socket.socket = super()._new_conn()
+            try:
+                _check_address(sock.getpeername()[0], allow_private=allow_private)
+            except KlingAccessError:
+                sock.close()
+                raise
+            return sock
+
+    return type("GuardedPool", (pool,), {"ConnectionCls": Guarded})
 
 
-class _PublicHTTP(TimedHTTP):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn())
+class _GuardedAdapter(HTTPAdapter):
+    """Connects to allowed addresses only.
 
-
-class _PublicHTTPS(TimedHTTPS):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn())
-
-
-class _PublicHTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _PublicHTTP
-
-
-class _PublicHTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPS
-
-
-class _PublicOnlyAdapter(HTTPAdapter):
-    """Connects to public addresses only.
-
-    Behind a proxy it is the proxy that connects, and decides about names; addresses are refused here too.
+    Behind a proxy it is the proxy that connects and decides about names. Addresses are refused here too.
     """
 
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        super().__init__()
+
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        address = address_in(urlsplit(request.url or "").hostname or "")
-        if address and not is_public(address):
-            raise _not_public(address)
+        if address := address_in(urlsplit(request.url or "").hostname or ""):
+            _check_address(address, allow_private=self._allow_private)
         return super().send(request, *args, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = {
+            scheme: _guarded_pool(pool, connection, allow_private=self._allow_private)
+            for scheme, pool, connection in (
+                ("http", urllib3.HTTPConnectionPool, TimedHTTP),
+                ("https", urllib3.HTTPSConnectionPool, TimedHTTPS),
+            )
+        }
+
+    def close(self) -> None:
+        """Close all connections now; urllib3 leaves that to the garbage collector."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - the container is no mapping to iterate over
+                manager.pools[key].close()
+        super().close()

@@ -1,4 +1,4 @@
-"""What is behind a URL that the gateway will fetch: looked at before it is paid for, with suspicion."""
+"""Checks what is behind a URL that the gateway will fetch, before it is paid for."""
 
 from __future__ import annotations
 
@@ -15,31 +15,27 @@ from airflow_provider_kling.media.picture_formats import BrokenError, Shape, sha
 from airflow_provider_kling.media.pictures import check_shape, check_size, check_video
 from airflow_provider_kling.redaction import told
 from airflow_provider_kling.transport.client import describe_failure
-from airflow_provider_kling.transport.download_stream import guarded_session
+from airflow_provider_kling.transport.download_stream import (
+    WRONG_URL,
+    ReadTimeLimit,
+    content_length,
+    guarded_session,
+)
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.tls import verification
 
 _CHUNK = 64 * 1024
-#: Bytes within which a picture's header has to tell its size; metadata may fill some hundred thousand.
-_MOST = 2 * 1024 * 1024
+#: Bytes in which a picture's header must tell its size; metadata may fill some hundred thousand.
+_MAX_BYTES = 2 * 1024 * 1024
 #: Bytes that tell any format from the others.
-_LEAST = 256
+_MIN_BYTES = 256
 _PASSING = frozenset({408, 425, 429})
-#: What is raised for an address that leads nowhere, today and tomorrow.
-_WRONG = (
-    requests.TooManyRedirects,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidURL,
-    requests.exceptions.MissingSchema,
-    urllib3.exceptions.LocationValueError,
-    UnicodeError,
-)
 
 
 def check_picture_link(url: str, argument: str, settings: Settings) -> Shape:
     """Return what the first bytes behind a picture's URL say, if the gateway's limits allow it.
 
-    As many bytes are fetched as tell the sides, so whether the file is whole is not known.
+    Only as many bytes are fetched as tell the sides. So whether the file is whole is not known.
 
     :param url: the address, http or https.
     :param argument: the operator's argument, for the messages.
@@ -47,12 +43,12 @@ def check_picture_link(url: str, argument: str, settings: Settings) -> Shape:
     :raises KlingInputError: where there is no such picture, or it is not allowed, or its address is private.
     :raises KlingUnavailableError: where the host does not answer, which may pass.
     """
-    return check_shape(_beginning(url, argument, settings, _has_shape), argument, told(url), whole=False)
+    return check_shape(_first_bytes(url, argument, settings, _has_shape), argument, told(url), whole=False)
 
 
 def check_video_link(url: str, argument: str, settings: Settings) -> None:
     """Raise, as :func:`check_picture_link` does, where no MP4 or MOV of an allowed size is behind a URL."""
-    check_video(_beginning(url, argument, settings, bool), argument, told(url))
+    check_video(_first_bytes(url, argument, settings, bool), argument, told(url))
 
 
 def _has_shape(data: bytes) -> bool:
@@ -63,39 +59,54 @@ def _has_shape(data: bytes) -> bool:
     return True
 
 
-def _beginning(url: str, argument: str, settings: Settings, enough: Callable[[bytes], bool]) -> bytes:
-    """Return the first bytes behind a URL, after a look at how many there are."""
-    shown, until = told(url), time.monotonic() + settings.request_timeout
-    ask: dict[str, Any] = {
+def _first_bytes(url: str, argument: str, settings: Settings, is_enough: Callable[[bytes], bool]) -> bytes:
+    """Return the first bytes behind a URL, after a check of how many there are.
+
+    All of it, redirects included, has one deadline. Nothing is decoded: compressed bytes may swell.
+    """
+    shown, deadline = told(url), time.monotonic() + settings.request_timeout
+    options: dict[str, Any] = {
         "timeout": settings.request_timeout,
         "stream": True,
         "allow_redirects": True,
         "proxies": settings.proxies,
         "verify": verification(settings),
     }
-    with _in_our_words(argument, shown), guarded_session(settings) as session:
-        with session.head(url, **ask) as response:
+    with _input_errors(argument, shown), guarded_session(settings, deadline) as session:
+        with session.head(url, **options) as response:
             if response.ok:  # a link that is signed for GET alone is refused here
-                _check_length(response.headers.get("Content-Length", ""), argument, shown)
-        with session.get(url, headers={"Range": f"bytes=0-{_MOST - 1}"}, **ask) as response:
+                _check_length(response, argument, shown)
+        with session.get(url, headers={"Range": f"bytes=0-{_MAX_BYTES - 1}"}, **options) as response:
             if not response.ok:
                 raise _refusal(response.status_code, argument, shown)
-            headers, whole = response.headers, response.status_code == requests.codes.ok
-            length = headers.get("Content-Length", "") if whole else headers.get("Content-Range", "")
-            _check_length(length.rpartition("/")[2], argument, shown)
-            data = b""
-            for chunk in response.iter_content(_CHUNK):
-                data += chunk
-                if len(data) >= _MOST or (len(data) >= _LEAST and enough(data)):
+            _check_length(response, argument, shown)
+            return _read(response, is_enough, deadline)
+
+
+def _read(response: requests.Response, is_enough: Callable[[bytes], bool], deadline: float) -> bytes:
+    data = b""
+    limit = ReadTimeLimit(response, max(0.1, deadline - time.monotonic())).start()
+    try:
+        with limit:
+            while len(data) < _MAX_BYTES and not (len(data) >= _MIN_BYTES and is_enough(data)):
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                chunk = response.raw.read1(_CHUNK, decode_content=False)
+                if not chunk:
                     break
-                if time.monotonic() > until:
-                    raise KlingUnavailableError(f"{argument}={shown!r}: its host is too slow.")
-            return data
+                data += chunk
+    finally:
+        limit.close()
+    return data
 
 
-def _check_length(length: str, argument: str, shown: str) -> None:
-    if length.isdecimal():
-        check_size(int(length), argument, shown)
+def _check_length(response: requests.Response, argument: str, shown: str) -> None:
+    total = response.headers.get("Content-Length", "")
+    if response.status_code == requests.codes.partial_content:
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+    length = content_length({"Content-Length": total})
+    if length is not None:
+        check_size(length, argument, shown)
 
 
 def _refusal(status: int, argument: str, shown: str) -> KlingError:
@@ -106,14 +117,17 @@ def _refusal(status: int, argument: str, shown: str) -> KlingError:
 
 
 @contextmanager
-def _in_our_words(argument: str, shown: str) -> Iterator[None]:
+def _input_errors(argument: str, shown: str) -> Iterator[None]:
     try:
         yield
-    except KlingAccessError as error:  # the guard's
+    except KlingAccessError as error:  # of the guarded session
         what = f"{argument}={shown!r}: {error.what} The gateway could not fetch it either."
         raise KlingInputError(what, advice=error.advice) from None
-    except _WRONG as error:
+    except (requests.TooManyRedirects, *WRONG_URL) as error:
         raise KlingInputError(f"{argument}={shown!r}: no such URL ({describe_failure(error)}).") from None
+    except (TimeoutError, requests.Timeout) as error:
+        what = f"{argument}={shown!r}: its host is too slow ({describe_failure(error)})."
+        raise KlingUnavailableError(what) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         what = f"{argument}={shown!r}: its host cannot be asked ({describe_failure(error)})."
         raise KlingUnavailableError(what) from None

@@ -46,6 +46,48 @@ def dripping_head(body=b"{}"):
     return answer
 
 
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
+_CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+#: A JPEG's beginning that does not tell the sides yet.
+_CHUNK = b"400\r\n\xff\xd8\xff\xe0\xff\xff" + bytes(0x400 - 6) + b"\r\n"
+#: Of each part of an answer: what comes before it, and what drips in it for ever.
+DRIPPING_PARTS = {
+    "status line": (b"HTTP/1.1 200 O", b"K"),
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"y"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (_HEAD + b"Content-Length: 1000000\r\n\r\n", b"x"),
+    "body without a length": (_HEAD + b"\r\n", b"x"),
+    "chunk size": (_CHUNKED + _CHUNK + b"4;", b"x"),
+    "chunk": (_CHUNKED + _CHUNK + b"fffff\r\n", b"x"),
+    "small chunks": (_CHUNKED + _CHUNK, b"1\r\nx\r\n"),
+    "trailer": (_CHUNKED + _CHUNK + b"0\r\nX: ", b"y"),
+    "trailers": (_CHUNKED + _CHUNK + b"0\r\n", b"X: y\r\n"),
+}
+
+
+def dripping_in(part, left):
+    """Return a handler's answer that drips in one part; *left* is set when the other side gives up.
+
+    A HEAD is answered at once.
+    """
+    before, drop = DRIPPING_PARTS[part]
+
+    def answer(handler):
+        if handler.command == "HEAD":
+            handler.wfile.write(_HEAD + b"\r\n")
+            return
+        never = threading.Event()
+        try:
+            handler.wfile.write(before)
+            for _ in range(400):
+                handler.wfile.write(drop)
+                never.wait(0.05)
+        except OSError:
+            left.set()
+
+    return answer
+
+
 @contextlib.contextmanager
 def serving(answer, certificate=None):
     """Listen on a free port while the block lasts; *answer* gets the handler of each request."""

@@ -1,15 +1,18 @@
 """`check_url=True`: what is behind a picture's URL is looked at before it is paid for, with suspicion."""
 
 import contextlib
+import gzip
 import json
 import logging
 import socket
+import threading
 import time
+import tracemalloc
 
 import pytest
 from airflow_fakes import KEY, context_of, png, submits
 from fake_internet import PUBLIC
-from odd_servers import answering, serving
+from odd_servers import DRIPPING_PARTS, answering, dripping_in, serving
 
 from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError, Money
 from airflow_provider_kling.operators import KlingSubmitOperator
@@ -182,6 +185,35 @@ def test_a_host_that_drips_is_left(monkeypatch):
 
     with serving(answer) as server:
         assert "too slow" in refusal(f"{server.url}/cat.png", KlingUnavailableError)
+
+
+@pytest.mark.parametrize("part", DRIPPING_PARTS)
+def test_a_host_that_drips_in_any_part_of_its_answer_is_left(part):
+    left = threading.Event()
+    with serving(dripping_in(part, left)) as server:
+        refusal(f"{server.url}/cat.png?sig=secret", KlingUnavailableError, request_timeout=0.3)
+        assert left.wait(10)
+
+
+def test_all_redirects_together_have_one_deadline():
+    def slowly_on(handler):
+        threading.Event().wait(0.4)
+        answering(status=302, Location=f"/{len(server.seen)}")(handler)
+
+    with serving(slowly_on) as server:
+        assert "too slow" in refusal(f"{server.url}/cat.png", KlingUnavailableError, request_timeout=1)
+        assert len(server.seen) <= 3
+
+
+def test_what_is_compressed_is_not_unpacked():
+    bomb = gzip.compress(bytes(256 << 20))
+    with serving(answering(bomb, Content_Encoding="gzip")) as server:
+        tracemalloc.start()
+        try:
+            refusal(f"{server.url}/cat.png")
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,18 @@ import json
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
 import pytest
 import requests
-from odd_servers import answering, dripping_head, serving
+from odd_servers import DRIPPING_PARTS, answering, dripping_head, dripping_in, serving
 
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
 from airflow_provider_kling.transport.addresses import is_public
-from airflow_provider_kling.transport.download_stream import open_link
+from airflow_provider_kling.transport.download_stream import content_length, open_link
 from airflow_provider_kling.transport.settings import Settings
 
 VIDEO = bytes(range(256)) * 4096
@@ -137,6 +138,36 @@ def test_a_head_that_drips_is_not_waited_for(certificate, tls):
     with serving(dripping_head(VIDEO), certificate if tls else None) as server:
         error = refusal(f"{server.url}/v.mp4?sig=1", request_timeout=1, verify=certificate)
     assert "TimeoutError" in str(error)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("part", DRIPPING_PARTS)
+def test_a_host_that_drips_in_any_part_of_its_answer_is_left(certificate, part, tls):
+    left = threading.Event()
+    quick = replace(settings(verify=certificate), request_timeout=0.3)
+    with serving(dripping_in(part, left), certificate if tls else None) as server:
+        with (
+            pytest.raises(KlingDownloadError),
+            open_link(f"{server.url}/v.mp4?sig=1", quick) as stream,
+        ):
+            b"".join(stream.chunks)
+        assert left.wait(10)
+
+
+def test_a_content_type_is_cleaned_and_bounded():
+    content_type = "video/mp4\x00\x1b[31m\x7f" + 5000 * "x"
+    with (
+        serving(answering(VIDEO, Content_Type=content_type)) as server,
+        open_link(server.url, settings()) as stream,
+    ):
+        assert stream.content_type.isprintable()
+        assert stream.content_type.startswith("video/mp4")
+        assert len(stream.content_type) < 110
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "\u0663", "1e3", "0x10", "5, 5"])
+def test_a_length_that_is_no_number_of_bytes_is_no_promise(length):
+    assert content_length({"Content-Length": length}) is None
 
 
 DRIPS = {"from the start": [1000] * 20, "after a while": [100_000] * 5 + [1000] * 40}
@@ -267,7 +298,7 @@ def test_a_host_that_goes_on_elsewhere_than_asked_is_not_believed():
         handler.wfile.write(VIDEO if again else VIDEO[: len(VIDEO) // 2])
 
     with serving(answer) as server:
-        assert "went on elsewhere" in str(refusal(f"{server.url}/v.mp4?sig=1"))
+        assert "resumed it elsewhere" in str(refusal(f"{server.url}/v.mp4?sig=1"))
         assert len(server.seen) == 2
 
 

@@ -183,6 +183,32 @@ def test_behind_a_proxy_a_public_address_may_be_asked_for(internet):
         assert fetched(f"http://{PUBLIC}/v.mp4", proxies={"http": proxy.url}) == VIDEO
 
 
+METADATA = [
+    *("169.254.169.254", "169.254.1.1", "0xa9fea9fe", "2852039166", "[::ffff:169.254.169.254]"),
+    *("[64:ff9b::a9fe:a9fe]", "[fe80::1]", "[fd00:ec2::254]", "100.100.100.200", "168.63.129.16"),
+]
+
+
+@pytest.mark.parametrize("host", METADATA)
+@pytest.mark.parametrize("proxied", [True, False])
+def test_a_metadata_address_is_never_asked_even_where_private_hosts_are_allowed(internet, host, proxied):
+    with serving(answering(VIDEO)) as proxy:
+        proxies = {"proxies": {"http": proxy.url}} if proxied else {}
+        with pytest.raises(KlingAccessError, match="never asked"):
+            fetched(f"http://{host}/latest/meta-data", allow_private_hosts=True, **proxies)
+        assert proxy.seen == []
+
+
+def test_a_name_or_a_redirect_that_leads_to_a_metadata_address_is_not_followed(internet):
+    way_in = "http://metadata.example/latest"
+    with serving(answering(VIDEO)) as server, serving(answering(status=302, Location=way_in)) as first:
+        internet.serve(server, "169.254.169.254", "metadata.example")
+        for url in (way_in, first.url):
+            with pytest.raises(KlingAccessError, match="never asked"):
+                fetched(url, allow_private_hosts=True)
+        assert server.seen == []
+
+
 @pytest.mark.parametrize(
     "address",
     [
