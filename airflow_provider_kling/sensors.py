@@ -5,34 +5,44 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
-    AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
 )
-from airflow.sdk import PokeReturnValue
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.gateways.myrouter import checked_task_id, query
-from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow
+from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
-from airflow_provider_kling.operators.deferral import BACKSTOP, Waiting, checked_pace
+from airflow_provider_kling.operators.deferral import (
+    BACKSTOP,
+    JobWait,
+    WaitingOperator,
+    WaitOptions,
+    begin_wait,
+    read_request,
+)
+from airflow_provider_kling.polling.policy import PollResult
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
-#: Seconds between two looks on a worker, where nobody asked for others.
+#: The default interval between two polls on a worker, in seconds.
 _POKE_INTERVAL = 10.0
+#: The worker stays for a poll that is due within this number of seconds.
+_SHORTEST_PAUSE = 1.0
 
 
-class KlingTaskSensor(Waiting, BaseSensorOperator):
+class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
     """Waits until a Kling job is done and returns what the gateway says of it.
 
     Deferrable by default: the wait then costs no worker slot. With ``deferrable=False`` Airflow's
@@ -46,20 +56,19 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
     :param kling_task_id: the job, as ``KlingSubmitOperator`` returned it. (templated)
     :param kling_conn_id: the Airflow connection's id. (templated)
     :param deferrable: wait in the triggerer.
-    :param poke_interval: seconds between two looks, at least 1, and then exactly these. With None the
-        schedule looks when an end is likely; ``mode`` ``poke`` and ``reschedule``, for which Airflow needs
-        a number, then take 10.
-    :param initial_delay: seconds after the submit before which no look is taken, not even the one before the
-        deferral.
-    :param max_poll_interval: seconds that the schedule waits at most between two looks, at least 2.
-    :param timeout: seconds after which to give up, by the wall clock, from the submit on: by the note of
-        the submit upstream or by the gateway's word; without either, or for a job that was older than
-        that already, from the first look. Restarts and retries do not extend it, a clear waits anew (on
-        Airflow 3.3, which remembers). The job itself goes on.
-    :param start_from_trigger: begin in the triggerer, without a worker for the first look: one worker start
-        less. What does not work there is refused when the Dag is parsed. Needs Airflow 3.3.
+    :param poke_interval: seconds between two polls, at least 1. With None, a schedule decides while the task
+        is deferred, and modes ``poke`` and ``reschedule`` poll every 10 seconds.
+    :param initial_delay: no poll before the job has this age, in seconds.
+    :param max_poll_interval: the longest interval that the schedule takes, in seconds, at least 2.
+    :param timeout: seconds after which to give up. They count from the submit upstream; without one, or for a
+        job that was older than the timeout already, from the start of this task. Restarts and retries do not
+        extend it, a clear waits anew (on Airflow 3.3, which remembers). The job itself goes on.
+    :param start_from_trigger: begin in the triggerer, which saves one worker start. What does not work there
+        is refused when the Dag is parsed. Needs Airflow 3.3.
     :param publish_link: put the video's link, which is signed and opens without a key, into the result
         and into XCom for people to click; with False it appears nowhere in Airflow.
+    :param kwargs: Airflow's own arguments. ``exponential_backoff``, ``max_wait`` and ``silent_fail`` have no
+        effect: polls that fail never end the wait, and their intervals grow.
     :raises KlingError: one class for each way a wait can end, see :mod:`airflow_provider_kling.errors`.
     """
 
@@ -81,13 +90,16 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        pace = checked_pace(poke_interval, initial_delay, max_poll_interval)
-        super().__init__(poke_interval=pace[0] or _POKE_INTERVAL, timeout=timeout, **kwargs)
-        self.interval, self.initial_delay, self.max_poll_interval = pace
+        if poke_interval is None and not deferrable:
+            poke_interval = _POKE_INTERVAL
+        options = WaitOptions.checked(
+            timeout, poke_interval, initial_delay, max_poll_interval, publish_link=publish_link
+        )
+        super().__init__(poke_interval=options.interval or _POKE_INTERVAL, timeout=options.timeout, **kwargs)
+        self.wait_options = options
         self.kling_task_id: str = kling_task_id  # type: ignore[assignment]  # rendered before it is read
         self.kling_conn_id = kling_conn_id
         self.deferrable = deferrable
-        self.publish_link = publish_link
         self.kling_links: dict[str, str] = {}
         if start_from_trigger:
             from airflow_provider_kling.operators.start_from_trigger import start_trigger_args
@@ -110,74 +122,58 @@ class KlingTaskSensor(Waiting, BaseSensorOperator):
 
     @reports_errors
     def execute(self, context: Context) -> Any:
-        """Look at the job; wait for it if it is not done."""
+        """Poll the job; wait for it if it is not done."""
         with airflow_errors():
             kling_task_id = checked_task_id(self.kling_task_id)
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
         if first is None:
             _check_connection(self.kling_conn_id, kling_task_id)
-        if self._is_reused(context, kling_task_id):
+        request = read_request(self, context, kling_task_id)
+        if request.get("reused"):
+            self.log.info("The video is there already. Nothing was bought, so there is nothing to wait for.")
             return {"kling_task_id": kling_task_id, "status": "reused", "videos": [], "timings": {}}
-        started_at = first.timestamp() if first else time.time()
-        self._begin(context, kling_task_id, started_at)
-        with self._own_timeout(), _soft(skips=self.soft_fail or self.never_fail):
-            return self._look_or_defer(context) if self.deferrable else super().execute(context)
+        wait = begin_wait(self, context, kling_task_id, request, first.timestamp() if first else time.time())
+        with self._wait_errors():
+            if self.deferrable:
+                task = wait.or_defer()
+            else:
+                task = _or_reschedule(wait) if self.reschedule else wait.until_end()
+        return self._finish(context, task)
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once, see :meth:`_settled_look`."""
-        self._next_poll_at = 0.0
-        if time.time() < self._watch.earliest:
-            return PokeReturnValue(is_done=False)
-        verdict = self._settled_look(context)
-        self._next_poll_at = verdict.next_poll_at
-        return PokeReturnValue(
-            verdict.task is not None, verdict.task and self._arrived(context, verdict.task)
-        )
-
-    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
-        """Return Airflow's pause, or a longer one where looks fail or the gateway asked for it."""
-        usual: float = super()._get_next_poke_interval(*args, **kwargs)
-        return max(usual, self._next_poll_at - time.time())
-
-    def _waited_for(self, context: Context) -> str:  # noqa: ARG002 - the argument names it
+    def _job_to_wait_for(self, context: Context) -> str:  # noqa: ARG002 - the argument names it
         return checked_task_id(self.kling_task_id)
 
-    def _arrived(self, context: Context, task: Task) -> dict[str, Any]:  # noqa: ARG002 - nothing follows
-        return task.to_dict(with_links=self.publish_link)
-
-    def _end(self, error: KlingError) -> NoReturn:
-        """Raise the error; a soft failure says its reason here, Airflow's own words for it do not."""
-        if self.soft_fail or self.never_fail:
-            self.log.warning("%s", error)
-        super()._end(error)
+    def _finish(self, context: Context, task: Task) -> dict[str, Any]:  # noqa: ARG002 - nothing follows
+        return task.to_dict(with_links=self.wait_options.publish_link)
 
     @contextmanager
-    def _own_timeout(self) -> Iterator[None]:
-        """Say Airflow's own timeout, which in poke mode may come a moment before ours, in our words."""
+    def _wait_errors(self) -> Iterator[None]:
+        """Translate the errors that end the wait; honour ``soft_fail`` in all modes, with the reason."""
         try:
-            yield
-        except AirflowSensorTimeout as error:
-            if isinstance(error, KlingError):
+            with super()._wait_errors():
+                yield
+        except (KlingError, AirflowTaskTimeout) as error:
+            if not (self.soft_fail or self.never_fail):
                 raise
-            now = time.time()
-            watch = self._new_watch(self.kling_task_id, now - self.timeout, now)
-            raise for_airflow(watch.timed_out("Airflow's own clock ended the wait")) from error
+            self.log.warning("%s", error)
+            raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+
+
+def _or_reschedule(wait: JobWait) -> Task:
+    """Poll and return the job if it is done; else let Airflow start the task again for the next poll."""
+
+    def stay(result: PollResult) -> bool:
+        return result.in_doubt or result.next_poll_at < time.time() + _SHORTEST_PAUSE
+
+    result = wait.poll(stay)
+    if result.task:
+        return result.task
+    raise AirflowRescheduleException(datetime.fromtimestamp(result.next_poll_at, UTC))
 
 
 def _check_connection(kling_conn_id: str, kling_task_id: str) -> None:
-    """Tell a wrong connection at once, not after a whole wait for it to become right."""
+    """Raise for a wrong connection at once, not after a whole wait for it to become right."""
     try:
         _ = KlingHook(kling_conn_id).settings
     except KlingError as error:
         raise query(kling_task_id).about(error) from error.__cause__
-
-
-@contextmanager
-def _soft(*, skips: bool) -> Iterator[None]:
-    """Honour ``soft_fail`` in the first look before a deferral as Airflow does after one."""
-    try:
-        yield
-    except KlingError as error:
-        if skips:
-            raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-        raise

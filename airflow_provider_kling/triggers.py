@@ -16,18 +16,18 @@ from airflow_provider_kling.gateways.myrouter import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, harmless
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PROGRESS_KEY, PollPolicy
-from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, History, Schedule
+from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, DurationModels, Schedule
 
-#: What jobs have lately taken, for all waits of this process.
-HISTORY = History()
+#: How long jobs take, for all waits of this process.
+DURATIONS = DurationModels()
 
 
 class KlingTaskTrigger(BaseTrigger):
-    """Asks for a job until it ends, then fires one event.
+    """Polls a job until it ends, then fires one event.
 
-    The event repeats ``kling_task_id``, ``started_at`` and ``deadline``, and has an ``error`` (as a dict)
-    where the wait is over without a video. It never holds the video's link: the triggerer logs each
-    event, and the worker that resumes asks for a fresh link anyway.
+    The event has ``kling_task_id``, ``started_at`` and ``deadline``, and an ``error`` (as a dict) where the
+    wait is over without a video. It never has the video's link: the triggerer logs each event, and the worker
+    that resumes asks for a fresh link anyway.
 
     Airflow stores the arguments in clear text, so nothing secret is among them. Their names are public:
     tasks stay deferred across upgrades.
@@ -35,16 +35,17 @@ class KlingTaskTrigger(BaseTrigger):
     :param kling_task_id: the job.
     :param kling_conn_id: the Airflow connection's id.
     :param started_at: when the wait began, in epoch seconds.
-    :param deadline: when to give up, in epoch seconds; a restart does not move it. Without one, as where
-        the task begins in the triggerer, the wait begins now, and ends *timeout* seconds after the submit,
-        as soon as the gateway says when that was.
-    :param interval: seconds between two looks; None lets the schedule decide.
-    :param first_poll_at: do not look before, in epoch seconds.
-    :param kind: what the job's duration depends on, as
-        :func:`~airflow_provider_kling.polling.schedule.kind_of` puts it; empty if it is not known.
-    :param initial_delay: do not look before the job has this age, in seconds.
-    :param max_poll_interval: the schedule's longest pause between two looks, in seconds.
-    :param timeout: seconds that the wait may last, where there is no *deadline*.
+    :param deadline: when to give up, in epoch seconds; a restart does not move it. Without one the task
+        begins in the triggerer: the wait begins now, or with the submit time that the gateway names, if that
+        is at most half of the timeout ago.
+    :param interval: seconds between two polls; None lets the schedule decide.
+    :param first_poll_at: no poll before this time, in epoch seconds.
+    :param kind: what the job's duration depends on, see
+        :func:`~airflow_provider_kling.polling.schedule.kind_of`; empty if it is not known.
+    :param initial_delay: no poll before the job has this age, in seconds.
+    :param max_poll_interval: the longest interval that the schedule takes, in seconds.
+    :param timeout: how long the wait may last, in seconds, where there is no *deadline*.
+    :param logged_status: the status of the job that is in the task's log already.
     :param first_look_at: what version 0.1.0 called *first_poll_at*.
     :param first_look: what version 0.1.0 called *initial_delay*.
     :param longest_interval: what version 0.1.0 called *max_poll_interval*.
@@ -62,6 +63,7 @@ class KlingTaskTrigger(BaseTrigger):
         initial_delay: float = 0.0,
         max_poll_interval: float = MAX_POLL_INTERVAL,
         timeout: float = 3600.0,
+        logged_status: str = "",
         first_look_at: float | None = None,
         first_look: float | None = None,
         longest_interval: float | None = None,
@@ -77,26 +79,28 @@ class KlingTaskTrigger(BaseTrigger):
         self.initial_delay = initial_delay if first_look is None else first_look
         self.max_poll_interval = max_poll_interval if longest_interval is None else longest_interval
         self.timeout = timeout
+        self.logged_status = logged_status
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
         names = (
             *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
             *("interval", "first_poll_at", "kind", "initial_delay", "max_poll_interval", "timeout"),
+            "logged_status",
         )
         path = "airflow_provider_kling.triggers.KlingTaskTrigger"
         return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look when the turn has come, until the job or the deadline ends it."""
-        self._begin()
+        """Poll until the job or the deadline ends the wait."""
+        now = time.time()
+        policy = self._policy(now)
         try:
-            self.kling_task_id = checked_task_id(self.kling_task_id)
-        except KlingError as error:  # what a template gave, where the task begins here
-            yield self._event(error)
+            policy.kling_task_id = checked_task_id(self.kling_task_id)
+        except KlingError as error:  # the result of a template, where the task begins here
+            yield _event(policy, error)
             return
-        policy = self._policy()
-        first_poll_at = max(self.first_poll_at, policy.first_poll_at(time.time()))
+        first_poll_at = policy.first_poll_at(max(now, min(self.first_poll_at, policy.deadline)))
         failure = None
         async with (
             ClientPool.client(self.kling_conn_id) as client,
@@ -108,23 +112,21 @@ class KlingTaskTrigger(BaseTrigger):
                 if result.progress:  # the polls go on meanwhile
                     await self._push(PROGRESS_KEY, result.progress)
                 failure = result.error
-        yield self._event(failure)
+        yield _event(policy, failure)
 
-    def _begin(self) -> None:
-        """Count from now, unless a worker has begun the wait."""
-        if self.started_at is None or self.deadline is None:
-            self.started_at = time.time()
-            self.deadline = self.started_at + self.timeout
-
-    def _policy(self) -> PollPolicy:
-        assert self.started_at is not None and self.deadline is not None  # noqa: PT018
-        pace = HISTORY.of(self.kind)
-        schedule = Schedule(pace, self.kling_task_id, self.initial_delay, self.max_poll_interval)
-        return PollPolicy(self.kling_task_id, self.started_at, self.deadline, self.interval, schedule)
-
-    def _event(self, error: KlingError | None) -> TriggerEvent:
-        event = {name: getattr(self, name) for name in ("kling_task_id", "started_at", "deadline")}
-        return TriggerEvent({**event, "error": error.to_dict()} if error else event)
+    def _policy(self, now: float) -> PollPolicy:
+        """Return the policy of a wait that a worker began, or that begins here, now."""
+        begins_here = self.started_at is None or self.deadline is None
+        started_at = now if self.started_at is None else self.started_at
+        return PollPolicy(
+            self.kling_task_id,
+            started_at,
+            started_at + self.timeout if self.deadline is None else self.deadline,
+            self.interval,
+            Schedule(DURATIONS.of(self.kind), self.kling_task_id, self.initial_delay, self.max_poll_interval),
+            logged_status=self.logged_status,
+            count_from_submit=begins_here,
+        )
 
     async def _push(self, key: str, value: Any) -> None:
         """Show a value of the waiting task; no wait ends because Airflow cannot store one."""
@@ -162,3 +164,8 @@ class KlingTaskTrigger(BaseTrigger):
         except AirflowRuntimeError:
             return None  # better to say it in vain than not at all
         return next(iter(states.get(ti.run_id, {}).values()), None)
+
+
+def _event(policy: PollPolicy, error: KlingError | None) -> TriggerEvent:
+    event = {name: getattr(policy, name) for name in ("kling_task_id", "started_at", "deadline")}
+    return TriggerEvent({**event, "error": error.to_dict()} if error else event)

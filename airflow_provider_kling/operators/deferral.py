@@ -1,200 +1,306 @@
-"""The wait that the sensor and the all-in-one operator share: look, defer, resume."""
+"""The wait for a job, on the worker and in the triggerer: for the sensor and the all-in-one operator."""
 
 from __future__ import annotations
 
+import math
 import time
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 
 from airflow_provider_kling.errors import KlingError, from_dict
 from airflow_provider_kling.gateways.base import Task
-from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.operators.xcom import find_request
-from airflow_provider_kling.polling.policy import FIRST_LOOK_DELAY, PROGRESS_KEY, PollPolicy, PollResult
-from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, SHORTEST_INTERVAL, Schedule, kind_of
+from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PROGRESS_KEY, PollPolicy, PollResult
+from airflow_provider_kling.polling.schedule import Schedule, kind_of
 from airflow_provider_kling.submission.submit_once import submission_state
+from airflow_provider_kling.values import read_number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 #: XCom key of the first video's link.
 VIDEO_URL_KEY = "kling_video_url"
-_TRIGGER_TIMEOUT = TriggerFailureReason.TRIGGER_TIMEOUT.value
-#: Seconds after our own deadline at which Airflow's ends a deferral, should the triggerer be gone.
+#: Seconds after our own deadline at which Airflow ends a deferral, should the triggerer be gone.
 BACKSTOP = 900.0
-#: Seconds that a resumed task may go on asking for the video of a job that the triggerer saw end.
-RESUME_GRACE = 600.0
+#: A wait is deferred this many times at most. So it starts one worker more than that at most, also where the
+#: worker never sees the end that the triggerer saw; the last worker stays.
+MAX_DEFERRALS = 3
+#: Each deferral after the first one waits longer by this factor before its first poll.
+DEFERRAL_BACKOFF = 4
 
 
-def checked_seconds(argument: str, value: timedelta | float, least: float) -> float:
-    """Return a span in seconds, given as a number or a timedelta.
+@dataclass(frozen=True, slots=True)
+class WaitOptions:
+    """How to wait for a job; all spans are seconds.
 
-    :raises ValueError: naming the argument, where it is none or less than *least*.
+    :param timeout: the longest wait.
+    :param interval: between two polls; None lets the schedule decide.
+    :param initial_delay: no poll before the job has this age.
+    :param max_poll_interval: the longest interval that the schedule takes.
+    :param publish_link: push the video's link to XCom.
     """
+
+    timeout: float
+    interval: float | None
+    initial_delay: float
+    max_poll_interval: float
+    publish_link: bool
+
+    @classmethod
+    def checked(
+        cls,
+        timeout: timedelta | float,
+        poke_interval: timedelta | float | None,
+        initial_delay: timedelta | float,
+        max_poll_interval: timedelta | float,
+        *,
+        publish_link: bool,
+    ) -> WaitOptions:
+        """Return the options that are in an operator's arguments of these names.
+
+        :raises ValueError: naming an argument that is no time span, or a too short one.
+        """
+        return cls(
+            _checked_seconds("timeout", timeout, 0),
+            None if poke_interval is None else _checked_seconds("poke_interval", poke_interval, 1),
+            _checked_seconds("initial_delay", initial_delay, 0),
+            _checked_seconds("max_poll_interval", max_poll_interval, 2),
+            publish_link,
+        )
+
+
+def _checked_seconds(argument: str, value: timedelta | float, least: float) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= least:
+    usual = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
+    if not usual or seconds < least:
         raise ValueError(f"{argument}={value!r}: must be a number of seconds, at least {least:g}")
     return float(seconds)
 
 
-def checked_pace(
-    poke_interval: timedelta | float | None,
-    initial_delay: timedelta | float,
-    max_poll_interval: timedelta | float,
-) -> tuple[float | None, float, float]:
-    """Return the arguments of that name in seconds.
+class JobWait:
+    """One task's wait for one job.
 
-    :raises ValueError: naming the argument, where it is no span or too short.
+    :param operator: the task's operator.
+    :param context: the task's context.
+    :param options: how to wait.
+    :param policy: decides what an answer means.
+    :param kind: what the job's duration depends on, see :func:`kind_of`.
     """
-    return (
-        None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1),
-        checked_seconds("initial_delay", initial_delay, 0),
-        checked_seconds("max_poll_interval", max_poll_interval, SHORTEST_INTERVAL),
-    )
+
+    def __init__(
+        self,
+        operator: WaitingOperator,
+        context: Context,
+        options: WaitOptions,
+        policy: PollPolicy,
+        kind: str = "",
+    ) -> None:
+        self._operator, self._ti, self._options = operator, context["ti"], options
+        self._policy, self._kind = policy, kind
+
+    def until_end(self) -> Task:
+        """Poll on the worker until the job is done, and return it.
+
+        :raises KlingError: that ends the wait.
+        """
+        task = self.poll(stay=lambda _: True).task
+        assert task
+        return task
+
+    def or_defer(self, deferrals: int = 0) -> Task:
+        """Poll once and return the job if it is done; else let the triggerer wait on.
+
+        The worker stays where it has been deferred too often, or where the deadline is too near.
+
+        :param deferrals: how often this wait has been deferred.
+        :raises KlingError: that ends the wait.
+        """
+
+        def stay(_: PollResult) -> bool:
+            return deferrals >= MAX_DEFERRALS or time.time() + FIRST_POLL_DELAY > self._policy.deadline
+
+        result = self.poll(stay)
+        if result.task:
+            return result.task
+        delay = FIRST_POLL_DELAY * DEFERRAL_BACKOFF**deferrals
+        self._defer(max(result.next_poll_at, time.time() + delay), deferrals + 1)
+        raise AssertionError("defer() does not return")  # pragma: no cover
+
+    def poll(self, stay: Callable[[PollResult], bool]) -> PollResult:
+        """Poll until the job is done, or until the worker need not stay for the next poll.
+
+        This is the only loop that waits on a worker.
+
+        :param stay: says whether the worker stays after a result.
+        :raises KlingError: that ends the wait.
+        """
+        with harmless(self._operator.log, "The progress link could not be stored"):
+            KlingProgressLink().show(self._operator, self._ti, self._ti.log_url.split("?")[0] + "/xcom")
+        result = PollResult(next_poll_at=self._policy.earliest)
+        if result.next_poll_at <= time.time():
+            result = self._poll_once()
+        while not result.task and stay(result):
+            time.sleep(max(0.0, result.next_poll_at - time.time()))
+            result = self._poll_once()
+        return result
+
+    def _poll_once(self) -> PollResult:
+        answer: Task | KlingError
+        try:
+            answer = KlingHook(self._operator.kling_conn_id).get_task(self._policy.kling_task_id)
+        except KlingError as error:
+            answer = error
+        result = self._policy.update(answer, time.time())
+        for message in result.messages:
+            self._operator.log.info(message)
+        with harmless(self._operator.log, "The progress could not be stored"):
+            if result.progress:
+                self._ti.xcom_push(key=PROGRESS_KEY, value=result.progress)
+            if result.task and self._options.publish_link:
+                video_url = result.task.videos[0].video_url
+                self._ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
+                KlingVideoLink().show(self._operator, self._ti, video_url)
+        if result.error:
+            raise result.error
+        return result
+
+    def _defer(self, first_poll_at: float, deferrals: int) -> None:
+        from airflow_provider_kling.triggers import KlingTaskTrigger
+
+        policy = self._policy
+        self._operator.log.info(
+            "The wait goes on in the triggerer, until %s UTC at the latest. If nothing follows here, look at "
+            "Home, Health: is the triggerer healthy?",
+            datetime.fromtimestamp(policy.deadline, UTC).strftime("%Y-%m-%d %H:%M"),
+        )
+        self._operator.defer(
+            trigger=KlingTaskTrigger(
+                kling_task_id=policy.kling_task_id,
+                kling_conn_id=self._operator.kling_conn_id,
+                started_at=policy.started_at,
+                deadline=policy.deadline,
+                interval=policy.interval,
+                first_poll_at=first_poll_at,
+                kind=self._kind,
+                initial_delay=self._options.initial_delay,
+                max_poll_interval=self._options.max_poll_interval,
+                logged_status=policy.logged_status,
+            ),
+            method_name=WaitingOperator.execute_complete.__name__,
+            kwargs={"deferrals": deferrals},
+            timeout=timedelta(seconds=policy.deadline - time.time() + BACKSTOP),
+        )
 
 
-class Waiting(KlingBaseOperator):
-    """A part of an operator: waits for one job, on the worker or in the triggerer.
+class WaitingOperator(KlingBaseOperator):
+    """The base of operators that wait for a job.
 
-    The operator says for which job (:meth:`_waited_for`) and what follows (:meth:`_arrived`). Where it
-    defers, the methods that Airflow resumes it with are here; their names are public, as tasks stay
-    deferred across upgrades.
+    A subclass says for which job (:meth:`_job_to_wait_for`) and what follows (:meth:`_finish`). Airflow
+    resumes a deferred task with the methods here. Their names are public: tasks stay deferred across
+    upgrades.
     """
 
     kling_conn_id: str
-    timeout: float
-    publish_link: bool
     kling_links: dict[str, str]
-    #: Seconds between two looks; None lets the schedule decide.
-    interval: float | None = None
-    #: No look before the job has this age, in seconds, and the schedule's longest pause.
-    initial_delay: float = 0.0
-    max_poll_interval: float = MAX_POLL_INTERVAL
-    _kind = ""
-    _watch: PollPolicy
+    wait_options: WaitOptions
 
-    def _waited_for(self, context: Context) -> str:
+    def _job_to_wait_for(self, context: Context) -> str:
         """Return the job's task id, empty where there is none yet."""
         raise NotImplementedError
 
-    def _arrived(self, context: Context, task: Task) -> Any:
-        """Go on with the job that is done, and return what the task returns."""
+    def _finish(self, context: Context, task: Task) -> Any:
+        """Do what follows on the finished job, and return what the task returns."""
         raise NotImplementedError
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take the wait over from the triggerer: raise its error, or look for a fresh link."""
-        if "error" in event:
-            self._end(from_dict(event["error"]))
-        # The job is over, so a look that fails now is no reason to give up, however late it is.
-        deadline = max(event["deadline"], time.time() + RESUME_GRACE)
-        self._watch = self._new_watch(event["kling_task_id"], event["started_at"], deadline)
-        return self._look_or_defer(context)
+    @contextmanager
+    def _wait_errors(self) -> Iterator[None]:
+        """Translate the errors that end the wait for Airflow."""
+        with airflow_errors():
+            yield
+
+    def execute_complete(self, context: Context, event: dict[str, Any], deferrals: int = 1) -> Any:
+        """Take the wait over from the triggerer: raise its error, or ask for a fresh link to the video."""
+        with self._wait_errors():
+            if "error" in event:
+                raise from_dict(event["error"])
+            times = event["started_at"], event["deadline"]
+            policy = _policy(event["kling_task_id"], *times, self.wait_options, resumed_at=time.time())
+            task = JobWait(self, context, self.wait_options, policy).or_defer(deferrals)
+        return self._finish(context, task)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume; where Airflow's backstop ended the deferral, look a last time before giving up."""
-        late = next_method == TRIGGER_FAIL_REPR and (next_kwargs or {}).get("error") == _TRIGGER_TIMEOUT
-        if late and self._waited_for(context):
+        """Resume; where Airflow's backstop ended the deferral, poll a last time before giving up."""
+        failure = (next_kwargs or {}).get("error") if next_method == TRIGGER_FAIL_REPR else None
+        if failure == TriggerFailureReason.TRIGGER_TIMEOUT.value and self._job_to_wait_for(context):
             next_method, next_kwargs = self.execute_at_deadline.__name__, None
         return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_at_deadline(self, context: Context) -> Any:
-        """Take the last look that no triggerer was left to take: the job may be done, and is paid for."""
-        now = time.time()
-        self._watch = self._new_watch(self._waited_for(context), now - self.timeout, now)
-        last = self._settled_look(context)
-        if not last.task:
-            raise for_airflow(self._watch.timed_out("its state could not be read"))
-        return self._arrived(context, last.task)
+        """Make the last poll, which no triggerer was left to make: the job may be done, and is paid for."""
+        now, kling_task_id = time.time(), self._job_to_wait_for(context)
+        times = now - self.wait_options.timeout, now
+        with harmless(self.log, "When the wait began could not be read"):
+            times = submission_state(context).recorded_wait(kling_task_id) or times
+        with self._wait_errors():
+            policy = _policy(kling_task_id, times[0], min(times[1], now), self.wait_options)
+            task = JobWait(self, context, self.wait_options, policy).until_end()
+        return self._finish(context, task)
 
-    def _is_reused(self, context: Context, kling_task_id: str) -> bool:
-        """Return whether the submit has found the video in its library: then there is nothing to wait for."""
-        with harmless(self.log, "Whether the video is there already could not be read"):
-            if find_request(self, context["ti"], kling_task_id).get("reused"):
-                self.log.info("The video is there already: nothing was bought, and nothing is waited for.")
-                return True
-        return False
 
-    def _begin(self, context: Context, kling_task_id: str, started_at: float) -> None:
-        """Begin the wait at *started_at*, in epoch seconds, or when the submit was, if that is known."""
-        self._watch = self._new_watch(kling_task_id, started_at, started_at + self.timeout)
-        with harmless(self.log, "When the job was submitted could not be read"):
-            asked = find_request(self, context["ti"], kling_task_id)
-            self._watch.count_from(asked.get("submitted_at", started_at))
-            if asked:
-                self._kind = kind_of(asked["model"], asked["inputs"])
-        with harmless(self.log, "When the wait began could not be noted for a retry"):
-            state = submission_state(context)
-            if begun := state.recorded_wait(kling_task_id):
-                self._watch = self._new_watch(kling_task_id, *begun)
-            else:
-                state.record_wait(kling_task_id, self._watch.started_at, self._watch.deadline)
+def read_request(operator: WaitingOperator, context: Context, kling_task_id: str) -> dict[str, Any]:
+    """Return what is known of the request that made the job; empty where nothing is."""
+    with harmless(operator.log, "The request of the job could not be read"):
+        return find_request(operator, context["ti"], kling_task_id)
+    return {}
 
-    def _new_watch(self, kling_task_id: str, started_at: float, deadline: float) -> PollPolicy:
-        schedule = Schedule(
-            key=kling_task_id, initial_delay=self.initial_delay, longest=self.max_poll_interval
-        )
-        return PollPolicy(kling_task_id, started_at, deadline, self.interval, schedule)
 
-    def _look_or_defer(self, context: Context) -> Any:
-        verdict = PollResult() if time.time() < self._watch.earliest else self._look(context)
-        if verdict.task:
-            return self._arrived(context, verdict.task)
-        from airflow_provider_kling.triggers import KlingTaskTrigger
+def begin_wait(
+    operator: WaitingOperator,
+    context: Context,
+    kling_task_id: str,
+    request: Mapping[str, Any],
+    now: float,
+) -> JobWait:
+    """Return the wait for a job, or the one that an earlier try began.
 
-        now, watch = time.time(), self._watch
-        self.defer(
-            trigger=KlingTaskTrigger(
-                kling_task_id=watch.kling_task_id,
-                kling_conn_id=self.kling_conn_id,
-                started_at=watch.started_at,
-                deadline=watch.deadline,
-                interval=watch.interval,
-                first_poll_at=max(verdict.next_poll_at, now + FIRST_LOOK_DELAY),
-                kind=self._kind,
-                initial_delay=self.initial_delay,
-                max_poll_interval=self.max_poll_interval,
-            ),
-            method_name=self.execute_complete.__name__,
-            timeout=timedelta(seconds=max(0.0, watch.deadline - now) + BACKSTOP),
-        )
-        raise AssertionError("defer() does not return")  # pragma: no cover
+    The timeout counts from our own note of the submit, or from *now* if there is none or if it is older than
+    the timeout. The gateway's clock does not count.
 
-    def _settled_look(self, context: Context) -> PollResult:
-        """Look once; a job that is done but does not name its video yet is worth staying for."""
-        verdict = self._look(context)
-        while verdict.settling:
-            time.sleep(max(0.0, verdict.next_poll_at - time.time()))
-            verdict = self._look(context)
-        return verdict
+    :param request: from :func:`read_request`.
+    :param now: when this task began to wait, in epoch seconds.
+    """
+    options, kind = operator.wait_options, ""
+    submitted_at = read_number(request.get("submitted_at"))
+    started_at = submitted_at if submitted_at and 0 < now - submitted_at < options.timeout else now
+    deadline = started_at + options.timeout
+    with harmless(operator.log, "When the wait began could not be stored for a retry"):
+        state = submission_state(context)
+        if recorded := state.recorded_wait(kling_task_id):
+            started_at, deadline = recorded
+        else:
+            state.record_wait(kling_task_id, started_at, deadline)
+    with harmless(operator.log, "What kind of job it is could not be read"):
+        kind = kind_of(request["model"], request["inputs"]) if request else ""
+    return JobWait(operator, context, options, _policy(kling_task_id, started_at, deadline, options), kind)
 
-    def _look(self, context: Context) -> PollResult:
-        """Ask once, log and push what changed, and raise if the wait is over without a video."""
-        ti = context["ti"]
-        with harmless(self.log, "The progress link could not be stored"):
-            KlingProgressLink().show(self, ti, ti.log_url.split("?")[0] + "/xcom")
-        heard: Task | KlingError
-        try:
-            heard = KlingHook(self.kling_conn_id).get_task(self._watch.kling_task_id)
-        except KlingError as error:
-            heard = error
-        verdict = self._watch.update(heard, time.time())
-        for line in verdict.messages:
-            self.log.info(line)
-        with harmless(self.log, "The progress could not be stored"):
-            if verdict.progress:
-                ti.xcom_push(key=PROGRESS_KEY, value=verdict.progress)
-            if verdict.task and self.publish_link:
-                video_url = verdict.task.videos[0].video_url
-                ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
-                KlingVideoLink().show(self, ti, video_url)
-        if verdict.error:
-            self._end(verdict.error)
-        return verdict
 
-    def _end(self, error: KlingError) -> NoReturn:
-        """Raise the error that ends the wait."""
-        raise for_airflow(error)
+def _policy(
+    kling_task_id: str,
+    started_at: float,
+    deadline: float,
+    options: WaitOptions,
+    *,
+    resumed_at: float | None = None,
+) -> PollPolicy:
+    schedule = Schedule(
+        key=kling_task_id, initial_delay=options.initial_delay, max_poll_interval=options.max_poll_interval
+    )
+    return PollPolicy(kling_task_id, started_at, deadline, options.interval, schedule, resumed_at)

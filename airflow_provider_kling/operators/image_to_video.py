@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
-from airflow_provider_kling.operators.deferral import Waiting, checked_pace, checked_seconds
+from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions, begin_wait, read_request
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.atomic_write import LARGEST
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TASK_ID_KEY = "kling_task_id"
 
 
-class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
+class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     """Buys a video, waits for it and brings it home, in one task; returns where it is, a string.
 
     Does what :class:`KlingSubmitOperator`, :class:`~airflow_provider_kling.sensors.KlingTaskSensor` and
@@ -50,10 +50,9 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     :param verify_media: as for ``KlingDownloadOperator``.
     :param max_bytes: bytes that a video may have.
     :param deferrable: wait in the triggerer; with False, on the worker.
-    :param poke_interval: seconds between two looks, at least 1, and then exactly these; with None the
-        schedule looks when an end is likely.
-    :param initial_delay: seconds after the submit before which no look is taken.
-    :param max_poll_interval: seconds that the schedule waits at most between two looks, at least 2.
+    :param poke_interval: seconds between two polls, at least 1; with None a schedule decides.
+    :param initial_delay: no poll before the job has this age, in seconds.
+    :param max_poll_interval: the longest interval that the schedule takes, in seconds, at least 2.
     :param timeout: seconds by the wall clock after which to give up the wait, from the submit on. The job
         itself goes on; cleared, the task waits on for it.
     :param publish_link: put the video's link, which is signed and opens without a key, into XCom for people
@@ -87,10 +86,9 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
         self.if_exists = checked_if_exists(if_exists)
         self.verify_media = verify_media
         self.max_bytes = max_bytes
-        pace = checked_pace(poke_interval, initial_delay, max_poll_interval)
-        self.interval, self.initial_delay, self.max_poll_interval = pace
-        self.timeout = checked_seconds("timeout", timeout, 0)
-        self.publish_link = publish_link
+        self.wait_options = WaitOptions.checked(
+            timeout, poke_interval, initial_delay, max_poll_interval, publish_link=publish_link
+        )
         self.kling_links: dict[str, str] = {}
 
     @reports_errors
@@ -122,32 +120,36 @@ class KlingImageToVideoOperator(Waiting, KlingSubmitOperator):
     def _wait(self, context: Context, kling_task_id: str) -> str:
         with harmless(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
-        if self._is_reused(context, kling_task_id):
+        request = read_request(self, context, kling_task_id)
+        if request.get("reused"):
             return self._download().run(kling_task_id, context)
-        self._begin(context, kling_task_id, time.time())
-        if self.deferrable:
-            return str(self._look_or_defer(context))
-        time.sleep(max(0.0, self._watch.earliest - time.time()))
-        while not (verdict := self._look(context)).task:
-            time.sleep(max(0.0, verdict.next_poll_at - time.time()))
-        return self._arrived(context, verdict.task)
+        wait = begin_wait(self, context, kling_task_id, request, time.time())
+        with self._wait_errors():
+            task = wait.or_defer() if self.deferrable else wait.until_end()
+        return self._finish(context, task)
 
-    def _waited_for(self, context: Context) -> str:
-        entry = submission_state(context).last_record()
-        return entry.kling_task_id if entry else ""
+    def _job_to_wait_for(self, context: Context) -> str:
+        record = submission_state(context).last_record()
+        return record.kling_task_id if record else ""
 
-    def _arrived(self, context: Context, task: Task) -> str:
+    def _finish(self, context: Context, task: Task) -> str:
         path = self._download().run(task.kling_task_id, context)
         with harmless(self.log, "It could not be noted that the video is home"):
             submission_state(context).record_delivered()
         return path
 
-    def _end(self, error: KlingError) -> NoReturn:
-        """Raise the error; a job that failed is retried where the next try may buy another."""
-        if isinstance(error, KlingJobFailedError) and self.on_failed_job == "submit_again":
+    @contextmanager
+    def _wait_errors(self) -> Iterator[None]:
+        """Translate the errors that end the wait; a failed job is retried if the next try may buy again."""
+        try:
+            with super()._wait_errors():
+                yield
+        except KlingJobFailedError as error:
+            if self.on_failed_job != "submit_again":
+                raise
             advice = "Airflow's next try buys another, as on_failed_job='submit_again' says."
-            raise for_airflow(KlingJobFailedError(**{**error.facts(), "advice": advice}), retry=True)
-        super()._end(error)
+            failed = KlingJobFailedError(**{**error.facts(), "advice": advice})
+            raise for_airflow(failed, retry=True) from error.__cause__
 
     def _download(self) -> VideoDownload:
         from airflow_provider_kling.operators.video_download import VideoDownload

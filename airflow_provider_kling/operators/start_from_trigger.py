@@ -35,13 +35,13 @@ def start_trigger_args(sensor: Any, kling_task_id: Any, backstop: float) -> Star
         trigger_kwargs={
             "kling_task_id": kling_task_id,
             "kling_conn_id": sensor.kling_conn_id,
-            "timeout": sensor.timeout,
-            "interval": sensor.interval,
-            "initial_delay": sensor.initial_delay,
-            "max_poll_interval": sensor.max_poll_interval,
+            "timeout": sensor.wait_options.timeout,
+            "interval": sensor.wait_options.interval,
+            "initial_delay": sensor.wait_options.initial_delay,
+            "max_poll_interval": sensor.wait_options.max_poll_interval,
         },
         next_method=sensor.execute_complete.__name__,
-        timeout=timedelta(seconds=sensor.timeout + backstop),
+        timeout=timedelta(seconds=sensor.wait_options.timeout + backstop),
     )
 
 

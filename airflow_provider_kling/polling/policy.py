@@ -1,16 +1,19 @@
-"""When to look again and when to give up. Pure: the clock comes in as an argument."""
+"""What each answer about a job means for the wait: poll again, when, or the end. Pure: the clock comes in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from airflow_provider_kling.errors import (
+    KlingAccessError,
     KlingError,
     KlingTaskNotFoundError,
     KlingUnavailableError,
     KlingWaitTimeoutError,
+    Money,
 )
 from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER, NOT_FOUND_GRACE, Outcome, Task
 from airflow_provider_kling.gateways.myrouter import KNOWN_STATUSES, failed_task
@@ -18,29 +21,34 @@ from airflow_provider_kling.polling.schedule import Schedule
 
 #: XCom key of the job's state, to be read in the UI while the task waits.
 PROGRESS_KEY = "kling_progress"
-#: Seconds for which a finished job may not name its video yet, and how often it is asked meanwhile.
+#: Seconds for which a finished job may not name its video yet, and the interval of its polls meanwhile.
 EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
-#: The longest pause between two looks, in seconds, however many of them failed.
-LONGEST_BACKOFF = 120.0
-#: Points of progress that are worth a line in the log.
-PROGRESS_TOLD = 25
-#: A job that ends within the first seconds after a deferral can fail a healthy task in Airflow 3.3.
-#: On a busy machine the scheduler took more than five to hear of it.
-FIRST_LOOK_DELAY = 10.0
-#: A look may come so many seconds before it is due; the last one counts as taken at the deadline.
+#: Seconds for which a 401 or 403 without the gateway's own reason may pass: a proxy may have sent it.
+REFUSED_GRACE = 300.0
+_GRACES = {"empty": EMPTY_GRACE, "not found": NOT_FOUND_GRACE, "refused": REFUSED_GRACE}
+#: Seconds after the deadline in which a job that has ended may still hand out its video: it is paid for.
+ENDED_GRACE = 120.0
+#: The longest interval between two polls that failed, in seconds.
+MAX_BACKOFF = 120.0
+#: A change of progress by this number of percent points is worth a line in the log.
+PROGRESS_STEP = 25
+#: A job that ends within the first seconds after a deferral can fail a healthy task in Airflow 3.3: on a busy
+#: machine the scheduler needed more than five of them to learn of the deferral.
+FIRST_POLL_DELAY = 10.0
+#: A poll may come this much before it is due, in seconds, and still counts as the one at the deadline.
 EARLY = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """What one look means: exactly one of *task*, *error* and *next_poll_at* is set.
+    """What one poll means: exactly one of *task*, *error* and *next_poll_at* is set.
 
     :param task: the finished job, with its videos.
     :param error: why the wait is over without one.
-    :param next_poll_at: when to look next, in epoch seconds.
-    :param messages: what changed since the last look, one line each.
+    :param next_poll_at: when to poll next, in epoch seconds.
+    :param messages: what changed since the last poll, a log line each.
     :param progress: the state to show, where it changed.
-    :param settling: the job is done but its video is not named yet; worth staying for.
+    :param in_doubt: the answer will pass or end the wait within minutes, so a worker stays to find out.
     """
 
     task: Task | None = None
@@ -48,18 +56,23 @@ class PollResult:
     next_poll_at: float = 0.0
     messages: tuple[str, ...] = ()
     progress: dict[str, Any] | None = None
-    settling: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(slots=True)
 class PollPolicy:
-    """One wait for one job: hears what each look brought and says what to do.
+    """Decides about one wait for one job, in every mode.
 
     :param kling_task_id: the job.
-    :param started_at: when the wait began, in epoch seconds; see :meth:`count_from`.
-    :param deadline: when to give up, in epoch seconds; the last look is taken then.
-    :param interval: seconds between two looks; None lets the schedule decide.
-    :param schedule: what is expected of the job; it learns where it decides.
+    :param started_at: when the wait began, in epoch seconds.
+    :param deadline: when to give up, in epoch seconds; the last poll is made then.
+    :param interval: seconds between two polls; None lets the schedule decide.
+    :param schedule: when to poll; it learns where it decides.
+    :param resumed_at: when a worker took over from a trigger that had seen the job's end, in epoch seconds.
+        The worker's own polls may fail or disagree for :data:`ENDED_GRACE` after it and the deadline.
+    :param logged_status: the status of the job that is in the log already.
+    :param count_from_submit: we have no note of the submit. Then the wait begins with the submit time that
+        the gateway names, if that is at most half of the timeout ago; else a clock is wrong.
     """
 
     kling_task_id: str
@@ -67,113 +80,135 @@ class PollPolicy:
     deadline: float
     interval: float | None
     schedule: Schedule = field(default_factory=Schedule)
+    resumed_at: float | None = None
+    logged_status: str = ""
+    count_from_submit: bool = False
     _failures: int = field(default=0, init=False)
     _shown: tuple[Any, ...] = field(default=(), init=False)
-    _told: tuple[Any, ...] = field(default=(), init=False)
-    _empty_since: float | None = field(default=None, init=False)
-
-    def update(self, heard: Task | KlingError, now: float) -> PollResult:
-        """Return the verdict on what a look brought at *now*: a task, or why there was none."""
-        return self._failed(heard, now) if isinstance(heard, KlingError) else self._saw(heard, now)
-
-    def count_from(self, submitted_at: float) -> None:
-        """Let the wait begin with the submit (epoch seconds), unless that is longer ago than it may last."""
-        waited = self.started_at - submitted_at
-        if 0 < waited < self.deadline - self.started_at:
-            self.started_at -= waited
-            self.deadline -= waited
+    _logged_step: int = field(default=0, init=False)
+    #: Until when each doubtful answer may come, in epoch seconds.
+    _doubts: dict[str, float] = field(default_factory=dict, init=False)
 
     @property
     def earliest(self) -> float:
-        """Before which no look is wanted, in epoch seconds."""
+        """The time before which no poll is wanted, in epoch seconds."""
         return min(self.started_at + self.schedule.initial_delay, self.deadline)
 
+    @property
+    def give_up_at(self) -> float:
+        """The time of the last poll, in epoch seconds."""
+        return self.deadline if self.resumed_at is None else max(self.deadline, self.resumed_at) + ENDED_GRACE
+
     def first_poll_at(self, now: float) -> float:
-        """Return when to look first, in epoch seconds, for one who begins to watch at *now*."""
-        age = now - self.started_at
-        self.schedule.watch_from(age)
-        first = self.schedule.next_look(age) if self.interval is None else self.schedule.initial_delay
-        return min(self.started_at + first, self.deadline)
+        """Return the time of the first poll, in epoch seconds, for a wait that is taken up at *now*."""
+        age = self.schedule.first_poll(now - self.started_at, self.interval)
+        return min(self.started_at + age, max(self.deadline, now))
 
-    def _saw(self, task: Task, now: float) -> PollResult:
-        self.count_from(task.timings.get("submit_time_ms", 0.0) / 1000)
-        self._learn(task, now)
-        messages, progress = tuple(self._messages(task)), self._changed(task, now)
-        self._failures = 0
-        if task.outcome is Outcome.SUCCEEDED and task.videos:
-            return PollResult(task=task, messages=messages, progress=progress)
-        if task.outcome is Outcome.SUCCEEDED:
-            self._empty_since = now if self._empty_since is None else self._empty_since
-            if now < self._empty_since + EMPTY_GRACE:
-                again = now + min(self.interval or EMPTY_INTERVAL, EMPTY_INTERVAL)
-                return PollResult(next_poll_at=again, messages=messages, progress=progress, settling=True)
-        if task.outcome is not Outcome.UNFINISHED:
-            return PollResult(error=failed_task(task), messages=messages, progress=progress)
-        if now >= self.deadline - EARLY:
-            return PollResult(
-                error=self.timed_out(f"its last state was {task.status}"),
-                messages=messages,
-                progress=progress,
-            )
-        return PollResult(
-            next_poll_at=self._again(now, self._pause(now)), messages=messages, progress=progress
-        )
-
-    def _failed(self, error: KlingError, now: float) -> PollResult:
-        young = isinstance(error, KlingTaskNotFoundError) and now < self.started_at + NOT_FOUND_GRACE
-        if not (young or isinstance(error, KlingUnavailableError)):
-            return PollResult(error=error)
-        if now >= self.deadline - EARLY:
-            return PollResult(error=self.timed_out(f"the last look failed: {error.what}"))
-        pause = self._pause(now)
-        backoff = min(pause * 2**self._failures, max(pause, LONGEST_BACKOFF))
-        again = self._again(now, max(backoff, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)))
-        self._failures = min(self._failures + 1, 30)
-        messages = (f"A look failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
-        return PollResult(next_poll_at=again, messages=messages)
-
-    def _learn(self, task: Task, now: float) -> None:
-        age = now - self.started_at
-        if self.interval is not None:
-            return
-        if task.outcome is Outcome.UNFINISHED:
-            self.schedule.saw(age, task.progress_percent, task.eta)
-            return
-        complete = task.timings.get("complete_time_ms")
-        submit = task.timings.get("submit_time_ms", self.started_at * 1000)
-        self.schedule.ended(age, (complete - submit) / 1000 if complete else None)
-
-    def _pause(self, now: float) -> float:
-        """Return how long to wait from *now* to the next look, in seconds."""
-        if self.interval is not None:
-            return self.interval
-        age = now - self.started_at
-        return self.schedule.next_look(age) - age
-
-    def _again(self, now: float, delay: float) -> float:
-        return min(now + delay, self.deadline)
+    def update(self, answer: Task | KlingError, now: float) -> PollResult:
+        """Return what the answer to a poll at *now* means: the job's state, or why there was no answer."""
+        if isinstance(answer, KlingError):
+            return self._update_by_error(answer, now)
+        if self.count_from_submit:
+            self._count_from_submit(answer.timings.get("submit_time_ms", 0.0) / 1000)
+        messages, progress = tuple(self._messages(answer)), self._changed(answer, now)
+        error, next_poll_at = self._decide(answer, now)
+        if error:
+            return PollResult(error=error, messages=messages, progress=progress)
+        if not next_poll_at:
+            return PollResult(task=answer, messages=messages, progress=progress)
+        in_doubt = self._in_doubt(now)
+        return PollResult(next_poll_at=next_poll_at, messages=messages, progress=progress, in_doubt=in_doubt)
 
     def timed_out(self, last: str) -> KlingWaitTimeoutError:
-        """Return the error for a job that our deadline left behind; *last* is what was seen of it."""
-        waited = self.deadline - self.started_at
+        """Return the error for a job that is not finished at our deadline; *last* is its last known state."""
+        timeout = f"the timeout of {self.deadline - self.started_at:.0f} s"
+        what = f"Job {self.kling_task_id} was not finished within {timeout}; {last}."
+        if self.resumed_at is not None:
+            what = (
+                f"Job {self.kling_task_id} was finished when the triggerer polled it, but a worker could not "
+                f"get its video within {timeout} and {ENDED_GRACE:.0f} s more; {last}."
+            )
         return KlingWaitTimeoutError(
-            f"Job {self.kling_task_id} was not finished within the timeout of {waited:.0f} s; {last}.",
+            what,
+            money=None if self.resumed_at is None else Money.PAID,
             advice="Do not submit it again: clear this task to wait on, or fetch the video later (example "
             f"Dag kling_rescue with kling_task_id={self.kling_task_id!r}).",
             kling_task_id=self.kling_task_id,
         )
 
+    def _decide(self, task: Task, now: float) -> tuple[KlingError | None, float]:
+        """Return the error that ends the wait, or the time of the next poll; neither for a finished video."""
+        self._failures = 0
+        self._doubts.pop("not found", None)
+        self._doubts.pop("refused", None)
+        if task.outcome is not Outcome.UNFINISHED:
+            self.schedule.saw_end(now - self.started_at)
+            if task.outcome is Outcome.SUCCEEDED and task.videos:
+                return None, 0.0
+            # A state that flaps does not start this grace anew.
+            if task.outcome is not Outcome.SUCCEEDED or now >= self._doubt("empty", now):
+                return failed_task(task), 0.0
+            return None, min(now + self._pause(now), self._doubts["empty"])
+        self.schedule.saw_running(now - self.started_at)
+        if now >= self.give_up_at - EARLY:
+            return self.timed_out(f"its last state was {task.status}"), 0.0
+        return None, min(now + self._pause(now, task.progress_percent, task.eta), self.give_up_at)
+
+    def _update_by_error(self, error: KlingError, now: float) -> PollResult:
+        last_poll_at = self.give_up_at
+        if doubt := _doubt_in(error):
+            doubt_ends_at = self._doubt(doubt, now)
+            if now >= doubt_ends_at - EARLY:
+                return PollResult(error=error)
+            last_poll_at = min(last_poll_at, doubt_ends_at)
+        elif not isinstance(error, KlingUnavailableError):
+            return PollResult(error=error)
+        if now >= self.give_up_at - EARLY:
+            return PollResult(error=self.timed_out(f"the last poll failed: {error.what.rstrip('.')}"))
+        pause = self._pause(now)
+        backoff = max(pause, min(pause * 2**self._failures, MAX_BACKOFF))
+        self._failures = min(self._failures + 1, 30)
+        # In this order, even a Retry-After that is not a number is harmless.
+        retry_after = min(LONGEST_RETRY_AFTER, max(0.0, error.retry_after or 0.0))
+        messages = (f"A poll failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
+        next_poll_at = min(now + max(backoff, retry_after), last_poll_at)
+        return PollResult(next_poll_at=next_poll_at, messages=messages, in_doubt=self._in_doubt(now))
+
+    def _doubt(self, doubt: str, now: float) -> float:
+        """Return until when a doubt may last that began now or earlier, in epoch seconds."""
+        return self._doubts.setdefault(doubt, now + _GRACES[doubt])
+
+    def _in_doubt(self, now: float) -> bool:
+        return any(now < ends_at for ends_at in self._doubts.values())
+
+    def _pause(self, now: float, progress: float | None = None, eta: float | None = None) -> float:
+        """Return the seconds from *now* to the next poll."""
+        if now < self._doubts.get("empty", now):
+            return min(self.interval or EMPTY_INTERVAL, EMPTY_INTERVAL)
+        if self.interval is not None:
+            return self.interval
+        age = now - self.started_at
+        return self.schedule.next_poll(age, progress, eta) - age
+
+    def _count_from_submit(self, submitted_at: float) -> None:
+        waited = self.started_at - submitted_at
+        if 0 < waited <= (self.deadline - self.started_at) / 2:
+            self.started_at -= waited
+            self.deadline -= waited
+        self.count_from_submit = False
+
     def _messages(self, task: Task) -> Iterator[str]:
         if self._failures:
-            yield f"The gateway answers again after {self._failures} failed look(s)."
-        told = (task.status, int((task.progress_percent or 0) / PROGRESS_TOLD))
-        if self._told == told:
+            yield f"The gateway answers again after {self._failures} failed poll(s)."
+        step = int((task.progress_percent or 0) / PROGRESS_STEP)
+        changed = task.status != self.logged_status
+        ended_before = self.resumed_at is not None and task.outcome is Outcome.SUCCEEDED
+        if ended_before or not (changed or step != self._logged_step):
             return
         yield f"Job {self.kling_task_id}: {task.describe()}"
-        nobody_knows = task.status not in KNOWN_STATUSES and task.outcome is Outcome.UNFINISHED
-        if nobody_knows and self._told[:1] != (task.status,):
-            yield f"Nobody documented the status {task.status!r}; it is taken for 'not finished'."
-        self._told = told
+        if changed and task.status not in KNOWN_STATUSES and task.outcome is Outcome.UNFINISHED:
+            yield f"The status {task.status!r} is not documented; it counts as 'not finished'."
+        self.logged_status, self._logged_step = task.status, step
 
     def _changed(self, task: Task, now: float) -> dict[str, Any] | None:
         shown = (task.status, task.progress_percent)
@@ -187,3 +222,11 @@ class PollPolicy:
             "eta": task.eta,
             "seen_at": round(now, 3),
         }
+
+
+def _doubt_in(error: KlingError) -> str:
+    """Return the doubt that an error leaves, or an empty text: it may be final, or it may pass."""
+    if isinstance(error, KlingTaskNotFoundError):
+        return "not found"
+    refused = error.http_status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    return "refused" if isinstance(error, KlingAccessError) and refused and not error.reason else ""

@@ -1,1 +1,1 @@
-"""What ``make bench-schedule`` is made of: jobs, those who wait for them, and the best that can be done."""
+"""The parts of ``make bench-schedule``: jobs, pollers, and the best possible schedule."""

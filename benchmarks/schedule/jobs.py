@@ -86,6 +86,23 @@ def restarts(rng: Rng, number: int, says: Says = silent) -> list[Job]:
     return jobs
 
 
+def after_a_night(rng: Rng, number: int, says: Says = silent) -> list[Job]:
+    """Return jobs of which the first half takes four times as long as the second."""
+    jobs = steady(rng, number, says)
+    return [replace(job, takes=job.takes * 4) if n < number / 2 else job for n, job in enumerate(jobs)]
+
+
+def is_quick(number: int) -> bool:
+    """Return whether the job of this number is a quick one among slow ones."""
+    return number % 20 == 19
+
+
+def quick_among_slow(rng: Rng, number: int, says: Says = silent) -> list[Job]:
+    """Return slow jobs of which one in twenty takes 12 seconds."""
+    jobs = steady(rng, number, says, median=300.0)
+    return [replace(job, takes=12.0) if is_quick(n) else job for n, job in enumerate(jobs)]
+
+
 def _whole(percent: float) -> float:
     return float(min(100, max(0, round(percent))))
 

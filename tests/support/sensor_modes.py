@@ -60,8 +60,7 @@ class Wait:
                 return step()
             except AirflowRescheduleException as pause:
                 self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
-                interval = pause.reschedule_date - datetime.now(UTC)  # Airflow reckons it by the real clock
-                self.clock.sleep(max(0.0, interval.total_seconds()))
+                self.clock.sleep(max(0.0, pause.reschedule_date.timestamp() - self.clock.time()))
             except TaskDeferred as pause:
                 event = asyncio.run(triggered(pause))
                 kwargs = {**stored_and_read(pause.kwargs or {}), "event": event}

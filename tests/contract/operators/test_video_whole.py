@@ -487,7 +487,7 @@ def test_it_can_be_mapped_over_inputs_and_targets():
             KlingImageToVideoOperator.partial(task_id="three", targit="/v/")
     mapped = dag.get_task("one")
     unmapped = mapped.unmap({"image": "a.png", "target": "/v/a.mp4"})
-    assert (unmapped.image, unmapped.target, unmapped.timeout) == ("a.png", "/v/a.mp4", 60)
+    assert (unmapped.image, unmapped.target, unmapped.wait_options.timeout) == ("a.png", "/v/a.mp4", 60)
     assert {"image", "target", "prompt", "kling_conn_id"} <= set(mapped.template_fields)
 
 

@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferralError,
@@ -16,6 +17,8 @@ from airflow.sdk.exceptions import (
 from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
 from sensor_modes import Wait, arrange, bought, triggered
 
+from airflow_provider_kling.emulator.fault_effects import Effect
+from airflow_provider_kling.emulator.faults import Fault
 from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingInputError,
@@ -41,7 +44,7 @@ ENDS = {
     "no videos in it": (("query:empty,times=always",), KlingJobFailedError, "without a video"),
     "not found": (("query:error=TASK_NOT_FOUND,times=always",), KlingTaskNotFoundError, "TASK_NOT_FOUND"),
     "stuck": (("job:stuck",), KlingWaitTimeoutError, "not finished within the timeout of 600 s"),
-    "never an answer": (("query:html=502,times=always",), KlingWaitTimeoutError, "the last look failed"),
+    "never an answer": (("query:html=502,times=always",), KlingWaitTimeoutError, "the last poll failed"),
 }
 
 
@@ -145,8 +148,13 @@ def interrupted(mode, clock, store, kling_task_id):
         raise RuntimeError
 
     sensor = wait.sensor()
-    sensor._settled_look = sensor.defer = die
-    sensor.execute(wait.context())
+    sensor.defer = clock.watch = die
+    try:
+        sensor.execute(wait.context())
+    except AirflowRescheduleException as pause:
+        raise RuntimeError from pause
+    finally:
+        clock.watch = lambda: None
 
 
 def test_a_cleared_wait_waits_anew(gateway, clock, mode):
@@ -220,15 +228,33 @@ def test_what_is_no_task_id_is_told_without_asking_in_every_mode(gateway, clock,
     assert not gateway.requests
 
 
-def test_the_timeout_counts_from_the_submit_in_every_mode(gateway, clock, mode):
-    gateway.set_timing(queue_seconds=5, render_seconds=5)
-    gateway.add_fault("job:stuck")
-    kling_task_id = bought(gateway)
-    began = clock.time()
-    clock.sleep(300)
-    with pytest.raises(KlingWaitTimeoutError):
-        Wait(mode, clock, kling_task_id=kling_task_id).end()
-    assert 595 <= clock.time() - began <= 615
+#: What the gateway's clock makes of the time of the submit, in milliseconds.
+WRONG_CLOCKS = {
+    "behind": lambda at: at - 550_000,
+    "a little behind": lambda at: at - 100_000,
+    "ahead": lambda at: at + 550_000,
+    "at zero": lambda _: 0,
+    "in seconds": lambda at: at / 1000,
+    "in microseconds": lambda at: at * 1000,
+    "negative": lambda at: -at,
+}
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("wrong", WRONG_CLOCKS.values(), ids=WRONG_CLOCKS)
+def test_no_clock_of_the_gateway_moves_the_timeout_in_any_mode(gateway, clock, mode, wrong, noted):
+    def edit(answer):
+        timings = answer["extra"]["debug_info"]
+        timings.update({name: str(wrong(int(at))) for name, at in timings.items() if name.endswith("_ms")})
+
+    gateway.add_fault("job:stuck", Fault(call="query", effect=Effect(edit=edit), times=None))
+    wait, began = Wait(mode, clock, kling_task_id=bought(gateway)), clock.time()
+    if noted:
+        request = {"kling_task_id": wait.arguments["kling_task_id"], "submitted_at": began - 1}
+        wait.ti.upstream = [("submit", -1, "kling_request", request)]
+    with pytest.raises(KlingWaitTimeoutError, match="the timeout of 600 s"):
+        wait.end()
+    assert 598 <= clock.time() - began <= 602
 
 
 def test_a_timed_out_wait_says_how_to_go_on_and_that_the_job_does_in_every_mode(gateway, clock, mode):
@@ -263,17 +289,6 @@ def test_where_no_triggerer_was_left_a_job_that_failed_is_told_as_that(gateway):
     sensor = KlingTaskSensor(task_id="wait", kling_task_id=bought(gateway))
     with pytest.raises(KlingJobFailedError):
         sensor.resume_execution(*BACKSTOP, context_of())
-
-
-def test_airflows_own_clock_is_said_in_our_words_in_poke_mode(gateway, clock, monkeypatch):
-    kling_task_id = arrange(gateway, ("job:stuck",))
-    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, deferrable=False, timeout=60)
-    began = clock.time()
-    monkeypatch.setattr("time.monotonic", lambda: 2 * (clock.time() - began))
-    with pytest.raises(KlingWaitTimeoutError, match="Airflow's own clock ended the wait") as caught:
-        sensor.execute(context_of())
-    assert isinstance(caught.value, AirflowSensorTimeout)
-    assert caught.value.kling_task_id == kling_task_id
 
 
 def test_a_trigger_that_broke_is_not_taken_for_a_timeout(gateway):

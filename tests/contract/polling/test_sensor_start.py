@@ -56,7 +56,7 @@ def test_the_trigger_is_told_all_that_a_wait_needs_under_the_names_that_airflow_
         "timeout": 600,
         "interval": 20,
         "initial_delay": 30,
-        "max_poll_interval": operator.max_poll_interval,
+        "max_poll_interval": operator.wait_options.max_poll_interval,
     }
     assert told.trigger_cls == KlingTaskTrigger("t-1").serialize()[0]
     assert {"kling_task_id", "kling_conn_id"} == told.trigger_kwargs.keys() & set(operator.template_fields)
@@ -181,7 +181,7 @@ def test_a_job_that_failed_is_told_in_our_words_after_the_resume(gateway, clock)
     assert caught.value.kling_task_id == kling_task_id
 
 
-@pytest.mark.parametrize("waited", [0, 300])
+@pytest.mark.parametrize("waited", [0, 250])
 def test_the_timeout_counts_from_the_submit_also_after_a_restart(gateway, clock, waited):
     gateway.add_fault("job:stuck")
     kling_task_id = bought(gateway)

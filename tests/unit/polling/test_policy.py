@@ -1,5 +1,6 @@
-"""When to look again and when to give up, on a clock that the tests move."""
+"""What answers mean for a wait: when to poll next and when to give up, on a clock that the tests move."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -17,10 +18,23 @@ from airflow_provider_kling.errors import (
     KlingWaitTimeoutError,
     Money,
 )
-from airflow_provider_kling.gateways.base import Task, Video
+from airflow_provider_kling.gateways.base import NOT_FOUND_GRACE, Task, Video
 from airflow_provider_kling.gateways.myrouter import outcome_of
-from airflow_provider_kling.polling.policy import EMPTY_GRACE, EMPTY_INTERVAL, LONGEST_BACKOFF, PollPolicy
-from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, SHORTEST_INTERVAL, Pace, Schedule
+from airflow_provider_kling.hooks import for_airflow
+from airflow_provider_kling.polling.policy import (
+    EMPTY_GRACE,
+    EMPTY_INTERVAL,
+    ENDED_GRACE,
+    MAX_BACKOFF,
+    REFUSED_GRACE,
+    PollPolicy,
+)
+from airflow_provider_kling.polling.schedule import (
+    MAX_POLL_INTERVAL,
+    MIN_POLL_INTERVAL,
+    DurationModel,
+    Schedule,
+)
 from airflow_provider_kling.submission.submit_once import submit_delay
 
 START = 1_700_000_000.0
@@ -40,324 +54,427 @@ def unknown():
     return KlingTaskNotFoundError("HTTP 404.")
 
 
-class Wait:
-    """A watch and its clock."""
+def refused(reason=None, status=401):
+    return KlingAccessError(f"HTTP {status}.", money=Money.RUNNING, http_status=status, reason=reason)
 
-    def __init__(self, interval=10.0, timeout=3600.0, **schedule):
-        self.watch = PollPolicy("t-1", START, START + timeout, interval, Schedule(**schedule))
+
+class Wait:
+    """A policy and its clock."""
+
+    def __init__(self, interval=10.0, timeout=3600.0, schedule=None, **options):
+        schedule = schedule or Schedule()
+        self.policy = PollPolicy("t-1", START, START + timeout, interval, schedule, **options)
         self.now = START
 
-    def hear(self, heard, at=None):
-        """Give what a look brought, by default at the time that the last verdict asked for."""
+    def update(self, answer, at=None):
+        """Give the answer to a poll, by default at the time that the last result asked for."""
         self.now = self.now if at is None else START + at
-        verdict = self.watch.update(heard, self.now)
-        assert (verdict.task is not None) + (verdict.error is not None) + bool(verdict.next_poll_at) == 1
-        self.pause = verdict.next_poll_at - self.now
-        self.now = verdict.next_poll_at or self.now
-        return verdict
+        result = self.policy.update(answer, self.now)
+        assert (result.task is not None) + (result.error is not None) + bool(result.next_poll_at) == 1
+        self.pause = result.next_poll_at - self.now
+        self.now = result.next_poll_at or self.now
+        return result
+
+    def run(self, answers):
+        """Poll, with these answers over and over, until the wait ends; return its last result."""
+        answers = itertools.cycle(answers)
+        while (result := self.update(next(answers))).next_poll_at:
+            pass
+        return result
+
+    @property
+    def age(self):
+        return self.now - START
 
 
 def test_a_finished_job_ends_the_wait_with_its_video():
     wait = Wait()
     task = saw("SUCCEED", 100, DONE)
-    verdict = wait.hear(task)
-    assert verdict.task is task
-    assert verdict.messages == ("Job t-1: succeed",)
+    result = wait.update(task)
+    assert result.task is task
+    assert result.messages == ("Job t-1: succeed",)
 
 
-def test_an_unfinished_job_is_looked_at_after_the_interval():
+def test_an_unfinished_job_is_polled_again_after_the_interval():
     wait = Wait(interval=7)
-    for word in ("QUEUED", "PROCESSING", "PROCESSING", "DREAMING", "UNKNOWN"):
-        wait.hear(saw(word))
+    for word in ("QUEUED", "PROCESSING", "PROCESSING", "DREAMING", "UNKNOWN", "X" * 10_000):
+        wait.update(saw(word))
         assert wait.pause == 7
 
 
 @pytest.mark.parametrize("word", ["FAILED", "CANCELED", "CANCELLED", "FAILURE"])
 def test_a_failed_or_cancelled_job_ends_the_wait(word):
-    verdict = Wait().hear(saw(word, reason="It could not."))
-    assert type(verdict.error) is KlingJobFailedError
-    assert verdict.progress["status"] == f"TASK_STATUS_{word}"
-    assert all("not finished" not in line for line in verdict.messages)
+    result = Wait().update(saw(word, reason="It could not."))
+    assert type(result.error) is KlingJobFailedError
+    assert result.progress["status"] == f"TASK_STATUS_{word}"
+    assert all("not finished" not in line for line in result.messages)
 
 
 @pytest.mark.parametrize(
-    "error", [KlingAccessError("401."), KlingInputError("400."), KlingJobFailedError("500.")]
+    "error",
+    [
+        *(KlingAccessError("The host is wrong."), KlingInputError("400."), KlingJobFailedError("500.")),
+        *(refused("INVALID_API_KEY", 403), refused("FAILED_TO_AUTH", 401)),
+    ],
 )
 def test_a_final_error_ends_the_wait_as_it_is(error):
-    assert Wait().hear(error).error is error
+    assert Wait().update(error).error is error
 
 
-def test_passing_troubles_never_end_a_wait_and_are_asked_ever_more_rarely():
+def test_passing_errors_never_end_a_wait_and_polls_become_ever_rarer():
     wait = Wait(timeout=10**6)
     pauses = []
     for _ in range(60):
-        wait.hear(down())
+        wait.update(down())
         pauses.append(wait.pause)
-    assert pauses[:5] == [10, 20, 40, 80, LONGEST_BACKOFF]
-    assert set(pauses[4:]) == {LONGEST_BACKOFF}
-    wait.hear(saw())
+    assert pauses[:5] == [10, 20, 40, 80, MAX_BACKOFF]
+    assert set(pauses[4:]) == {MAX_BACKOFF}
+    wait.update(saw())
     assert wait.pause == 10
-    wait.hear(down())
+    wait.update(down())
     assert wait.pause == 10
 
 
-def test_a_long_interval_is_no_reason_to_ask_more_often_after_a_failure():
+def test_a_long_interval_is_no_reason_to_poll_more_often_after_a_failure():
     wait = Wait(interval=300, timeout=10**6)
     for _ in range(3):
-        wait.hear(down())
+        wait.update(down())
         assert wait.pause == 300
 
 
-def test_the_gateways_own_wish_for_a_pause_is_honoured_up_to_a_quarter_of_an_hour():
+def test_retry_after_is_honoured_up_to_a_quarter_of_an_hour():
     wait = Wait(timeout=3600)
-    wait.hear(down(retry_after=500))
+    wait.update(down(retry_after=500))
     assert wait.pause == 500
-    wait.hear(down(retry_after=1))
+    wait.update(down(retry_after=1))
     assert wait.pause == 20
-    wait.hear(down(retry_after=10**9))
+    wait.update(down(retry_after=10**9))
     assert wait.pause == 900
 
 
-def test_a_run_of_failures_is_news_once_and_so_is_its_end():
+@pytest.mark.parametrize("retry_after", [0, -1, -math.inf, math.nan])
+def test_a_retry_after_that_makes_no_sense_is_ignored(retry_after):
     wait = Wait()
-    assert wait.hear(saw()).messages == ("Job t-1: processing",)
-    assert wait.hear(down()).messages == ("A look failed, the wait goes on: HTTP 504.",)
-    assert wait.hear(down()).messages == ()
-    assert wait.hear(saw()).messages == ("The gateway answers again after 2 failed look(s).",)
-    assert wait.hear(saw()).messages == ()
-    assert len(wait.hear(down()).messages) == 1
+    wait.update(down(retry_after=retry_after))
+    assert wait.pause == 10
 
 
-@pytest.mark.parametrize(("at", "final"), [(0, False), (59.9, False), (60, True), (600, True)])
-def test_an_unknown_task_is_final_only_after_a_minute(at, final):
-    verdict = Wait().hear(unknown(), at)
-    assert (verdict.error is not None) == final
-    assert not final or type(verdict.error) is KlingTaskNotFoundError
+@pytest.mark.parametrize("retry_after", [100, 10**9, math.inf])
+def test_no_pause_outlasts_the_deadline_and_the_last_poll_is_made_then(retry_after):
+    wait = Wait(timeout=75)
+    wait.update(down(retry_after=retry_after), 60)
+    assert wait.age == 75
+    assert "timeout of 75 s" in str(wait.update(down(retry_after=retry_after)).error)
+
+
+def test_a_run_of_failures_is_one_message_and_so_is_its_end():
+    wait = Wait()
+    assert wait.update(saw()).messages == ("Job t-1: processing",)
+    assert wait.update(down()).messages == ("A poll failed, the wait goes on: HTTP 504.",)
+    assert wait.update(down()).messages == ()
+    assert wait.update(saw()).messages == ("The gateway answers again after 2 failed poll(s).",)
+    assert wait.update(saw()).messages == ()
+    assert len(wait.update(down()).messages) == 1
+
+
+# Answers that may pass or may be final.
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("answer", "grace"), [(refused, REFUSED_GRACE), (lambda **_: unknown(), NOT_FOUND_GRACE)]
+)
+def test_an_answer_in_doubt_is_final_only_after_some_minutes(answer, grace, status):
+    wait = Wait(interval=7)
+    first = wait.update(answer(status=status), 1000)
+    assert first.in_doubt
+    result = wait.run([answer(status=status)])
+    assert wait.age == 1000 + grace
+    assert type(result.error) in (KlingAccessError, KlingTaskNotFoundError)
+
+
+def test_errors_that_airflow_understands_are_doubted_alike():
+    wait = Wait()
+    wait.update(for_airflow(refused()))
+    assert wait.run([for_airflow(refused())]).error
+    assert wait.age == REFUSED_GRACE
+
+
+@pytest.mark.parametrize("answer", [refused(), refused(status=403), unknown()])
+def test_a_state_of_the_job_ends_the_doubt(answer):
+    wait = Wait(interval=50, timeout=10**6)
+    for _ in range(50):
+        assert wait.update(answer).in_doubt
+        assert not wait.update(saw()).in_doubt
+
+
+@pytest.mark.parametrize("answer", [refused(), unknown()])
+def test_other_errors_do_not_prolong_a_doubt(answer):
+    wait = Wait(interval=10)
+    assert wait.run([answer, down()]).error is answer
+    assert wait.age <= REFUSED_GRACE + 2 * MAX_BACKOFF
+
+
+def test_a_doubt_does_not_outlast_the_deadline():
+    wait = Wait(timeout=100)
+    assert type(wait.run([refused()]).error) is KlingWaitTimeoutError
+    assert wait.age == 100
 
 
 @pytest.mark.parametrize("interval", [1, 10, 300])
-def test_a_success_without_a_video_is_asked_again_for_a_while_and_then_fails(interval):
+def test_a_success_without_a_video_is_polled_for_a_while_and_then_fails(interval):
     wait = Wait(interval=interval)
-    first = wait.hear(saw("SUCCEED"), 100)
-    assert first.settling
+    first = wait.update(saw("SUCCEED"), 100)
+    assert first.in_doubt
     assert wait.pause == min(interval, EMPTY_INTERVAL)
-    while (verdict := wait.hear(saw("SUCCEED"))).next_poll_at:
-        assert verdict.settling
+    while (result := wait.update(saw("SUCCEED"))).next_poll_at:
+        assert result.in_doubt
         assert wait.pause <= EMPTY_INTERVAL
-    assert wait.now == START + 100 + EMPTY_GRACE
-    assert type(verdict.error) is KlingJobFailedError
-    assert "without a video" in str(verdict.error)
+    assert wait.age == 100 + EMPTY_GRACE
+    assert type(result.error) is KlingJobFailedError
+    assert "without a video" in str(result.error)
 
 
 def test_a_video_that_is_named_late_is_taken():
     wait = Wait()
-    wait.hear(saw("SUCCEED"))
-    assert wait.hear(saw("SUCCEED", videos=DONE)).task.videos == DONE
+    wait.update(saw("SUCCEED"))
+    assert wait.update(saw("SUCCEED", videos=DONE)).task.videos == DONE
 
 
-def test_an_empty_success_is_not_forgotten_over_a_failed_look():
+@pytest.mark.parametrize("between", [saw(), saw("QUEUED"), down(), unknown(), refused()])
+def test_no_answer_in_between_starts_the_grace_of_an_empty_success_anew(between):
     wait = Wait()
-    wait.hear(saw("SUCCEED"), 0)
-    assert not wait.hear(down(), 10).settling
-    assert wait.hear(saw("SUCCEED"), EMPTY_GRACE).error
+    assert type(wait.run([saw("SUCCEED"), between]).error) is KlingJobFailedError
+    assert wait.age <= 3 * EMPTY_GRACE
 
 
-def test_each_change_is_news_once():
+def test_a_worker_stays_while_an_empty_success_flaps():
+    wait = Wait(interval=300)
+    wait.update(saw("SUCCEED"))
+    assert wait.update(saw()).in_doubt
+    assert wait.pause == EMPTY_INTERVAL
+
+
+def test_a_failure_is_final_also_where_a_success_could_follow():
+    assert type(Wait().run([saw(), saw("FAILED"), saw("SUCCEED", videos=DONE)]).error) is KlingJobFailedError
+
+
+# What is logged and shown.
+
+
+def test_each_change_is_one_message():
     wait = Wait()
     states = [("QUEUED", None), ("QUEUED", None), *(("PROCESSING", percent) for percent in (5, 5, 6, 24, 26))]
-    told = [wait.hear(saw(*state)).messages for state in states]
-    assert [lines for lines in told if lines] == [
+    messages = [wait.update(saw(*state)).messages for state in states]
+    assert [lines for lines in messages if lines] == [
         ("Job t-1: queued",),
         ("Job t-1: processing, 5 %",),
         ("Job t-1: processing, 26 %",),
     ]
 
 
-def test_an_unknown_status_word_is_warned_of_once():
+def test_a_status_that_is_in_the_log_already_is_not_logged_again():
+    wait = Wait(logged_status="TASK_STATUS_QUEUED")
+    assert wait.update(saw("QUEUED")).messages == ()
+    assert wait.update(saw()).messages == ("Job t-1: processing",)
+    assert wait.policy.logged_status == "TASK_STATUS_PROCESSING"
+
+
+def test_an_end_that_the_triggerer_has_logged_is_not_logged_again():
+    wait = Wait(resumed_at=START)
+    assert wait.update(saw("SUCCEED", videos=DONE)).messages == ()
+    assert Wait(resumed_at=START).update(saw()).messages == ("Job t-1: processing",)
+
+
+def test_an_unknown_status_word_is_explained_once():
     wait = Wait()
-    lines = [line for percent in (1, 30, 30, 60) for line in wait.hear(saw("DREAMING", percent)).messages]
-    assert sum("Nobody documented the status 'TASK_STATUS_DREAMING'" in line for line in lines) == 1
+    lines = [line for percent in (1, 30, 30, 60) for line in wait.update(saw("DREAMING", percent)).messages]
+    assert sum("The status 'TASK_STATUS_DREAMING' is not documented" in line for line in lines) == 1
     assert len(lines) == 4
 
 
 def test_progress_is_shown_only_where_it_changed():
     wait = Wait()
-    assert wait.hear(saw("QUEUED"), 5).progress == {
+    assert wait.update(saw("QUEUED"), 5).progress == {
         "kling_task_id": "t-1",
         "status": "TASK_STATUS_QUEUED",
         "progress_percent": None,
         "eta": None,
         "seen_at": START + 5,
     }
-    assert wait.hear(saw("QUEUED")).progress is None
-    assert wait.hear(saw("QUEUED", 0)).progress
-    assert wait.hear(down()).progress is None
-    assert wait.hear(saw("QUEUED", 0)).progress is None
+    assert wait.update(saw("QUEUED")).progress is None
+    assert wait.update(saw("QUEUED", 0)).progress
+    assert wait.update(down()).progress is None
+    assert wait.update(saw("QUEUED", 0)).progress is None
 
 
-def test_the_last_look_is_taken_at_the_deadline():
+# The deadline.
+
+
+def test_the_last_poll_is_made_at_the_deadline():
     wait = Wait(interval=10, timeout=25)
-    looks = []
-    while wait.hear(saw()).next_poll_at:
-        looks.append(wait.now - START)
-    assert looks == [10, 20, 25]
+    ages = []
+    while wait.update(saw()).next_poll_at:
+        ages.append(wait.age)
+    assert ages == [10, 20, 25]
 
 
 @pytest.mark.parametrize(
-    ("heard", "words"),
+    ("answer", "words"),
     [
-        (saw("QUEUED"), "its last state was TASK_STATUS_QUEUED"),
-        (down(), "the last look failed: HTTP 504."),
+        (saw("QUEUED"), "its last state was TASK_STATUS_QUEUED."),
+        (down(), "the last poll failed: HTTP 504."),
+        (refused(), "the last poll failed: HTTP 401."),
     ],
 )
 @pytest.mark.parametrize("late", [0, 500])
-def test_our_deadline_is_told_apart_from_a_failure_and_says_how_to_go_on(heard, words, late):
-    error = Wait(timeout=3600).hear(heard, 3600 + late).error
+def test_our_timeout_is_told_apart_from_a_failure_and_says_how_to_go_on(answer, words, late):
+    error = Wait(timeout=3600).update(answer, 3600 + late).error
     assert type(error) is KlingWaitTimeoutError
-    assert "was not finished within the timeout of 3600 s" in str(error)
-    assert words in str(error)
+    assert error.what == f"Job t-1 was not finished within the timeout of 3600 s; {words}"
     assert "kling_task_id='t-1'" in error.advice
     assert (error.money, error.kling_task_id) == (Money.RUNNING, "t-1")
 
 
 @pytest.mark.parametrize(
-    ("heard", "kind"), [(saw("SUCCEED", videos=DONE), None), (saw("FAILED"), KlingJobFailedError)]
+    ("answer", "kind"), [(saw("SUCCEED", videos=DONE), None), (saw("FAILED"), KlingJobFailedError)]
 )
-def test_what_the_last_look_brings_counts_however_late_it_is(heard, kind):
-    verdict = Wait(timeout=3600).hear(heard, 10**6)
-    assert type(verdict.error) is kind if kind else verdict.task is heard
+def test_the_answer_to_the_last_poll_counts_however_late_it_is(answer, kind):
+    result = Wait(timeout=3600).update(answer, 10**6)
+    assert type(result.error) is kind if kind else result.task is answer
+
+
+@pytest.mark.parametrize("resumed_at", [0, 3000, 3600, 5000])
+@pytest.mark.parametrize("answer", [saw(), down(), saw("QUEUED")])
+def test_a_job_that_was_seen_to_end_gets_one_fixed_time_more_to_hand_out_its_video(answer, resumed_at):
+    wait = Wait(timeout=3600, interval=10, resumed_at=START + resumed_at)
+    wait.now = START + resumed_at
+    error = wait.run([answer]).error
+    assert wait.age == max(3600, resumed_at) + ENDED_GRACE
+    assert type(error) is KlingWaitTimeoutError
+    assert error.money is Money.PAID
+    assert "Job t-1 was finished when the triggerer polled it" in str(error)
+    assert "the timeout of 3600 s and 120 s more" in str(error)
 
 
 @pytest.mark.parametrize(
     ("submitted", "moved"),
-    [(-100, 100), (-3599, 3599), (0, 0), (50, 0), (-3600, 0), (-(10**6), 0), (-START, 0)],
+    [(-100, 100), (-1800, 1800), (0, 0), (50, 0), (-1801, 0), (-3600, 0), (-(10**6), 0), (-START, 0)],
 )
-def test_the_timeout_counts_from_the_submit_where_the_gateway_tells_it(submitted, moved):
-    wait = Wait(timeout=3600)
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_gateways_submit_time_counts_only_without_a_note_of_ours_and_within_bounds(
+    submitted, moved, allowed
+):
+    wait = Wait(timeout=3600, count_from_submit=allowed)
     task = replace(saw(), timings={"submit_time_ms": (START + submitted) * 1000})
     for _ in range(3):
-        wait.hear(task)
-    assert wait.watch.started_at == START - moved
-    assert wait.watch.deadline == START + 3600 - moved
+        wait.update(task)
+    assert wait.policy.started_at == START - moved * allowed
+    assert wait.policy.deadline == START + 3600 - moved * allowed
+
+
+# The schedule.
 
 
 def test_without_an_interval_the_schedule_says_when():
-    wait, same = Wait(interval=None, key="t-1"), Schedule(key="t-1")
-    wait.hear(saw(percent=1), 5)
-    same.saw(5, 1, None)
-    assert wait.now == pytest.approx(START + same.next_look(5))
-    wait.hear(saw(percent=30, eta=60), 55)
-    same.saw(55, 30, 60)
-    assert wait.now == pytest.approx(START + same.next_look(55))
+    model = DurationModel()
+    for _ in range(5):
+        model.observe(100.0)
+    wait, same = Wait(interval=None, schedule=Schedule(model)), Schedule(model)
+    for age, percent, eta in ((5, 1, None), (55, 30, 60), (100, 30, 60), (100, 95, None)):
+        wait.update(saw(percent=percent, eta=eta), age)
+        assert wait.age == pytest.approx(same.next_poll(age, percent, eta))
 
 
-@pytest.mark.parametrize(
-    ("timings", "took"),
-    [
-        ({"submit_time_ms": START * 1000, "complete_time_ms": (START + 90) * 1000}, 90),
-        ({"complete_time_ms": (START + 90) * 1000}, 90),
-        ({"submit_time_ms": START * 1000, "complete_time_ms": 0.0}, None),
-        ({}, None),
-    ],
-)
-def test_the_schedule_learns_when_a_job_ended_from_the_gateway_or_by_looking(timings, took):
-    learnt, pace = Wait(interval=None), Pace()
-    learnt.watch.schedule.pace, same = Pace(), Schedule(pace)
-    learnt.hear(saw(), 80)
-    learnt.hear(saw("SUCCEED", timings=timings), 100)
-    learnt.hear(saw("SUCCEED", videos=DONE, timings=timings), 105)
-    same.saw(80, None, None)
-    same.ended(100, took)
-    assert learnt.watch.schedule.pace.rates == pytest.approx(pace.rates)
-    assert pace.rates != Pace().rates
+def test_the_schedule_learns_when_a_job_ended():
+    schedule = Schedule()
+    schedule.durations.observe = (learnt := []).append
+    wait = Wait(interval=None, schedule=schedule)
+    wait.update(saw(), 80)
+    wait.update(saw("SUCCEED"), 90)
+    wait.update(saw("SUCCEED", videos=DONE), 95)
+    assert learnt == [85]
 
 
 def test_a_fixed_interval_is_exact_whatever_the_job_says_of_its_end():
-    wait = Wait(interval=7, initial_delay=100)
+    wait = Wait(interval=7, schedule=Schedule(initial_delay=100))
     for percent in (10, 50, 99, 99, 0):
-        wait.hear(saw(percent=percent, eta=1))
+        wait.update(saw(percent=percent, eta=1))
         assert wait.pause == 7
-    assert wait.watch.schedule.pace.rates == Pace().rates
 
 
-def test_nobody_looks_before_the_first_look_that_was_asked_for_but_the_deadline_comes_first():
-    watch = Wait(interval=7, initial_delay=100).watch
-    assert watch.first_poll_at(START + 20) == START + 100
-    assert watch.earliest == START + 100
-    assert Wait(interval=7).watch.first_poll_at(START + 20) == START
-    watch = Wait(interval=None, initial_delay=100).watch
-    assert START + 100 < watch.first_poll_at(START + 20) < START + 160
-    watch = Wait(interval=None, initial_delay=100, timeout=50).watch
-    assert watch.first_poll_at(START + 20) == START + 50
-    assert watch.earliest == START + 50
+@pytest.mark.parametrize("interval", [None, 7])
+def test_no_poll_comes_before_the_initial_delay_but_the_deadline_comes_first(interval):
+    policy = Wait(interval=interval, schedule=Schedule(initial_delay=100)).policy
+    assert START + 100 <= policy.first_poll_at(START + 20) <= START + 110
+    assert policy.earliest == START + 100
+    assert START + 20 <= Wait(interval=interval).policy.first_poll_at(START + 20) <= START + 30
+    policy = Wait(interval=interval, schedule=Schedule(initial_delay=100), timeout=50).policy
+    assert policy.first_poll_at(START + 20) == START + 50
+    assert policy.earliest == START + 50
 
 
-def test_a_wait_that_is_taken_over_late_does_not_count_what_nobody_watched():
-    watch = Wait(interval=None).watch
-    watch.first_poll_at(START + 200)
-    watch.update(saw(), START + 260)
-    assert watch.schedule.pace.coming(0, 180) == Pace().coming(0, 180)
-    assert watch.schedule.pace.coming(200, 260) < Pace().coming(200, 260)
+def test_a_wait_that_is_taken_up_after_its_deadline_is_polled_at_once():
+    assert Wait(timeout=50).policy.first_poll_at(START + 70) == START + 70
 
 
-def test_failed_looks_grow_apart_from_the_schedules_own_pauses():
+def test_failed_polls_grow_apart_from_the_schedules_own_pauses():
     wait = Wait(interval=None, timeout=10**6)
     pauses = []
     for _ in range(8):
-        wait.hear(down())
+        wait.update(down())
         pauses.append(wait.pause)
-    assert SHORTEST_INTERVAL <= pauses[0] <= MAX_POLL_INTERVAL
-    assert pauses[-1] == LONGEST_BACKOFF
-    assert max(pauses) == LONGEST_BACKOFF
-    wait.hear(down(retry_after=500))
+    assert MIN_POLL_INTERVAL <= pauses[0] <= MAX_POLL_INTERVAL
+    assert pauses[-1] == MAX_BACKOFF
+    assert max(pauses) == MAX_BACKOFF
+    wait.update(down(retry_after=500))
     assert wait.pause == 500
 
 
-def test_a_success_without_a_video_is_asked_again_soon_by_the_schedule_too():
-    wait = Wait(interval=None)
-    assert wait.hear(saw("SUCCEED"), 100).settling
-    assert wait.pause == EMPTY_INTERVAL
+# Whatever comes.
 
-
-PASSING = st.sampled_from([saw("QUEUED"), saw("DREAMING"), saw("SUCCEED"), unknown()]) | st.builds(
-    down, st.none() | st.floats(0, 10**6)
-)
+ANSWERS = st.sampled_from(
+    [
+        *(saw("QUEUED"), saw("DREAMING"), saw("X" * 5000), saw(percent=99), saw(percent=3), saw("SUCCEED")),
+        *(unknown(), refused(), refused(status=403), down()),
+    ]
+) | st.builds(down, st.floats())
 
 
 @given(
-    interval=st.floats(1, 1000),
+    interval=st.none() | st.floats(1, 1000),
     timeout=st.floats(0, 10_000),
-    answers=st.lists(PASSING, min_size=1, max_size=30),
+    answers=st.lists(ANSWERS, min_size=1, max_size=30),
     slowness=st.floats(0, 60),
+    resumed_after=st.none() | st.floats(0, 20_000),
 )
-def test_every_wait_ends_by_its_deadline_and_never_asks_too_often(interval, timeout, answers, slowness):
-    wait = Wait(interval, timeout)
-    last, looks = -math.inf, 0
-    while True:
-        heard = answers[looks % len(answers)]
-        asked_at = wait.now
-        verdict = wait.hear(heard, asked_at - START + slowness)
-        looks += 1
-        settling = isinstance(heard, Task) and verdict.settling
-        if verdict.next_poll_at:
-            least = min(interval, EMPTY_INTERVAL) if settling else interval
-            due = min(asked_at + slowness + least, wait.watch.deadline if not settling else math.inf)
-            assert verdict.next_poll_at >= due - 1e-3
-            assert verdict.next_poll_at <= wait.watch.deadline + EMPTY_GRACE + EMPTY_INTERVAL + slowness
-        else:
+def test_every_wait_ends_by_its_deadline_and_never_polls_too_often(
+    interval, timeout, answers, slowness, resumed_after
+):
+    resumed_at = None if resumed_after is None else START + resumed_after
+    wait = Wait(interval, timeout, resumed_at=resumed_at)
+    wait.now = resumed_at or START
+    give_up_at, polls = wait.policy.give_up_at, 0
+    for answer in itertools.cycle(answers):
+        due = wait.now
+        result = wait.update(answer, due - START + slowness)
+        polls += 1
+        if not result.next_poll_at:
             break
-        last = asked_at
-    assert last <= wait.watch.deadline + EMPTY_GRACE + EMPTY_INTERVAL + 2 * slowness
-    assert looks <= 3 + (timeout + EMPTY_GRACE) / min(interval, EMPTY_INTERVAL)
-    assert isinstance(verdict.error, KlingError)
+        assert result.next_poll_at > due + slowness
+        assert result.next_poll_at <= max(give_up_at, due + slowness) + EMPTY_GRACE
+    assert isinstance(result.error, KlingError)
+    assert due <= give_up_at + EMPTY_GRACE
+    shortest = min(interval or MIN_POLL_INTERVAL, EMPTY_INTERVAL)
+    assert polls <= 6 + (timeout + ENDED_GRACE + EMPTY_GRACE) / shortest
 
 
 @given(st.lists(st.builds(down, st.none() | st.floats(0, 1000)), max_size=40), st.floats(1, 600))
 def test_no_number_of_passing_errors_ends_a_wait_before_its_deadline(errors, interval):
     wait = Wait(interval, timeout=10**9)
     for error in errors:
-        assert wait.hear(error).next_poll_at
-        assert interval - 1e-3 <= wait.pause <= max(interval, LONGEST_BACKOFF, error.retry_after or 0) + 1e-3
+        assert wait.update(error).next_poll_at
+        assert interval - 1e-3 <= wait.pause <= max(interval, MAX_BACKOFF, error.retry_after or 0) + 1e-3
 
 
 @given(st.integers(0, 10**6), st.none() | st.floats(0, 10**9), st.text())
