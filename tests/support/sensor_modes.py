@@ -52,8 +52,12 @@ class Wait:
     def context(self):
         return context_of(self.ti, self.store)
 
+    def triggered(self, pause):
+        """Return the event of a deferral's trigger."""
+        return asyncio.run(triggered(pause))
+
     def end(self):
-        """Return what the wait came to; raise what it raised."""
+        """Return the result of the wait; raise what it raised."""
         began, step = self.clock.time(), lambda: self.sensor().execute(self.context())
         while True:
             try:
@@ -62,7 +66,7 @@ class Wait:
                 self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
                 self.clock.sleep(max(0.0, pause.reschedule_date.timestamp() - self.clock.time()))
             except TaskDeferred as pause:
-                event = asyncio.run(triggered(pause))
+                event = self.triggered(pause)
                 kwargs = {**stored_and_read(pause.kwargs or {}), "event": event}
                 method = pause.method_name
 
