@@ -18,7 +18,7 @@ from airflow_provider_kling.polling.queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
 
 #: Polls in flight at a time, for all waits of a connection.
-MAX_CONCURRENT_POLLS = 64
+MAX_CONCURRENT_POLLS = 32
 #: Progress values and log lines of all waits: the rate that lasts, and the burst after a rest. A few waits
 #: show everything. Thousands must not: between two values or 4 KiB of log, the triggerer's supervisor asks
 #: the database for all of its triggers. While it sends new triggers it reads no log, and a runner that cannot

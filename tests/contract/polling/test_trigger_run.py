@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
-from airflow_fakes import KEY, TI, running_gateway, runtime_error, stored_and_read
+from airflow_fakes import KEY, TI, poll, running_gateway, runtime_error, stored_and_read
 from blockbuster import blockbuster_ctx
 
 from airflow_provider_kling import triggers
+from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.polling.client_pool import ClientPool
@@ -191,6 +192,23 @@ async def test_the_deadline_is_the_one_it_was_given_however_often_it_starts(gate
     assert event["error"]["class"] == "KlingWaitTimeoutError"
     assert event["deadline"] == trigger.deadline
     assert 599 <= clock.time() - trigger.started_at <= 601
+
+
+@pytest.mark.parametrize("ahead", [0, 70])
+async def test_no_pause_that_the_gateway_asks_for_outlasts_the_deadline_of_another_wait(
+    gateway, clock, ahead
+):
+    endless, began = bought(gateway, render_seconds=10_000), clock.time()
+    trigger = waiting(endless, deadline=began + 75, first_poll_at=began + ahead)
+    gateway.add_fault("query:rate-limit=100000")
+    async with ClientPool.client("kling_default") as client:
+        with pytest.raises(KlingUnavailableError):
+            await poll(client, "another")
+        event = await payload(trigger)
+    assert event["error"]["class"] == "KlingWaitTimeoutError"
+    assert clock.time() - began == pytest.approx(75, abs=1)
+    polls = [r.at - began for r in gateway.requests if (r.method, r.task_id) == ("GET", endless)]
+    assert polls == pytest.approx([75], abs=1)
 
 
 async def test_a_connection_that_is_gone_for_a_moment_ends_no_wait(gateway, clock, logged, monkeypatch):
