@@ -58,7 +58,7 @@ class Poller:
                 for _ in range(MAX_CONCURRENT_POLLS)
             ]
         self._waits += 1
-        return self._queue.put(wait, first_poll_at, wait.policy.deadline)
+        return self._queue.put(wait, first_poll_at, wait.policy.give_up_at)
 
     def stop(self, wait: Wait) -> None:
         """Poll no more for a wait. The answer to a query in flight is dropped."""
@@ -106,7 +106,7 @@ class Poller:
             # The worker that resumes the task stores the last progress.
             wait.end(replace(result, messages=lines if wait.messages else (), progress=None))
             return
-        wait.number = self._queue.put(wait, result.next_poll_at, wait.policy.deadline)
+        wait.number = self._queue.put(wait, result.next_poll_at, wait.policy.give_up_at)
         wait.progress = result.progress or wait.progress
         messages = wait.messages if wait.messages and self.may_log() else ()
         progress = wait.progress if wait.progress and self.may_push() else None

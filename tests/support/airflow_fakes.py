@@ -205,8 +205,8 @@ def png(width=320, height=320, *, noise=0):
 class OnePoll:
     """A poll policy that ends after the first answer, and keeps it."""
 
-    def __init__(self, kling_task_id, deadline=float("inf")):
-        self.kling_task_id, self.deadline, self.answer = kling_task_id, deadline, None
+    def __init__(self, kling_task_id, give_up_at=float("inf")):
+        self.kling_task_id, self.give_up_at, self.answer = kling_task_id, give_up_at, None
 
     def update(self, answer, now):
         self.answer = answer
