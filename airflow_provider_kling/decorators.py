@@ -23,7 +23,7 @@ from airflow_provider_kling.models.catalog import INPUTS
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
-from airflow_provider_kling.redaction import told
+from airflow_provider_kling.redaction import redacted
 from airflow_provider_kling.request import VideoRequest
 from airflow_provider_kling.submission.media_inputs import PICTURES, may_be_data
 from airflow_provider_kling.submission.reservations import publish_costs
@@ -108,7 +108,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         with airflow_errors(), naming_earlier_job(state):
             request = arguments_of(answer, name)
         for name, value in request.items():
-            setattr(self, name, told(sent := plain(value)))
+            setattr(self, name, redacted(sent := plain(value)))
             if name in (*INPUTS, "extra_body"):
                 self._private[name] = sent
             self._outside.add(name)  # the function may pass on what another task has told it
@@ -122,7 +122,9 @@ def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in sent.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, bytes) or (name in PICTURES and may_be_data(str(item))):
-                what = f"{name}={told(item)}: a list of requests goes through XCom, no place for pictures."
+                what = (
+                    f"{name}={redacted(item)}: a list of requests goes through XCom, no place for pictures."
+                )
                 advice = "Name a path or a URL, or return one request from a mapped function."
                 raise KlingInputError(what, advice=advice)
     return sent

@@ -23,7 +23,7 @@ Airflow's classes (hook, operators, sensor) every one of them is an ``AirflowExc
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class Money(StrEnum):
@@ -79,6 +79,10 @@ class KlingError(Exception):
         """Return the arguments that make this error again."""
         return {name: getattr(self, name) for name in _FACTS}
 
+    def replace(self, **changes: Any) -> Self:
+        """Return the same error with other arguments."""
+        return type(self)(**{**self.facts(), **changes})
+
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON-ready data, to cross from the triggerer to the worker."""
         return {"class": type(self).__name__, **self.facts(), "money": str(self.money)}
@@ -105,7 +109,10 @@ class KlingBalanceError(KlingError):
 class KlingModerationError(KlingError):
     """The picture or the prompt was refused by moderation; a retry cannot help and may cost."""
 
-    default_advice = "Change the picture or the prompt; the same request will be refused again."
+    default_advice = (
+        "Change the picture or the prompt, then clear the task that submits it: that buys a new job. The "
+        "same request will be refused again."
+    )
 
 
 class KlingUnavailableError(KlingError):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.providers.common.compat.sdk import (
@@ -21,13 +19,11 @@ from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingDownloadError,
     KlingError,
-    KlingTaskNotFoundError,
     KlingUnavailableError,
     KlingVideoError,
     KlingWaitTimeoutError,
 )
 from airflow_provider_kling.gateways.base import Call
-from airflow_provider_kling.gateways.myrouter import probe, query, submit
 from airflow_provider_kling.transport.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,10 +64,15 @@ def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
 def no_connection(conn_id: str) -> KlingUnavailableError:
     """Return the error for a connection that Airflow does not find.
 
-    To Airflow, a secrets backend that stumbles looks the same, so a later look may find it.
+    To Airflow, a secrets backend that does not answer looks the same, so a retry may find it.
     """
-    advice = f"Create it (Admin, Connections, type Kling) or set AIRFLOW_CONN_{conn_id.upper()}."
-    return KlingUnavailableError(f"kling_conn_id={conn_id!r}: there is no such connection.", advice=advice)
+    advice = (
+        f"Create it (Admin, Connections, type Kling) or set AIRFLOW_CONN_{conn_id.upper()}. If it is in a "
+        "secrets backend, look in the log for the backend's error."
+    )
+    return KlingUnavailableError(
+        f"kling_conn_id={conn_id!r}: Airflow finds no such connection.", advice=advice
+    )
 
 
 @contextmanager
@@ -127,7 +128,7 @@ class KlingHook(BaseHook):
         return gateway_session(self.settings)
 
     def send(self, call: Call[T]) -> T:
-        """Send one call of :mod:`airflow_provider_kling.gateways.myrouter`, once.
+        """Send one call of the connection's gateway, once.
 
         :raises KlingError: as Airflow understands it, see :func:`for_airflow`.
         """
@@ -145,7 +146,7 @@ class KlingHook(BaseHook):
 
         :raises KlingSubmitUncertainError: when a job may have been started all the same.
         """
-        return self.send(submit(job))
+        return self.send(self.settings.gateway.submit(job))
 
     def get_task(self, kling_task_id: str) -> Task:
         """Return the state of a job. Costs nothing.
@@ -153,10 +154,10 @@ class KlingHook(BaseHook):
         A refused key is looked up anew once before it counts: it may have been rotated.
         """
         try:
-            return self.send(query(kling_task_id))
+            return self.send(self.settings.gateway.query(kling_task_id))
         except KlingAccessError:
             self.__dict__.pop("settings", None)
-            return self.send(query(kling_task_id))
+            return self.send(self.settings.gateway.query(kling_task_id))
 
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:
@@ -167,15 +168,11 @@ class KlingHook(BaseHook):
             yield stream
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for a job that cannot exist: costs nothing and tells whether the key is good."""
+        """Ask for a job that cannot exist: costs nothing and shows whether the gateway accepts the key."""
         try:
-            self.send(probe(str(uuid.uuid4())))
-        except KlingTaskNotFoundError:
-            pass
+            self.send(self.settings.gateway.probe())
         except KlingAccessError as error:
             return False, f"{error.what} {error.advice}"
         except KlingError as error:
-            refused = error.http_status == HTTPStatus.FORBIDDEN
-            told = "Inconclusive" if error.http_status else f"Unreachable: {self.settings.base_url}"
-            return False, f"{'The key is refused' if refused else told}. {error.what}"
+            return False, f"{'Inconclusive: ' if error.http_status else ''}{error.what}"
         return True, f"The gateway at {self.settings.base_url} accepts the API key."

@@ -1,27 +1,216 @@
-"""What of a text from outside may be shown: no control characters, no signature, no key."""
+"""What of a text may be shown: no secret, no signed URL, no picture's data, no control characters.
+
+:class:`Redactor` is for texts that come from outside, :func:`redacted` for the inputs of a job.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import html
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
+from urllib.parse import unquote
+
+#: What stands for a secret.
+MASK = "***"
+#: Characters of a foreign text that are read at all.
+_MAX_TEXT = 64 * 1024
+#: A text that is escaped more often than this is not shown.
+_MAX_LAYERS = 8
+#: A shorter value of a header is no secret, and stands in half of all texts.
+_SHORTEST_SECRET = 4
+#: The beginning of a secret counts as the secret from this length on: an answer may be cut off in it.
+_SHORTEST_BEGINNING = 8
 
 
-def printable(text: str) -> str:
-    """Return foreign words without what no database or log takes: control characters, lone surrogates."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+class Redactor:
+    """Makes foreign texts fit to be shown. It knows the secrets of one connection.
+
+    A secret is found in every spelling that JSON, HTTP, a URL or HTML has for it, also where it is escaped
+    several times, is written in base64 or hexadecimal, or is cut off.
+
+    :param key: the API key.
+    :param values: further secrets, such as the values of the connection's headers.
+    """
+
+    def __init__(self, key: str = "", values: Iterable[str] = ()) -> None:
+        secrets = {key, *(value for value in map(str.strip, values) if len(value) >= _SHORTEST_SECRET)} - {""}
+        self._secrets = tuple(_Secret(text) for text in sorted(secrets, key=len, reverse=True))
+
+    def shown(self, text: str, limit: int = 500) -> str:
+        """Return *text* on one line, without secrets, then cut off after *limit* characters."""
+        return shorten(self._redacted(text[:_MAX_TEXT]), limit)
+
+    def finds_secret(self, text: str) -> bool:
+        """Return whether a secret stands in *text*, in any spelling."""
+        return any(self._masked(layer) != layer for layer in _layers(text[:_MAX_TEXT]))
+
+    def _redacted(self, text: str) -> str:
+        """Return the text as it is, if no spelling of it hides something; else without escapes."""
+        safe = layer = self._hidden(text)
+        for _ in range(_MAX_LAYERS):
+            decoded = _unescaped(layer)
+            if decoded == layer:
+                return _printable_line(safe)
+            layer = self._hidden(decoded)
+            if layer != decoded:
+                safe = layer
+        return "<a text that is escaped again and again>"
+
+    def _hidden(self, text: str) -> str:
+        return _without_data(without_signatures(self._masked(text)))
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = secret.masked(text)
+        return text
+
+
+class _Secret:
+    """One secret, in all spellings that are not escapes."""
+
+    def __init__(self, text: str) -> None:
+        data = text.encode()
+        spellings = {*_layers(text), data.hex(), *_base64_cores(data)} if len(text) > 1 else {text}
+        whole = [spelling for spelling in spellings if len(spelling) >= min(len(text), _SHORTEST_SECRET)]
+        self._spellings = [_Spelling(spelling) for spelling in sorted(whole, key=len, reverse=True)]
+
+    def masked(self, text: str) -> str:
+        for spelling in self._spellings:
+            text = spelling.masked(text)
+        return text
+
+
+class _Spelling:
+    """One spelling of a secret, in any case, with blanks and invisible characters in between."""
+
+    def __init__(self, text: str) -> None:
+        beginning = max(_SHORTEST_BEGINNING, len(text) // 2)
+        self._beginning = re.compile(_GAP.join(map(_character, text[:beginning])), re.IGNORECASE)
+        self._rest = [_next(char) for char in text[beginning:]]
+
+    def masked(self, text: str) -> str:
+        parts: list[str] = []
+        at = 0
+        while found := self._beginning.search(text, at):
+            parts += text[at : found.start()], MASK
+            at = found.end()
+            for pattern in self._rest:
+                if not (more := pattern.match(text, at)):
+                    break
+                at = more.end()
+        return "".join((*parts, text[at:])) if parts else text
+
+
+# Also between the two halves of a key there may be what no reader sees.
+_INVISIBLE = (
+    "\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff0-\\uffff"
+    "\\ud800-\\udfff\\U000e0000-\\U000e007f"
+)
+_GAP = f"[{_INVISIBLE}\\s]*"
+_UNPRINTABLE = re.compile(f"[{_INVISIBLE}]")
+
+
+def _character(char: str) -> str:
+    """Return the pattern of a character: a form writes a blank as +, a URL writes base64 with - and _."""
+    classes = {" ": r"[\s+]+", "\t": r"[\s+]+", "+": r"[+ -]", "/": "[/_]", "-": "[-+]", "_": "[_/]"}
+    return classes.get(char, re.escape(char))
+
+
+@cache
+def _next(char: str) -> re.Pattern[str]:
+    return re.compile(_GAP + _character(char), re.IGNORECASE)
+
+
+def _base64_cores(data: bytes) -> Iterator[str]:
+    """Yield what stands in each base64 text of *data*, whatever stands before and behind it there."""
+    for before in range(3):
+        text = b64encode(b"\0" * before + data).decode()
+        core = text.rstrip("=")[(0, 2, 3)[before] :]
+        core = core[:-1] if text.endswith("=") else core
+        if len(core) >= _SHORTEST_BEGINNING:
+            yield core
+
+
+def _layers(text: str) -> Iterator[str]:
+    """Yield the text, and what it is without its escapes, until nothing is escaped any more."""
+    for _ in range(_MAX_LAYERS):
+        yield text
+        decoded = _unescaped(text)
+        if decoded == text:
+            return
+        text = decoded
+
+
+def _unescaped(text: str) -> str:
+    """Take one layer of escapes off: those of HTML, of URLs, and of JSON, JavaScript and Python."""
+    if "&" in text:
+        text = html.unescape(text)
+    if "%" in text:
+        text = unquote(text, encoding="latin-1")
+    return _BACKSLASHED.sub(_character_of, text) if "\\" in text else text
+
+
+_BACKSLASHED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+
+
+def _character_of(found: re.Match[str]) -> str:
+    number = found[1] or found[2]
+    return chr(int(number, 16)) if number else _CONTROLS.get(found[3], found[3])
+
+
+_CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
 def clean(text: str) -> str:
-    """Return foreign words, printable, without what must not be told: a URL's signature, a picture's data."""
-    unsigned = _QUERY.sub(r"\1", printable(text))
-    return _DATA.sub(lambda found: f"<{len(found[0])} characters>", unsigned)
+    """Return a foreign text on one line, without signatures, pictures' data and control characters."""
+    return NO_SECRETS.shown(text, _MAX_TEXT)
 
 
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_QUERY = re.compile(r"(https?://[^\s\"'<>?]*)\?[^\s\"'<>]*")
+def _printable_line(text: str) -> str:
+    return _UNPRINTABLE.sub("\ufffd", " ".join(text.split()))
+
+
+def _without_data(text: str) -> str:
+    return _DATA.sub(lambda found: f"{found[0][:40]}<{len(found[0])} characters>", text)
+
+
 _DATA = re.compile(r"[A-Za-z0-9+/_=-]{200,}")
+
+
+def without_signatures(text: str) -> str:
+    """Return *text* with each URL in it cut to scheme, host, port and path.
+
+    User names, passwords, parameters, queries and fragments are not shown: any of them may be a secret.
+    """
+    text = _URL.sub(_without_signature, text) if _MAY_BE_URL.search(text) else text
+    return _SIGNED.sub(rf"\1{MASK}", text) if "=" in text else text
+
+
+_MAY_BE_URL = re.compile(r"[\\/]{2}|https?:", re.IGNORECASE)
+_URL = re.compile(
+    r"(\b[a-z][a-z0-9+.-]{0,30}:[\\/]{2,}|[\\/]{2,}|\bhttps?:[\\/]*)([^\s\"'<>`]+)", re.IGNORECASE
+)
+_PORT = re.compile(r"[^/?#@]*:\d+(?:[/?#]|$)")
+#: A parameter that signs a URL, where the URL itself is not seen as one, such as in a log of its path.
+_SIGNED = re.compile(
+    r"([?&;](?:x-[a-z]+-[\w-]*|[\w-]*(?:sig|signature|token|secret|credential|accesskeyid|auth_key)"
+    r"|policy|key-pair-id|hmac)=)[^\s&\"'<>]+",
+    re.IGNORECASE,
+)
+
+
+def _without_signature(found: re.Match[str]) -> str:
+    scheme, rest = found[1], found[2]
+    before, at, _ = rest.partition("@")
+    if ":" not in before and not re.match(r"https?:|[\\/]", scheme, re.IGNORECASE):
+        at = ""  # Airflow's storage URLs name a connection there
+    user = at and (":" in before or not re.search(r"[/?#]", before)) and not _PORT.match(before)
+    rest = rest.rpartition("@")[2] if user else rest
+    return scheme + re.split(r"[?#;]", rest, maxsplit=1)[0]
 
 
 def shorten(text: str, limit: int = 500) -> str:
@@ -35,23 +224,30 @@ PICTURES_IN_BASE64 = ("iVBORw0KGgo", "/9j/")
 #: How bytes look that a template has made a text of.
 BYTES_AS_TEXT = tuple(f"b{quote}{begin}" for quote in "'\"" for begin in (r"\x89PNG", r"\xff\xd8"))
 _PICTURE_DATA = ("data:", *PICTURES_IN_BASE64, *BYTES_AS_TEXT)
-_LONGEST_TEXT = 4096
+_LONGEST_INPUT = 4096
 
 
-def told(value: Any) -> Any:
-    """Return an input as it may be shown: pictures' data as a hash, URLs without their query."""
+def redacted(value: Any) -> Any:
+    """Return an input as it may be shown: pictures' data as a hash, URLs cut to host and path."""
     if isinstance(value, Mapping):
-        return {name: told(item) for name, item in value.items()}
+        return {name: redacted(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [told(item) for item in value]
+        return [redacted(item) for item in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _hashed(bytes(value), f"{len(value)} bytes")
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        return re.sub(r"//[^/@]*@", "//", value.split("?", maxsplit=1)[0])
-    if isinstance(value, str) and (value.startswith(_PICTURE_DATA) or len(value) > _LONGEST_TEXT):
-        return _hashed(value.encode("utf-8", "surrogatepass"), f"{len(value)} characters")
-    return value
+    return _redacted_text(value) if isinstance(value, str) else value
+
+
+def _redacted_text(text: str) -> str:
+    is_url = text.lstrip().lower().startswith(("http:", "https:"))
+    if not is_url and (text.startswith(_PICTURE_DATA) or len(text) > _LONGEST_INPUT):
+        return _hashed(text.encode("utf-8", "surrogatepass"), f"{len(text)} characters")
+    return without_signatures(text)
 
 
 def _hashed(data: bytes, what: str) -> str:
     return f"<{what}, sha256 {hashlib.sha256(data).hexdigest()}>"
+
+
+#: For texts that come before a connection is known.
+NO_SECRETS = Redactor()

@@ -14,7 +14,7 @@ from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
 from airflow_provider_kling.models.prices import estimate
 from airflow_provider_kling.models.validation import build_job
-from airflow_provider_kling.redaction import told
+from airflow_provider_kling.redaction import redacted
 
 _SIGNED = "https://storage.invalid/signed"
 
@@ -51,7 +51,7 @@ class VideoRequest:
     extra_body: Mapping[str, Any] | str | None = None
 
     def __repr__(self) -> str:
-        return f"VideoRequest({', '.join(f'{n}={told(v)!r}' for n, v in self.arguments().items())})"
+        return f"VideoRequest({', '.join(f'{n}={redacted(v)!r}' for n, v in self.arguments().items())})"
 
     def arguments(self) -> dict[str, Any]:
         """Return what was set, as the operator's arguments: one entry for ``.expand_kwargs``."""

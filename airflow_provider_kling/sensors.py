@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.gateways.base import Task
-from airflow_provider_kling.gateways.myrouter import checked_task_id, query
+from airflow_provider_kling.gateways.base import Task, checked_task_id
+from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.gateways.myrouter import checked_task_id
+from airflow_provider_kling.gateways.base import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, harmless
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PROGRESS_KEY, PollPolicy

@@ -1,53 +1,129 @@
-"""What all gateways have in common: a call to send, its reply, and the task that a reply describes."""
+"""What all gateways have in common: a call to send, its reply, the task that a reply describes, and errors."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_kling.errors import (
     KlingError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingModerationError,
     KlingSubmitUncertainError,
     KlingUnavailableError,
     Money,
 )
+from airflow_provider_kling.redaction import NO_SECRETS, Redactor, shorten
+from airflow_provider_kling.values import read_number
+
+if TYPE_CHECKING:
+    from airflow_provider_kling.models.job import VideoJob
+
+T = TypeVar("T")
+
+#: Seconds for which a new job may not be visible to queries yet.
+NOT_FOUND_GRACE = 60.0
+#: The longest pause that a gateway may ask for, in seconds; what is longer counts as this.
+LONGEST_RETRY_AFTER = 900.0
 
 
-@dataclass(frozen=True, slots=True)
+class Gateway(Protocol):
+    """A dialect: the calls that a gateway understands. Each module of this folder but this one is one."""
+
+    def submit(self, job: VideoJob) -> Call[str]:
+        """Return the call that starts *job* and yields its task id. It is paid for: send it once."""
+
+    def query(self, kling_task_id: str) -> Call[Task]:
+        """Return the call that yields the state of a job. It may be sent again and again."""
+
+    def probe(self) -> Call[None]:
+        """Return the call that yields nothing if the gateway accepts the key. It costs nothing."""
+
+
+@dataclass(frozen=True)
 class Reply:
-    """An HTTP answer.
+    """An HTTP answer. What of it is shown goes through :meth:`shown`.
 
     :param status: the HTTP status.
     :param headers: the headers, their names in lower case.
-    :param body: the bytes of the body.
+    :param body: the bytes of the body, decompressed.
     :param received_at: when it came, in epoch seconds.
+    :param redactor: knows what must not be shown.
+    :param cut_off: why the body ends before its end; empty, the body is whole.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     received_at: float = 0.0
+    redactor: Redactor = NO_SECRETS
+    cut_off: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether the status is one of success."""
         return 200 <= self.status < 300
 
-    def without(self, secret: str) -> Reply:
-        """Return the answer without a secret that it repeats, as some do in their complaints."""
-        known = secret.encode()
-        return replace(self, body=self.body.replace(known, b"***")) if known in self.body else self
+    @cached_property
+    def text(self) -> str:
+        """The body as text; bytes that are none become the replacement character."""
+        return self.body.decode(json.detect_encoding(self.body), "replace")
 
+    @cached_property
     def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object; anything else is an empty one."""
+        """The body as a JSON object; anything else is an empty one."""
         try:
-            data = json.loads(self.body)
+            data = json.loads(self.text)
         except (ValueError, RecursionError):
             return {}
         return data if isinstance(data, dict) else {}
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that the gateway asks to be left alone for, or None where it does not say."""
+        value = self.headers.get("retry-after", "").strip()
+        seconds = read_number(value)
+        if seconds is None and value:
+            try:
+                at = parsedate_to_datetime(value)
+                seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - self.received_at
+            except (ValueError, OverflowError, TypeError, IndexError):  # of the standard library's parser
+                return None
+        return None if seconds is None else max(0.0, min(seconds, LONGEST_RETRY_AFTER))
+
+    def without(self, secret: str) -> Reply:
+        """Return the reply with a redactor for one secret."""
+        return replace(self, redactor=_redactor(secret))
+
+    def shown(self, value: Any, limit: int = 500) -> str:
+        """Return a part of the answer on one line, as it may be shown."""
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        return self.redactor.shown(text, limit)
+
+    def describe(self, reason: str, said: str, limit: int = 1000) -> str:
+        """Return the answer in words: the status, where it points to, and what it says.
+
+        :param reason: the gateway's machine-readable reason.
+        :param said: its message, or its body.
+        """
+        target = self.shown(self.headers.get("location", ""), 200)
+        points = f" pointing to {target}, where the key is not sent" if target else ""
+        said = self.shown(said, limit).rstrip(".") or "an empty answer"
+        cut_off = f" (cut off: {self.cut_off})" if self.cut_off else ""
+        return f"HTTP {self.status}{points} {self.shown(reason, 80)}".rstrip() + f": {said}{cut_off}"
+
+
+@lru_cache(maxsize=64)
+def _redactor(secret: str) -> Redactor:
+    return Redactor(secret)
 
 
 class Outcome(Enum):
@@ -63,34 +139,38 @@ class Outcome(Enum):
 class Video:
     """One video of a finished task.
 
-    :param video_url: a presigned link on a storage host; it lives for about an hour.
+    :param video_url: a presigned http(s) link on a storage host; it lives for about an hour.
     :param video_url_ttl: the seconds that the gateway gives it; unreliable, never decide by it.
     :param video_type: the container, such as ``mp4``.
+    :param holds_secret: the link repeats a secret of the connection, so it is not published.
     """
 
     video_url: str
     video_url_ttl: int | None = None
     video_type: str | None = None
+    holds_secret: bool = False
 
     def to_dict(self, *, with_link: bool) -> dict[str, Any]:
         """Return the video as JSON-ready data under the gateway's own names, with its signed link or not."""
-        link = {"video_url": self.video_url} if with_link else {}
+        link = {"video_url": self.video_url} if with_link and not self.holds_secret else {}
         return {**link, "video_url_ttl": self.video_url_ttl, "video_type": self.video_type}
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the gateway says of a job.
+    """The state of a job.
 
     :param kling_task_id: the id that the submit returned.
-    :param status: the gateway's status word, unchanged.
+    :param status: the gateway's status word.
     :param outcome: what that word means.
+    :param status_known: whether the gateway documents the word.
     :param reason: why it failed, in the gateway's words; empty otherwise.
-    :param progress_percent: 0..100, or None where it is not told.
-    :param eta: seconds to the end, or None where it is not told; 0 often means "not known".
+    :param progress_percent: 0..100, or None where the gateway does not say.
+    :param eta: seconds to the end, or None where the gateway does not say; 0 often means "not known".
     :param videos: the videos of a finished task, Kling gives one.
     :param timings: epoch milliseconds under the gateway's names (``submit_time_ms``,
-        ``execute_time_ms``, ``complete_time_ms``), as far as they were told.
+        ``execute_time_ms``, ``complete_time_ms``), as far as the gateway says them.
+    :param answer: the answer as it came, where it says that the job succeeded and no video can be read in it.
     """
 
     kling_task_id: str
@@ -101,6 +181,8 @@ class Task:
     eta: float | None = None
     videos: tuple[Video, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    status_known: bool = True
+    answer: str = ""
 
     def describe(self) -> str:
         """Return the state in one short phrase for a log line."""
@@ -122,9 +204,6 @@ class Task:
         }
 
 
-T = TypeVar("T")
-
-
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """A request and the way to read its reply.
@@ -134,7 +213,8 @@ class Call(Generic[T]):
     :param read: makes the value out of the reply, or raises a :class:`KlingError`.
     :param params: the query string.
     :param body: the JSON body, if any.
-    :param kling_task_id: the job it asks for; a call without one starts a job and is paid for.
+    :param kling_task_id: the job it asks for.
+    :param starts_job: it starts a job, which is paid for.
     """
 
     method: str
@@ -143,6 +223,7 @@ class Call(Generic[T]):
     params: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     kling_task_id: str | None = None
+    starts_job: bool = False
 
     def lost(self, cause: str, *, sent: bool) -> KlingError:
         """Return the error for a request that got no reply.
@@ -153,19 +234,56 @@ class Call(Generic[T]):
         what = f"No answer from the gateway ({cause})."
         if self.kling_task_id:
             return KlingUnavailableError(what, money=Money.RUNNING, kling_task_id=self.kling_task_id)
-        return KlingSubmitUncertainError(what) if sent else KlingUnavailableError(what)
+        return KlingSubmitUncertainError(what) if sent and self.starts_job else KlingUnavailableError(what)
 
     def about(self, error: KlingError) -> KlingError:
         """Return an error that came before the request, such as a wrong connection, as one about this job."""
         if self.kling_task_id is None or error.money is not Money.UNTOUCHED:
             return error
-        facts = {"money": Money.RUNNING, "kling_task_id": self.kling_task_id}
-        return type(error)(**{**error.facts(), **facts})
+        return error.replace(money=Money.RUNNING, kling_task_id=self.kling_task_id)
 
 
-#: Seconds for which a new job may not be visible to queries yet.
-NOT_FOUND_GRACE = 60.0
+#: A task id becomes part of paths, URLs and database rows. The gateway's are UUIDs.
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=+-]{0,249}")
 
 
-#: No longer pause of the gateway's own choosing is kept, in seconds.
-LONGEST_RETRY_AFTER = 900.0
+def read_task_id(value: Any) -> str | None:
+    """Return the task id in a value that may be one: a text or an integer. Else None."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if abs(value) < 10**40 else None
+    text = value.strip() if isinstance(value, str) else ""
+    return text if text != "None" and _TASK_ID.fullmatch(text) else None
+
+
+def checked_task_id(value: Any) -> str:
+    """Return the task id in an argument: a text, or the sensor's result, which has it.
+
+    :raises KlingInputError: where there is none, as when a template found nothing.
+    """
+    given = value.get("kling_task_id") if isinstance(value, Mapping) else value
+    if isinstance(given, str) and (task_id := read_task_id(given)):
+        return task_id
+    what = f"kling_task_id={shorten(repr(value), 60)} is not a task id; the submit's return value is one."
+    advice = "Look at the log of the task that should have given it."
+    raise KlingInputError(what, money=Money.ASIDE, advice=advice)
+
+
+def failed_task(task: Task) -> KlingError:
+    """Return the error for a job that failed, was cancelled, or succeeded with nothing in it."""
+    if task.outcome is Outcome.SUCCEEDED:
+        said = task.answer or json.dumps(task.to_dict(with_links=False))
+        return KlingJobFailedError(
+            f"Job {task.kling_task_id} ended as {task.status}, but without a video: {said}.",
+            advice="Ask the gateway's support with this task id before you submit anew.",
+            kling_task_id=task.kling_task_id,
+        )
+    how = "was cancelled" if task.outcome is Outcome.CANCELLED else "failed"
+    reason = shorten(task.reason).rstrip(".") or "no reason given"
+    what = f"Job {task.kling_task_id} {how} at the gateway ({task.status}): {reason}."
+    kind = KlingModerationError if _MODERATION.search(task.reason) else KlingJobFailedError
+    return kind(what, money=Money.ENDED, kling_task_id=task.kling_task_id)
+
+
+_MODERATION = re.compile(
+    "moderat|sensitive|illegal|nsfw|risk control|policy|violat|prohibited", re.IGNORECASE
+)

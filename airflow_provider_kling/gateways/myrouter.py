@@ -1,171 +1,405 @@
-"""The gateway's dialect as pure functions: calls to send, and how to read their replies.
+"""The dialect of MyRouter, Novita AI, PPIO and JieKou: its paths, its JSON, and what its errors mean.
 
-With :mod:`airflow_provider_kling.gateways.replies`, the only place that knows a URL path or a JSON key of the
-gateway. A :class:`Call` is a plain value; a client sends it and gives the reply to the call's own reader.
+Pure functions: a :class:`Call` is a plain value; a client sends it and gives the reply to the call's reader.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingBalanceError,
     KlingError,
     KlingInputError,
     KlingJobFailedError,
     KlingModerationError,
+    KlingSubmitUncertainError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.gateways.base import Call, Outcome, Reply, T, Task, Video
-from airflow_provider_kling.gateways.replies import refusal_of_query, refusal_of_submit
+from airflow_provider_kling.gateways.base import Call, Outcome, Reply, T, Task, Video, read_task_id
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.redaction import clean, printable, shorten
 from airflow_provider_kling.values import read_number
-
-#: A task id becomes part of paths, URLs and database rows. The gateway's are UUIDs.
-_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=+-]{0,249}")
-
-
-def checked_task_id(value: Any) -> str:
-    """Return the task id in an argument: a text, or the sensor's result, which has it.
-
-    :raises KlingInputError: where there is none, as when a template found nothing.
-    """
-    given = value.get("kling_task_id") if isinstance(value, Mapping) else value
-    if isinstance(given, str) and given.strip() != "None" and _TASK_ID.fullmatch(given.strip()):
-        return given.strip()
-    what = f"kling_task_id={shorten(repr(value), 60)} is not a task id; the submit's return value is one."
-    advice = "Look at the log of the task that should have given it."
-    raise KlingInputError(what, money=Money.ASIDE, advice=advice)
 
 
 def submit(job: VideoJob) -> Call[str]:
     """Return the call that starts *job* and yields its task id. It is paid for: send it once."""
 
     def read(reply: Reply) -> str:
-        task_id = reply.json().get("task_id")
-        if reply.ok and isinstance(task_id, str) and _TASK_ID.fullmatch(task_id.strip()):
-            return task_id.strip()
-        raise refusal_of_submit(reply)
+        task_id = _new_task_id(reply)
+        if task_id and reply.ok and not reply.redactor.finds_secret(task_id):
+            return task_id
+        raise _refusal_of_submit(reply, has_id=task_id is not None)
 
-    return Call("POST", f"/v3/async/{quote(job.model, safe='')}", read, body=job.inputs)
+    path = f"/v3/async/{quote(job.model, safe='')}"
+    return Call("POST", path, read, body=job.inputs, starts_job=True)
 
 
 def query(kling_task_id: str) -> Call[Task]:
     """Return the call that asks for the state of a job and yields its :class:`Task`.
 
-    It may be sent again and again: what has not changed since the last time is not read anew.
+    It may be sent again and again: the same body is read only once.
     """
     last: tuple[bytes, Task] | None = None
 
     def read(reply: Reply) -> Task:
         nonlocal last
-        if last and last[0] == reply.body and reply.ok:
-            return last[1]
-        data = reply.json()
-        task = data.get("task")
-        if reply.ok and isinstance(task, dict) and isinstance(task.get("status"), str):
-            last = reply.body, _read_task(kling_task_id, data, task)
-            return last[1]
-        raise refusal_of_query(reply, kling_task_id)
+        if not reply.ok or reply.cut_off:
+            raise _refusal_of_query(reply, kling_task_id)
+        if last is None or last[0] != reply.body:
+            last = reply.body, _read_task(reply, kling_task_id)
+        return last[1]
 
-    return _ask(kling_task_id, read)
+    return _query(kling_task_id, read)
 
 
-def probe(kling_task_id: str) -> Call[None]:
-    """Return the call that finds out about the key by asking for a job that cannot exist.
-
-    A :class:`KlingTaskNotFoundError` or no error at all: the key is good.
-    """
+def probe() -> Call[None]:
+    """Return the call that asks for a job that cannot exist. No error: the gateway accepts the key."""
+    kling_task_id = str(uuid.uuid4())
 
     def read(reply: Reply) -> None:
-        if not (reply.ok and reply.json()):
-            raise refusal_of_query(reply, kling_task_id)
+        reason, _ = _reason_and_message(reply)
+        accepted = reason == "TASK_NOT_FOUND" or (reply.ok and reply.json and not reason)
+        if not accepted or _names_other_job(reply, kling_task_id):
+            raise _refusal_of_probe(reply, kling_task_id)
 
-    return _ask(kling_task_id, read)
+    return Call("GET", _QUERY_PATH, read, params={"task_id": kling_task_id})
 
 
-def _ask(kling_task_id: str, read: Callable[[Reply], T]) -> Call[T]:
-    path, params = "/v3/async/task-result", {"task_id": kling_task_id}
-    return Call("GET", path, read, params=params, kling_task_id=kling_task_id)
+_QUERY_PATH = "/v3/async/task-result"
 
+
+def _query(kling_task_id: str, read: Callable[[Reply], T]) -> Call[T]:
+    params = {"task_id": kling_task_id}
+    return Call("GET", _QUERY_PATH, read, params=params, kling_task_id=kling_task_id)
+
+
+# --- whose answer it is
+
+#: Objects in which a gateway may wrap its answer.
+_WRAPPERS = ("task", "data", "result", "output", "error", "metadata", "task_result")
+_ID_NAMES = ("task_id", "taskId", "taskID")
+#: Duplicate names in one object: each id counts, though JSON's readers keep the last one.
+_ID_IN_TEXT = re.compile(r'"(?:task_id|taskId|taskID)"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]]+)')
+
+
+def _objects(data: dict[str, Any], depth: int = 3) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the answer's object and those that it wraps, with the names under which they stand."""
+    yield "", data
+    level = [data]
+    for _ in range(depth):
+        inner = [
+            (name, value[name]) for value in level for name in _WRAPPERS if isinstance(value.get(name), dict)
+        ]
+        yield from inner
+        level = [value for _, value in inner]
+
+
+def _named_ids(reply: Reply) -> list[Any]:
+    """Return each task id that an answer names; what cannot be read as an id stands there as it came."""
+    ids = []
+    for name, value in _objects(reply.json):
+        names = (*_ID_NAMES, "id") if name == "task" else _ID_NAMES
+        ids += [value[key] for key in names if value.get(key) not in (None, "")]
+    return ids
+
+
+def _is_same_job(value: Any, kling_task_id: str) -> bool:
+    named = read_task_id(value)
+    if named is None:
+        return False
+    return named == kling_task_id or (bool(_UUID.fullmatch(named)) and named.lower() == kling_task_id.lower())
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_TASK_IN_MESSAGE = re.compile(rf"task[\s_-]?(?:id)?\W{{0,4}}({_UUID.pattern})", re.IGNORECASE)
+
+
+def _names_other_job(reply: Reply, kling_task_id: str) -> bool:
+    """Return whether an answer is about another job, as from a cache, or from a request before.
+
+    An answer that names no job is taken for ours: a mixed-up answer brings its own id along, and to refuse
+    one without would lose a paid video if the gateway left the field out.
+    """
+    if not all(_is_same_job(value, kling_task_id) for value in _named_ids(reply)):
+        return True
+    if reply.text.count('"task_id"') > 1:  # JSON keeps the last of two values with one name
+        twice = (found[1].strip('"') for found in _ID_IN_TEXT.finditer(reply.text))
+        if not all(_is_same_job(value, kling_task_id) for value in twice if value not in ("", "null")):
+            return True
+    _, message = _reason_and_message(reply)
+    named = _TASK_IN_MESSAGE.findall(message)
+    return bool(named) and not any(_is_same_job(value, kling_task_id) for value in named)
+
+
+def _new_task_id(reply: Reply) -> str | None:
+    """Return the id in the answer to a submit, where exactly one stands there."""
+    ids = {read_task_id(value) for value in _named_ids(reply)}
+    return ids.pop() if len(ids) == 1 else None
+
+
+# --- what a task looks like
 
 KNOWN_STATUSES = frozenset(
     f"TASK_STATUS_{word}" for word in ("QUEUED", "PROCESSING", "SUCCEED", "FAILED", "UNKNOWN", "CANCELED")
 )
+_SUCCESS_WORDS = frozenset({"SUCCEED", "SUCCEEDED", "SUCCESS"})
+_TIMINGS = ("submit_time_ms", "execute_time_ms", "complete_time_ms")
+_MAX_STATUS = 80
+_MAX_LINK = 8192
 
 
 def outcome_of(status: str) -> Outcome:
     """Return what a status word means.
 
-    A word that nobody knows means "not finished", unless it speaks of failing or cancelling.
+    An unknown word means "not finished", unless it speaks of failing or cancelling.
     """
-    word = status.upper()
-    if word == "TASK_STATUS_SUCCEED":
+    word = status.strip().upper()
+    if word.removeprefix("TASK_STATUS_") in _SUCCESS_WORDS:
         return Outcome.SUCCEEDED
     if "CANCEL" in word:
         return Outcome.CANCELLED
     return Outcome.FAILED if "FAIL" in word else Outcome.UNFINISHED
 
 
-def failed_task(task: Task) -> KlingError:
-    """Return the error for a job that failed, was cancelled, or succeeded with nothing in it."""
-    if task.outcome is Outcome.SUCCEEDED:
-        said = json.dumps(task.to_dict())
-        return KlingJobFailedError(
-            f"Job {task.kling_task_id} ended as {task.status}, but without a video: {said}.",
-            advice="Ask the gateway's support with this task id before you submit anew.",
-            kling_task_id=task.kling_task_id,
-        )
-    how = "was cancelled" if task.outcome is Outcome.CANCELLED else "failed"
-    reason = task.reason or "no reason given"
-    what = f"Job {task.kling_task_id} {how} at the gateway ({task.status}): {shorten(reason).rstrip('.')}."
-    if any(word in reason.lower() for word in _MODERATION_WORDS):
-        return KlingModerationError(what, money=Money.ENDED, kling_task_id=task.kling_task_id)
-    return KlingJobFailedError(what, kling_task_id=task.kling_task_id)
-
-
-_MODERATION_WORDS = (
-    *("moderat", "sensitive", "illegal", "nsfw"),
-    *("risk control", "policy", "violat", "prohibited"),
-)
-_LONGEST_STATUS = 80
-_TIMINGS = ("submit_time_ms", "execute_time_ms", "complete_time_ms")
-
-
-def _read_task(kling_task_id: str, data: dict[str, Any], task: dict[str, Any]) -> Task:
-    debug = _object(_object(data.get("extra")).get("debug_info"))
+def _read_task(reply: Reply, kling_task_id: str) -> Task:
+    found = _find_task(reply.json)
+    if found is None or _names_other_job(reply, kling_task_id):
+        raise _refusal_of_query(reply, kling_task_id)
+    task, status = found
+    outcome = outcome_of(status)
+    known = status in KNOWN_STATUSES
+    debug = _object(_object(reply.json.get("extra")).get("debug_info"))
     timings = {key: read_number(debug.get(key)) for key in _TIMINGS}
-    status = shorten(clean(task["status"]), _LONGEST_STATUS)
-    reason, videos = task.get("reason"), data.get("videos")
+    videos = tuple(_videos(reply)) if outcome is Outcome.SUCCEEDED else ()
+    reason = task.get("reason") or task.get("task_status_msg") or ""
     return Task(
         kling_task_id=kling_task_id,
-        status=status,
-        outcome=outcome_of(status),
-        reason=clean(reason) if isinstance(reason, str) else "",
+        status=status if known else reply.shown(status, _MAX_STATUS),
+        outcome=outcome,
+        status_known=known,
+        reason=reply.shown(reason, 2000) if reason else "",
         progress_percent=read_number(task.get("progress_percent")),
         eta=read_number(task.get("eta")),
-        videos=tuple(_read_videos(videos if isinstance(videos, list) else [])),
+        videos=videos,
         timings={key: value for key, value in timings.items() if value is not None},
+        answer=reply.shown(_body(reply), 1000) if outcome is Outcome.SUCCEEDED and not videos else "",
     )
 
 
-def _read_videos(videos: list[Any]) -> list[Video]:
-    found = []
-    for video in map(_object, videos):
-        url, kind, ttl = (
-            video.get("video_url"),
-            video.get("video_type"),
-            read_number(video.get("video_url_ttl")),
-        )
-        if isinstance(url, str) and url.strip():
-            kind = shorten(clean(kind), _LONGEST_STATUS) if isinstance(kind, str) and kind else None
-            found.append(Video(printable(url.strip()), None if ttl is None else int(ttl), kind))
-    return found
+def _find_task(data: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+    """Return the object that describes the task, and its status.
+
+    It is called ``task`` or holds a task id. Any other object may have a status of its own, such as "ok".
+    """
+    for name, value in _objects(data):
+        status = value.get("status", value.get("task_status"))
+        if isinstance(status, str) and (name == "task" or any(key in value for key in _ID_NAMES)):
+            return value, status.strip()
+    return None
+
+
+def _videos(reply: Reply) -> Iterator[Video]:
+    for _, value in _objects(reply.json):
+        found = [_read_video(reply, video) for key in ("videos", "video") for video in _list(value.get(key))]
+        videos = [video for video in found if video]
+        if videos:
+            yield from videos
+            return
+
+
+def _read_video(reply: Reply, value: Any) -> Video | None:
+    video = {"video_url": value} if isinstance(value, str) else _object(value)
+    link = next((video[key] for key in ("video_url", "url") if isinstance(video.get(key), str)), "").strip()
+    if not _is_link(link):
+        return None
+    kind, ttl = video.get("video_type"), read_number(video.get("video_url_ttl"))
+    return Video(
+        link,
+        None if ttl is None else int(ttl),
+        reply.shown(kind, _MAX_STATUS) if isinstance(kind, str) and kind else None,
+        reply.redactor.finds_secret(link),
+    )
+
+
+def _is_link(text: str) -> bool:
+    """Return whether a text is an http(s) URL that can be published as a link."""
+    if len(text) > _MAX_LINK or not text.isprintable() or any(char.isspace() for char in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# --- what a refusal means
+
+_BY_REASON: dict[str, type[KlingError]] = {
+    "MISSING_API_KEY": KlingAccessError,
+    "FAILED_TO_AUTH": KlingAccessError,
+    "INVALID_API_KEY": KlingAccessError,
+    "API_NOT_ALLOWED": KlingAccessError,
+    "FEATURE_NOT_ALLOWED": KlingAccessError,
+    "NEED_REAL_NAME_VERIFY": KlingAccessError,
+    "ACCESS_DENY": KlingAccessError,
+    "BILLING_AUTH_FAILED": KlingAccessError,
+    "BILLING_BALANCE_NOT_ENOUGH": KlingBalanceError,
+    "NOT_ENOUGH_BALANCE": KlingBalanceError,
+    "ILLEGAL_PROMPT": KlingModerationError,
+    "ILLEGAL_IMAGE_CONTENT": KlingModerationError,
+    "INVALID_REQUEST_BODY": KlingInputError,
+    "IMAGE_FILE_EXCEEDS_MAX_SIZE": KlingInputError,
+    "INVALID_IMAGE_FORMAT": KlingInputError,
+    "IMAGE_EXCEEDS_MAX_RESOLUTION": KlingInputError,
+    "INVALID_IMAGE_SIZE": KlingInputError,
+    "API_NOT_FOUND": KlingInputError,
+    "RATE_LIMIT_EXCEEDED": KlingUnavailableError,
+    "BILLING_FAILED": KlingUnavailableError,
+    "CREATE_TASK_FAILED": KlingUnavailableError,
+}
+_BY_QUERY_REASON: dict[str, type[KlingError]] = {
+    "TASK_FAILED": KlingJobFailedError,
+    "TASK_NOT_FOUND": KlingTaskNotFoundError,
+    "GET_RESULT_FAILED": KlingUnavailableError,
+}
+#: Refusals of a submit that anybody may send, and that come before the request is passed on.
+_BY_SUBMIT_STATUS: dict[int, type[KlingError]] = {
+    401: KlingAccessError,
+    407: KlingAccessError,
+    429: KlingUnavailableError,
+    **dict.fromkeys((405, 411, 413, 414, 415, 431), KlingInputError),
+}
+#: What a reason of the gateway that is not documented means, by the status.
+_BY_SUBMIT_STATUS_WITH_REASON: dict[int, type[KlingError]] = {
+    402: KlingBalanceError,
+    403: KlingAccessError,
+    **dict.fromkeys((400, 404, 422), KlingInputError),
+}
+#: Statuses of a query that speak of the key. Without the gateway's reason, a proxy may have sent them.
+_REFUSED_QUERY = frozenset({401, 403, 407})
+
+
+def _refusal_of_submit(reply: Reply, *, has_id: bool) -> KlingError:
+    """Return what a reply without a task id means: final, safe to repeat, or uncertain.
+
+    Only the gateway's own refusal says that no job was started, and the few statuses that refuse the HTTP
+    message itself. Anything else may come from a proxy that has passed the request on.
+    """
+    reason, message = _reason_and_message(reply)
+    kind = _BY_REASON.get(reason) or _BY_SUBMIT_STATUS.get(reply.status)
+    if kind is None and reason and reason not in _BY_QUERY_REASON:
+        kind = _BY_SUBMIT_STATUS_WITH_REASON.get(reply.status)
+    if kind is None or has_id:
+        kind = KlingSubmitUncertainError
+    said = _describe(reply, "" if kind is KlingSubmitUncertainError else message)
+    return _error(
+        kind,
+        f"The gateway answered {said}.{_ids_beyond(reply, said, kind)}",
+        reply,
+        reason,
+        kind.default_money,
+    )
+
+
+def _ids_beyond(reply: Reply, said: str, kind: type[KlingError]) -> str:
+    """Return a sentence with the UUIDs of an answer that the shown part of it lacks: one may be the job's."""
+    if kind is not KlingSubmitUncertainError:
+        return ""
+    texts = (*reply.headers.values(), reply.text)
+    ids = dict.fromkeys(found[0] for text in texts for found in _UUID.finditer(text))
+    missing = [value for value in ids if value not in said and not reply.redactor.finds_secret(value)]
+    return f" It also holds {', '.join(missing[:5])}." if missing else ""
+
+
+def _refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
+    """Return what a reply without a task means.
+
+    Only the gateway's own final words end a wait, and only those about this job: proxies answer nonsense
+    for a while, with any status. A refused key without a reason is told apart by that: ``reason`` is None.
+    """
+    reason, message = _reason_and_message(reply)
+    if _names_other_job(reply, kling_task_id):
+        kind: type[KlingError] = KlingUnavailableError
+        what = f"The gateway answered for another job than {kling_task_id}: {_describe(reply, message)}."
+    else:
+        refused = reply.status == 401 or (reply.status in _REFUSED_QUERY and not reason)
+        by_status = KlingAccessError if refused else KlingUnavailableError
+        kind = _BY_REASON.get(reason) or _BY_QUERY_REASON.get(reason) or by_status
+        what = f"The gateway answered for job {kling_task_id} {_describe(reply, message)}."
+    money = Money.RUNNING if kind.default_money is Money.UNTOUCHED else kind.default_money
+    return _error(kind, what, reply, reason, money, kling_task_id)
+
+
+def _refusal_of_probe(reply: Reply, kling_task_id: str) -> KlingError:
+    reason, message = _reason_and_message(reply)
+    kind = _BY_REASON.get(reason, KlingUnavailableError)
+    if not reason and reply.status in _REFUSED_QUERY:
+        kind = KlingAccessError
+    if _names_other_job(reply, kling_task_id):
+        kind = KlingUnavailableError
+    return _error(kind, f"The gateway answered {_describe(reply, message)}.", reply, reason, Money.UNTOUCHED)
+
+
+def _error(
+    kind: type[KlingError],
+    what: str,
+    reply: Reply,
+    reason: str,
+    money: Money,
+    kling_task_id: str | None = None,
+) -> KlingError:
+    return kind(
+        what,
+        money=money,
+        kling_task_id=kling_task_id,
+        reason=reason or None,
+        http_status=reply.status,
+        retry_after=reply.retry_after,
+    )
+
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{1,79}")
+
+
+def _reason_and_message(reply: Reply) -> tuple[str, str]:
+    """Return the machine-readable reason and the message of an error, or empty texts."""
+    reason, message = (_error_object(reply).get(name) for name in ("reason", "message"))
+    reason = reason.strip() if isinstance(reason, str) else ""
+    return (
+        reason if _REASON.fullmatch(reason) and not reply.redactor.finds_secret(reason) else "",
+        message if isinstance(message, str) and message.strip() else "",
+    )
+
+
+def _error_object(reply: Reply) -> dict[str, Any]:
+    return {**reply.json, **_object(reply.json.get("error"))}
+
+
+def _describe(reply: Reply, message: str) -> str:
+    """Return the answer in words; without a message of the gateway, with its body."""
+    if message:
+        return reply.describe(str(_error_object(reply).get("reason") or ""), message, 2000)
+    return reply.describe(_reason_and_message(reply)[0], _body(reply))
+
+
+def _body(reply: Reply) -> str:
+    """Return the body without what may hold the prompt."""
+    return _REQUEST_INFO.sub(r'\1"***"', reply.text)
+
+
+_REQUEST_INFO = re.compile(r'("request_info"\s*:\s*)"(?:[^"\\]|\\.)*(?:"|$)', re.DOTALL)

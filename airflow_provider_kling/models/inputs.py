@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_kling.models.fields import Field, Kind
 from airflow_provider_kling.models.job import StoragePath
-from airflow_provider_kling.redaction import shorten, told
+from airflow_provider_kling.redaction import redacted, shorten
 from airflow_provider_kling.values import read_number
 
 _FLAGS = {"true": True, "false": False}
@@ -25,7 +25,7 @@ def read_input(field: Field, value: Any) -> Any:
 
 
 def _refuse(field: Field, value: Any, allowed: str) -> ValueError:
-    return ValueError(f"{field.name}={shorten(repr(told(value)), 60)}: must be {allowed}")
+    return ValueError(f"{field.name}={shorten(repr(redacted(value)), 60)}: must be {allowed}")
 
 
 def _text(field: Field, value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from airflow_provider_kling.redaction import told
+from airflow_provider_kling.redaction import redacted
 
 
 @runtime_checkable
@@ -44,8 +44,8 @@ class VideoJob:
 
     def describe(self) -> str:
         """Return the inputs for a log line, without a picture's data or a URL's signature."""
-        return ", ".join(f"{name}={told(value)!r}" for name, value in self.inputs.items())
+        return ", ".join(f"{name}={redacted(value)!r}" for name, value in self.inputs.items())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the job as JSON-ready data to show and keep, likewise without data and signatures."""
-        return {"model": self.model, "inputs": told(self.inputs)}
+        return {"model": self.model, "inputs": redacted(self.inputs)}

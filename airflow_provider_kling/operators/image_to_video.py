@@ -171,4 +171,4 @@ def _nothing_bought() -> Iterator[None]:
     try:
         yield
     except KlingError as error:
-        raise type(error)(**{**error.facts(), "money": Money.UNTOUCHED}) from error.__cause__
+        raise error.replace(money=Money.UNTOUCHED) from error.__cause__

@@ -12,7 +12,7 @@ from airflow_provider_kling.models.catalog import INPUTS, MODELS
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.validation import build_job
-from airflow_provider_kling.redaction import told
+from airflow_provider_kling.redaction import redacted
 from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions, Transport
 from airflow_provider_kling.transport.settings import Settings
 
@@ -53,7 +53,7 @@ class RequestOperator(BaseOperator):
             if rendered != written[name] or not self._in_dag_file(name, written[name]):
                 self._outside.add(name)
             value = plain(rendered)
-            if (shown := told(value)) != value:
+            if (shown := redacted(value)) != value:
                 self._private[name] = value
             if shown != rendered:
                 setattr(self, name, shown)

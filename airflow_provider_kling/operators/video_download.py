@@ -13,8 +13,7 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.gateways.base import Outcome, Task
-from airflow_provider_kling.gateways.myrouter import checked_task_id, failed_task
+from airflow_provider_kling.gateways.base import Outcome, Task, checked_task_id, failed_task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.media.probe import check_media, examined, require_pyav
 from airflow_provider_kling.operators.xcom import VIDEO_KEY, find_request, task_instance_key
@@ -209,7 +208,7 @@ def _video_paid() -> Iterator[None]:
     try:
         yield
     except KlingError as error:
-        raise type(error)(**{**error.facts(), "money": Money.PAID}) from error.__cause__
+        raise error.replace(money=Money.PAID) from error.__cause__
 
 
 def owner_of(context: Context) -> str:

@@ -15,8 +15,7 @@ from airflow_provider_kling.errors import (
     KlingWaitTimeoutError,
     Money,
 )
-from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER, NOT_FOUND_GRACE, Outcome, Task
-from airflow_provider_kling.gateways.myrouter import KNOWN_STATUSES, failed_task
+from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER, NOT_FOUND_GRACE, Outcome, Task, failed_task
 from airflow_provider_kling.polling.schedule import Schedule
 
 #: XCom key of the job's state, to be read in the UI while the task waits.
@@ -206,7 +205,7 @@ class PollPolicy:
         if ended_before or not (changed or step != self._logged_step):
             return
         yield f"Job {self.kling_task_id}: {task.describe()}"
-        if changed and task.status not in KNOWN_STATUSES and task.outcome is Outcome.UNFINISHED:
+        if changed and not task.status_known and task.outcome is Outcome.UNFINISHED:
             yield f"The status {task.status!r} is not documented; it counts as 'not finished'."
         self.logged_status, self._logged_step = task.status, step
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError
-from airflow_provider_kling.redaction import clean, told
+from airflow_provider_kling.redaction import clean, redacted
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
@@ -198,7 +198,7 @@ def _covers(folder: StoragePath, path: StoragePath) -> bool:
 
 
 def _shown(given: Any) -> str:
-    return repr(told(_PASSWORD.sub("", given)) if isinstance(given, str) else given)
+    return repr(redacted(_PASSWORD.sub("", given)) if isinstance(given, str) else given)
 
 
 def _refused(argument: str, given: Any, why: str) -> KlingInputError:

@@ -15,7 +15,7 @@ from airflow_provider_kling.media.pictures import (
     from_base64,
 )
 from airflow_provider_kling.models.inputs import plain
-from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, told
+from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, redacted
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
 from airflow_provider_kling.storage.files import file_size, read_file, signed_url
 from airflow_provider_kling.transport.settings import Settings
@@ -134,11 +134,11 @@ class MediaInputs:
     def _linked(self, argument: str, url: str) -> dict[str, Any]:
         self._log.info("%s: a URL, which the gateway fetches", argument)
         if not self._how.check_url:
-            return {"source": told(url)}
+            return {"source": redacted(url)}
         from airflow_provider_kling.transport.url_check import check_picture_link  # noqa: PLC0415 - an HTTP library
 
         shape = check_picture_link(url, argument, self._how.settings)
-        return {"source": told(url), "width": shape.width, "height": shape.height}
+        return {"source": redacted(url), "width": shape.width, "height": shape.height}
 
     def _video(self, value: Any) -> tuple[Any, dict[str, Any]]:
         """Return the URL of the video: the gateway takes no other form."""
@@ -147,11 +147,10 @@ class MediaInputs:
                 from airflow_provider_kling.transport.url_check import check_video_link  # noqa: PLC0415 - an HTTP library
 
                 check_video_link(value, VIDEO, self._how.settings)
-            return value, {"source": told(value)}
+            return value, {"source": redacted(value)}
         if not isinstance(value, str) or value.startswith("data:") or len(value) > _LONGEST_PATH:
-            what = (
-                f"video={str(told(value))[:60]!r}: must be a URL, or a path on a storage that can sign URLs."
-            )
+            said = str(redacted(value))[:60]
+            what = f"video={said!r}: must be a URL, or a path on a storage that can sign URLs."
             raise KlingInputError(what)
         path = self._resolved(VIDEO, value, VIDEO)
         check_video(read_file(path, VIDEO, 256), VIDEO, value)

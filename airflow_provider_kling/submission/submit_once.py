@@ -16,8 +16,7 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.gateways.base import NOT_FOUND_GRACE, Outcome
-from airflow_provider_kling.gateways.myrouter import failed_task
+from airflow_provider_kling.gateways.base import NOT_FOUND_GRACE, Outcome, failed_task
 from airflow_provider_kling.hooks import KlingHook, for_airflow, harmless
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import cost_words, estimate
@@ -209,7 +208,7 @@ def naming_earlier_job(state: SubmissionState) -> Iterator[None]:
             "money": Money.MAYBE,
             "kling_task_id": known or None,
         }
-        raise type(error)(**{**error.facts(), **facts}) from error
+        raise error.replace(**facts) from error
 
 
 #: A submit that started nothing is repeated after these seconds, doubled each time, up to the longest.

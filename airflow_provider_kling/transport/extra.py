@@ -19,7 +19,7 @@ _HEADER_VALUE = re.compile(r"[ -~\t]*")
 
 def wrong_connection(conn_id: str, what: str) -> KlingAccessError:
     """Return the error for a connection's field that is wrong."""
-    advice = "Correct the connection in Airflow (Admin, Connections), then run the task again."
+    advice = "Correct the connection in Airflow (Admin, Connections)."
     return KlingAccessError(f"Connection {conn_id!r}: {what}.", advice=advice)
 
 

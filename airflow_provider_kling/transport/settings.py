@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from airflow_provider_kling.gateways import myrouter
+from airflow_provider_kling.gateways.base import Gateway
 from airflow_provider_kling.models.catalog import DEFAULT_MODEL
 from airflow_provider_kling.models.prices import read_limit, read_prices
 from airflow_provider_kling.transport.extra import TRANSPORT_FIELDS, http_extra, wrong_connection
@@ -61,6 +63,11 @@ class Settings:
     max_cost_usd: Decimal | None = None
     max_run_cost_usd: Decimal | None = None
     http_extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def gateway(self) -> Gateway:
+        """The dialect that this connection's gateway speaks."""
+        return myrouter
 
     @property
     def proxies(self) -> dict[str, str]:

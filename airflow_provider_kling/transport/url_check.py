@@ -13,7 +13,7 @@ import urllib3
 from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingInputError, KlingUnavailableError
 from airflow_provider_kling.media.picture_formats import BrokenError, Shape, shape_of
 from airflow_provider_kling.media.pictures import check_shape, check_size, check_video
-from airflow_provider_kling.redaction import told
+from airflow_provider_kling.redaction import redacted
 from airflow_provider_kling.transport.client import describe_failure
 from airflow_provider_kling.transport.download_stream import (
     WRONG_URL,
@@ -43,12 +43,12 @@ def check_picture_link(url: str, argument: str, settings: Settings) -> Shape:
     :raises KlingInputError: where there is no such picture, or it is not allowed, or its address is private.
     :raises KlingUnavailableError: where the host does not answer, which may pass.
     """
-    return check_shape(_first_bytes(url, argument, settings, _has_shape), argument, told(url), whole=False)
+    return check_shape(_first_bytes(url, argument, settings, _has_shape), argument, redacted(url), whole=False)
 
 
 def check_video_link(url: str, argument: str, settings: Settings) -> None:
     """Raise, as :func:`check_picture_link` does, where no MP4 or MOV of an allowed size is behind a URL."""
-    check_video(_first_bytes(url, argument, settings, bool), argument, told(url))
+    check_video(_first_bytes(url, argument, settings, bool), argument, redacted(url))
 
 
 def _has_shape(data: bytes) -> bool:
@@ -64,7 +64,7 @@ def _first_bytes(url: str, argument: str, settings: Settings, is_enough: Callabl
 
     All of it, redirects included, has one deadline. Nothing is decoded: compressed bytes may swell.
     """
-    shown, deadline = told(url), time.monotonic() + settings.request_timeout
+    shown, deadline = redacted(url), time.monotonic() + settings.request_timeout
     options: dict[str, Any] = {
         "timeout": settings.request_timeout,
         "stream": True,

@@ -15,8 +15,8 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.gateways.base import Outcome, Reply, Task, Video
-from airflow_provider_kling.gateways.myrouter import checked_task_id, failed_task, outcome_of, query, submit
+from airflow_provider_kling.gateways.base import Outcome, Reply, Task, Video, checked_task_id, failed_task
+from airflow_provider_kling.gateways.myrouter import outcome_of, probe, query, submit
 from airflow_provider_kling.models.job import VideoJob
 
 MISSING = object()
@@ -55,7 +55,9 @@ def test_a_task_id_under_an_error_status_is_not_trusted():
         submit(VideoJob("m", {})).read(Reply(500, {}, b'{"task_id": "t-1"}'))
 
 
-@pytest.mark.parametrize("task_id", ["", " ", "t\0", "\ud800", "t-1\r\nX: y", 7, None, ["t-1"]])
+@pytest.mark.parametrize(
+    "task_id", ["", " ", "t\0", "\ud800", "t-1\r\nX: y", 7.5, None, True, ["t-1"], "None"]
+)
 def test_a_task_id_that_cannot_be_noted_or_asked_for_is_none_and_leaves_the_submit_uncertain(task_id):
     reply = Reply(200, {}, json.dumps({"task_id": task_id}).encode())
     with pytest.raises(KlingSubmitUncertainError):
@@ -63,11 +65,11 @@ def test_a_task_id_that_cannot_be_noted_or_asked_for_is_none_and_leaves_the_subm
 
 
 def test_nothing_that_a_task_says_is_more_than_a_database_or_a_log_takes():
-    video = {"video_url": "http://x/\0", "video_type": "mp4\udfff"}
-    said = {"status": "TASK_STATUS_\ud800", "reason": "no\x1b[31m\0"}
-    task = read({"task": said, "videos": [video]})
-    assert (task.status, task.reason) == ("TASK_STATUS_\ufffd", "no\ufffd[31m\ufffd")
-    assert task.videos == (Video("http://x/\ufffd", None, "mp4\ufffd"),)
+    said = {"status": "TASK_STATUS_\ud800", "reason": "no\x1b[31m\0\u202e\r\nERROR"}
+    task = read({"task": said})
+    assert (task.status, task.reason) == ("TASK_STATUS_\ufffd", "no\ufffd[31m\ufffd\ufffd ERROR")
+    (video,) = read(answer(videos=[{"video_url": LINK, "video_type": "mp4\udfff\u202e"}])).videos
+    assert video == Video(LINK, None, "mp4\ufffd\ufffd")
 
 
 @pytest.mark.parametrize("sent", [True, False])
@@ -128,12 +130,30 @@ def test_an_answer_that_has_not_changed_is_not_read_anew_and_one_that_has_is():
         ({}, ()),
         ("garbage", ()),
         ([None, 7, "x", [], {}], ()),
+        ({"video_url": LINK}, (Video(LINK),)),
+        ([LINK], (Video(LINK),)),
+        ([{"url": LINK}], (Video(LINK),)),
+        ([{"video_url": LINK.replace("https", "HTTPS")}], (Video(LINK.replace("https", "HTTPS")),)),
+        *(
+            ([{"video_url": odd}], ())
+            for odd in (
+                *("javascript:alert(1)", "java\tscript:alert(1)", "file:///etc/passwd", "data:video/mp4,x"),
+                *(
+                    "//storage.example/v.mp4",
+                    "https:///v.mp4",
+                    "http://[::1/x",
+                    "http://x/\0",
+                    "http://x/\ud800",
+                ),
+                *("http://x/ y", "http://x/\u202e", "http://x/" + "y" * 9000),
+            )
+        ),
         ([{"video_url": None}, {"video_url": " "}, {"video_url": 7}], ()),
         ([{"video_url": f" {LINK} "}], (Video(LINK),)),
         ([{"video_url": LINK, "video_type": 7, "video_url_ttl": "3600"}], (Video(LINK, 3600),)),
         (
-            [{"video_url": LINK, "video_type": ""}, {"video_url": "b", "video_type": "mp4"}],
-            (Video(LINK), Video("b", None, "mp4")),
+            [{"video_url": LINK, "video_type": ""}, {"video_url": "http://b", "video_type": "mp4"}],
+            (Video(LINK), Video("http://b", None, "mp4")),
         ),
     ],
 )
@@ -146,10 +166,21 @@ def test_extra_facts_may_be_missing_or_garbage(extra):
     assert read(answer(extra=extra)).timings == {}
 
 
-@pytest.mark.parametrize("reason", [MISSING, None, "", 7, "because"])
-def test_a_reason_is_a_text_or_empty(reason):
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (MISSING, ""),
+        (None, ""),
+        ("", ""),
+        (7, "7"),
+        ("because", "because"),
+        ({"code": "E42"}, '{"code": "E42"}'),
+        (["E42"], '["E42"]'),
+    ],
+)
+def test_a_reason_is_shown_in_whatever_form_it_comes(reason, shown):
     task = {"status": "TASK_STATUS_FAILED"} | ({} if reason is MISSING else {"reason": reason})
-    assert read({"task": task}).reason == ("because" if reason == "because" else "")
+    assert read({"task": task}).reason == shown
 
 
 @pytest.mark.parametrize("task", [MISSING, None, [], "x", {}, {"status": None}, {"status": 7}])
@@ -159,7 +190,7 @@ def test_an_answer_without_a_status_is_a_passing_trouble(task):
 
 
 def test_the_task_keeps_our_id_and_the_gateways_word():
-    task = read({"task": {"task_id": "another", "status": " TASK_STATUS_QUEUED "}})
+    task = read({"task": {"task_id": " t-1\n", "status": " TASK_STATUS_QUEUED "}})
     assert (task.kling_task_id, task.status) == ("t-1", "TASK_STATUS_QUEUED")
 
 
@@ -170,6 +201,8 @@ def test_the_task_keeps_our_id_and_the_gateways_word():
         ("TASK_STATUS_PROCESSING", Outcome.UNFINISHED),
         ("TASK_STATUS_SUCCEED", Outcome.SUCCEEDED),
         ("task_status_succeed", Outcome.SUCCEEDED),
+        *((word, Outcome.SUCCEEDED) for word in ("succeed", "SUCCEEDED", "TASK_STATUS_SUCCEEDED", "success")),
+        *((word, Outcome.UNFINISHED) for word in ("UNSUCCESSFUL", "NOT_SUCCEEDED", "COMPLETED", "DONE?")),
         ("TASK_STATUS_FAILED", Outcome.FAILED),
         ("TASK_STATUS_FAILURE", Outcome.FAILED),
         ("failed", Outcome.FAILED),
@@ -272,7 +305,7 @@ def test_a_usual_task_id_is_taken(usual):
     assert submit(VideoJob("m", {})).read(Reply(200, {}, said)) == usual.strip()
 
 
-def test_the_gateways_words_are_told_short_and_unsigned():
+def test_the_gateways_words_are_shown_short_and_unsigned():
     said = {"status": f"https://s.example/a?sig=x {'y' * 900}", "reason": "https://s.example/a?sig=x"}
     task = query("t").read(Reply(200, {}, json.dumps({"task": said}).encode()))
     assert len(task.status) < 100

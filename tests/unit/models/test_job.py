@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_kling.gateways.base import Outcome, Task, Video
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.redaction import told
+from airflow_provider_kling.redaction import redacted
 
 LINK = "https://storage.example/v.mp4?sig=secret"
 
@@ -69,7 +69,7 @@ def test_a_job_is_told_without_a_pictures_data_or_a_signature(words):
 
 @pytest.mark.parametrize("data", [b"\x89PNG" + bytes(20), b"", str(b"\x89PNG\r\n"), str(b"\xff\xd8'\"")])
 def test_a_pictures_bytes_are_told_by_their_hash_also_as_a_text(data):
-    (shown,) = told([data])
+    (shown,) = redacted([data])
     assert shown.startswith(f"<{len(data)} ")
     assert "PNG" not in shown
-    assert told("\ud800" * 5000).startswith("<5000 characters, sha256 ")
+    assert redacted("\ud800" * 5000).startswith("<5000 characters, sha256 ")
