@@ -23,7 +23,7 @@ from airflow_provider_kling.errors import (
     KlingVideoError,
     KlingWaitTimeoutError,
 )
-from airflow_provider_kling.gateways.base import Call
+from airflow_provider_kling.gateways.base import Call, about_job
 from airflow_provider_kling.transport.settings import Settings
 
 if TYPE_CHECKING:
@@ -154,10 +154,17 @@ class KlingHook(BaseHook):
         A refused key is looked up anew once before it counts: it may have been rotated.
         """
         try:
-            return self.send(self.settings.gateway.query(kling_task_id))
+            return self._query(kling_task_id)
         except KlingAccessError:
             self.__dict__.pop("settings", None)
-            return self.send(self.settings.gateway.query(kling_task_id))
+            return self._query(kling_task_id)
+
+    def _query(self, kling_task_id: str) -> Task:
+        try:
+            gateway = self.settings.gateway
+        except KlingError as error:
+            raise about_job(error, kling_task_id) from error.__cause__
+        return self.send(gateway.query(kling_task_id))
 
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:
@@ -174,5 +181,6 @@ class KlingHook(BaseHook):
         except KlingAccessError as error:
             return False, f"{error.what} {error.advice}"
         except KlingError as error:
-            return False, f"{'Inconclusive: ' if error.http_status else ''}{error.what}"
+            result = "Inconclusive" if error.http_status else f"Unreachable: {self.settings.base_url}"
+            return False, f"{result}. {error.what}"
         return True, f"The gateway at {self.settings.base_url} accepts the API key."

@@ -23,7 +23,9 @@ _MAX_LAYERS = 8
 #: A shorter value of a header is no secret, and stands in half of all texts.
 _SHORTEST_SECRET = 4
 #: The beginning of a secret counts as the secret from this length on: an answer may be cut off in it.
-_SHORTEST_BEGINNING = 8
+_SHORTEST_BEGINNING = 12
+#: A shorter base64 text may be anything.
+_SHORTEST_CORE = 8
 
 
 class Redactor:
@@ -131,7 +133,7 @@ def _base64_cores(data: bytes) -> Iterator[str]:
         text = b64encode(b"\0" * before + data).decode()
         core = text.rstrip("=")[(0, 2, 3)[before] :]
         core = core[:-1] if text.endswith("=") else core
-        if len(core) >= _SHORTEST_BEGINNING:
+        if len(core) >= _SHORTEST_CORE:
             yield core
 
 

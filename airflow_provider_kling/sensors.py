@@ -16,8 +16,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.gateways.base import Task, checked_task_id
-from airflow_provider_kling.gateways.myrouter import query
+from airflow_provider_kling.gateways.base import Task, about_job, checked_task_id
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
@@ -176,4 +175,4 @@ def _check_connection(kling_conn_id: str, kling_task_id: str) -> None:
     try:
         _ = KlingHook(kling_conn_id).settings
     except KlingError as error:
-        raise query(kling_task_id).about(error) from error.__cause__
+        raise about_job(error, kling_task_id) from error.__cause__

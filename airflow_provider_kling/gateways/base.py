@@ -1,4 +1,4 @@
-"""What all gateways have in common: a call to send, its reply, the task that a reply describes, and errors."""
+"""What all gateways share: a call to send, its reply, the task that a reply describes, and errors."""
 
 from __future__ import annotations
 
@@ -237,10 +237,15 @@ class Call(Generic[T]):
         return KlingSubmitUncertainError(what) if sent and self.starts_job else KlingUnavailableError(what)
 
     def about(self, error: KlingError) -> KlingError:
-        """Return an error that came before the request, such as a wrong connection, as one about this job."""
-        if self.kling_task_id is None or error.money is not Money.UNTOUCHED:
-            return error
-        return error.replace(money=Money.RUNNING, kling_task_id=self.kling_task_id)
+        """Return an error that came before the request as one about the job of this call, if it has one."""
+        return about_job(error, self.kling_task_id) if self.kling_task_id else error
+
+
+def about_job(error: KlingError, kling_task_id: str) -> KlingError:
+    """Return an error that came before a request, such as a wrong connection, as one about a running job."""
+    if error.money is not Money.UNTOUCHED:
+        return error
+    return error.replace(money=Money.RUNNING, kling_task_id=kling_task_id)
 
 
 #: A task id becomes part of paths, URLs and database rows. The gateway's are UUIDs.

@@ -337,19 +337,20 @@ def _refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
         kind: type[KlingError] = KlingUnavailableError
         what = f"The gateway answered for another job than {kling_task_id}: {_describe(reply, message)}."
     else:
-        refused = reply.status == 401 or (reply.status in _REFUSED_QUERY and not reason)
-        by_status = KlingAccessError if refused else KlingUnavailableError
-        kind = _BY_REASON.get(reason) or _BY_QUERY_REASON.get(reason) or by_status
+        kind = _BY_REASON.get(reason) or _BY_QUERY_REASON.get(reason) or _by_query_status(reply, reason)
         what = f"The gateway answered for job {kling_task_id} {_describe(reply, message)}."
     money = Money.RUNNING if kind.default_money is Money.UNTOUCHED else kind.default_money
     return _error(kind, what, reply, reason, money, kling_task_id)
 
 
+def _by_query_status(reply: Reply, reason: str) -> type[KlingError]:
+    refused = reply.status == 401 or (reply.status in _REFUSED_QUERY and not reason)
+    return KlingAccessError if refused else KlingUnavailableError
+
+
 def _refusal_of_probe(reply: Reply, kling_task_id: str) -> KlingError:
     reason, message = _reason_and_message(reply)
-    kind = _BY_REASON.get(reason, KlingUnavailableError)
-    if not reason and reply.status in _REFUSED_QUERY:
-        kind = KlingAccessError
+    kind = _BY_REASON.get(reason) or _by_query_status(reply, reason)
     if _names_other_job(reply, kling_task_id):
         kind = KlingUnavailableError
     return _error(kind, f"The gateway answered {_describe(reply, message)}.", reply, reason, Money.UNTOUCHED)

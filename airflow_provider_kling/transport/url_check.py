@@ -43,7 +43,9 @@ def check_picture_link(url: str, argument: str, settings: Settings) -> Shape:
     :raises KlingInputError: where there is no such picture, or it is not allowed, or its address is private.
     :raises KlingUnavailableError: where the host does not answer, which may pass.
     """
-    return check_shape(_first_bytes(url, argument, settings, _has_shape), argument, redacted(url), whole=False)
+    return check_shape(
+        _first_bytes(url, argument, settings, _has_shape), argument, redacted(url), whole=False
+    )
 
 
 def check_video_link(url: str, argument: str, settings: Settings) -> None:

@@ -35,13 +35,18 @@ FINAL = [
     ("error=ILLEGAL_IMAGE_CONTENT", KlingModerationError),
     ("error=INVALID_REQUEST_BODY", KlingInputError),
     ("error=API_NOT_FOUND/400", KlingInputError),
-    ("redirect", KlingAccessError),
-    ("redirect=302/http://elsewhere.example/", KlingAccessError),
 ]
 UNCERTAIN = [
     *("status=500", "status=502", "status=503", "status=504", "html=500", "html=502", "html=200"),
     *("malformed", "malformed,late", "status=408", "status=200", "status=204", "error=TASK_FAILED", "cut"),
-    *("html=504,late", "cut,late"),
+    *(
+        "html=504,late",
+        "cut,late",
+        "redirect",
+        "redirect=302/http://elsewhere.example/",
+        "html=400",
+        "html=404",
+    ),
 ]
 SAFE = [
     *("rate-limit", "rate-limit=2", "error=CREATE_TASK_FAILED", "error=BILLING_FAILED"),

@@ -101,7 +101,8 @@ async def ask(client, kling_task_id="t"):
 
 async def test_a_query_carries_the_key_and_the_headers_of_the_connection():
     async with serving(GOOD, **{"X-Team": "shop"}) as (server, client):
-        await ask(client, "a:b+c")
+        with pytest.raises(KlingUnavailableError, match="for another job than a:b\\+c"):
+            await ask(client, "a:b+c")
     request = server.requests[0].decode()
     assert request.startswith("GET /prefix/v3/async/task-result?task_id=a:b%2Bc HTTP/1.1\r\n")
     assert "Authorization: Bearer sk-key\r\n" in request

@@ -202,7 +202,8 @@ def test_a_forbidden_answer_without_a_reason_is_a_refused_key(gateway, connect):
     gateway.add_fault("query:html=403")
     good, told = connect(at(gateway.url)).test_connection()
     assert not good
-    assert told.startswith("The key is refused. The gateway answered")
+    assert told.startswith("The gateway answered HTTP 403")
+    assert "Check the API key" in told
 
 
 def test_any_object_that_is_answered_is_a_good_key_but_a_web_page_is_not(connect):

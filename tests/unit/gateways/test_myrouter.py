@@ -310,3 +310,156 @@ def test_the_gateways_words_are_shown_short_and_unsigned():
     task = query("t").read(Reply(200, {}, json.dumps({"task": said}).encode()))
     assert len(task.status) < 100
     assert "sig" not in task.status + task.reason
+
+
+OTHER = "77777777-0000-4000-8000-abcdefabcdef"
+JOB = "1f0e7a52-9c3b-4d6e-8a01-5b7c9d2e4f60"
+
+
+def named(value, **task):
+    return {"task": {"task_id": value, "status": "TASK_STATUS_SUCCEED", **task}, "videos": [LINK]}
+
+
+def reply_of(body, status=200, headers=None):
+    return Reply(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        named(OTHER),
+        named(OTHER, status="TASK_STATUS_FAILED"),
+        *map(named, (17, True, [JOB], {"id": JOB}, JOB[:-1], JOB + "0", f"../{JOB}")),
+        {**named(JOB), "task_id": OTHER},
+        {**named(OTHER), "task_id": JOB},
+        {"task": {"id": OTHER, "status": "TASK_STATUS_SUCCEED"}, "videos": [LINK]},
+        {"data": named(OTHER)},
+        json.dumps(named(JOB)).replace('"task_id"', f'"task_id": "{OTHER}", "task_id"').encode(),
+    ],
+)
+def test_an_answer_that_names_another_job_is_no_answer(body):
+    call = query(JOB)
+    good = call.read(reply_of(named(JOB)))
+    assert good.videos == (Video(LINK),)
+    with pytest.raises(KlingUnavailableError, match="for another job than") as caught:
+        call.read(reply_of(body))
+    assert caught.value.money is Money.RUNNING
+
+
+@pytest.mark.parametrize("reason", ["TASK_FAILED", "TASK_NOT_FOUND"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"task_id": OTHER},
+        {"metadata": {"task_id": OTHER}},
+        {"error": {"task_id": OTHER}},
+        {"message": f"task {OTHER} has ended"},
+        {"message": f"no such task_id: '{OTHER}'"},
+    ],
+)
+def test_an_error_about_another_job_does_not_end_the_wait(reason, more):
+    with pytest.raises(KlingUnavailableError):
+        query(JOB).read(reply_of({"reason": reason, "message": "m", **more}, 500))
+    ours = {"reason": reason, "message": f"task {JOB} (trace {OTHER})", "metadata": {"task_id": JOB}}
+    with pytest.raises(KlingError) as caught:
+        query(JOB).read(reply_of(ours, 500))
+    assert not isinstance(caught.value, KlingUnavailableError)
+
+
+@pytest.mark.parametrize("value", [JOB, JOB.upper(), f" {JOB}\n", None, ""])
+def test_an_answer_that_names_our_job_or_none_is_read(value):
+    assert query(JOB).read(reply_of(named(value))).videos == (Video(LINK),)
+
+
+def test_an_id_that_is_no_uuid_is_compared_with_its_case():
+    with pytest.raises(KlingUnavailableError):
+        query("aBcD1234").read(reply_of(named("abcd1234")))
+    assert query("12345").read(reply_of(named(12345))).kling_task_id == "12345"
+
+
+def test_a_status_beside_the_task_is_not_the_tasks():
+    with pytest.raises(KlingUnavailableError):
+        query(JOB).read(reply_of({"status": "success", "message": "ok"}))
+    wrapped = {"status": "success", "data": {"task_id": JOB, "status": "TASK_STATUS_PROCESSING"}}
+    assert query(JOB).read(reply_of(wrapped)).outcome is Outcome.UNFINISHED
+
+
+@pytest.mark.parametrize(
+    ("body", "task_id"),
+    [
+        ({"task_id": 12345}, "12345"),
+        ('{"task_id": 18446744073709551616}', "18446744073709551616"),
+        ({"task_id": JOB, "task": {"status": "x"}}, JOB),
+        ({"code": 0, "data": {"task_id": JOB}}, JOB),
+        ({"task": {"task_id": JOB}}, JOB),
+        ({"data": {"task": {"id": JOB}}}, JOB),
+        ({"taskId": JOB}, JOB),
+        (b"\xef\xbb\xbf" + json.dumps({"task_id": JOB}).encode(), JOB),
+        (json.dumps({"task_id": JOB, "seed": float("nan")}).encode(), JOB),
+        (json.dumps({"task_id": JOB}).encode("utf-16"), JOB),
+    ],
+)
+def test_a_plain_id_is_used_however_it_is_spelt(body, task_id):
+    body = body.encode() if isinstance(body, str) else body
+    assert submit(VideoJob("m", {})).read(reply_of(body)) == task_id
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "headers"),
+    [
+        ({"task_id": [JOB]}, 200, {}),
+        ({"id": JOB}, 200, {}),
+        ([{"task_id": JOB}], 200, {}),
+        (json.dumps({"task_id": JOB}).encode()[:-2], 200, {}),
+        (json.dumps({"task_id": JOB}).encode() + b"}}", 200, {}),
+        ({"task_id": JOB, "data": {"task_id": OTHER}}, 200, {}),
+        ({"task_id": JOB}, 500, {}),
+        ({"task_id": JOB, "reason": "CREATE_TASK_FAILED"}, 500, {}),
+        ({"task_id": JOB, "reason": "INVALID_REQUEST_BODY"}, 400, {}),
+        (b"<html>" + b"x " * 5000 + JOB.encode(), 200, {}),
+        ({"result_url": f"https://x/task-result?task_id={JOB}"}, 200, {}),
+        (b"", 202, {"location": f"/v3/async/task-result?task_id={JOB}"}),
+        (b"", 200, {"x-task-id": JOB}),
+    ],
+)
+def test_an_id_that_is_not_plain_stands_in_the_error(body, status, headers):
+    with pytest.raises(KlingSubmitUncertainError) as caught:
+        submit(VideoJob("m", {})).read(reply_of(body, status, headers))
+    assert JOB in caught.value.what
+
+
+def test_the_prompt_in_an_answer_is_not_shown():
+    body = {"extra": {"debug_info": {"request_info": 'a "secret" prompt'}}, "videos": []}
+    for call in (query(JOB), submit(VideoJob("m", {}))):
+        with pytest.raises(KlingError) as caught:
+            call.read(reply_of(body))
+        assert "secret" not in str(caught.value)
+
+
+def test_a_success_without_a_video_that_can_be_read_shows_the_answer():
+    task = query(JOB).read(reply_of({**named(JOB), "videos": {"clip": "s3://bucket/clip.mp4"}}))
+    assert "s3://bucket/clip.mp4" in str(failed_task(task))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "accepted"),
+    [
+        ({"reason": "TASK_NOT_FOUND"}, 404, True),
+        ({"task": {"status": "TASK_STATUS_UNKNOWN"}}, 200, True),
+        ({"reason": "INVALID_API_KEY"}, 403, False),
+        ({"reason": "INVALID_API_KEY"}, 200, False),
+        (b"", 403, False),
+        (b"<html>", 200, False),
+        (named(OTHER), 200, False),
+        ({"reason": "TASK_NOT_FOUND", "metadata": {"task_id": OTHER}}, 404, False),
+    ],
+)
+def test_a_probe_yields_nothing_only_where_the_key_is_good(body, status, accepted):
+    call = probe()
+    if accepted:
+        assert call.read(reply_of(body, status)) is None
+        return
+    with pytest.raises(KlingError) as caught:
+        call.read(reply_of(body, status))
+    assert caught.value.kling_task_id is None
+    assert "for job" not in str(caught.value)
