@@ -15,7 +15,13 @@ from airflow_provider_kling.errors import (
     KlingWaitTimeoutError,
     Money,
 )
-from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER, NOT_FOUND_GRACE, Outcome, Task, failed_task
+from airflow_provider_kling.gateways.base import (
+    LONGEST_RETRY_AFTER,
+    NOT_FOUND_GRACE,
+    Outcome,
+    Task,
+    failed_task,
+)
 from airflow_provider_kling.polling.schedule import Schedule
 
 #: XCom key of the job's state, to be read in the UI while the task waits.

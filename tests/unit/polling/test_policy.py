@@ -288,7 +288,11 @@ def test_an_end_that_the_triggerer_has_logged_is_not_logged_again():
 
 def test_an_unknown_status_word_is_explained_once():
     wait = Wait()
-    lines = [line for percent in (1, 30, 30, 60) for line in wait.update(saw("DREAMING", percent, status_known=False)).messages]
+    lines = [
+        line
+        for percent in (1, 30, 30, 60)
+        for line in wait.update(saw("DREAMING", percent, status_known=False)).messages
+    ]
     assert sum("The status 'TASK_STATUS_DREAMING' is not documented" in line for line in lines) == 1
     assert len(lines) == 4
 
