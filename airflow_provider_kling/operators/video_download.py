@@ -97,7 +97,7 @@ class VideoDownload:
         with _video_paid():
             path = video_path(self.target, kling_task_id)
             limits = (self.allowed_paths, self.hook.settings.allowed_paths)
-            resolved = resolve_path(path, "target", *limits)
+            resolved = resolve_path(path, "target", *limits, for_writing=True)
         if self.verify_media:
             require_pyav()
         return resolved

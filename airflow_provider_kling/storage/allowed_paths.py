@@ -69,7 +69,9 @@ class StoragePath:
         return store.fs
 
 
-def resolve_path(given: str | os.PathLike[str], argument: str, *limits: Sequence[str]) -> StoragePath:
+def resolve_path(
+    given: str | os.PathLike[str], argument: str, *limits: Sequence[str], for_writing: bool = False
+) -> StoragePath:
     """Return the checked path that is opened for *given*.
 
     A local path becomes absolute, and its links are followed. A storage URL must be of a scheme that
@@ -80,12 +82,14 @@ def resolve_path(given: str | os.PathLike[str], argument: str, *limits: Sequence
     :param argument: the operator's argument, for the message.
     :param limits: lists of allowed folders. The path must lie in one folder of each list that is not
         empty. The Airflow connection in a URL counts too.
+    :param for_writing: the path must lie below an allowed folder and not be one: other files are written
+        beside it.
     :raises KlingInputError: naming the argument, what was given and what is allowed.
     :raises KlingUnavailableError: where the storage's connection cannot be read now.
     """
     path = _parse(given, argument)
     for folders in filter(None, limits):
-        if not any(_covers(folder, path) for folder in _parse_folders(folders)):
+        if not any(_covers(folder, path, for_writing) for folder in _parse_folders(folders)):
             raise _outside(path, given, argument, folders)
     if path.is_local:
         return path
@@ -96,7 +100,7 @@ def resolve_path(given: str | os.PathLike[str], argument: str, *limits: Sequence
         raise _unusable(path, argument, error) from error
     for folders in filter(None, limits):
         around = [folder for folder in _parse_folders(folders) if _covers(folder, path)]
-        if not any(_covers(_as_opened(folder, filesystem), opened) for folder in around):
+        if not any(_covers(_as_opened(folder, filesystem), opened, for_writing) for folder in around):
             raise _outside(opened, given, argument, folders)
     return opened
 
@@ -192,9 +196,10 @@ def _parse_folders(folders: Sequence[str]) -> list[StoragePath]:
     return [_parse(folder, "allowed_paths") for folder in folders]
 
 
-def _covers(folder: StoragePath, path: StoragePath) -> bool:
+def _covers(folder: StoragePath, path: StoragePath, below: bool = False) -> bool:  # noqa: FBT001, FBT002
     same = (folder.protocol, folder.conn_id) == (path.protocol, path.conn_id)
-    return same and f"{path.resolved}/".startswith(folder.resolved.rstrip("/") + "/")
+    inner = path.resolved.rstrip("/") + ("" if below else "/")
+    return same and inner.startswith(folder.resolved.rstrip("/") + "/")
 
 
 def _shown(given: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.storage.allowed_paths import StoragePath
 from airflow_provider_kling.storage.atomic_write import taken, write_whole
-from airflow_provider_kling.storage.files import target_errors, write_errors
+from airflow_provider_kling.storage.files import input_errors, target_errors, write_errors
 from airflow_provider_kling.storage.folders import Folder, open_folder
 
 #: What to do when a file stands where a video shall go.
@@ -55,7 +55,7 @@ def owner_name(owner: Owner) -> str:
 
 def read_sidecar(path: StoragePath) -> dict[str, Any]:
     """Return the sidecar of the very video at *path*, whose SHA-256 is compared; nothing without either."""
-    with suppress(FileNotFoundError), open_folder(path) as folder:
+    with input_errors(path, "target"), suppress(FileNotFoundError), open_folder(path) as folder:
         sidecar = _read(folder, path)
         if sidecar and _sha256(folder, path.name) == sidecar.get("sha256"):
             return sidecar
