@@ -110,12 +110,12 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
     def partial(cls, **kwargs: Any) -> OperatorPartial:
         """Return the sensor with its arguments that are not mapped.
 
-        :raises ValueError: with ``start_from_trigger``: Airflow would tell the trigger no mapped argument.
+        :raises ValueError: with ``start_from_trigger``: Airflow gives no mapped arguments to the trigger.
         """
         if kwargs.get("start_from_trigger"):
             raise ValueError(
-                "start_from_trigger=True: Airflow tells a trigger nothing of what is mapped by expand(); put "
-                "submit and sensor into one mapped @task_group, and expand that"
+                "start_from_trigger=True: Airflow gives no arguments of expand() to the trigger; put submit "
+                "and sensor into one mapped @task_group, and expand that"
             )
         return super().partial(**kwargs)
 

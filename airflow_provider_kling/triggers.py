@@ -1,4 +1,4 @@
-"""KlingTaskTrigger: waits for a job inside the triggerer. Async only, and it never submits."""
+"""KlingTaskTrigger: waits for a job in the triggerer. It never submits."""
 
 from __future__ import annotations
 

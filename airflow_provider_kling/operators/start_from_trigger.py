@@ -1,4 +1,4 @@
-"""A sensor that starts in the triggerer: what its trigger is told, and what would go wrong there."""
+"""The start of a sensor in the triggerer: the arguments of its trigger, and the checks that it can work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
 from airflow.triggers.base import BaseTrigger, StartTriggerArgs
 
 _PULL = re.compile(r"xcom_pull\s*\(")
-#: What Airflow would look up while all triggers of the process stand still.
+#: Look-ups that Airflow would make while all triggers of the process stand still.
 _LOOKS_UP = re.compile(r"\{[{%][^}]*\b(var|conn)\.")
 _INSTEAD = "write kling_task_id=submit.output"
 
@@ -22,7 +22,7 @@ def start_trigger_args(sensor: Any, kling_task_id: Any, backstop: float) -> Star
     :param sensor: a ``KlingTaskSensor`` with all its arguments.
     :param kling_task_id: as the Dag's author gave it: a text, a template, or a task's output.
     :param backstop: seconds after our own timeout at which Airflow's ends the deferral.
-    :raises ValueError: for what would hang, fail or be left out there, saying what to write instead.
+    :raises ValueError: for an argument that would hang, fail or have no effect there, with one that works.
     """
     _check_surroundings(sensor)
     _check_params(sensor)
@@ -46,7 +46,7 @@ def start_trigger_args(sensor: Any, kling_task_id: Any, backstop: float) -> Star
 
 
 def _check_surroundings(sensor: Any) -> None:
-    """Refuse what Airflow leaves out, without a word, where no worker starts the task."""
+    """Raise for arguments that Airflow silently ignores if no worker starts the task."""
     if not hasattr(BaseTrigger, "render_template_fields"):
         raise ValueError("start_from_trigger=True: needs Airflow 3.3 or newer; leave it out")
     if not sensor.deferrable:
@@ -59,13 +59,13 @@ def _check_surroundings(sensor: Any) -> None:
     }
     for argument in (name for name, given in left_out.items() if given):
         raise ValueError(
-            f"start_from_trigger=True: Airflow does not honour {argument} of a task that starts in the "
-            f"triggerer; leave {argument} or start_from_trigger out"
+            f"start_from_trigger=True: Airflow ignores {argument} of a task that starts in the triggerer; "
+            f"leave {argument} or start_from_trigger out"
         )
 
 
 def _check_params(sensor: Any) -> None:
-    """Refuse a param that only a run gives its value: the whole triggerer would end."""
+    """Raise for a param without a valid default: it would end the whole triggerer."""
     from airflow.sdk.exceptions import ParamValidationError
 
     for params in [sensor.params, *([sensor.dag.params] if sensor.has_dag() else [])]:
@@ -74,8 +74,8 @@ def _check_params(sensor: Any) -> None:
                 params.get_param(name).resolve()
             except ParamValidationError as error:
                 raise ValueError(
-                    f"start_from_trigger=True: the param {name!r} has no default that is valid, which would "
-                    "end the triggerer and all its waits; give it one, or leave start_from_trigger out"
+                    f"start_from_trigger=True: the param {name!r} has no valid default. That would end the "
+                    "triggerer and all its waits; give it one, or leave start_from_trigger out"
                 ) from error
 
 
@@ -87,22 +87,22 @@ def _check_template(argument: str, value: Any) -> None:
         )
     if any("map_indexes" not in call for call in _PULL.split(value)[1:]):
         raise ValueError(
-            f"start_from_trigger=True: {argument}={value!r} would hang for ever, as xcom_pull needs "
+            f"start_from_trigger=True: {argument}={value!r} would wait for ever, because xcom_pull needs "
             f"map_indexes there; {_INSTEAD}, or xcom_pull(task_ids='submit', map_indexes=ti.map_index)"
         )
     if _LOOKS_UP.search(value):
         raise ValueError(
-            f"start_from_trigger=True: {argument}={value!r} looks up a variable or a connection, which "
-            "holds up all other triggers; use params, or leave start_from_trigger out"
+            f"start_from_trigger=True: {argument}={value!r} looks up a variable or a connection. That "
+            "would block all other triggers; use params, or leave start_from_trigger out"
         )
 
 
 def _pull(sensor: Any, output: XComArg) -> str:
-    """Return the template for a task's output, which Airflow itself would not resolve there."""
+    """Return a template for a task's output: Airflow does not resolve the output itself there."""
     if not isinstance(output, PlainXComArg):
         raise ValueError(  # noqa: TRY004
-            "start_from_trigger=True: kling_task_id must be the output of one task as it is, not mapped, "
-            f"zipped or otherwise changed; {_INSTEAD}"
+            "start_from_trigger=True: kling_task_id must be the unchanged output of one task, not mapped or "
+            f"zipped; {_INSTEAD}"
         )
     task, group = output.operator, output.operator.get_closest_mapped_task_group()
     together = group is not None and group is sensor.get_closest_mapped_task_group()

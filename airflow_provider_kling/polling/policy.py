@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 from airflow_provider_kling.errors import (
@@ -28,7 +27,7 @@ from airflow_provider_kling.polling.schedule import Schedule
 PROGRESS_KEY = "kling_progress"
 #: Seconds for which a finished job may not name its video yet, and the interval of its polls meanwhile.
 EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
-#: Seconds for which a 401 or 403 without the gateway's own reason may pass: a proxy may have sent it.
+#: Seconds for which a refused key may pass that comes without the gateway's own reason: a proxy may send it.
 REFUSED_GRACE = 300.0
 _GRACES = {"empty": EMPTY_GRACE, "not found": NOT_FOUND_GRACE, "refused": REFUSED_GRACE}
 #: Seconds after the deadline in which a job that has ended may still hand out its video: it is paid for.
@@ -233,5 +232,5 @@ def _doubt_in(error: KlingError) -> str:
     """Return the doubt that an error leaves, or an empty text: it may be final, or it may pass."""
     if isinstance(error, KlingTaskNotFoundError):
         return "not found"
-    refused = error.http_status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-    return "refused" if isinstance(error, KlingAccessError) and refused and not error.reason else ""
+    refused_by_anybody = isinstance(error, KlingAccessError) and error.http_status and not error.reason
+    return "refused" if refused_by_anybody else ""

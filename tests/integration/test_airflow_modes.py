@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from stage import MODES, VIDEO, VIDEO_SHA256, Run, Stage
-from stories import LOOK_FAILED
+from stories import POLL_FAILED
 
 if TYPE_CHECKING:
     from conftest import Played, Seen
@@ -99,13 +99,13 @@ def test_the_same_job_gives_the_same_result_in_every_mode(played: Played, storie
     assert set(results[0]["timings"]) == {"submit_time_ms", "execute_time_ms", "complete_time_ms"}
 
 
-def test_failed_looks_do_not_end_a_wait(played: Played, stories: dict[str, Story]) -> None:
+def test_failed_polls_do_not_end_a_wait(played: Played, stories: dict[str, Story]) -> None:
     story = stories["troubled"]
     assert len(_results(played.stage, story)) == len(MODES)
     met = {r.fault.split(",")[0] for r in played.stage.gateway.requests if r.task_id == story.kling_task_id}
     assert {"query:status=503", "query:cut", "query:html=502", "query:hang=5"} <= met
     for mode in MODES:
-        assert LOOK_FAILED in played.stage.log(story.run, mode)
+        assert POLL_FAILED in played.stage.log(story.run, mode)
         assert played.stage.tasks(story.run)[mode]["try_number"] == 1
 
 
@@ -134,7 +134,7 @@ def test_a_wait_that_ends_badly_tells_the_same_in_every_mode(
         assert story.kling_task_id in text
         assert tasks[mode]["state"] == "failed"
         assert tasks[mode]["try_number"] == 1, f"{mode}: a final error was tried again"
-    if name != "too late":  # the words of the last look may differ there
+    if name != "too late":  # the words of the last poll may differ there
         assert told["deferred"] == told["poke"] == told["reschedule"]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.emulator.jobs import Job
 
 
-LOOK_FAILED = "A look failed, the wait goes on"
+POLL_FAILED = "A poll failed, the wait goes on"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _trouble(story: Story) -> Callable[[Stage], bool]:
         else:
             asked = stage.gateway.requests
             met = {request.fault for request in asked if request.task_id == story.kling_task_id}
-            done = met >= set(faults) and all(LOOK_FAILED in stage.log(story.run, mode) for mode in MODES)
+            done = met >= set(faults) and all(POLL_FAILED in stage.log(story.run, mode) for mode in MODES)
         if done and story.plot.ends:
             assert story.job is not None
             board = stage.gateway.faults

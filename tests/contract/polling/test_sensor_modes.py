@@ -1,8 +1,9 @@
-"""The same cause ends a wait in the same way, whether it is poked, rescheduled or deferred."""
+"""The same cause ends a wait with the same error in every mode: poke, reschedule and deferred."""
 
 import asyncio
 import itertools
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk import DAG
@@ -38,8 +39,10 @@ ENDS = {
     "failed": (("job:fail",), KlingJobFailedError, "could not generate"),
     "moderation": (("job:fail=moderation",), KlingModerationError, "sensitive information"),
     "cancelled": (("job:cancel",), KlingJobFailedError, "was cancelled"),
-    "a word of failure that nobody knows": (("query:says=TASK_FAILURE_X",), KlingJobFailedError, "FAILURE_X"),
-    "told as an error": (("query:error=TASK_FAILED",), KlingJobFailedError, "TASK_FAILED"),
+    "an unknown word of failure": (("query:says=TASK_FAILURE_X",), KlingJobFailedError, "FAILURE_X"),
+    "failed, as an error": (("query:error=TASK_FAILED",), KlingJobFailedError, "TASK_FAILED"),
+    "a bare 401": (("query:html=401,times=always",), KlingAccessError, "401"),
+    "a bare 403": (("query:html=403,times=always",), KlingAccessError, "403"),
     "key revoked": (("query:error=INVALID_API_KEY,times=always",), KlingAccessError, "INVALID_API_KEY"),
     "no videos in it": (("query:empty,times=always",), KlingJobFailedError, "without a video"),
     "not found": (("query:error=TASK_NOT_FOUND,times=always",), KlingTaskNotFoundError, "TASK_NOT_FOUND"),
@@ -89,18 +92,19 @@ PASSING = {
     "cut": ("query:cut,times=2",),
     "busy": ("query:rate-limit=7,times=2",),
     "not visible yet": ("query:error=TASK_NOT_FOUND,times=2",),
-    "a word that nobody knows": ("query:says=TASK_STATUS_DREAMING,times=2",),
+    "an unknown word": ("query:says=TASK_STATUS_DREAMING,times=2",),
+    "a captive portal": ("query:html=401,times=3",),
     "unknown": ("query:says=TASK_STATUS_UNKNOWN,times=2",),
     "no videos yet": ("job:queue=0,render=0", "query:empty,times=4"),
     "odd numbers": ("query:numbers=blank,times=2",),
     "malformed": ("query:malformed,times=2",),
     "a key that is refused once": ("query:error=INVALID_API_KEY",),
-    "result not to be had": ("query:error=GET_RESULT_FAILED,times=2",),
+    "no result yet": ("query:error=GET_RESULT_FAILED,times=2",),
 }
 
 
 @pytest.mark.parametrize("cause", PASSING)
-def test_what_passes_ends_no_wait_in_any_mode(gateway, clock, mode, cause):
+def test_passing_answers_end_no_wait_in_any_mode(gateway, clock, mode, cause):
     kling_task_id = arrange(gateway, PASSING[cause])
     wait = Wait(mode, clock, kling_task_id=kling_task_id)
     assert wait.end()["status"] == "TASK_STATUS_SUCCEED"
@@ -120,28 +124,28 @@ def test_the_timeout_counts_from_the_submit_upstream_in_every_mode(gateway, cloc
 
 
 def retried(mode, clock, store, waiting_for, *, max_tries=3):
-    """Return a sensor's next try: a new process that remembers what the store does."""
+    """Return a sensor's next try: a new process with the same store."""
     wait = Wait(mode, clock, kling_task_id=waiting_for)
     wait.store, wait.ti = store, TI(max_tries=max_tries)
     return wait
 
 
 @pytest.mark.parametrize(("later", "left"), [(0, 600), (250, 350), (650, 0), (100_000, 0)])
-def test_a_retry_does_not_wait_anew_but_takes_a_last_look(gateway, clock, mode, later, left):
+def test_a_retry_does_not_wait_anew_but_makes_a_last_poll(gateway, clock, mode, later, left):
     gateway.add_fault("job:stuck")
     kling_task_id, store, first = bought(gateway), Store(), clock.time()
     with pytest.raises(RuntimeError):
         interrupted(mode, clock, store, kling_task_id)
     clock.sleep(first + later - clock.time())
-    looks, began = len(gateway.requests), clock.time()
+    polls, began = len(gateway.requests), clock.time()
     with pytest.raises(KlingWaitTimeoutError, match="timeout of 600 s"):
         retried(mode, clock, store, kling_task_id).end()
     assert left - 1 <= clock.time() - began <= left + 10
-    assert len(gateway.requests) > looks
+    assert len(gateway.requests) > polls
 
 
 def interrupted(mode, clock, store, kling_task_id):
-    """Begin a wait in a process that dies after its first look."""
+    """Begin a wait in a process that dies after its first poll."""
     wait = retried(mode, clock, store, kling_task_id)
 
     def die(*_, **__):
@@ -175,31 +179,31 @@ def test_a_store_that_fails_ends_no_wait(gateway, clock, mode):
 
 
 @pytest.mark.parametrize("request_of_yesterday", [{}, {"submitted_at": "at noon"}, {"submitted_at": None}])
-def test_a_note_of_another_version_ends_no_wait(gateway, clock, mode, request_of_yesterday):
+def test_a_record_of_another_version_ends_no_wait(gateway, clock, mode, request_of_yesterday):
     wait = Wait(mode, clock, kling_task_id=bought(gateway))
     request = {"kling_task_id": wait.arguments["kling_task_id"], **request_of_yesterday}
     wait.ti.upstream = [("submit", -1, "kling_request", request)]
     assert wait.end()["videos"]
 
 
-def looked_at(gateway):
+def polls_of(gateway):
     return [(request.at, request.status) for request in gateway.requests if request.method == "GET"]
 
 
-def test_the_pause_that_the_gateway_asks_for_is_kept_in_every_mode(gateway, clock, mode):
+def test_retry_after_is_kept_in_every_mode(gateway, clock, mode):
     kling_task_id = arrange(gateway, ("query:rate-limit=120",))
     Wait(mode, clock, kling_task_id=kling_task_id).end()
-    looks = looked_at(gateway)
-    (at,) = (n for n, (_, status) in enumerate(looks) if status == 429)
-    assert looks[at + 1][0] - looks[at][0] >= 119
+    polls = polls_of(gateway)
+    (at,) = (n for n, (_, status) in enumerate(polls) if status == 429)
+    assert polls[at + 1][0] - polls[at][0] >= 119
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferred"])
-def test_looks_that_fail_come_at_growing_distance(gateway, clock, mode):
+def test_polls_that_fail_come_at_growing_intervals(gateway, clock, mode):
     kling_task_id = arrange(gateway, ("query:html=502,times=always",))
     with pytest.raises(KlingWaitTimeoutError):
         Wait(mode, clock, kling_task_id=kling_task_id).end()
-    assert len(looked_at(gateway)) < 15
+    assert len(polls_of(gateway)) < 15
 
 
 def test_a_job_that_is_done_is_returned_at_once_in_every_mode(gateway, clock, mode):
@@ -208,7 +212,7 @@ def test_a_job_that_is_done_is_returned_at_once_in_every_mode(gateway, clock, mo
     assert (wait.pauses, clock.slept) == (0, [])
 
 
-def test_a_key_that_is_wrong_at_the_first_look_is_told_in_every_mode(gateway, clock, monkeypatch, mode):
+def test_a_key_that_is_wrong_at_the_first_poll_ends_the_wait_in_every_mode(gateway, clock, monkeypatch, mode):
     kling_task_id = bought(gateway)
     gateway.api_key = "another"
     gateway.settings = gateway.settings.__class__(**{**vars_of(gateway.settings), "api_key": "another"})
@@ -221,7 +225,9 @@ def vars_of(settings):
 
 
 @pytest.mark.parametrize("kling_task_id", ["", " ", "None", None, 7, "../x", "a/b", "a\0", "\ud800", "."])
-def test_what_is_no_task_id_is_told_without_asking_in_every_mode(gateway, clock, mode, kling_task_id):
+def test_a_value_that_is_no_task_id_is_an_error_without_a_poll_in_every_mode(
+    gateway, clock, mode, kling_task_id
+):
     with pytest.raises(KlingInputError, match="is not a task id") as caught:
         Wait(mode, clock, kling_task_id=kling_task_id).end()
     assert isinstance(caught.value, AirflowFailException)
@@ -257,7 +263,7 @@ def test_no_clock_of_the_gateway_moves_the_timeout_in_any_mode(gateway, clock, m
     assert 598 <= clock.time() - began <= 602
 
 
-def test_a_timed_out_wait_says_how_to_go_on_and_that_the_job_does_in_every_mode(gateway, clock, mode):
+def test_a_timeout_says_how_to_go_on_and_that_the_job_does_in_every_mode(gateway, clock, mode):
     kling_task_id = arrange(gateway, ("job:stuck",))
     with pytest.raises(KlingWaitTimeoutError) as caught:
         Wait(mode, clock, kling_task_id=kling_task_id).end()
@@ -268,13 +274,13 @@ def test_a_timed_out_wait_says_how_to_go_on_and_that_the_job_does_in_every_mode(
 BACKSTOP = ("__fail__", {"error": "Trigger timeout"})
 
 
-def test_where_no_triggerer_was_left_a_last_look_takes_the_video_that_is_there(gateway):
+def test_where_no_triggerer_is_left_a_last_poll_finds_the_video(gateway):
     sensor = KlingTaskSensor(task_id="wait", kling_task_id=bought(gateway))
     assert sensor.resume_execution(*BACKSTOP, context_of())["videos"]
 
 
 @pytest.mark.parametrize("trouble", ["job:stuck", "query:html=502,times=always", "query:cut,times=always"])
-def test_where_no_triggerer_was_left_and_the_last_look_brings_nothing_the_wait_is_over(
+def test_where_no_triggerer_is_left_and_the_last_poll_finds_no_video_the_wait_is_over(
     gateway, clock, trouble
 ):
     sensor = KlingTaskSensor(task_id="wait", kling_task_id=arrange(gateway, (trouble,)), timeout=600)
@@ -284,14 +290,14 @@ def test_where_no_triggerer_was_left_and_the_last_look_brings_nothing_the_wait_i
     assert not clock.slept
 
 
-def test_where_no_triggerer_was_left_a_job_that_failed_is_told_as_that(gateway):
+def test_where_no_triggerer_is_left_a_failed_job_is_a_failed_job(gateway):
     gateway.add_fault("job:fail")
     sensor = KlingTaskSensor(task_id="wait", kling_task_id=bought(gateway))
     with pytest.raises(KlingJobFailedError):
         sensor.resume_execution(*BACKSTOP, context_of())
 
 
-def test_a_trigger_that_broke_is_not_taken_for_a_timeout(gateway):
+def test_a_broken_trigger_is_not_a_timeout(gateway):
     sensor = KlingTaskSensor(task_id="wait", kling_task_id="t-1")
     with pytest.raises(TaskDeferralError):
         sensor.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["bang"]}, context_of())
@@ -306,7 +312,7 @@ def test_a_soft_sensor_skips_what_airflow_ended_too(gateway, softness, error):
         sensor.resume_execution("__fail__", {"error": error}, context_of())
 
 
-def test_a_look_that_fails_after_the_event_defers_again_instead_of_failing(gateway, clock):
+def test_a_poll_that_fails_after_the_event_defers_again_instead_of_failing(gateway, clock):
     kling_task_id = bought(gateway)
     gateway.add_fault("query:html=502,times=2")
     event = {"kling_task_id": kling_task_id, "started_at": clock.time(), "deadline": clock.time() + 600}
@@ -317,6 +323,22 @@ def test_a_look_that_fails_after_the_event_defers_again_instead_of_failing(gatew
     assert asyncio.run(triggered(caught.value)) == event
 
 
+def test_the_log_says_until_when_the_triggerer_waits_and_where_to_look_then(gateway, clock, logged):
+    kling_task_id = arrange(gateway, ())
+    with pytest.raises(TaskDeferred):
+        KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, timeout=600).execute(context_of())
+    until = datetime.fromtimestamp(clock.time() + 600, UTC).strftime("%Y-%m-%d %H:%M")
+    assert f"The wait goes on in the triggerer, until {until} UTC at the latest." in logged.text()
+    assert "look at Home, Health" in logged.text()
+
+
+def test_each_state_is_logged_once_by_worker_and_triggerer_together(gateway, clock, logged):
+    Wait("deferred", clock, kling_task_id=arrange(gateway, ())).end()
+    states = re.findall(r"Job [\w-]+: ([^\[\n]+)", logged.text())
+    assert len(states) == len(set(states)) >= 3
+    assert states[-1].strip() == "succeed"
+
+
 def test_a_deferral_ends_a_little_after_our_own_deadline_at_the_latest(gateway, clock):
     kling_task_id = arrange(gateway, ())
     with pytest.raises(TaskDeferred) as caught:
@@ -325,7 +347,7 @@ def test_a_deferral_ends_a_little_after_our_own_deadline_at_the_latest(gateway, 
     assert caught.value.trigger.first_poll_at >= clock.time() + 5
 
 
-def test_an_error_of_a_newer_triggerer_is_still_an_error_here(gateway):
+def test_an_error_of_a_newer_version_is_still_an_error_here(gateway):
     event = {
         "kling_task_id": "t-1",
         "error": {"class": "KlingNewError", "what": "It broke.", "colour": "red"},
@@ -344,35 +366,35 @@ def test_a_sensor_that_would_flood_the_gateway_is_refused_when_the_dag_is_parsed
 
 @pytest.mark.parametrize("argument", ["initial_delay", "max_poll_interval"])
 @pytest.mark.parametrize("value", [-1, "soon", None, True])
-def test_seconds_that_are_none_are_refused_by_name_when_the_dag_is_parsed(argument, value):
+def test_values_that_are_no_seconds_are_refused_by_name_when_the_dag_is_parsed(argument, value):
     with pytest.raises(ValueError, match=f"{argument}={value!r}: must be a number of seconds"):
         KlingTaskSensor(task_id="wait", kling_task_id="t-1", **{argument: value})
 
 
-def ages_of_looks(gateway, began):
+def ages_of_polls(gateway, began):
     return [request.at - began for request in gateway.requests if request.method == "GET"]
 
 
 def test_without_an_interval_a_job_is_found_in_every_mode(gateway, clock, mode):
     wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), poke_interval=None)
     assert wait.end()["videos"]
-    assert len(ages_of_looks(gateway, 0)) <= 8
+    assert len(ages_of_polls(gateway, 0)) <= 8
     assert wait.sensor().poke_interval == 10
 
 
-def test_nobody_looks_before_the_first_look_in_any_mode(gateway, clock, mode):
+def test_no_poll_comes_before_the_initial_delay_in_any_mode(gateway, clock, mode):
     kling_task_id, began = arrange(gateway, ()), clock.time()
     wait = Wait(mode, clock, kling_task_id=kling_task_id, initial_delay=timedelta(seconds=100))
     request = {**ASKED, "kling_task_id": kling_task_id, "submitted_at": began - 20}
     wait.ti.upstream = [("submit", -1, "kling_request", request)]
     assert wait.end()["videos"]
-    assert 79.9 <= ages_of_looks(gateway, began)[0] < 91
+    assert 79.9 <= ages_of_polls(gateway, began)[0] < 91
 
 
 ASKED = {"model": "kling-v3.0-pro-i2v", "inputs": {"prompt": "secret", "duration": 10}}
 
 
-def test_the_triggerer_hears_what_kind_of_job_it_is_and_nothing_secret(gateway, clock):
+def test_the_trigger_gets_the_kind_of_the_job_and_nothing_secret(gateway, clock):
     kling_task_id, ti = arrange(gateway, ()), TI()
     ti.upstream = [("submit", -1, "kling_request", {"kling_task_id": kling_task_id, **ASKED})]
     with DAG("d", schedule=None):
@@ -391,11 +413,11 @@ def test_the_triggerer_hears_what_kind_of_job_it_is_and_nothing_secret(gateway, 
     assert "secret" not in str(arguments)
 
 
-def test_an_interval_that_is_asked_for_is_kept_to_the_second(gateway, clock):
+def test_a_fixed_interval_is_kept_to_the_second(gateway, clock):
     gateway.set_timing(queue_seconds=15, render_seconds=60)
     kling_task_id, began = bought(gateway), clock.time()
     assert Wait("deferred", clock, kling_task_id=kling_task_id, poke_interval=7).end()["videos"]
-    ages = ages_of_looks(gateway, began)
+    ages = ages_of_polls(gateway, began)
     between = [b - a for a, b in itertools.pairwise(ages[1:-1])]  # the first follows on the deferral
     assert between == pytest.approx([7] * (len(ages) - 3), abs=0.5)
 
@@ -407,7 +429,7 @@ def test_a_connection_that_is_not_there_is_one_exception_in_every_mode(gateway, 
     assert not isinstance(caught.value, AirflowFailException)  # it may be back for the retry
 
 
-def test_a_link_that_nobody_wants_in_airflow_is_not_put_there(gateway, clock, mode):
+def test_an_unpublished_link_appears_nowhere_in_airflow(gateway, clock, mode):
     wait = Wait(mode, clock, kling_task_id=arrange(gateway, ()), publish_link=False)
     assert gateway.storage_url not in str(wait.end())
     assert gateway.storage_url not in str(wait.ti.xcoms)

@@ -1,4 +1,4 @@
-"""A sensor that begins in the triggerer: what would go wrong there is told when the Dag is parsed."""
+"""A sensor that starts in the triggerer: what would go wrong there is refused when the Dag is parsed."""
 
 import asyncio
 
@@ -17,8 +17,8 @@ from airflow_provider_kling.triggers import KlingTaskTrigger
 
 
 def sensor(**arguments):
-    told = {"task_id": "wait", "kling_task_id": "t-1", "start_from_trigger": True, **arguments}
-    return KlingTaskSensor(**told)
+    defaults = {"task_id": "wait", "kling_task_id": "t-1", "start_from_trigger": True}
+    return KlingTaskSensor(**{**defaults, **arguments})
 
 
 def kwargs_of(operator):
@@ -31,7 +31,7 @@ async def events(**kwargs):
 
 
 def started(operator, kling_task_id):
-    """Begin a sensor in the triggerer, its template rendered, and return what its trigger says."""
+    """Start a sensor in the triggerer with its template rendered, and return the event of its trigger."""
     (event,) = asyncio.run(events(**{**kwargs_of(operator), "kling_task_id": kling_task_id}))
     return event
 
@@ -40,17 +40,17 @@ def bought(gateway):
     return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
 
 
-def test_what_is_not_asked_for_is_not_done():
+def test_without_the_argument_a_sensor_starts_on_a_worker():
     operator = KlingTaskSensor(task_id="wait", kling_task_id="t-1")
     assert (operator.start_from_trigger, operator.start_trigger_args) == (False, None)
 
 
-def test_the_trigger_is_told_all_that_a_wait_needs_under_the_names_that_airflow_renders():
+def test_the_trigger_gets_all_that_a_wait_needs_under_the_names_that_airflow_renders():
     operator = sensor(timeout=600, poke_interval=20, initial_delay=30, kling_conn_id="c")
-    told = operator.start_trigger_args
+    args = operator.start_trigger_args
     assert operator.start_from_trigger
-    assert (told.next_method, told.timeout.total_seconds()) == ("execute_complete", 1500)
-    assert told.trigger_kwargs == {
+    assert (args.next_method, args.timeout.total_seconds()) == ("execute_complete", 1500)
+    assert args.trigger_kwargs == {
         "kling_task_id": "t-1",
         "kling_conn_id": "c",
         "timeout": 600,
@@ -58,8 +58,8 @@ def test_the_trigger_is_told_all_that_a_wait_needs_under_the_names_that_airflow_
         "initial_delay": 30,
         "max_poll_interval": operator.wait_options.max_poll_interval,
     }
-    assert told.trigger_cls == KlingTaskTrigger("t-1").serialize()[0]
-    assert {"kling_task_id", "kling_conn_id"} == told.trigger_kwargs.keys() & set(operator.template_fields)
+    assert args.trigger_cls == KlingTaskTrigger("t-1").serialize()[0]
+    assert {"kling_task_id", "kling_conn_id"} == args.trigger_kwargs.keys() & set(operator.template_fields)
 
 
 def test_the_output_of_a_submit_becomes_a_template_and_stays_a_dependency():
@@ -95,20 +95,23 @@ def test_in_a_mapped_group_each_sensor_takes_the_output_of_its_own_submit():
     [
         (
             {"kling_task_id": "{{ ti.xcom_pull('submit') }}"},
-            "would hang for ever.*kling_task_id=submit.output",
+            "would wait for ever.*kling_task_id=submit.output",
         ),
-        ({"kling_task_id": "{{ ti.xcom_pull('a', map_indexes=-1) or ti.xcom_pull('b') }}"}, "would hang"),
-        ({"kling_conn_id": "{{ task_instance.xcom_pull ('which') }}"}, "kling_conn_id=.*would hang"),
-        ({"kling_task_id": "{{ var.value.job }}"}, "holds up all other triggers; use params"),
+        (
+            {"kling_task_id": "{{ ti.xcom_pull('a', map_indexes=-1) or ti.xcom_pull('b') }}"},
+            "would wait for ever",
+        ),
+        ({"kling_conn_id": "{{ task_instance.xcom_pull ('which') }}"}, "kling_conn_id=.*would wait for ever"),
+        ({"kling_task_id": "{{ var.value.job }}"}, "would block all other triggers; use params"),
         ({"kling_task_id": None}, "must be a text or the output of a submit, not NoneType"),
         ({"deferrable": False}, "needs deferrable=True"),
-        ({"pool": "videos"}, "does not honour pool"),
-        ({"queue": "videos"}, "does not honour queue"),
-        ({"pre_execute": print}, "does not honour pre_execute"),
-        ({"on_execute_callback": print}, "does not honour on_execute_callback"),
+        ({"pool": "videos"}, "ignores pool"),
+        ({"queue": "videos"}, "ignores queue"),
+        ({"pre_execute": print}, "ignores pre_execute"),
+        ({"on_execute_callback": print}, "ignores on_execute_callback"),
     ],
 )
-def test_what_would_hang_or_be_left_out_is_refused_when_the_dag_is_parsed(wrong, words):
+def test_what_would_wait_for_ever_or_be_ignored_is_refused_when_the_dag_is_parsed(wrong, words):
     with pytest.raises(ValueError, match=words):
         sensor(**wrong)
     if "deferrable" not in wrong and wrong.get("kling_task_id", "t") is not None:
@@ -137,7 +140,9 @@ def test_an_output_that_is_not_one_task_id_is_refused():
 def test_a_param_without_a_value_of_its_own_which_would_end_the_triggerer_is_refused(param):
     with DAG("d", schedule=None, params={"job": param}):
         assert KlingTaskSensor(task_id="usual", kling_task_id="{{ params.job }}")
-        with pytest.raises(ValueError, match=r"the param 'job' has no default .* would end the triggerer"):
+        with pytest.raises(
+            ValueError, match=r"the param 'job' has no valid default\. That would end the triggerer"
+        ):
             sensor(kling_task_id="{{ params.job }}")
 
 
@@ -147,14 +152,14 @@ def test_params_that_have_defaults_are_fine():
         assert sensor(kling_task_id="{{ params.job }}").start_from_trigger
 
 
-def test_mapping_by_expand_says_that_a_group_is_to_be_mapped():
+def test_expand_is_refused_with_the_advice_to_map_a_group():
     with pytest.raises(ValueError, match="one mapped @task_group"):
         KlingTaskSensor.partial(task_id="wait", start_from_trigger=True)
     with DAG("d", schedule=None):
         assert KlingTaskSensor.partial(task_id="wait").expand(kling_task_id=["t-1"])
 
 
-def test_an_airflow_that_cannot_do_it_is_told(monkeypatch):
+def test_an_older_airflow_is_refused(monkeypatch):
     monkeypatch.delattr(BaseTrigger, "render_template_fields")
     with pytest.raises(ValueError, match=r"needs Airflow 3\.3"):
         sensor()
@@ -172,7 +177,7 @@ def test_a_wait_that_began_in_the_triggerer_ends_as_any_other(gateway, clock):
     assert result["videos"][0]["video_url"] == ti.xcoms["kling_video_url"]
 
 
-def test_a_job_that_failed_is_told_in_our_words_after_the_resume(gateway, clock):
+def test_a_failed_job_is_our_error_after_the_resume(gateway, clock):
     gateway.add_fault("job:fail")
     kling_task_id = bought(gateway)
     event = started(sensor(), kling_task_id)
@@ -186,7 +191,7 @@ def test_the_timeout_counts_from_the_submit_also_after_a_restart(gateway, clock,
     gateway.add_fault("job:stuck")
     kling_task_id = bought(gateway)
     began = clock.time()
-    clock.sleep(waited)  # so long ran another triggerer, whose work begins anew
+    clock.sleep(waited)  # another triggerer ran the wait until now
     event = started(sensor(timeout=600, poke_interval=10), kling_task_id)
     assert event["error"]["class"] == "KlingWaitTimeoutError"
     assert 599 <= clock.time() - began <= 615
@@ -195,14 +200,14 @@ def test_the_timeout_counts_from_the_submit_also_after_a_restart(gateway, clock,
 
 
 @pytest.mark.parametrize("rendered", ["None", "", None])
-def test_a_template_that_found_nothing_is_told_without_asking(gateway, rendered):
+def test_an_empty_template_is_an_error_without_a_poll(gateway, rendered):
     event = started(sensor(), rendered)
     with pytest.raises(KlingInputError, match="is not a task id"):
         sensor().execute_complete(context_of(), event)
     assert not gateway.requests
 
 
-def test_a_triggerer_that_is_gone_is_met_by_a_last_look(gateway, monkeypatch):
+def test_where_the_triggerer_is_gone_a_worker_makes_the_last_poll(gateway, monkeypatch):
     connect(gateway, monkeypatch)
     operator = sensor(kling_task_id=bought(gateway))
     assert operator.resume_execution("__fail__", {"error": "Trigger timeout"}, context_of())["videos"]

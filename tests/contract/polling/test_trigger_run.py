@@ -1,4 +1,4 @@
-"""The trigger waits on a shared event loop: it blocks nobody, leaks nothing, and ends no wait too early."""
+"""The trigger waits on a shared event loop: it does not block it, leaks nothing, and ends no wait early."""
 
 import asyncio
 import gc
@@ -90,15 +90,15 @@ async def test_waits_of_one_kind_learn_from_each_other_how_long_a_job_takes(gate
     assert triggers.DURATIONS.of("another kind of this test").estimate() is None
 
 
-async def test_the_event_says_that_it_is_over_and_has_neither_link_nor_key(gateway, clock, logged, shown):
+async def test_the_event_has_neither_link_nor_key(gateway, clock, logged, shown):
     trigger = waiting(bought(gateway, queue_seconds=15, render_seconds=30))
     trigger.task_instance = TI()
     event = await payload(trigger)
     assert event == {name: getattr(trigger, name) for name in ("kling_task_id", "started_at", "deadline")}
-    told = f"{event} {shown} {logged.text()}"
-    assert gateway.storage_url not in told
-    assert KEY not in told
-    assert PROMPT not in told
+    texts = f"{event} {shown} {logged.text()}"
+    assert gateway.storage_url not in texts
+    assert KEY not in texts
+    assert PROMPT not in texts
 
 
 async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
@@ -177,7 +177,7 @@ async def test_polls_that_fail_end_no_wait_and_are_logged_once(gateway, clock, l
 
 
 @pytest.mark.parametrize("fate", ["fail", "cancel", "fail=moderation"])
-async def test_a_wait_that_is_over_without_a_video_says_why_once(gateway, clock, fate):
+async def test_a_wait_that_ends_without_a_video_has_one_error(gateway, clock, fate):
     gateway.add_fault(f"job:{fate}")
     event = await payload(waiting(bought(gateway)))
     assert stored_and_read(event) == event
@@ -224,7 +224,7 @@ async def test_a_connection_that_is_gone_for_a_moment_ends_no_wait(gateway, cloc
     assert "A poll failed, the wait goes on: kling_conn_id='kling_default'" in logged.text()
 
 
-async def test_a_key_that_was_changed_during_the_wait_is_looked_up_anew(gateway, clock):
+async def test_a_key_that_changes_during_the_wait_is_looked_up_again(gateway, clock):
     kling_task_id = bought(gateway)
     gateway.add_fault("query:error=INVALID_API_KEY")
     assert "error" not in await payload(waiting(kling_task_id))
@@ -272,7 +272,7 @@ async def test_a_cancelled_wait_leaves_no_session_open(monkeypatch):
     assert len(gateway.jobs) == 1
 
 
-async def test_a_wait_that_is_cancelled_during_a_look_leaves_nothing_either(monkeypatch):
+async def test_a_wait_that_is_cancelled_during_a_poll_leaves_nothing_either(monkeypatch):
     with running_gateway(monkeypatch) as gateway:
         kling_task_id = bought(gateway)
         gateway.add_fault("query:hang=30")
@@ -308,7 +308,7 @@ async def killed(kling_task_id, map_index=-1):
 
 @pytest.mark.parametrize("map_index", [-1, 3])
 @pytest.mark.parametrize("told", ["failed", "success", "removed", None])
-async def test_a_wait_that_a_user_ended_says_that_the_job_goes_on(gateway, state, logged, told, map_index):
+async def test_a_wait_that_a_user_ends_logs_that_the_job_goes_on(gateway, state, logged, told, map_index):
     state(told)
     kling_task_id = bought(gateway, queue_seconds=1000)
     await killed(kling_task_id, map_index)
@@ -319,7 +319,7 @@ async def test_a_wait_that_a_user_ended_says_that_the_job_goes_on(gateway, state
 
 
 @pytest.mark.parametrize("trouble", ["html=502", "cut", "error=INVALID_API_KEY", "error=TASK_NOT_FOUND"])
-async def test_a_job_that_cannot_be_asked_for_is_said_to_go_on(gateway, state, logged, trouble):
+async def test_a_job_that_cannot_be_polled_is_said_to_go_on(gateway, state, logged, trouble):
     state("failed")
     kling_task_id = bought(gateway)
     gateway.add_fault(f"query:{trouble},times=always")
@@ -328,14 +328,14 @@ async def test_a_job_that_cannot_be_asked_for_is_said_to_go_on(gateway, state, l
 
 
 @pytest.mark.parametrize("map_index", [-1, 3])
-async def test_a_wait_that_another_triggerer_took_over_says_nothing(gateway, state, logged, map_index):
+async def test_a_wait_that_another_triggerer_took_over_logs_nothing(gateway, state, logged, map_index):
     state("deferred")
     await killed("t-1", map_index)
     assert "The job goes on" not in logged.text()
     assert not gateway.requests
 
 
-async def test_a_state_that_airflow_cannot_tell_costs_no_warning(gateway, state, logged):
+async def test_a_state_that_airflow_cannot_read_costs_no_warning(gateway, state, logged):
     state(runtime_error())
     await killed(bought(gateway, queue_seconds=1000))
     assert "The job goes on at the gateway" in logged.text()
