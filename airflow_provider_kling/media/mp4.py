@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_kling.errors import KlingDownloadError
+from airflow_provider_kling.errors import KlingDownloadError, KlingVideoError
 
 _SHORT, _LONG = 8, 16
 #: More top-level boxes than any video has, one with a fragment for each frame included.
@@ -58,18 +58,21 @@ class Mp4Check:
         """Raise unless all that was fed is one whole mp4.
 
         :param expected_size: bytes that the storage host promised, or None.
-        :raises KlingDownloadError: saying what is missing or what came instead.
+        :raises KlingDownloadError: where the stream may have broken: fewer bytes than promised came, or none
+            were promised.
+        :raises KlingVideoError: where the file itself is wrong, saying what is missing or what came instead.
         """
         if self._first_box != b"ftyp":
-            raise KlingDownloadError(f"What came is not an mp4; it starts with {self.first_bytes[:40]!r}.")
+            raise KlingVideoError(f"What came is not an mp4; it starts with {self.first_bytes[:40]!r}.")
         if expected_size is not None and expected_size != self.size:
             raise KlingDownloadError(f"The video is not whole: {self.size} of {expected_size} bytes came.")
         if self._boxes == _MOST_BOXES:
-            raise KlingDownloadError(f"The file is no video: it has more than {_MOST_BOXES - 1} boxes.")
+            raise KlingVideoError(f"The file is no video: it has more than {_MOST_BOXES - 1} boxes.")
         if not self._open_ended and self._next_box != self.size:
             missing = f"its last box, {self._last_box!r}, ends at byte {self._next_box}"
             if self._next_box < self.size:
                 missing = f"the last {self.size - self._next_box} are only the beginning of a box"
-            raise KlingDownloadError(f"The video is not whole: {self.size} bytes came, but {missing}.")
+            kind = KlingDownloadError if expected_size is None else KlingVideoError
+            raise kind(f"The video is not whole: {self.size} bytes came, but {missing}.")
         if not (self._has_moov and self._has_mdat):
-            raise KlingDownloadError("The file has the form of an mp4, but there is no video in it.")
+            raise KlingVideoError("The file has the form of an mp4, but there is no video in it.")

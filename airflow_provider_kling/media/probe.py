@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingJobFailedError, Money
+from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError, KlingVideoError, Money
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.values import read_number
 
@@ -44,7 +44,7 @@ def require_pyav() -> None:
 def inspect_media(file: BinaryIO) -> Media:
     """Return the properties of the video in *file*.
 
-    :raises KlingDownloadError: where no picture can be read from it.
+    :raises KlingVideoError: where no picture can be read from it.
     """
     import av  # noqa: PLC0415 - an extra
 
@@ -55,16 +55,14 @@ def inspect_media(file: BinaryIO) -> Media:
             seconds = float((container.duration or 0) / av.time_base)
             return Media(round(seconds, 3), stream.width, stream.height, bool(container.streams.audio))
     except (av.FFmpegError, IndexError, StopIteration) as error:
-        raise KlingDownloadError(
-            f"No picture can be read from the video ({type(error).__name__})."
-        ) from error
+        raise KlingVideoError(f"No picture can be read from the video ({type(error).__name__}).") from error
 
 
 def examined(file: BinaryIO, order: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of the video in *file*, and where they differ, for its sidecar.
 
     :param order: the job's ``model`` and ``inputs``; what is not known of it is not compared.
-    :raises KlingDownloadError: where no picture can be read.
+    :raises KlingVideoError: where no picture can be read.
     """
     media = inspect_media(file)
     problems = differences(media, str(order.get("model")), order.get("inputs") or {})

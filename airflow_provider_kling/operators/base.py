@@ -1,4 +1,4 @@
-"""What every operator here tells about itself: a name for the grid, and why it failed."""
+"""The base of every operator here: a name in the grid, and a report of what ends a task."""
 
 from __future__ import annotations
 
@@ -7,23 +7,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseOperator
 
-from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.hooks import harmless
+from airflow_provider_kling.errors import (
+    KlingError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.hooks import for_airflow, harmless
 from airflow_provider_kling.operators.run_report import name_of
 from airflow_provider_kling.operators.xcom import ERROR_KEY, find_request, task_instance_key
+from airflow_provider_kling.redaction import clean, shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _NAME = "{% if ti.map_index >= 0 %}{{ task.request_name(ti) }}{% endif %}"
+#: Of Airflow's own exceptions those that end a task without its author's will.
+_UNEXPECTED = (AirflowException, AirflowNotFoundException)
 
 M = TypeVar("M", bound=Callable[..., Any])
 
 
 class KlingBaseOperator(BaseOperator):
-    """A part of every operator: mapped, it shows its order's name in the grid; failed, it tells why.
+    """The base of every operator here.
+
+    A mapped task shows its request's name in the grid. A task that fails logs what happened, where the
+    money is and what to do next, and pushes the same as ``kling_error``.
 
     :param map_index_template: Airflow's own; by default the picture's file name.
     """
@@ -33,47 +44,92 @@ class KlingBaseOperator(BaseOperator):
         super().__init__(**kwargs)
 
     def request_name(self, ti: Any) -> str:
-        """Return a short name for the order; for templates, so it never fails."""
+        """Return a short name for the request. Templates call it, so it never fails."""
         kling_task_id = getattr(self, "kling_task_id", "")
         if name := name_of(vars(self)):
             return name
-        with harmless(self.log, "The order's name could not be read"):
+        with harmless(self.log, "The name of the request could not be read"):
             return str(find_request(self, ti, kling_task_id).get("name") or kling_task_id)
         return str(kling_task_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume, and tell what ends it."""
-        with _report_error(self, context):
+        """Resume, and report what ends the task."""
+        with _reporting(self, context):
             return super().resume_execution(next_method, next_kwargs, context)
 
 
 def reports_errors(execute: M) -> M:
-    """Let an ``execute`` method tell what ends it."""
+    """Let an ``execute`` method report what ends it."""
 
     @functools.wraps(execute)
-    def telling(self: KlingBaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
-        with _report_error(self, context):
+    def reporting(self: KlingBaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
+        with _reporting(self, context):
             return execute(self, context, *args, **kwargs)
 
-    return telling  # type: ignore[return-value]  # it takes and returns the same
+    return reporting  # type: ignore[return-value]  # it takes and returns the same
 
 
 @contextmanager
-def _report_error(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
-    """Push what leaves the block as ``kling_error``, for the summary; of others' errors the class alone."""
+def _reporting(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
+    """Report what leaves the block. After a submit it is always one of our errors, with its cause."""
     try:
         yield
+    except KlingError as error:
+        _report(operator, context["ti"], error)
+        raise
     except Exception as error:
-        if isinstance(error, KlingError) or not isinstance(error, AirflowException):  # a skip is no failure
-            _tell(operator, context["ti"], error)
+        if isinstance(error, AirflowException) and type(error) not in _UNEXPECTED:
+            raise  # a skip, a reschedule: said on purpose
+        if ours := _about_job(operator, context, error):
+            _report(operator, context["ti"], ours)
+            raise ours from error
+        _push(operator, context["ti"], {"class": type(error).__name__})
         raise
 
 
-def _tell(operator: KlingBaseOperator, ti: Any, error: Exception) -> None:
-    told: dict[str, Any] = (
-        error.to_dict() if isinstance(error, KlingError) else {"class": type(error).__name__}
-    )
+def _report(operator: KlingBaseOperator, ti: Any, error: KlingError) -> None:
+    if getattr(error, "is_reported", False):  # by a method that this one has called
+        return
+    error.is_reported = True  # type: ignore[attr-defined]
+    for line in (error.what, error.money, error.advice):
+        if line:
+            operator.log.error("%s", line)
+    _push(operator, ti, error.to_dict())
+
+
+def _push(operator: KlingBaseOperator, ti: Any, failure: dict[str, Any]) -> None:
     with harmless(operator.log, "Why the task failed could not be stored"):
-        told |= {"name": operator.request_name(ti), **task_instance_key(ti)}
-        told["kling_task_id"] = told.get("kling_task_id") or getattr(operator, "kling_task_id", None)
-        ti.xcom_push(key=ERROR_KEY, value=told)
+        failure |= {"name": operator.request_name(ti), **task_instance_key(ti)}
+        failure["kling_task_id"] = failure.get("kling_task_id") or getattr(operator, "kling_task_id", None)
+        ti.xcom_push(key=ERROR_KEY, value=failure)
+
+
+def _about_job(operator: KlingBaseOperator, context: Context, error: Exception) -> KlingError | None:
+    """Return an exception that is not ours as one that names the job and the money.
+
+    None where no job can have been started: then nothing is at risk.
+    """
+    words = shorten(clean(f"{type(error).__name__}: {error}"), 300)
+    kling_task_id, may_submit_again = getattr(operator, "kling_task_id", None), False
+    if not kling_task_id:
+        from airflow_provider_kling.submission.submit_once import submission_state
+
+        try:
+            state = submission_state(context)
+            record = state.last_record()
+        except Exception:  # noqa: BLE001 - whatever a state store raises
+            what = f"The task ended unexpectedly ({words}), and whether a job was started cannot be read."
+            advice = "A retry reads it again before it submits anything."
+            return for_airflow(KlingUnavailableError(what, money=Money.MAYBE, advice=advice))
+        if record is None or record.generation != state.generation:
+            return None
+        kling_task_id = record.kling_task_id
+        may_submit_again = getattr(operator, "on_uncertain", "") == "submit_again"
+    if not kling_task_id:
+        what = f"The task ended unexpectedly ({words}) after it began to submit a job."
+        return for_airflow(KlingSubmitUncertainError(what), retry=may_submit_again)
+    what = f"Job {kling_task_id}: the task ended unexpectedly ({words})."
+    advice = "A retry goes on with this job and does not pay again."
+    return for_airflow(
+        KlingUnavailableError(what, money=Money.RUNNING, advice=advice, kling_task_id=str(kling_task_id))
+    )

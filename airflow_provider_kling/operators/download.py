@@ -1,4 +1,4 @@
-"""KlingDownloadOperator brings the video of a finished job home."""
+"""KlingDownloadOperator downloads the video of a finished job."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
+from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.storage.atomic_write import LARGEST
 from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
 
@@ -15,28 +16,34 @@ if TYPE_CHECKING:
 
 
 class KlingDownloadOperator(KlingBaseOperator):
-    """Fetches the video of a finished job and returns where it is, a string.
+    """Downloads the video of a finished job and returns where it is, a string.
 
-    Asks the gateway for a fresh link, streams it under a temporary name, checks that it is a whole mp4,
-    and only then gives it its name. A dead link is refreshed, a broken stream goes on where it stopped.
-    Costs nothing, so it may be retried at will. Pushes ``size`` (bytes), ``sha256`` and ``content_type``.
+    Asks the gateway for a fresh link, writes the video under a temporary name, checks that it is a whole
+    mp4, and only then gives it its name. An expired link is replaced, a broken stream is resumed. It costs
+    nothing, so it may be retried. Pushes ``size`` (bytes), ``sha256`` and ``content_type``.
 
-    Beside the video it writes ``<video>.json``: the task id, what was asked for (by the submit upstream),
-    the gateway's timings, size, sha256, media properties where they were read, and the task that did it.
+    The gateway is asked as patiently as by the sensor: a busy gateway, or a job that it does not show for a
+    moment, costs no try. What cannot change (a page instead of a video, a file that is cut off at the
+    storage host or larger than ``max_bytes``) fails for good.
+
+    The sidecar ``<video>.json`` has the task id, the request where a task upstream submitted it, the
+    gateway's timings, size, sha256, media properties where they were read, and the task that wrote it.
+
+    The target is checked when the video is paid for already. ``KlingImageToVideoOperator`` checks it before.
 
     :param kling_task_id: the job. (templated)
     :param target: where the video goes: a path or URL of any storage that Airflow knows; with a slash at
         the end a folder, in which it becomes ``<kling_task_id>.mp4``. (templated)
-    :param if_exists: what to do when a file stands there: ``overwrite`` it (the default: a retry then
-        repairs what an earlier try left), ``skip`` the download if the same job made that very file and
-        fail if not, or ``fail``. A sidecar of another job counts as a file of its.
+    :param if_exists: ``overwrite`` replaces a video of ours, which a sidecar shows, and never another file.
+        ``skip`` keeps the video of the same job and fails for another. ``fail`` replaces nothing.
     :param allowed_paths: folders or storage URLs that the target must lie in; the connection's
         ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
-    :param verify_media: decode a picture with PyAV, and compare duration, sound and aspect ratio with what
-        was asked for, or is the model's default; a video that differs is kept, and the task fails for good.
+    :param verify_media: decode a picture with PyAV, and compare duration, sound and aspect ratio with the
+        request or the model's default. A video that differs is kept, and the task fails for good.
     :param max_bytes: bytes that a video may have.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
+    :raises KlingVideoError: what the link leads to is not a usable video; a retry cannot help.
     :raises KlingInputError: the target may not be used.
     """
 
@@ -67,8 +74,15 @@ class KlingDownloadOperator(KlingBaseOperator):
 
     @reports_errors
     def execute(self, context: Context) -> str:
-        """Fetch, check, store; return the path."""
-        from airflow_provider_kling.operators.video_download import VideoDownload
+        """Download the video; return where it is."""
+        from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
-        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes)
-        return VideoDownload(self, KlingHook(self.kling_conn_id), *checks).run(self.kling_task_id, context)
+        ti = context["ti"]
+        options = DownloadOptions(
+            self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes
+        )
+        request = find_request(self, ti, self.kling_task_id)
+        download = VideoDownload(KlingHook(self.kling_conn_id), options, ti, self.log)
+        result = download.run(self.kling_task_id, request)
+        result.publish(ti)
+        return result.path

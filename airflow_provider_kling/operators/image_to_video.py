@@ -15,6 +15,7 @@ from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions, begin_wait, read_request
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
+from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.atomic_write import LARGEST
 from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.operators.video_download import VideoDownload
 
+#: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
+_CLAIM_MARGIN = 3600.0
 #: XCom key of the job's task id.
 TASK_ID_KEY = "kling_task_id"
 
@@ -94,17 +97,23 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     @reports_errors
     def execute(self, context: Context) -> str:
         """Check everything, submit once, wait, download; return the path."""
-        self._check_place(context)
-        return self._wait(context, super().execute(context))
+        with self._claiming_target(context):
+            return self._wait(context, super().execute(context))
 
     def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:
         """Go on after the pause that a busy gateway asked for."""
-        self._check_place(context)
-        return self._wait(context, super().execute_again(context, event, attempt, give_up_at))
+        with self._claiming_target(context):
+            return self._wait(context, super().execute_again(context, event, attempt, give_up_at))
 
-    def _check_place(self, context: Context) -> None:
-        """Raise, before anything is bought, what would keep the video from its place."""
-        state, delivery = submission_state(context), self._download()
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume; where no video will come, give back the claim on the target."""
+        with self._releasing_target(context):
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    @contextmanager
+    def _claiming_target(self, context: Context) -> Iterator[None]:
+        """Raise, before anything is bought, what would keep the video from its place; claim that place."""
+        state = submission_state(context)
         publish_costs(self, context["ti"], state)
         with airflow_errors(), naming_earlier_job(state), _nothing_bought():
             if not state.is_persistent:
@@ -112,17 +121,27 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
                     "This Airflow has no task state store (it came with 3.3): a retry would pay again.",
                     advice="Use KlingSubmitOperator, KlingTaskSensor and KlingDownloadOperator.",
                 )
-            kling_task_id = _picked_up(state)
-            path = delivery.checked_path(kling_task_id or "video")
-            if kling_task_id or not self.target.endswith("/"):
-                delivery.already_there(path, kling_task_id, context)
+            expires_at = time.time() + self.busy_timeout + self.wait_options.timeout + _CLAIM_MARGIN
+            self._download(context).check_before_submit(_job_of(state), expires_at)
+        with self._releasing_target(context):
+            yield
+
+    @contextmanager
+    def _releasing_target(self, context: Context) -> Iterator[None]:
+        """Give back the claim on the target if the block fails and no job can give a video any more."""
+        try:
+            yield
+        except KlingError as error:
+            if error.money in (Money.UNTOUCHED, Money.ENDED):
+                self._download(context).release(_job_of(submission_state(context)))
+            raise
 
     def _wait(self, context: Context, kling_task_id: str) -> str:
         with harmless(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
         request = read_request(self, context, kling_task_id)
         if request.get("reused"):
-            return self._download().run(kling_task_id, context)
+            return self._store(context, kling_task_id)
         wait = begin_wait(self, context, kling_task_id, request, time.time())
         with self._wait_errors():
             task = wait.or_defer() if self.deferrable else wait.until_end()
@@ -133,10 +152,18 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         return record.kling_task_id if record else ""
 
     def _finish(self, context: Context, task: Task) -> str:
-        path = self._download().run(task.kling_task_id, context)
-        with harmless(self.log, "It could not be noted that the video is home"):
-            submission_state(context).record_delivered()
-        return path
+        return self._store(context, task.kling_task_id, task)
+
+    def _store(self, context: Context, kling_task_id: str, task: Task | None = None) -> str:
+        """Download the video, and return where it is."""
+        download, ti = self._download(context), context["ti"]
+        result = download.run(kling_task_id, find_request(self, ti, kling_task_id), task)
+        result.publish(ti)
+        if not result.reused:
+            with harmless(self.log, "That the video is stored could not be recorded"):
+                submission_state(context).record_delivered()
+        download.release(kling_task_id)
+        return result.path
 
     @contextmanager
     def _wait_errors(self) -> Iterator[None]:
@@ -151,18 +178,20 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
             failed = KlingJobFailedError(**{**error.facts(), "advice": advice})
             raise for_airflow(failed, retry=True) from error.__cause__
 
-    def _download(self) -> VideoDownload:
-        from airflow_provider_kling.operators.video_download import VideoDownload
+    def _download(self, context: Context) -> VideoDownload:
+        from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
-        checks = (self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes)
-        return VideoDownload(self, KlingHook(self.kling_conn_id), *checks)
+        options = DownloadOptions(
+            self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes
+        )
+        return VideoDownload(KlingHook(self.kling_conn_id), options, context["ti"], self.log)
 
 
-def _picked_up(state: SubmissionState) -> str:
+def _job_of(state: SubmissionState) -> str:
     """Return the job that this try may go on with, or an empty text."""
-    entry = state.last_record()
-    over = entry and entry.delivered and entry.generation != state.generation
-    return entry.kling_task_id if entry and not over else ""
+    record = state.last_record()
+    over = record and record.delivered and record.generation != state.generation
+    return record.kling_task_id if record and not over else ""
 
 
 @contextmanager

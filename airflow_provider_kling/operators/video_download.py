@@ -1,205 +1,294 @@
-"""How the video of a finished job is brought home: asked for, fetched, checked, and put in its place."""
+"""Downloads the video of a finished job: asks for its link, reads it, checks it and stores it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
     KlingUnavailableError,
+    KlingVideoError,
+    KlingWaitTimeoutError,
     Money,
 )
-from airflow_provider_kling.gateways.base import Outcome, Task, checked_task_id, failed_task
+from airflow_provider_kling.gateways.base import Task, checked_task_id
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.media.probe import check_media, examined, require_pyav
-from airflow_provider_kling.operators.xcom import VIDEO_KEY, find_request, task_instance_key
+from airflow_provider_kling.operators.xcom import VIDEO_KEY, task_instance_key
+from airflow_provider_kling.polling.policy import PollPolicy
+from airflow_provider_kling.redaction import clean, shorten
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
-from airflow_provider_kling.storage.atomic_write import receive_video, remove_leftovers
+from airflow_provider_kling.storage.atomic_write import TOO_LARGE, receive_video, remove_leftovers
 from airflow_provider_kling.storage.files import open_file
 from airflow_provider_kling.storage.sidecars import (
     IfExists,
     check_target,
+    check_writable,
+    claim_target,
     owner_name,
     read_sidecar,
+    release_target,
     video_path,
     write_sidecar,
 )
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
 
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
-
-#: How often a video is asked for within one try of the task; each time with a fresh link.
-_ATTEMPTS = 3
+#: Seconds for which the gateway is asked for the link of a job that is said to be done, and how often.
+QUERY_TIMEOUT, QUERY_INTERVAL = 300.0, 5.0
+#: Seconds before each further attempt; each begins with a fresh link.
+ATTEMPT_PAUSES = (2.0, 10.0, 30.0, 90.0)
 
 
 @dataclass(frozen=True, slots=True)
-class VideoDownload:
-    """One video on its way into its place; the arguments are those of ``KlingDownloadOperator``.
+class DownloadOptions:
+    """Where a video goes, and what is checked; see ``KlingDownloadOperator``."""
 
-    :param operator: who does it: its log is written to, its submit upstream is asked what was bought.
-    :param hook: asks the gateway.
-    :param target: file, or folder with a slash at the end.
-    :param if_exists: what to do when a file stands there.
-    :param allowed_paths: folders or storage URLs that the target must lie in.
-    :param verify_media: decode a picture, and compare the video with what was asked for.
-    :param max_bytes: bytes that the video may have.
-    """
-
-    operator: BaseOperator
-    hook: KlingHook
     target: str
     if_exists: IfExists
     allowed_paths: Sequence[str]
     verify_media: bool
     max_bytes: int
 
-    def run(self, kling_task_id: str, context: Context) -> str:
-        """Fetch, check, store; push ``size``, ``sha256`` and ``content_type``, and return the path.
 
-        :raises KlingError: as Airflow understands it, and naming the job.
-        """
-        with airflow_errors(), _job_named(kling_task_id):
-            kling_task_id = checked_task_id(kling_task_id)
-            path = self.checked_path(kling_task_id)
-            asked = find_request(self.operator, context["ti"], kling_task_id)
-            found = asked.get("reused") or {}
-            if found.get("path") == str(path):
-                for _ in read_reused_video(found):
-                    pass  # it is where it is wanted, if it is still there
-                story = read_sidecar(path)
-                told = self._examined(story if story.get("kling_task_id") == kling_task_id else found, path)
-            else:
-                told = self._fetch(path, kling_task_id, context, asked)
-            if self.verify_media:
-                check_media(told["media_problems"], str(path))
-            self._shelve(path, told, asked, context)
-        size, content_type, sha256 = (told[key] for key in ("size", "content_type", "sha256"))
-        self.operator.log.info("%s: %d bytes, %s, sha256 %s", path, size, content_type, sha256)
-        ti = context["ti"]
+@dataclass(frozen=True, slots=True)
+class DownloadResult:
+    """A video in its place.
+
+    :param path: where it is.
+    :param facts: its sidecar: size, SHA-256, content type, request, timings.
+    :param reused: whether it is a copy of a video that was bought before.
+    """
+
+    path: str
+    facts: Mapping[str, Any]
+    reused: bool
+
+    def publish(self, ti: Any) -> None:
+        """Push ``size``, ``sha256``, ``content_type`` and ``kling_video``."""
         for key in ("size", "sha256", "content_type"):
-            ti.xcom_push(key=key, value=told[key])
-        home = {"kling_task_id": kling_task_id, "path": str(path), "reused": bool(found)}
-        home |= task_instance_key(ti)
-        ti.xcom_push(key=VIDEO_KEY, value=home)
-        return str(path)
+            ti.xcom_push(key=key, value=self.facts[key])
+        video = {"kling_task_id": self.facts["kling_task_id"], "path": self.path, "reused": self.reused}
+        ti.xcom_push(key=VIDEO_KEY, value={**video, **task_instance_key(ti)})
 
-    def checked_path(self, kling_task_id: str) -> StoragePath:
-        """Return where the job's video goes.
 
-        :raises KlingInputError: where it may not go, or cannot be looked into.
+class VideoDownload:
+    """Downloads videos for one task.
+
+    What cannot change is final, as a :class:`KlingVideoError`:
+
+    - The video has more than ``max_bytes``. A fresh link leads to the same file.
+    - The link is no http(s) URL, or what comes is no whole mp4 although all promised bytes came. A cache, a
+      proxy or a portal may have answered once, so a fresh link is tried first, once.
+
+    What can change is given time, as a :class:`KlingDownloadError` that Airflow retries in the end: a broken
+    connection, a slow or silent host, and every HTTP status but 200. A link expires with 403, 404, 410 or
+    400, depending on the storage, so a status says little. After each pause the attempt begins with a fresh
+    link.
+
+    A target that cannot be written ends the try at once: to fetch the video again would not help.
+
+    :param hook: asks the gateway.
+    :param options: where the video goes, and what is checked.
+    :param ti: the task instance, for the sidecar and for claims.
+    :param log: the task's log.
+    """
+
+    def __init__(self, hook: KlingHook, options: DownloadOptions, ti: Any, log: Any) -> None:
+        self._hook, self._options, self._log = hook, options, log
+        self._origin = {"dag_id": ti.dag_id, "run_id": ti.run_id, **task_instance_key(ti)}
+        self._owner = owner_name(self._origin)
+
+    def check_before_submit(self, kling_task_id: str, expires_at: float) -> None:
+        """Raise what would keep a video from its place, and claim a target that is a file.
+
+        :param kling_task_id: the job, where an earlier try has bought it; else empty.
+        :param expires_at: epoch seconds after which other tasks need not respect the claim.
+        :raises KlingInputError: what must be changed before a video is bought.
         """
-        with _video_paid():
-            path = video_path(self.target, kling_task_id)
-            limits = (self.allowed_paths, self.hook.settings.allowed_paths)
-            resolved = resolve_path(path, "target", *limits, for_writing=True)
-        if self.verify_media:
+        path = self._resolve(kling_task_id or "video")
+        if not kling_task_id and self._options.target.endswith("/"):  # the name will be the job's own
+            check_writable(path, self._origin)
+            return
+        check_target(path, self._options.if_exists, kling_task_id=kling_task_id, owner=self._origin)
+        claim_target(path, self._origin, expires_at)
+
+    def release(self, kling_task_id: str) -> None:
+        """Give back the claim on the target."""
+        with harmless(self._log, "The claim on the target could not be removed"):
+            release_target(self._resolve(kling_task_id or "video"), self._origin)
+
+    def run(self, kling_task_id: str, request: Mapping[str, Any], task: Task | None = None) -> DownloadResult:
+        """Download the job's video and return where it is.
+
+        :param request: what the submit has pushed about the job; empty where it is not known.
+        :param task: the finished job, where its link is known already.
+        :raises KlingError: as Airflow understands it; it names the job and the money.
+        """
+        with airflow_errors(), _naming_job(kling_task_id, self._options.target):
+            kling_task_id = checked_task_id(kling_task_id)
+            with _video_paid():
+                path = self._resolve(kling_task_id)
+            remove_leftovers(path, self._owner)
+            reused = request.get("reused") or {}
+            if reused:
+                facts = self._copy(path, kling_task_id, request, reused)
+            else:
+                facts = self._fetch(path, kling_task_id, request, task)
+            if self._options.verify_media:
+                facts = self._examined(path, facts)
+                check_media(facts["media_problems"], str(path))
+            if request.get("library_entry") and not reused:
+                with harmless(self._log, "The video could not be added to the library"):
+                    add_to_library(request["library_entry"], str(path), facts, self._owner)
+        self._log.info(
+            "%s: %d bytes, %s, sha256 %s", path, facts["size"], facts["content_type"], facts["sha256"]
+        )
+        return DownloadResult(str(path), {**facts, "kling_task_id": kling_task_id}, bool(reused))
+
+    def _resolve(self, kling_task_id: str) -> StoragePath:
+        if self._options.verify_media:
             require_pyav()
-        return resolved
+        limits = (self._options.allowed_paths, self._hook.settings.allowed_paths)
+        path = video_path(self._options.target, kling_task_id)
+        return resolve_path(path, "target", *limits, for_writing=True)
 
-    def already_there(
-        self, path: StoragePath, kling_task_id: str, context: Context
-    ) -> Mapping[str, Any] | None:
-        """Return the sidecar of the file that stands there if it may stay, or None to fetch.
-
-        :raises KlingInputError: where neither is allowed.
-        """
-        with _video_paid():
-            told = check_target(path, self.if_exists, kling_task_id=kling_task_id, owner=_origin(context))
-        if not told:
-            return None
-        self.operator.log.info("The video of this very job is there already.")
-        return self._examined(told, path)
-
-    def _shelve(
-        self, path: StoragePath, told: Mapping[str, Any], asked: Mapping[str, Any], context: Context
-    ) -> None:
-        """Note a video that was bought with ``reuse`` in its library, for others that ask for the same."""
-        if asked.get("library_entry") and not asked.get("reused"):
-            with harmless(self.operator.log, "The video could not be noted in the library"):
-                add_to_library(asked["library_entry"], str(path), told, owner_of(context))
-
-    def _examined(self, told: Mapping[str, Any], path: StoragePath) -> Mapping[str, Any]:
-        """Return what a sidecar tells, and what is in its video where nobody has looked yet."""
-        if not self.verify_media or "media_problems" in told:
-            return told
-        with open_file(path) as file:
-            return {**told, **examined(file, told)}
+    def _copy(
+        self, path: StoragePath, kling_task_id: str, request: Mapping[str, Any], reused: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Copy a video that was bought before, unless it is where it is wanted already."""
+        if reused.get("path") == str(path):
+            for _ in read_reused_video(reused):
+                pass  # to its end, where its hash is compared
+            standing = read_sidecar(path)
+            return standing if standing.get("kling_task_id") == kling_task_id else reused
+        if sidecar := self._existing(path, kling_task_id):
+            return sidecar
+        stream = Stream(reused["size"], reused["content_type"], read_reused_video(reused))
+        return self._store(path, stream, {**request, "kling_task_id": kling_task_id, "timings": {}})
 
     def _fetch(
-        self, path: StoragePath, kling_task_id: str, context: Context, asked: dict[str, Any]
-    ) -> dict[str, Any]:
-        remove_leftovers(path, owner_of(context))
-        for attempt in range(1, _ATTEMPTS + 1):
+        self, path: StoragePath, kling_task_id: str, request: Mapping[str, Any], task: Task | None
+    ) -> Mapping[str, Any]:
+        wrong_before = False
+        for pause in (*ATTEMPT_PAUSES, None):
             try:
-                told = self.already_there(path, kling_task_id, context)  # also what came while we fetched
-                return dict(told or self._fetch_once(path, kling_task_id, context, asked))
+                if sidecar := self._existing(path, kling_task_id):  # also one that came in the meantime
+                    return sidecar
+                task = task or self._finished_task(kling_task_id)
+                with self._hook.open_video(task.videos[0].video_url) as stream:
+                    return self._store(path, stream, _known(request, task))
             except KlingDownloadError as error:
-                if attempt == _ATTEMPTS:
+                is_wrong = isinstance(error, KlingVideoError)
+                final = wrong_before or error.reason == TOO_LARGE if is_wrong else _is_of_target(error)
+                if pause is None or final:
                     raise
-                self.operator.log.info("Again, with a fresh link: %s", error.what)
+                wrong_before |= is_wrong
+                self._log.info("%s The next attempt begins with a fresh link in %.0f s.", error.what, pause)
+            task = None
+            time.sleep(pause)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _fetch_once(
-        self, path: StoragePath, kling_task_id: str, context: Context, asked: dict[str, Any]
-    ) -> dict[str, Any]:
-        checks: dict[str, Any] = {"owner": owner_of(context), "replace": self.if_exists == "overwrite"}
-        with (
-            self._stream(kling_task_id, asked) as (stream, timings),
-            receive_video(stream.chunks, stream.length, path, max_bytes=self.max_bytes, **checks) as (
-                stored,
-                file,
-            ),
-        ):
-            told = {**asked, **_origin(context), "kling_task_id": kling_task_id, "timings": timings}
-            told |= {"size": stored.size, "sha256": stored.sha256, "content_type": stream.content_type}
-            if self.verify_media:
-                told |= examined(file, asked)
-            # Before the video has its name: a retry must never find a video that nobody made.
-            write_sidecar(path, told, **checks)
-        return told
-
-    @contextmanager
-    def _stream(
-        self, kling_task_id: str, asked: Mapping[str, Any]
-    ) -> Iterator[tuple[Stream, dict[str, Any]]]:
-        """Open the video at its storage host, or where one of the same stands already."""
-        if found := asked.get("reused"):
-            yield Stream(found["size"], found["content_type"], read_reused_video(found)), {}
-            return
-        task = self._finished_task(kling_task_id)
-        with self.hook.open_video(task.videos[0].video_url) as stream:
-            yield stream, dict(task.timings)
-
     def _finished_task(self, kling_task_id: str) -> Task:
-        task = self.hook.get_task(kling_task_id)
-        if task.outcome is Outcome.UNFINISHED:
-            what = f"Job {kling_task_id} is not finished yet ({task.describe()})."
-            raise KlingUnavailableError(what, money=Money.RUNNING, kling_task_id=kling_task_id)
-        if task.outcome is not Outcome.SUCCEEDED:
-            raise failed_task(task)
-        if not task.videos:
-            what = f"Job {kling_task_id} is done but does not name its video yet."
-            raise KlingDownloadError(what, kling_task_id=kling_task_id)
-        return task
+        """Ask for a job that is said to be done, as patiently as a wait does.
+
+        :raises KlingUnavailableError: where it cannot be asked or is not done in time.
+        """
+        started_at = time.time()
+        policy = PollPolicy(kling_task_id, started_at, started_at + QUERY_TIMEOUT, QUERY_INTERVAL)
+        while True:
+            answer: Task | KlingError
+            try:
+                answer = self._hook.get_task(kling_task_id)
+            except KlingError as error:
+                answer = error
+            result = policy.update(answer, time.time())
+            for message in result.messages:
+                self._log.info(message)
+            if result.task:
+                return result.task
+            if isinstance(result.error, KlingWaitTimeoutError):  # a retry may help, and does not pay
+                if isinstance(answer, KlingError):
+                    raise answer
+                what = f"Job {kling_task_id} is not finished yet ({answer.describe()})."
+                raise KlingUnavailableError(what, money=Money.RUNNING, kling_task_id=kling_task_id)
+            if result.error:
+                raise result.error
+            time.sleep(max(0.0, result.next_poll_at - time.time()))
+
+    def _existing(self, path: StoragePath, kling_task_id: str) -> Mapping[str, Any] | None:
+        """Return the sidecar of the job's video if it is there and may stay, or None to fetch it."""
+        with _video_paid():
+            if_exists = self._options.if_exists
+            sidecar = check_target(path, if_exists, kling_task_id=kling_task_id, owner=self._origin)
+        if sidecar:
+            self._log.info("The video of this job is there already.")
+        return sidecar
+
+    def _store(self, path: StoragePath, stream: Stream, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the video and its sidecar."""
+        write: dict[str, Any] = {"owner": self._owner, "replace": self._options.if_exists == "overwrite"}
+        with receive_video(
+            stream.chunks, stream.length, path, max_bytes=self._options.max_bytes, **write
+        ) as (stored, file):
+            facts = {**known, **self._origin, "size": stored.size, "sha256": stored.sha256}
+            facts["content_type"] = stream.content_type
+            if self._options.verify_media:
+                facts |= examined(file, known)
+            # The sidecar comes first: a retry must never find a video that is not known as ours.
+            write_sidecar(path, facts, **write)
+        return facts
+
+    def _examined(self, path: StoragePath, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the facts with what is in the video, also of one that was stored without."""
+        if "media_problems" in facts:
+            return facts
+        with open_file(path) as file:
+            return {**facts, **examined(file, facts)}
+
+
+def _known(request: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Return what is known of the job, for its sidecar."""
+    known: dict[str, Any] = {"kling_task_id": task.kling_task_id, "timings": dict(task.timings)}
+    if request:
+        return {**request, **known}
+    if submitted_at := task.timings.get("submit_time_ms"):
+        known["submitted_at"] = submitted_at / 1000
+    video_type = shorten(clean(str(task.videos[0].video_type or "")), 40)
+    return {
+        **known,
+        "video_type": video_type,
+        "request": "unknown: no task of this Dag run submitted the job",
+    }
+
+
+def _is_of_target(error: KlingError) -> bool:
+    """Return whether the target's storage has failed; it leaves its own exception as the cause."""
+    return error.__cause__ is not None
 
 
 @contextmanager
-def _job_named(kling_task_id: str) -> Iterator[None]:
-    """Name the job in every error: by its id the video can be fetched another way."""
+def _naming_job(kling_task_id: str, target: str) -> Iterator[None]:
+    """Name the job in every error: by its id the video can be fetched in another way."""
+    job = str(kling_task_id)
     try:
         yield
     except KlingError as error:
-        facts, job = error.facts(), str(kling_task_id)
+        facts = error.facts()
         if job not in error.what:
             facts["what"] = f"Job {job}: {error.what}"
-        facts["money"] = Money.ASIDE if error.money is Money.UNTOUCHED else error.money
+        if error.money is Money.UNTOUCHED:
+            facts["money"] = Money.RUNNING
         raise type(error)(**{**facts, "kling_task_id": job}) from error.__cause__
+    except Exception as error:
+        words = shorten(clean(f"{type(error).__name__}: {error}"), 300)
+        what = f"Job {job}: its video was not stored at {target} ({words})."
+        raise KlingDownloadError(what, kling_task_id=job) from error
 
 
 @contextmanager
@@ -208,14 +297,6 @@ def _video_paid() -> Iterator[None]:
     try:
         yield
     except KlingError as error:
-        raise error.replace(money=Money.PAID) from error.__cause__
-
-
-def owner_of(context: Context) -> str:
-    """Return a short name for this task instance, the same in all its tries."""
-    return owner_name(_origin(context))
-
-
-def _origin(context: Context) -> dict[str, Any]:
-    ti = context["ti"]
-    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+        if error.money is not Money.UNTOUCHED:
+            raise
+        raise type(error)(**{**error.facts(), "money": Money.PAID}) from error.__cause__

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from airflow_provider_kling.errors import KlingDownloadError
+from airflow_provider_kling.errors import KlingDownloadError, KlingVideoError
 from airflow_provider_kling.media.mp4 import Mp4Check
 from airflow_provider_kling.storage.allowed_paths import StoragePath
 from airflow_provider_kling.storage.files import write_errors
@@ -17,6 +17,8 @@ from airflow_provider_kling.storage.folders import Folder, open_folder
 
 #: Bytes that a video may have, unless the user says otherwise.
 LARGEST = 4 * 1024**3
+#: The reason of the error for a video that has more.
+TOO_LARGE = "TOO_LARGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,11 @@ def receive_video(
     :param max_bytes: more bytes than these are not taken.
     :param owner: who writes; stands in the temporary name.
     :param replace: whether a file that stands there in the end is replaced.
-    :raises KlingDownloadError: where the video is not whole, cannot be written, or its name is taken.
+    :raises KlingVideoError: where all bytes came but are no whole mp4, or too many.
+    :raises KlingDownloadError: where bytes are missing or cannot be written, or the name is taken.
     """
     if length is not None and length > max_bytes:
-        raise KlingDownloadError(f"The video has {length} bytes; at most {max_bytes} are allowed.")
+        raise _too_large(f"{length} bytes", max_bytes)
     check, digest = Mp4Check(), hashlib.sha256()
     with (
         write_errors(path),
@@ -62,7 +65,7 @@ def receive_video(
             for chunk in chunks:
                 check.feed(chunk)
                 if check.size > max_bytes:
-                    raise KlingDownloadError(f"The video has more than the {max_bytes} bytes allowed.")
+                    raise _too_large("more bytes", max_bytes)
                 digest.update(chunk)
                 file.write(chunk)
             folder.sync(file)
@@ -101,6 +104,12 @@ def remove_leftovers(path: StoragePath, owner: str) -> None:
 def taken(path: StoragePath) -> KlingDownloadError:
     """Return the error for a name that another task has taken since it was checked."""
     return KlingDownloadError(f"Meanwhile another task has put a file at {path}.")
+
+
+def _too_large(size: str, max_bytes: int) -> KlingVideoError:
+    advice = "Allow more with max_bytes, then clear this task: it does not pay again."
+    what = f"The video has {size}; at most {max_bytes} bytes are allowed."
+    return KlingVideoError(what, advice=advice, reason=TOO_LARGE)
 
 
 @contextmanager

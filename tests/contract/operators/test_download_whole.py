@@ -23,12 +23,13 @@ from airflow_provider_kling.errors import (
     KlingModerationError,
     KlingTaskNotFoundError,
     KlingUnavailableError,
+    KlingVideoError,
     Money,
 )
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
-from airflow_provider_kling.operators.video_download import owner_of
+from airflow_provider_kling.storage.sidecars import owner_name
 
 VIDEO = tiny_video()
 
@@ -106,19 +107,12 @@ def test_what_passes_is_overcome_within_one_try(gateway, folder, trouble):
     assert names(folder) == [f"{kling_task_id}.mp4", f"{kling_task_id}.mp4.json"]
 
 
-LASTING = [
-    "dead=403",
-    "dead=404",
-    "dead=410",
-    "cut",
-    "truncate=1",
-    "wrong-length=100",
-    "wrong-length=-100",
-    "not-video",
-]
+LASTING = ["dead=403", "dead=404", "dead=410", "cut", "truncate=1", "wrong-length=100"]
+#: What is no whole video although all that was promised came.
+WRONG = ["wrong-length=-100", "not-video", "html=200"]
 
 
-@pytest.mark.parametrize("trouble", [*LASTING, "redirect=302/http://127.0.0.1:1/", "status=304", "html=200"])
+@pytest.mark.parametrize("trouble", [*LASTING, "redirect=302/http://127.0.0.1:1/", "status=304", "dead=500"])
 def test_what_lasts_leaves_nothing_and_may_be_retried(gateway, folder, logged, trouble):
     kling_task_id = bought(gateway)
     gateway.add_fault(f"download:{trouble},times=always")
@@ -133,7 +127,38 @@ def test_what_lasts_leaves_nothing_and_may_be_retried(gateway, folder, logged, t
     assert ObjectStoragePath(download(kling_task_id, folder)).read_bytes() == VIDEO
 
 
-@pytest.mark.parametrize("trouble", LASTING)
+@pytest.mark.parametrize("trouble", WRONG)
+def test_what_is_no_video_is_fetched_once_more_with_a_fresh_link_and_then_fails_for_good(
+    gateway, folder, trouble
+):
+    kling_task_id = bought(gateway)
+    gateway.add_fault(f"download:{trouble},times=always")
+    with pytest.raises(KlingVideoError) as caught:
+        download(kling_task_id, folder)
+    assert isinstance(caught.value, AirflowFailException)
+    assert (caught.value.money, caught.value.kling_task_id) == (Money.PAID, kling_task_id)
+    assert kling_task_id in caught.value.what
+    assert len(downloads(gateway)) == 2
+    assert names(folder) == []
+
+
+def test_a_link_that_is_no_url_of_the_web_fails_for_good(gateway, tmp_path, monkeypatch):
+    monkeypatch.setattr(gateway.links, "make", lambda *_: "file:///etc/passwd")
+    with pytest.raises(KlingVideoError, match="no http\\(s\\) URL but 'file'") as caught:
+        download(bought(gateway), tmp_path / "cat.mp4")
+    assert isinstance(caught.value, AirflowFailException)
+    assert names(tmp_path) == []
+
+
+def test_a_host_in_trouble_is_given_minutes(gateway, clock, tmp_path):
+    kling_task_id = bought(gateway)
+    gateway.add_fault("download:dead=503,times=4")
+    began = clock.time()
+    assert download(kling_task_id, tmp_path / "cat.mp4")
+    assert clock.time() - began > 60
+
+
+@pytest.mark.parametrize("trouble", [*LASTING, *WRONG])
 def test_a_failure_leaves_the_video_that_stood_there_before_untouched(gateway, folder, trouble):
     kling_task_id = bought(gateway)
     path = download(kling_task_id, folder + "cat.mp4")
@@ -163,7 +188,7 @@ def test_each_new_attempt_has_a_fresh_link(gateway, tmp_path):
     gateway.links.seconds = -1
     with pytest.raises(KlingDownloadError, match="HTTP 403"):
         download(kling_task_id, tmp_path / "cat.mp4")
-    assert sum(request.method == "GET" and request.host == "api" for request in gateway.requests) == 3
+    assert sum(request.method == "GET" and request.host == "api" for request in gateway.requests) == 5
     gateway.links.seconds = 60
     assert download(kling_task_id, tmp_path / "cat.mp4")
 
@@ -213,7 +238,7 @@ def test_a_host_without_ranges_is_asked_again_from_the_start(gateway, tmp_path, 
 def test_what_a_killed_try_left_is_swept_and_nothing_else(gateway, folder, name):
     place = ObjectStoragePath(folder)
     place.mkdir(parents=True, exist_ok=True)
-    mine = owner_of(context_of())
+    mine = owner_name({"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1})
     for left in (f".{name}.{mine}.0a1b2c3d.part", f".{name}.json.{mine}.0a1b2c3d.part"):
         (place / left).write_bytes(b"half a")
     kept = [f".1cats.mp4.{mine}.0a1b2c3d.part", f".{name}.another.0a1b2c3d.part", f"{name}.part", f".{name}"]
@@ -296,13 +321,13 @@ def test_a_choice_that_does_not_exist_is_refused_when_the_dag_is_parsed():
 
 
 STATES = [
-    ("job:queue=100", KlingUnavailableError, Money.RUNNING, False),
+    ("job:stuck", KlingUnavailableError, Money.RUNNING, False),
     ("job:fail", KlingJobFailedError, Money.ENDED, True),
     ("job:fail=moderation", KlingModerationError, Money.ENDED, True),
     ("job:cancel", KlingJobFailedError, Money.ENDED, True),
-    ("job:empty", KlingDownloadError, Money.PAID, False),
-    ("query:html=502", KlingUnavailableError, Money.RUNNING, False),
-    ("query:error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.ASIDE, True),
+    ("job:empty", KlingJobFailedError, Money.ENDED, True),
+    ("query:html=502,times=always", KlingUnavailableError, Money.RUNNING, False),
+    ("query:error=TASK_NOT_FOUND,times=always", KlingTaskNotFoundError, Money.ASIDE, True),
     ("query:error=INVALID_API_KEY,times=2", KlingAccessError, Money.RUNNING, True),
 ]
 
@@ -317,6 +342,41 @@ def test_a_job_that_has_no_video_is_told_as_what_it_is(gateway, tmp_path, fault,
     assert isinstance(caught.value, AirflowFailException) is final
     assert names(tmp_path) == []
     assert not downloads(gateway)
+
+
+PASSING_ANSWERS = {
+    "a proxy's page": "query:html=502",
+    "a page of success": "query:html=200",
+    "not shown for a moment": "query:error=TASK_NOT_FOUND",
+    "too many requests": "query:rate-limit=30",
+    "cut off": "query:cut",
+    "all of them": "query:html=502,times=7",
+}
+
+
+@pytest.mark.parametrize("fault", PASSING_ANSWERS.values(), ids=PASSING_ANSWERS)
+def test_an_answer_about_the_job_that_may_pass_costs_no_try(gateway, clock, tmp_path, fault):
+    kling_task_id = bought(gateway)
+    gateway.add_fault(fault)
+    assert download(kling_task_id, tmp_path / "cat.mp4")
+    assert len(downloads(gateway)) == 1
+    assert clock.slept
+
+
+def test_a_stale_state_out_of_a_cache_costs_no_try(gateway, clock, tmp_path):
+    gateway.set_timing(queue_seconds=0, render_seconds=40)
+    assert download(bought(gateway), tmp_path / "cat.mp4")
+    assert sum(clock.slept) < 60
+
+
+@pytest.mark.parametrize("trouble", ["query:html=502,times=always", "job:stuck"])
+def test_the_gateway_is_asked_for_a_bounded_time(gateway, clock, tmp_path, trouble):
+    gateway.add_fault(trouble)
+    kling_task_id, began = bought(gateway), clock.time()
+    with pytest.raises(KlingUnavailableError) as caught:
+        download(kling_task_id, tmp_path / "cat.mp4")
+    assert 0 < clock.time() - began <= 301
+    assert caught.value.kling_task_id == kling_task_id
 
 
 def outside(tmp_path):
@@ -356,8 +416,11 @@ def test_a_job_id_cannot_lead_out_of_the_folder(gateway, tmp_path):
 
 
 def test_more_than_the_largest_is_not_taken(gateway, tmp_path):
-    with pytest.raises(KlingDownloadError, match=f"at most {len(VIDEO) - 1} are allowed"):
+    with pytest.raises(KlingVideoError, match=f"at most {len(VIDEO) - 1} bytes are allowed") as caught:
         download(bought(gateway), tmp_path / "cat.mp4", max_bytes=len(VIDEO) - 1)
+    assert isinstance(caught.value, AirflowFailException)
+    assert "max_bytes" in caught.value.advice
+    assert len(downloads(gateway)) == 1
     assert names(tmp_path) == []
     assert download(bought(gateway), tmp_path / "cat.mp4", max_bytes=len(VIDEO))
 

@@ -173,9 +173,10 @@ def test_what_is_stored_while_it_waits_holds_neither_prompt_nor_key(rendering, t
 
 def test_a_retry_of_a_failed_download_neither_pays_nor_waits_again(rendering, tmp_path):
     task = Task(tmp_path / "cat.mp4")
-    rendering.add_fault("download:dead=403,times=3")
+    rendering.add_fault("download:dead=403,times=always")
     with pytest.raises(KlingDownloadError) as caught:
         task.run()
+    rendering.clear_faults()
     assert isinstance(caught.value, AirflowException)
     assert not isinstance(caught.value, AirflowFailException)
     before = len(task.deferrals)
@@ -246,9 +247,10 @@ def test_a_task_that_is_cleared_amid_its_download_or_its_wait_buys_nothing(rende
     task = Task(tmp_path / "cat.mp4")
     task.begin()
     task.clear()
-    rendering.add_fault("download:dead=403,times=3")
+    rendering.add_fault("download:dead=403,times=always")
     with pytest.raises(KlingDownloadError):
         task.run()
+    rendering.clear_faults()
     task.clear()
     assert task.run()
     assert submits(rendering) == 1

@@ -54,7 +54,7 @@ def test_a_stream_without_end_is_left_as_soon_as_it_is_too_large(tmp_path, lengt
 
     path = f"{tmp_path}/cat.mp4"
     with (
-        pytest.raises(KlingDownloadError, match=f"more than the {len(VIDEO) + 250} bytes"),
+        pytest.raises(KlingDownloadError, match=f"has more bytes; at most {len(VIDEO) + 250} bytes"),
         receive_video(chunks(), length, at(path), max_bytes=len(VIDEO) + 250, owner="me"),
     ):
         pass
