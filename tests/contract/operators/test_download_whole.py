@@ -144,7 +144,7 @@ def test_what_is_no_video_is_fetched_once_more_with_a_fresh_link_and_then_fails_
 
 def test_a_link_that_is_no_url_of_the_web_fails_for_good(gateway, tmp_path, monkeypatch):
     monkeypatch.setattr(gateway.links, "make", lambda *_: "file:///etc/passwd")
-    with pytest.raises(KlingVideoError, match="no http\\(s\\) URL but 'file'") as caught:
+    with pytest.raises(KlingJobFailedError, match="without a video") as caught:
         download(bought(gateway), tmp_path / "cat.mp4")
     assert isinstance(caught.value, AirflowFailException)
     assert names(tmp_path) == []
