@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Generic, TypeVar
@@ -66,9 +67,10 @@ class PollQueue(Generic[T]):
         self._release()
         try:
             return await getter
-        finally:
-            if getter in self._getters:  # cancelled
+        except asyncio.CancelledError:
+            with suppress(ValueError):
                 self._getters.remove(getter)
+            raise
 
     def pause(self, seconds: float | None) -> None:
         """Release no poll before its deadline for a while, because the gateway asked for it.

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import tracemalloc
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -265,3 +266,77 @@ async def test_no_byte_of_an_answer_that_drips_moves_the_deadline(head, piece):
     async with serving(drip(head, piece), request_timeout=0.3) as (_, client), asyncio.timeout(30):
         with pytest.raises(KlingUnavailableError):
             await client.send(query("t"))
+
+
+CONTINUE, HINTS = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
+
+
+class Ticks:
+    """Counts how often the event loop comes round while a block lasts."""
+
+    async def __aenter__(self):
+        self.count, self._task = 0, asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(self, *exc_info):
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _tick(self):
+        while True:
+            await asyncio.sleep(0)
+            self.count += 1
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"", CONTINUE),
+        (b"", HINTS),
+        (chunked(end=b""), b"1\r\n \r\n"),
+        (chunked(end=b"1"), b";a=b"),
+        (chunked(b"{}", end=b"0\r\n"), b"X: y\r\n"),
+        (answer(b"", length=False), b" "),
+    ],
+    ids=["100", "103", "chunks", "chunk extensions", "trailers", "body"],
+)
+async def test_an_answer_without_an_end_takes_only_what_the_loop_can_spare(head, piece):
+    """However much comes, the loop comes round after each piece, and what is kept has a limit."""
+    flood = piece * (65_536 // len(piece))
+    async with serving(drip(head, flood), request_timeout=1.0) as (server, client), Ticks() as ticks:
+        with pytest.raises(KlingUnavailableError):
+            await client.send(query("t"))
+        assert ticks.count >= server.sent // (1 << 20)
+
+
+@pytest.mark.parametrize("length", [True, False])
+async def test_no_more_of_a_body_is_read_than_an_answer_may_have(length):
+    head = answer(b"", f"Content-Length: {1 << 40}" if length else "X: y", length=False)
+    async with serving(drip(head, b"x" * 65_536)) as (server, client):
+        with pytest.raises(KlingUnavailableError):
+            await client.send(query("t"))
+    assert LONGEST_BODY < server.sent < 4 * LONGEST_BODY  # the rest was in the sockets' buffers
+
+
+async def test_a_body_that_swells_when_it_is_decoded_takes_no_more_memory_than_the_largest_answer():
+    bomb = gzip.compress(bytes(16 * LONGEST_BODY))
+    async with serving(answer(bomb, "Content-Encoding: gzip")) as (_, client):
+        tracemalloc.start()
+        with pytest.raises(KlingUnavailableError):
+            await client.send(query("t"))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 3 * LONGEST_BODY
+
+
+@pytest.mark.parametrize("interim", [CONTINUE, HINTS])
+async def test_an_answer_is_found_behind_thousands_of_interim_ones(interim):
+    async with serving(interim * 5_000 + GOOD) as (_, client):
+        await ask(client)
+
+
+async def test_an_answer_of_a_hundred_thousand_chunks_is_put_together():
+    padded = body_of() + b" " * 100_000
+    data = chunked(*(padded[index : index + 1] for index in range(len(padded))))
+    async with serving(data, request_timeout=20.0) as (_, client):
+        await ask(client)
