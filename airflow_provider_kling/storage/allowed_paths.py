@@ -15,6 +15,8 @@ from airflow_provider_kling.redaction import clean, redacted
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
+#: Storages with real folders, which must be made, below a host that the URL may leave out.
+WITH_FOLDERS = frozenset({"dbfs", "ftp", "hdfs", "sftp", "smb", "ssh", "webdav", "webhdfs"})
 _LOCAL = ("file", "local")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _HOST = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -127,7 +129,7 @@ def _parse(given: Any, argument: str) -> StoragePath:
     conn_id, at, host = authority.rpartition("@")
     if not host and scheme == "memory":  # Airflow writes memory://a/b as memory:///a/b
         host, slash, key = key.partition("/")
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) and not (host == "" and key and scheme in WITH_FOLDERS):
         raise _refused(argument, text, f"it must be written as {scheme}://bucket/path")
     if at and not _CONNECTION.fullmatch(conn_id):
         raise _refused(

@@ -31,7 +31,7 @@ _LASTING = (
     AttributeError,
     ImportError,
 )
-_LASTING_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EROFS)
+_LASTING_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EROFS, errno.ENXIO)
 
 
 def read_file(path: StoragePath, argument: str, most: int) -> bytes:
@@ -98,7 +98,9 @@ def target_errors(path: StoragePath) -> Iterator[None]:
     except KlingError:
         raise
     except Exception as error:
-        advice = "Check that its bucket or folder exists, and that files may be written and removed in it."
+        advice = (
+            "Check that its bucket or folder exists, and that files may be listed, written and removed in it."
+        )
         what = f"target={path.text!r}: no file can be written there ({_cause(error)})."
         raise _input_error(error, what, advice=advice) from error
 

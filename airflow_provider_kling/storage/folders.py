@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Literal, Protocol
 
-from airflow_provider_kling.storage.allowed_paths import StoragePath
+from airflow_provider_kling.storage.allowed_paths import WITH_FOLDERS, StoragePath
 
 Kind = Literal["file", "folder", ""]
 _OPEN_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Linux opens a folder for passing through without the right to list it.
 _PASS_THROUGH = _OPEN_FOLDER | getattr(os, "O_PATH", os.O_RDONLY)
-#: Storages with folders that must be made. On the others, mkdir may create a bucket, so it is never called.
-_WITH_FOLDERS = frozenset({"dbfs", "ftp", "hdfs", "sftp", "smb", "ssh", "webdav", "webhdfs"})
 
 
 class Folder(Protocol):
@@ -68,7 +66,7 @@ def open_folder(path: StoragePath, *, create: bool = False) -> Iterator[Folder]:
         raise IsADirectoryError(f"{path} names no file")
     if not path.is_local:
         filesystem = path.filesystem()
-        if create and path.protocol in _WITH_FOLDERS:
+        if create and path.protocol in WITH_FOLDERS:  # on a bucket storage, mkdir may create the bucket
             filesystem.makedirs(path.folder, exist_ok=True)
         yield ObjectFolder(filesystem, path.folder)
         return
@@ -111,11 +109,11 @@ class LocalFolder:
     def open(self, name: str) -> BinaryIO:
         """See :class:`Folder`; only a regular file is opened."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        file = os.fdopen(os.open(name, flags, dir_fd=self._handle), "rb")
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
+        descriptor = os.open(name, flags, dir_fd=self._handle)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             raise ValueError(f"{name} is not a regular file")
-        return file
+        return os.fdopen(descriptor, "rb")
 
     def create(self, name: str) -> BinaryIO:
         """See :class:`Folder`."""

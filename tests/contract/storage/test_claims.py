@@ -214,6 +214,19 @@ def test_what_keeps_a_file_from_its_place_is_found_before_the_purchase(attached,
         check(at(f"{attached(Broken())}cat.mp4"), owner())
 
 
+@pytest.mark.parametrize("missing", ["info", "glob", "rm_file"])
+def test_a_missing_right_to_look_list_or_remove_is_found_before_the_purchase(attached, missing):
+    def refuse(*_, **__):
+        raise PermissionError("Forbidden")
+
+    storage = type("Policy", (MemoryFileSystem,), {"cachable": False, "store": {}, missing: refuse})()
+    path = at(f"{attached(storage)}cat.mp4")
+    with pytest.raises(
+        KlingInputError, match=r"cat\.mp4.*PermissionError: Forbidden.*listed, written and removed"
+    ):
+        claim_target(path, owner(), later())
+
+
 def test_a_name_that_no_file_can_have_is_found_before_the_purchase(tmp_path):
     for name in ("x" * 300 + ".mp4", "x" * 230 + ".mp4"):  # its temporary name is longer
         with pytest.raises(KlingInputError, match="target="):

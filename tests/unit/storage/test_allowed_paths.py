@@ -1,6 +1,8 @@
 """Which paths are allowed, and what is opened for them."""
 
 import os
+import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3fs import S3FileSystem
 
+import airflow_provider_kling
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.storage.allowed_paths import is_local, resolve_path
 from airflow_provider_kling.storage.sidecars import checked_if_exists
@@ -165,6 +168,22 @@ def test_a_scheme_that_airflow_does_not_know_is_refused_without_a_request(monkey
 def test_a_storage_that_drops_a_part_of_the_path_is_not_used():
     with pytest.raises(KlingInputError, match="reads it as '/data'"):
         resolve_path("sftp://host/data?/etc/passwd", "target")
+
+
+def test_a_storage_with_real_folders_may_leave_out_its_host():
+    assert resolved("sftp://conn@/data/a.mp4", "sftp://conn@/data") == "/data/a.mp4"
+    with pytest.raises(KlingInputError, match="outside of what is allowed"):
+        resolved("sftp://conn@/data/a.mp4", "sftp://conn@host/data")
+
+
+def test_nothing_but_the_storage_modules_opens_paths_of_a_storage():
+    package = Path(airflow_provider_kling.__file__).parent
+    found = {
+        module.relative_to(package).parts[0]
+        for module in package.rglob("*.py")
+        if re.search(r"import.*(ObjectStoragePath|fsspec|attach\b|get_fs)", module.read_text())
+    }
+    assert found == {"storage"}
 
 
 def test_the_name_of_a_storage_with_its_connection_is_no_scheme():
