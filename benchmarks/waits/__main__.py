@@ -49,7 +49,7 @@ class Case:
     :param kind: whose trigger: kling, http, plain, or idle, which shows how fast Airflow starts them.
     :param waits: how many.
     :param interval: seconds between two polls; None: as shipped, nothing set.
-    :param progress: the gateway tells a progress that moves.
+    :param progress: the gateway reports a progress that moves.
     """
 
     kind: str
@@ -117,14 +117,14 @@ class Stage:
             stop([self.gateway], grace=0)
         self._postgres.stop()
 
-    def rows(self, told: dict[str, Any]) -> str:
+    def rows(self, spec: dict[str, Any]) -> str:
         """Write rows into Airflow's database; see ``waits.rows``."""
         log = self.home / "rows.log"
         log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "waits.rows", json.dumps(told)]
+        command = [sys.executable, "-m", "waits.rows", json.dumps(spec)]
         Service("rows", command, env=self.airflow.env, log=log).wait(120)
         self.sql("analyze")  # as the database does by itself after a minute
-        return log.read_text().splitlines()[-1] if "kind" in told else ""
+        return log.read_text().splitlines()[-1] if "kind" in spec else ""
 
     def ask(self, path: str) -> Any:
         """Give the gateway a command."""
@@ -183,10 +183,10 @@ def measure(stage: Stage, case: Case) -> Seen:
     options: dict[str, Any] = {} if case.interval is None else {"interval": case.interval}
     if case.kind == "idle":
         options = {"url": stage.url}
-    told = {"kind": case.kind, "waits": case.waits, "options": options, "lag_file": str(lag_file)}
+    spec = {"kind": case.kind, "waits": case.waits, "options": options, "lag_file": str(lag_file)}
     with stage.triggerer() as processes:
         before = memory(*processes)
-        seen = Seen(float(stage.rows(told)))
+        seen = Seen(float(stage.rows(spec)))
         wait_for(lambda: stage.ask("/ids")["ids"] >= case.waits, PICK_UP)
         time.sleep(CALM)  # the supervisor writes each wait's first lines
         for _ in range(WINDOWS):
@@ -197,12 +197,9 @@ def measure(stage: Stage, case: Case) -> Seen:
         seen.memory = (memory(*processes) - before) / case.waits
         seen.files = processes[1].num_fds()
         finish(stage, case)
-        told = stage.ask("/told")
-    seen.asked, seen.finished, seen.sockets = (
-        told["asked"],
-        told["finished"],
-        told["most_open"] - 1,
-    )  # ours here
+        log = stage.ask("/log")
+    seen.asked, seen.finished = log["asked"], log["finished"]
+    seen.sockets = log["most_open"] - 1  # one is ours
     resumed = "select map_index, extract(epoch from updated_at) from task_instance where state = 'scheduled'"
     seen.resumed = {f"job-{index:05}": float(at) for index, at in stage.sql(resumed)}
     lag_file.touch()
@@ -308,10 +305,10 @@ def cases() -> list[Case]:
 def worked(stage: Stage, case: Case) -> dict[str, Any]:
     """Measure a case; anew, up to three times, where the triggerer stands still, as some do at random."""
     for tries in range(1, TRIES + 1):
-        told = {**row(case, measure(stage, case)), "tries": tries}
-        if told["polls_per_s"] or case.kind == "idle":
+        result = {**row(case, measure(stage, case)), "tries": tries}
+        if result["polls_per_s"] or case.kind == "idle":
             break
-    return told
+    return result
 
 
 def main() -> None:
@@ -332,7 +329,7 @@ def main() -> None:
         if not os.environ.get("KEEP"):
             shutil.rmtree(home, ignore_errors=True)
         if rows:
-            report("waits", sorted(rows, key=lambda told: told["waits"]))
+            report("waits", sorted(rows, key=lambda row: row["waits"]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A gateway that only answers queries, as fast as Python can, and notes when each job was asked for.
 
-``python gateway.py PORT``. Besides the queries of the three triggers it hears four commands, so that the
-benchmark needs no second channel: ``/start``, ``/finish?id=,id=,...``, ``/progress``, ``/told``.
+``python gateway.py PORT``. Besides the queries of the three triggers it takes four commands, so that the
+benchmark needs no second channel: ``/start``, ``/finish?id=,id=,...``, ``/progress``, ``/log``.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _BODY = (
 )
 _VIDEO = '{"video_url":"https://storage.invalid/v.mp4","video_url_ttl":"3600","video_type":"mp4"}'
 _ID = re.compile(r"[?&](?:task_)?id=([^& ]*)")
-#: Seconds that a job takes from 0 to 99 percent where progress is told.
+#: Seconds that a job takes from 0 to 99 percent where progress is reported.
 _RENDERING = 165.0
 
 
@@ -88,7 +88,7 @@ class Gateway:
             self.began = time.time()
         if path == "/finish":
             self.finished.update(dict.fromkeys(names.split(","), time.time()))
-        if path == "/told":
+        if path == "/log":
             return {"asked": self.asked, "finished": self.finished, "most_open": self.most_open}
         return {"ids": len(self.asked), "open": self.open}
 

@@ -99,8 +99,8 @@ def _deferred(session: Session, run: DagRun, triggers: list[Trigger]) -> list[di
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    if "connections" in told:
-        connections(told["connections"], told["queries_per_second"])
+    spec = json.loads(sys.argv[1])
+    if "connections" in spec:
+        connections(spec["connections"], spec["queries_per_second"])
     else:
-        print(json.dumps(waits(told["kind"], told["waits"], told["options"], told["lag_file"])))
+        print(json.dumps(waits(spec["kind"], spec["waits"], spec["options"], spec["lag_file"])))
