@@ -11,9 +11,8 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.sdk.exceptions import AirflowRuntimeError
 
-from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
+from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Call
 from airflow_provider_kling.hooks import KlingHook, no_connection
 from airflow_provider_kling.polling.policy import PollPolicy
@@ -84,8 +83,10 @@ class PooledClient:
             return Settings.from_connection(await get_async_connection(self._conn_id, KlingHook))
         except AirflowNotFoundException as error:
             raise no_connection(self._conn_id) from error
-        except AirflowRuntimeError as error:
-            what = f"Airflow could not look up the connection {self._conn_id!r} ({error})."
+        except KlingError:
+            raise
+        except Exception as error:  # whatever a secrets backend raises; its words may hold a secret
+            what = f"Airflow could not look up the connection {self._conn_id!r} ({type(error).__name__})."
             raise KlingUnavailableError(what) from error
 
     async def _open(self, settings: Settings) -> AsyncKlingClient:

@@ -80,9 +80,8 @@ class Poller:
             except KlingError as error:
                 answer = error
                 self._pause_if_asked(error)
-            except Exception as error:  # noqa: BLE001 - it is for the one who waits
-                wait.end(error)
-                continue
+            except Exception as error:  # noqa: BLE001 - no wait for a paid job ends because of it
+                answer = wait.call.lost(type(error).__name__, sent=True)
             if wait.open:
                 self._update(wait, answer)
 
@@ -97,7 +96,7 @@ class Poller:
         """Tell the policy what came, and put the next poll into the queue or end the wait."""
         try:
             result = wait.policy.update(answer, time.time())
-        except Exception as error:  # noqa: BLE001 - it is for the one who waits
+        except Exception as error:  # noqa: BLE001 - the trigger raises it
             wait.end(error)
             return
         wait.messages = (*wait.messages, *result.messages)[-MAX_MESSAGES:]
@@ -114,7 +113,7 @@ class Poller:
             wait.show(PollResult(messages=messages, progress=progress))
 
     def may_push(self) -> bool:
-        """Return whether a wait may store its progress in Airflow now. If not, it keeps it."""
+        """Return whether a wait may store its progress in Airflow now. If not, a later poll tries again."""
         return self._may(self._progress, 1)
 
     def may_log(self) -> bool:

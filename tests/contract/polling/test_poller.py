@@ -157,6 +157,22 @@ async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting):
     assert "ZeroDivisionError" in policy.answer.what
 
 
+@pytest.mark.parametrize("error", [ValueError("a"), OSError("b"), RecursionError(), AssertionError()])
+async def test_no_exception_ends_a_wait(waiting, error):
+    errors = [error]
+
+    async def send(call):
+        if errors:
+            raise errors.pop()
+        return Task(call.kling_task_id, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
+
+    poller = Poller(send, RateLimiter(100.0))
+    async with Wait(poller, policy_of(waiting, kind=Eager), 0.0) as results:
+        assert type(error).__name__ in (await anext(results)).messages[0]
+        assert "queued" in (await anext(results)).messages[-1]
+    await poller.close()
+
+
 async def test_a_policy_that_breaks_ends_its_own_wait_and_no_other(waiting):
     broken, sound = policy_of(waiting, kind=Broken), policy_of(waiting, 0.05)
     async with (
