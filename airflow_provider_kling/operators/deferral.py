@@ -15,7 +15,7 @@ from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow_provider_kling.errors import KlingError, from_dict
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
-from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink, is_web_url
 from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PROGRESS_KEY, PollPolicy, PollResult
@@ -166,7 +166,8 @@ class JobWait:
                 self._ti.xcom_push(key=PROGRESS_KEY, value=result.progress)
             if result.task and self._options.publish_link:
                 video_url = result.task.videos[0].video_url
-                self._ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
+                if is_web_url(video_url):  # the UI makes a link of it too
+                    self._ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
                 KlingVideoLink().show(self._operator, self._ti, video_url)
         if result.error:
             raise result.error

@@ -1,4 +1,4 @@
-"""What became of many orders: made, reused, failed and why, and what it is estimated to have cost. Pure."""
+"""The report of a Dag run: what became of each request, and its estimated cost. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from airflow_provider_kling.values import read_number
 
 _LONGEST_NAME = 60
 _MEDIA = ("image", "images", "video", "end_image")
-#: What may be charged although no video came of it.
+#: Where a job may be charged although there is no video.
 _MAYBE_CHARGED = frozenset({Money.MAYBE, Money.RUNNING, Money.ENDED, Money.PAID})
 _OUTCOMES = ("made", "reused", "failed", "skipped", "unfinished")
 
-Place = tuple[str, int]
+TaskKey = tuple[str, int]
 
 
 def name_of(arguments: Mapping[str, Any]) -> str:
-    """Return a short name for an order: its picture's file name, else how its prompt begins.
+    """Return a short name for a request: its picture's file name, else the beginning of its prompt.
 
     :param arguments: the inputs under the operator's names, as they may be shown.
     """
@@ -37,8 +37,8 @@ def name_of(arguments: Mapping[str, Any]) -> str:
 
 
 @dataclass(slots=True)
-class Order:
-    """One order of a run, as far as its tasks have told of it.
+class RequestReport:
+    """One request of a run, as far as its tasks have pushed something about it.
 
     :param outcome: one of made, reused, failed, skipped, unfinished.
     :param estimated_cost_usd: US dollars, all tries together; None where no price is known.
@@ -60,27 +60,27 @@ class Order:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, as JSON-ready data."""
-        told = {name: value for name, value in asdict(self).items() if value != ""}
-        return {name: told[name] for name in told if name != "outcome"}
+        data = {name: value for name, value in asdict(self).items() if value != ""}
+        return {name: data[name] for name in data if name != "outcome"}
 
 
 @dataclass(slots=True)
 class RunReport:
-    """All orders of a run.
+    """All requests of a run.
 
-    :param buyers: the state of each task instance that buys, by task id and map index.
+    :param submits: the state of each task instance that buys, by task id and map index.
     """
 
-    buyers: Mapping[Place, str]
-    orders: dict[Place, Order] = field(default_factory=dict)
+    submits: Mapping[TaskKey, str]
+    requests_by_task: dict[TaskKey, RequestReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for place, state in self.buyers.items():
-            order = self._order(place)
+        for key, state in self.submits.items():
+            entry = self._entry(key)
             if state in ("failed", "upstream_failed"):
-                order.outcome, order.why = "failed", f"The task is {state} and told nothing; its log may."
+                entry.outcome, entry.why = "failed", f"The task is {state}. See its log."
             elif state == "skipped":
-                order.outcome = "skipped"
+                entry.outcome = "skipped"
 
     def add(
         self,
@@ -89,36 +89,36 @@ class RunReport:
         errors: Iterable[Any] = (),
         videos: Iterable[Any] = (),
     ) -> None:
-        """Take in what the tasks have pushed; whatever is no such thing is passed over."""
+        """Add what the tasks have pushed; anything else is ignored."""
         for request in _dicts(requests):
-            order = self._order(_place(request))
-            order.name = request.get("name") or order.name
-            order.kling_task_id = request["kling_task_id"]
-            order.estimated_cost_usd = read_number(request.get("estimated_cost_usd"))
-            order.outcome = "unfinished"
+            entry = self._entry(_task_key(request))
+            entry.name = request.get("name") or entry.name
+            entry.kling_task_id = request["kling_task_id"]
+            entry.estimated_cost_usd = read_number(request.get("estimated_cost_usd"))
+            entry.outcome = "unfinished"
         for reservation in filter(None, map(Reservation.from_dict, reservations)):
             if reservation.state is State.TAKEN:
                 usd = reservation.usd
-                self._order(reservation.place).estimated_cost_usd = None if usd is None else float(usd)
+                self._entry(reservation.place).estimated_cost_usd = None if usd is None else float(usd)
         for error in _dicts(errors):
             self._fail(self._of(error), error)
         for video in _dicts(videos):
-            order = self._of(video)
-            order.outcome = "reused" if video.get("reused") else "made"
-            order.path, order.error, order.why, order.money = video["path"], "", "", ""
+            entry = self._of(video)
+            entry.outcome = "reused" if video.get("reused") else "made"
+            entry.path, entry.error, entry.why, entry.money = video["path"], "", "", ""
 
     @property
     def cost(self) -> Decimal:
-        """What all orders of a known price are estimated to cost, in US dollars."""
-        known = [order.estimated_cost_usd for order in self.orders.values()]
+        """The estimated cost of all requests of a known price, in US dollars."""
+        known = [entry.estimated_cost_usd for entry in self.requests_by_task.values()]
         return sum((Decimal(str(usd)) for usd in known if usd is not None), Decimal(0))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data: a list of orders for each outcome, and the money."""
-        orders = [self.orders[place] for place in sorted(self.orders)]
-        lists = {name: [o.to_dict() for o in orders if o.outcome == name] for name in _OUTCOMES}
-        charged = [o.name for o in orders if o.outcome not in ("made", "reused") and _charged(o)]
-        unknown = sum(order.estimated_cost_usd is None for order in orders)
+        """Return it as JSON-ready data: a list of requests for each outcome, and the costs."""
+        requests_by_task = [self.requests_by_task[key] for key in sorted(self.requests_by_task)]
+        lists = {name: [o.to_dict() for o in requests_by_task if o.outcome == name] for name in _OUTCOMES}
+        charged = [o.name for o in requests_by_task if o.outcome not in ("made", "reused") and _charged(o)]
+        unknown = sum(entry.estimated_cost_usd is None for entry in requests_by_task)
         return {
             **lists,
             "estimated_cost_usd": float(self.cost),
@@ -127,56 +127,56 @@ class RunReport:
         }
 
     def lines(self) -> list[str]:
-        """Return it for people: a sentence, then a table in Markdown."""
-        told = self.to_dict()
-        counts = ", ".join(f"{len(told[name])} {name}" for name in _OUTCOMES if told[name]) or "no orders"
-        unknown = f", and {told['unknown_price']} of unknown price" if told["unknown_price"] else ""
-        rows = [_row(self.orders[place]) for place in sorted(self.orders)]
-        head = ["| order | outcome | estimated | where, or why not |", "|---|---|---|---|"]
+        """Return it for people: one sentence, then a table in Markdown."""
+        data = self.to_dict()
+        counts = ", ".join(f"{len(data[name])} {name}" for name in _OUTCOMES if data[name]) or "no requests"
+        unknown = f", and {data['unknown_price']} of unknown price" if data["unknown_price"] else ""
+        rows = [_row(self.requests_by_task[key]) for key in sorted(self.requests_by_task)]
+        head = ["| request | outcome | estimated | where, or why not |", "|---|---|---|---|"]
         return [f"{counts}; estimated at {dollars(self.cost)}{unknown}.", *(head if rows else []), *rows]
 
-    def _order(self, place: Place) -> Order:
-        task_id, map_index = place
+    def _entry(self, key: TaskKey) -> RequestReport:
+        task_id, map_index = key
         name = task_id if map_index < 0 else f"{task_id}[{map_index}]"
-        return self.orders.setdefault(place, Order(name, task_id, map_index))
+        return self.requests_by_task.setdefault(key, RequestReport(name, task_id, map_index))
 
-    def _of(self, told: Mapping[str, Any]) -> Order:
-        """Return the order that a task speaks of: its own, else its job's; a reused job may have several."""
-        job, place = told.get("kling_task_id"), _place(told)
-        if place in self.orders:
-            return self.orders[place]
-        found = [order for order in self.orders.values() if job and order.kling_task_id == job]
-        beside = [order for order in found if order.map_index == place[1]]
-        return next(iter([*beside, *found]), None) or self._order(place)
+    def _of(self, data: Mapping[str, Any]) -> RequestReport:
+        """Return the request that a task means: its own, else its job's; a reused job may have several."""
+        job, key = data.get("kling_task_id"), _task_key(data)
+        if key in self.requests_by_task:
+            return self.requests_by_task[key]
+        found = [entry for entry in self.requests_by_task.values() if job and entry.kling_task_id == job]
+        beside = [entry for entry in found if entry.map_index == key[1]]
+        return next(iter([*beside, *found]), None) or self._entry(key)
 
     @staticmethod
-    def _fail(order: Order, error: Mapping[str, Any]) -> None:
-        order.outcome, order.error = "failed", str(error.get("class", ""))
-        order.why, order.money = shorten(str(error.get("what", ""))), str(error.get("money", ""))
-        order.name = error.get("name") or order.name
-        order.kling_task_id = order.kling_task_id or error.get("kling_task_id") or ""
+    def _fail(entry: RequestReport, error: Mapping[str, Any]) -> None:
+        entry.outcome, entry.error = "failed", str(error.get("class", ""))
+        entry.why, entry.money = shorten(str(error.get("what", ""))), str(error.get("money", ""))
+        entry.name = error.get("name") or entry.name
+        entry.kling_task_id = entry.kling_task_id or error.get("kling_task_id") or ""
 
 
-def _dicts(told: Iterable[Any]) -> list[dict[str, Any]]:
-    return [item for item in told if isinstance(item, dict) and "task_id" in item]
+def _dicts(data: Iterable[Any]) -> list[dict[str, Any]]:
+    return [item for item in data if isinstance(item, dict) and "task_id" in item]
 
 
-def _place(told: Mapping[str, Any]) -> Place:
-    return str(told["task_id"]), int(told.get("map_index", -1))
+def _task_key(data: Mapping[str, Any]) -> TaskKey:
+    return str(data["task_id"]), int(data.get("map_index", -1))
 
 
-def _charged(order: Order) -> bool:
-    return bool(order.kling_task_id) or order.money in _MAYBE_CHARGED
+def _charged(entry: RequestReport) -> bool:
+    return bool(entry.kling_task_id) or entry.money in _MAYBE_CHARGED
 
 
-def _cost(order: Order) -> str:
-    usd = order.estimated_cost_usd
+def _cost(entry: RequestReport) -> str:
+    usd = entry.estimated_cost_usd
     return "unknown" if usd is None else dollars(Decimal(str(usd)))
 
 
-def _row(order: Order) -> str:
-    where = order.path or f"{order.error}: {order.why} {order.money}"
-    return f"| {_cell(order.name)} | {order.outcome} | {_cost(order)} | {_cell(where)} |"
+def _row(entry: RequestReport) -> str:
+    where = entry.path or f"{entry.error}: {entry.why} {entry.money}"
+    return f"| {_cell(entry.name)} | {entry.outcome} | {_cost(entry)} | {_cell(where)} |"
 
 
 def _cell(text: str) -> str:

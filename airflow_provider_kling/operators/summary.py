@@ -1,7 +1,8 @@
-"""KlingSummaryOperator: what was made, what failed and why, and what it is estimated to have cost."""
+"""KlingSummaryOperator reports what a run has made, what failed and why, and the estimated cost."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
@@ -20,52 +21,54 @@ SUMMARY_KEY = "kling_summary"
 
 
 class KlingSummaryOperator(BaseOperator):
-    """Tells, at the end of a run, what became of each order that the Kling tasks upstream were given.
+    """Reports, at the end of a run, what became of each request of the Kling tasks upstream.
 
-    Returns a dict: ``made``, ``reused``, ``failed``, ``skipped`` and ``unfinished`` are lists of orders
+    Returns a dict: ``made``, ``reused``, ``failed``, ``skipped`` and ``unfinished`` are lists of requests
     (``name``, ``path``, ``kling_task_id``, ``estimated_cost_usd``; ``error``, ``why`` and ``money`` where
-    one failed); ``estimated_cost_usd`` is their sum, what retries and clears bought included,
-    ``unknown_price`` the number of orders that it cannot include, and ``maybe_charged_without_a_video`` the
-    names of those to look for in the bill. The same stands in the log as a table, and in the XCom
-    ``kling_summary`` as Markdown.
+    one failed). ``estimated_cost_usd`` is their sum, with what retries and clears bought.
+    ``unknown_price`` is the number of requests that the sum cannot include, and
+    ``maybe_charged_without_a_video`` has the names of those to look for in the bill. The log has the same
+    as a table, and the XCom ``kling_summary`` as Markdown.
 
-    Runs when all tasks upstream are done, however they ended (``trigger_rule="all_done"``).
+    Runs when all tasks upstream are done, however they ended (``trigger_rule="all_done"``). As the last
+    task it decides the state of the run, so it fails if a request has failed.
 
-    :param fail_on_error: fail, for good, if any order has failed; the run then shows it. The result is told
-        all the same.
+    :param fail_on_error: fail, for good, if a request has failed; its result is pushed all the same. With
+        False it warns in its log, and the run is green.
     """
 
     ui_color = "#e6e6e6"
 
-    def __init__(self, *, fail_on_error: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, fail_on_error: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("trigger_rule", "all_done")
         super().__init__(**kwargs)
         self.fail_on_error = fail_on_error
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Gather, log and return."""
+        """Collect, log and return the report."""
         ti = context["ti"]
         tasks = [task for task in self.get_flat_relatives(upstream=True) if _ours(task)]
-        everyone = sorted(task.task_id for task in tasks)
+        task_ids = sorted(task.task_id for task in tasks)
         submits = sorted(task.task_id for task in tasks if is_submit(task))
         report = RunReport(self._states(ti, submits))
         report.add(
             requests=_pulled(ti, submits, REQUEST_KEY),
             reservations=_pulled(ti, submits, RESERVATION_KEY),
-            errors=_pulled(ti, everyone, ERROR_KEY),
-            videos=_pulled(ti, everyone, VIDEO_KEY),
+            errors=_pulled(ti, task_ids, ERROR_KEY),
+            videos=_pulled(ti, task_ids, VIDEO_KEY),
         )
-        lines, told = report.lines(), report.to_dict()
-        for line in lines:
-            self.log.info(line)
+        lines, summary = report.lines(), report.to_dict()
+        self.log.log(logging.WARNING if summary["failed"] else logging.INFO, "%s", lines[0])
+        for line in lines[1:]:
+            self.log.info("%s", line)
         ti.xcom_push(key=SUMMARY_KEY, value="\n".join(lines))
-        if self.fail_on_error and told["failed"]:
-            ti.xcom_push(key="return_value", value=told)
+        if self.fail_on_error and summary["failed"]:
+            ti.xcom_push(key="return_value", value=summary)
             raise AirflowFailException(f"{lines[0]} See the log of this task, or its XCom {SUMMARY_KEY!r}.")
-        return told
+        return summary
 
     def _states(self, ti: Any, task_ids: list[str]) -> dict[tuple[str, int], str]:
-        """Return how each task instance ended, also of those that could tell nothing."""
+        """Return the state of each task instance, also of those that pushed nothing."""
         states: dict[tuple[str, int], str] = {}
         with harmless(self.log, "The states of the tasks could not be read"):
             for task_id in task_ids:

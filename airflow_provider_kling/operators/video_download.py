@@ -132,6 +132,7 @@ class VideoDownload:
         """
         with airflow_errors(), _naming_job(kling_task_id, self._options.target):
             kling_task_id = checked_task_id(kling_task_id)
+            _ = self._hook.settings  # where there is no connection, nothing is known about the video
             with _video_paid():
                 path = self._resolve(kling_task_id)
             remove_leftovers(path, self._owner)

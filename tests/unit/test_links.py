@@ -30,3 +30,19 @@ def test_an_operator_that_knows_no_links_has_no_button(link):
 def test_the_buttons_share_neither_name_nor_key():
     assert KlingVideoLink.name != KlingProgressLink.name
     assert KlingVideoLink.xcom_key != KlingProgressLink.xcom_key
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("javascript:alert(1)", "JAVASCRIPT:alert(1)", "data:text/html,x", "file:///etc/passwd", "//x", ""),
+        *(" javascript:alert(1)//http://x", "java\nscript:x", "http://x/\njavascript:y", "http://x/ y", None),
+        *("http://x/\x00", "https://x/\u202egpj.exe", "ftp://x/", 7),
+    ],
+)
+def test_only_an_address_of_the_web_becomes_a_button(address):
+    operator, pushed = SimpleNamespace(kling_links={}), {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
+    KlingVideoLink().show(operator, ti, address)
+    assert (operator.kling_links, pushed) == ({}, {})
+    assert KlingVideoLink().get_link(operator, ti_key=None) == ""

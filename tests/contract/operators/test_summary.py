@@ -1,5 +1,7 @@
 """Mapped over many pictures: each shows its name, fails alone and says why; a summary tells it all."""
 
+import re
+
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -48,7 +50,7 @@ class Chain:
 
     def summary(self, states=(), **arguments):
         task = self.tasks(0)["summary"]
-        for name, value in arguments.items():
+        for name, value in {"fail_on_error": False, **arguments}.items():
             setattr(task, name, value)
         ti = TI(task_id="summary", run=self.run)
         ti.states = dict(states)
@@ -95,11 +97,13 @@ def test_the_one_task_is_summed_up_like_the_three(gateway, tmp_path):
     assert told["estimated_cost_usd"] == 0.56
 
 
-def test_a_summary_fails_only_if_it_was_told_to_and_tells_all_the_same(gateway, tmp_path):
+def test_a_summary_of_a_run_with_a_failure_fails_unless_it_shall_only_warn(gateway, tmp_path, logged):
+    assert KlingSummaryOperator(task_id="s").fail_on_error
     chain = Chain(tmp_path)
     with pytest.raises(KlingInputError):
         chain.play(0, duration=99)
     assert len(chain.summary()[1]["failed"]) == 1
+    assert re.search(r"\[warning *\] 1 failed; estimated at 0.00 USD", logged.text())
     with pytest.raises(AirflowFailException, match="1 failed"):
         chain.summary(fail_on_error=True)
     assert len(chain.run["summary", -1, "return_value"]["failed"]) == 1

@@ -47,7 +47,7 @@ def test_orders_are_sorted_by_what_became_of_them():
     assert told["made"][0]["path"] == "/v/0.mp4"
     assert told["failed"][0] | {"why": "too small"} == told["failed"][0]
     assert told["failed"][1]["error"] == "KlingJobFailedError"
-    assert "its log may" in told["failed"][2]["why"]
+    assert "See its log" in told["failed"][2]["why"]
     assert told["estimated_cost_usd"] == 2.24
     assert told["maybe_charged_without_a_video"] == ["4.png", "5.png"]
 
@@ -109,7 +109,7 @@ def test_the_table_shows_each_order_on_one_line_whatever_its_words():
 def test_what_is_nothing_that_we_told_is_passed_over():
     report = RunReport({})
     report.add([None, "x", {}], ["x", None], [None], [{"path": "/v"}])
-    assert report.lines() == ["no orders; estimated at 0.00 USD."]
+    assert report.lines() == ["no requests; estimated at 0.00 USD."]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,280 @@
+"""What fails after a purchase is one of our errors, and names the job, the money and the next step."""
+
+import json
+import resource
+from contextlib import contextmanager
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow_fakes import TI, Store, context_of, runtime_error, submits
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_provider_kling.emulator.render_queue import tiny_video
+from airflow_provider_kling.errors import (
+    KlingDownloadError,
+    KlingError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
+from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.operators import (
+    KlingDownloadOperator,
+    KlingImageToVideoOperator,
+    KlingSubmitOperator,
+)
+from airflow_provider_kling.sensors import KlingTaskSensor
+
+VIDEO = tiny_video()
+TEXT = {"model": "kling-v3.0-pro-t2v", "prompt": "a cat waves"}
+
+
+def bought():
+    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
+
+
+def download(kling_task_id, target, ti=None, **arguments):
+    operator = KlingDownloadOperator(
+        task_id="t", kling_task_id=kling_task_id, target=str(target), **arguments
+    )
+    return operator.execute(context_of(ti))
+
+
+def video_task(target, **arguments):
+    with DAG("d", schedule=None):
+        return KlingImageToVideoOperator(
+            task_id="t", target=str(target), **{**TEXT, "deferrable": False, **arguments}
+        )
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def check_report(error, ti, kling_task_id, money, logged):
+    """Check that the error, the XCom and the log say the same three things."""
+    assert isinstance(error, AirflowException)
+    assert (error.kling_task_id, error.money) == (kling_task_id, money)
+    assert kling_task_id in error.what
+    assert error.advice
+    pushed = ti.xcoms["kling_error"]
+    assert [pushed[key] for key in ("kling_task_id", "what", "money", "advice")] == [
+        *(kling_task_id, error.what, str(money), error.advice)
+    ]
+    text = logged.text()
+    for line in (error.what, error.money, error.advice):
+        assert text.count(f"] {line}") == 1
+
+
+@contextmanager
+def full_disk(room):
+    """Let no file of this process grow beyond some bytes: the system refuses to write, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def large_video(monkeypatch, size):
+    head = VIDEO + (size - len(VIDEO)).to_bytes(4) + b"free"
+    video = head + bytes(size - len(head))
+    monkeypatch.setattr("airflow_provider_kling.emulator.render_queue.tiny_video", lambda: video)
+
+
+def test_a_full_disk_names_the_path_the_job_the_money_and_the_next_step(
+    gateway, monkeypatch, tmp_path, logged
+):
+    large_video(monkeypatch, 64 << 20)
+    ti, kling_task_id = TI(), bought()
+    with full_disk(32 << 20), pytest.raises(KlingDownloadError, match=r"cat\.mp4.*OSError") as caught:
+        download(kling_task_id, tmp_path / "cat.mp4", ti)
+    check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
+    assert not isinstance(caught.value, AirflowFailException)
+    assert names(tmp_path) == []
+    assert sum(request.host == "storage" for request in gateway.requests) == 1
+    assert download(kling_task_id, tmp_path / "cat.mp4")
+
+
+def test_a_target_that_cannot_be_written_names_the_job_and_the_money(gateway, logged):
+    ti, kling_task_id = TI(), bought()
+    with pytest.raises(KlingError, match="/proc/nowhere") as caught:
+        download(kling_task_id, "/proc/nowhere/cat.mp4", ti)
+    check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
+
+
+@pytest.mark.parametrize("target", ["nowhere://bucket/cat.mp4", "s3://no-such-connection@bucket/cat.mp4"])
+def test_a_storage_that_cannot_be_used_names_the_job_and_the_money(gateway, logged, target):
+    ti, kling_task_id = TI(), bought()
+    with pytest.raises(KlingError) as caught:
+        download(kling_task_id, target, ti)
+    check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
+
+
+def test_a_connection_that_is_gone_names_the_job_and_the_money(gateway, monkeypatch, tmp_path, logged):
+    ti, kling_task_id = TI(), bought()
+    monkeypatch.delenv("AIRFLOW_CONN_KLING_DEFAULT")
+    with pytest.raises(KlingError, match="kling_default") as caught:
+        download(kling_task_id, tmp_path / "cat.mp4", ti)
+    check_report(caught.value, ti, kling_task_id, Money.RUNNING, logged)
+
+
+UNEXPECTED = [MemoryError("out of memory"), OSError(5, "Input/output error"), runtime_error(), KeyError("x")]
+
+
+class BrokenStorage(MemoryFileSystem):
+    """A storage of Airflow's that takes no file."""
+
+    error = None
+
+    def open(self, path, mode="rb", **_):
+        if "w" in mode:
+            raise self.error
+        return super().open(path, mode)
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
+def test_whatever_a_storage_raises_becomes_our_error_with_its_words(gateway, attached, logged, error):
+    storage = BrokenStorage()
+    storage.error = error
+    ti, kling_task_id = TI(), bought()
+    with pytest.raises(KlingDownloadError, match=type(error).__name__) as caught:
+        download(kling_task_id, attached(storage) + "cat.mp4", ti)
+    check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
+    assert caught.value.__cause__ is error
+
+
+class BrokenTI(TI):
+    """A task instance of an API server that takes no XCom of one key."""
+
+    def __init__(self, key, error, **arguments):
+        super().__init__(**arguments)
+        self.broken = {key: error}
+
+    def xcom_push(self, key, value):
+        if error := self.broken.get(key):
+            raise error
+        super().xcom_push(key, value)
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
+def test_whatever_ends_the_one_task_after_its_purchase_names_the_job(gateway, tmp_path, logged, error):
+    ti, store = BrokenTI("size", error), Store()
+    with pytest.raises(KlingUnavailableError, match=type(error).__name__) as caught:
+        video_task(tmp_path / "cat.mp4").execute(context_of(ti, store))
+    check_report(caught.value, ti, gateway.jobs[0].task_id, Money.RUNNING, logged)
+    assert caught.value.__cause__ is error
+    assert not isinstance(caught.value, AirflowFailException)
+    assert video_task(tmp_path / "cat.mp4").execute(context_of(TI(), store))
+    assert submits(gateway) == 1
+
+
+def test_whatever_ends_a_submit_before_its_purchase_stays_what_it_is(gateway, monkeypatch):
+    store = Store()
+    store.before[1] = MemoryError()
+    with pytest.raises(MemoryError):
+        KlingSubmitOperator(task_id="t", **TEXT).execute(context_of(TI(), store))
+    assert not submits(gateway)
+
+
+def test_whatever_ends_a_submit_amid_its_purchase_is_uncertain(gateway, logged):
+    ti, store = TI(), Store()
+    store.after[1] = MemoryError()
+    with pytest.raises(KlingSubmitUncertainError, match="MemoryError") as caught:
+        KlingSubmitOperator(task_id="t", **TEXT).execute(context_of(ti, store))
+    assert isinstance(caught.value, AirflowFailException)
+    assert ti.xcoms["kling_error"]["money"] == Money.MAYBE
+
+
+def test_whatever_ends_a_wait_names_the_job(gateway, monkeypatch, logged):
+    ti, kling_task_id = TI(), bought()
+
+    def pull(*_, **__):
+        raise runtime_error()
+
+    monkeypatch.setattr(ti, "get_first_reschedule_date", pull)
+    sensor = KlingTaskSensor(task_id="t", kling_task_id=kling_task_id, deferrable=False, mode="reschedule")
+    with pytest.raises(KlingUnavailableError, match="AirflowRuntimeError") as caught:
+        sensor.execute(context_of(ti))
+    check_report(caught.value, ti, kling_task_id, Money.RUNNING, logged)
+
+
+def test_what_the_dags_author_says_with_an_exception_is_left_as_it_is(gateway, monkeypatch, tmp_path):
+    for error in (AirflowSkipException("not today"), AirflowFailException("never")):
+        ti = BrokenTI("size", error)
+        with pytest.raises(type(error)) as caught:
+            download(bought(), tmp_path / f"{type(error).__name__}.mp4", ti)
+        assert caught.value is error
+        assert "kling_error" not in ti.xcoms
+
+
+# What keeps the video from its place is found before it is bought, where the target is known then.
+
+
+REFUSED = {
+    "unknown scheme": "nowhere://bucket/cat.mp4",
+    "no such connection": "s3://no-such-connection@bucket/cat.mp4",
+    "unwritable folder": "/proc/nowhere/",
+    "unwritable folder of a file": "/proc/nowhere/cat.mp4",
+}
+
+
+@pytest.mark.parametrize("target", REFUSED.values(), ids=REFUSED)
+def test_a_target_that_cannot_be_used_is_refused_before_the_purchase(gateway, target, logged):
+    with pytest.raises(KlingError, match="target=") as caught:
+        video_task(target).execute(context_of(TI(), Store()))
+    assert caught.value.money is Money.UNTOUCHED
+    assert not submits(gateway)
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "skip", "fail"])
+def test_a_foreign_file_is_found_before_the_purchase_and_stays(gateway, tmp_path, if_exists):
+    (tmp_path / "cat.mp4").write_bytes(b"a film of mine")
+    with pytest.raises(KlingInputError, match="exists already") as caught:
+        video_task(tmp_path / "cat.mp4", if_exists=if_exists).execute(context_of(TI(), Store()))
+    assert caught.value.money is Money.UNTOUCHED
+    assert not submits(gateway)
+    assert (tmp_path / "cat.mp4").read_bytes() == b"a film of mine"
+
+
+def test_two_tasks_of_a_run_with_one_target_buy_one_video(gateway, tmp_path):
+    gateway.add_fault("job:stuck")
+    path = tmp_path / "cat.mp4"
+    first = video_task(path, deferrable=True)
+    with pytest.raises(TaskDeferred):
+        first.execute(context_of(TI(map_index=0), Store()))
+    with pytest.raises(KlingInputError, match="claimed") as caught:
+        video_task(path).execute(context_of(TI(map_index=1), Store()))
+    assert caught.value.money is Money.UNTOUCHED
+    assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("fault", ["job:fail", "submit:error=INVALID_REQUEST_BODY"])
+def test_a_claim_is_given_back_where_no_video_will_come(gateway, tmp_path, fault):
+    gateway.add_fault(fault)
+    path = tmp_path / "cat.mp4"
+    with pytest.raises((KlingJobFailedError, KlingInputError)):
+        video_task(path).execute(context_of(TI(map_index=0), Store()))
+    assert names(tmp_path) == []
+    assert video_task(path).execute(context_of(TI(map_index=1), Store()))
+
+
+def test_nothing_but_the_video_and_its_sidecar_is_left(gateway, tmp_path):
+    video_task(tmp_path / "cat.mp4").execute(context_of(TI(), Store()))
+    assert names(tmp_path) == ["cat.mp4", "cat.mp4.json"]
+
+
+def test_a_rescued_video_has_a_sidecar_with_all_that_is_known(gateway, tmp_path):
+
+    kling_task_id = bought()
+    download(kling_task_id, tmp_path / "cat.mp4")
+    sidecar = json.loads((tmp_path / "cat.mp4.json").read_text())
+    assert sidecar["kling_task_id"] == kling_task_id
+    assert sidecar["video_type"] == "mp4"
+    assert sidecar["submitted_at"] == pytest.approx(sidecar["timings"]["submit_time_ms"] / 1000)
+    assert sidecar["request"].startswith("unknown")
