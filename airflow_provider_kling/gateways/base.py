@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_kling.errors import (
@@ -99,10 +99,6 @@ class Reply:
                 return None
         return None if seconds is None else max(0.0, min(seconds, LONGEST_RETRY_AFTER))
 
-    def without(self, secret: str) -> Reply:
-        """Return the reply with a redactor for one secret."""
-        return replace(self, redactor=_redactor(secret))
-
     def shown(self, value: Any, limit: int = 500) -> str:
         """Return a part of the answer on one line, as it may be shown."""
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
@@ -119,11 +115,6 @@ class Reply:
         said = self.shown(said, limit).rstrip(".") or "an empty answer"
         cut_off = f" (cut off: {self.cut_off})" if self.cut_off else ""
         return f"HTTP {self.status}{points} {self.shown(reason, 80)}".rstrip() + f": {said}{cut_off}"
-
-
-@lru_cache(maxsize=64)
-def _redactor(secret: str) -> Redactor:
-    return Redactor(secret)
 
 
 class Outcome(Enum):

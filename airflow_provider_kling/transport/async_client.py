@@ -50,6 +50,7 @@ class AsyncKlingClient:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._redactor = settings.redactor
 
     async def __aenter__(self) -> Self:
         settings, context = self.settings, await tls_context(self.settings)
@@ -76,15 +77,14 @@ class AsyncKlingClient:
         :raises KlingError: the class says what to do next. Nothing else is raised.
         """
         try:
-            reply = await self._request(call)
-            return call.read(reply.without(self.settings.api_key))
+            return call.read(await self._request(call))
         except KlingError:
             raise
-        except Exception as error:  # a wait must not end because of an answer that we did not foresee
+        except Exception as error:  # noqa: BLE001 - a wait must not end because of an answer that we did not foresee
             timed_out = isinstance(error, TimeoutError)  # its cause, a cancellation, says nothing
             words = type(error).__name__ if timed_out else describe_failure(error)
             cause = f"{self.settings.base_url}, {words}"
-            raise call.lost(cause, sent=not isinstance(error, _NOT_SENT)) from error
+            raise call.lost(cause, sent=not isinstance(error, _NOT_SENT)) from None
 
     async def _request(self, call: Call[T]) -> Reply:
         async with self._session.request(
@@ -95,13 +95,23 @@ class AsyncKlingClient:
             proxy=self._proxy,
             allow_redirects=False,
         ) as response:
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(_CHUNK):
-                body += chunk
-                if len(body) > LONGEST_BODY:
-                    raise aiohttp.ClientPayloadError("the answer is too large")
+            body, cut_off = bytearray(), ""
+            try:
+                await _read_limited(response, body)
+            except aiohttp.ClientError as error:
+                if not (call.starts_job and body):
+                    raise
+                cut_off = describe_failure(error)  # the task id may stand in what came
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return Reply(response.status, headers, bytes(body), time.time())
+            return Reply(response.status, headers, bytes(body), time.time(), self._redactor, cut_off)
+
+
+async def _read_limited(response: aiohttp.ClientResponse, body: bytearray) -> None:
+    """Append the response's body to *body*, as far as it comes."""
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        body += chunk
+        if len(body) > LONGEST_BODY:
+            raise aiohttp.ClientPayloadError("the answer is too large")
 
 
 def _proxy_for(settings: Settings) -> str | None:

@@ -10,7 +10,9 @@ from typing import TypeVar
 import requests
 import urllib3.exceptions
 
+from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Call, Reply
+from airflow_provider_kling.transport.sessions import Deadline
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.tls import verification
 
@@ -21,7 +23,12 @@ LONGEST_BODY = 4 * 1024 * 1024
 #: Small, because bytes may swell to a thousandfold when they are decoded, before anybody can count them.
 _CHUNK = 16 * 1024
 USER_AGENT = "airflow-provider-kling"
-_HEADERS = {"Accept": "application/json", "User-Agent": USER_AGENT}
+_HEADERS = {
+    "Accept": "application/json",
+    "Cache-Control": "no-cache",
+    "Pragma": "no-cache",
+    "User-Agent": USER_AGENT,
+}
 
 
 class KlingClient:
@@ -33,45 +40,61 @@ class KlingClient:
 
     def __init__(self, session: requests.Session, settings: Settings) -> None:
         self._session, self._settings = session, settings
+        self._redactor = settings.redactor
 
     def send(self, call: Call[T]) -> T:
         """Send *call* once and return what its reader makes of the reply.
 
-        Redirects are not followed, so the key never reaches another host.
+        Redirects are not followed, so the key never reaches another host. All of it has one deadline.
 
-        :raises KlingError: the class says what to do next.
+        :raises KlingError: the class says what to do next. Nothing else is raised.
         """
-        settings = self._settings
+        settings, deadline = self._settings, Deadline(self._settings.request_timeout)
         try:
-            with self._session.request(
-                call.method,
-                settings.base_url + call.path,
-                params=dict(call.params),
-                json=call.body,
-                headers=request_headers(settings),
-                timeout=settings.request_timeout,
-                allow_redirects=False,
-                stream=True,
-                proxies=settings.proxies,  # of both, the session would let the environment win
-                verify=verification(settings),
-            ) as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                body = b"".join(self._limited(response))
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            # A ValueError is about the answer's Location, which requests reads although it does not follow.
-            cause = f"{settings.base_url}, {describe_failure(error)}"
-            raise call.lost(cause, sent=not _never_sent(error)) from None
-        return call.read(Reply(response.status_code, headers, body, time.time()).without(settings.api_key))
+            with deadline:
+                reply = self._exchange(call, deadline)
+        except KlingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an answer that we did not foresee makes of the libraries
+            words = (
+                f"no whole answer within {settings.request_timeout:g} s"
+                if deadline.expired
+                else describe_failure(error)
+            )
+            raise call.lost(f"{settings.base_url}, {words}", sent=not _never_sent(error)) from None
+        return call.read(reply)
 
-    def _limited(self, response: requests.Response) -> Iterator[bytes]:
-        size, give_up_at = 0, time.monotonic() + self._settings.request_timeout
-        while chunk := response.raw.read1(_CHUNK, decode_content=True):  # what is there, without waiting
-            size += len(chunk)
-            if size > LONGEST_BODY:
-                raise requests.exceptions.ContentDecodingError("the answer is too large")
-            if time.monotonic() > give_up_at:
-                raise requests.exceptions.ReadTimeout("the answer dripped for too long")
-            yield chunk
+    def _exchange(self, call: Call[T], deadline: Deadline) -> Reply:
+        settings = self._settings
+        with self._session.request(
+            call.method,
+            settings.base_url + call.path,
+            params=dict(call.params),
+            json=call.body,
+            headers=request_headers(settings),
+            timeout=settings.request_timeout,
+            allow_redirects=False,
+            stream=True,
+            proxies=settings.proxies,  # of both, the session would let the environment win
+            verify=verification(settings),
+        ) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            body, cut_off = bytearray(), ""
+            try:
+                _read_limited(response, body)
+            except Exception as error:
+                if not (call.starts_job and body) or deadline.expired:
+                    raise
+                cut_off = describe_failure(error)  # the task id may stand in what came
+            return Reply(response.status_code, headers, bytes(body), time.time(), self._redactor, cut_off)
+
+
+def _read_limited(response: requests.Response, body: bytearray) -> None:
+    """Append the response's body to *body*, as far as it comes."""
+    while chunk := response.raw.read1(_CHUNK, decode_content=True):  # what is there, without waiting
+        body += chunk
+        if len(body) > LONGEST_BODY:
+            raise requests.exceptions.ContentDecodingError("the answer is too large")
 
 
 def request_headers(settings: Settings) -> dict[str, str]:
@@ -85,13 +108,18 @@ _UNOPENED = (
     ssl.SSLCertVerificationError,
     *(urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError),
 )
-_BEFORE_THE_REQUEST = "Tunnel connection failed"  # told in words only
 
 
 def _never_sent(error: BaseException) -> bool:
-    """Whether the transport failed before a byte of the request could reach the gateway."""
+    """Return whether the transport failed before a byte of the request could reach the gateway.
+
+    Only the kinds of the errors say so: the words in them may be the peer's. urllib3 raises a ProxyError
+    as long as there is no connection through the proxy.
+    """
     return any(
-        isinstance(cause, _UNOPENED) or str(cause).startswith(_BEFORE_THE_REQUEST) for cause in _causes(error)
+        isinstance(cause, _UNOPENED)
+        or (isinstance(cause, urllib3.exceptions.ProxyError) and isinstance(cause.original_error, OSError))
+        for cause in _causes(error)
     )
 
 

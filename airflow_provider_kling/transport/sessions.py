@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any, Self
 
 import requests
 import urllib3
 from airflow.providers.common.compat.sdk import Connection
 from airflow.providers.http.hooks.http import HttpHook
+from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_provider_kling.transport.settings import Settings
@@ -58,29 +64,167 @@ def _nowhere(resp: requests.Response) -> None:  # noqa: ARG001 - the argument na
 
 
 def timed(session: requests.Session) -> requests.Session:
-    """Bound the time that the head of an answer may take; requests bounds that of each piece of it.
-
-    Behind a proxy, the proxy's patience holds.
-    """
+    """Let the session's connections obey a :class:`Deadline`, and read interim responses as HTTP wants it."""
     for adapter in session.adapters.values():
-        adapter.poolmanager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}  # type: ignore[attr-defined]
+        assert isinstance(adapter, HTTPAdapter)
+        _time(adapter.poolmanager)
+        # requests makes a manager for a proxy when it first needs it.
+        adapter.proxy_manager_for = _timed_managers(adapter.proxy_manager_for)  # type: ignore[method-assign]
     return session
 
 
+def _time(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}
+
+
+def _timed_managers(make: Callable[..., urllib3.PoolManager]) -> Callable[..., Any]:
+    def timed_manager(*args: Any, **kwargs: Any) -> urllib3.PoolManager:
+        manager = make(*args, **kwargs)
+        _time(manager)
+        return manager
+
+    return timed_manager
+
+
+class Deadline:
+    """Ends all that its block does over HTTP when the time is over: it shuts the block's connections down.
+
+    The timeout of a socket begins anew with each byte, so a slow peer keeps a call going for hours. This one
+    is never reset: it holds for connection, TLS handshake, interim responses, head, body and trailers.
+
+    :param seconds: what the block may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._ends_at = time.monotonic() + seconds
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+        self._lock = threading.Lock()
+        self._sockets: dict[int, socket.socket] = {}
+        self.expired = False
+
+    def __enter__(self) -> Self:
+        self._token = _current_deadline.set(self)
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        _current_deadline.reset(self._token)
+        self._timer.cancel()
+        with self._lock:
+            for sock in self._sockets.values():
+                sock.close()
+        if self.expired and kind is None:
+            raise TimeoutError  # what was read may be a part only
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left, a little more than 0 at the end."""
+        return max(0.001, self._ends_at - time.monotonic())
+
+    def watch(self, connection: HTTPConnection, sock: socket.socket) -> None:
+        """Shut *sock* down when the time is over.
+
+        A copy of it is kept, because TLS takes the socket away from whoever opened it.
+        """
+        with self._lock, suppress(OSError):
+            if id(connection) not in self._sockets:
+                self._sockets[id(connection)] = socket.socket(fileno=os.dup(sock.fileno()))
+        if self.expired:
+            self._expire()
+
+    def _expire(self) -> None:
+        with self._lock:
+            self.expired = True
+            for sock in self._sockets.values():
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+_current_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips every interim response, such as 103 Early Hints; ``http.client`` skips only 100 Continue."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MAX_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # typeshed does not know it
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("too many interim responses")
+
+
+_MAX_INTERIM = 10_000
+#: Seconds for a head, where nobody has set a timeout.
+_DEFAULT_TIMEOUT = 60.0
+
+
 class TimedHTTP(HTTPConnection):
-    """Waits for the head of an answer no longer than the read timeout."""
+    """A connection that obeys the deadline of its block. Without one, the read timeout limits the head."""
 
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # noqa: D102 - as in urllib3
-        with _shut_in_time(self):
+    response_class = _FinalResponse
+
+    def _new_conn(self) -> socket.socket:
+        """Open the socket; urllib3 gives each address of a name the whole timeout."""
+        deadline = _current_deadline.get()
+        if deadline is None:
+            return super()._new_conn()
+        name, timeout = self._dns_host, self.timeout
+        try:
+            return self._connected(deadline, name)
+        finally:
+            self._dns_host, self.timeout = name, timeout
+
+    def _connected(self, deadline: Deadline, name: str) -> socket.socket:
+        addresses = _addresses(name)
+        for address in addresses:
+            self._dns_host, self.timeout = address, deadline.seconds_left
+            try:
+                sock: socket.socket = super()._new_conn()
+            except urllib3.exceptions.HTTPError:
+                if address == addresses[-1] or deadline.expired:
+                    raise
+            else:
+                deadline.watch(self, sock)
+                return sock
+        raise AssertionError("a name has at least itself as an address")
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request, also on a kept connection within the deadline."""
+        deadline, sock = _current_deadline.get(), self.sock
+        if deadline and sock is not None:
+            deadline.watch(self, sock)
+        super().request(*args, **kwargs)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as in urllib3
+        """Return the response as far as its head."""
+        if _current_deadline.get():
             return super().getresponse()
+        with Deadline(self.timeout or _DEFAULT_TIMEOUT) as deadline:
+            deadline.watch(self, self.sock)
+            try:
+                return super().getresponse()
+            except Exception:
+                if not deadline.expired:
+                    raise
+        raise TimeoutError  # here, so that it does not keep the other error and its socket alive
 
 
-class TimedHTTPS(HTTPSConnection):
+def _addresses(name: str) -> list[str]:
+    """Return the addresses of a name, or the name where it has none, so that urllib3 says what is wrong."""
+    try:
+        found = socket.getaddrinfo(
+            name.strip("[]"), None, urllib3.util.connection.allowed_gai_family(), socket.SOCK_STREAM
+        )
+    except (OSError, UnicodeError):
+        return [name]
+    return list(dict.fromkeys(str(address[4][0]) for address in found)) or [name]
+
+
+class TimedHTTPS(TimedHTTP, HTTPSConnection):
     """The same with TLS."""
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # noqa: D102
-        with _shut_in_time(self):
-            return super().getresponse()
 
 
 class _TimedPool(urllib3.HTTPConnectionPool):
@@ -89,30 +233,3 @@ class _TimedPool(urllib3.HTTPConnectionPool):
 
 class _TimedTLSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = TimedHTTPS
-
-
-@contextmanager
-def _shut_in_time(connection: HTTPConnection) -> Iterator[None]:
-    """Shut a connection's socket when its timeout is over and the block is not; that ends the read in it.
-
-    :raises TimeoutError: it was.
-    """
-    over, sock = threading.Event(), connection.sock
-
-    def shut() -> None:
-        over.set()
-        with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # under TLS too, whose own is not for two threads
-
-    watch = threading.Timer(connection.timeout, shut)  # type: ignore[arg-type]  # requests always gives one
-    watch.daemon = True
-    watch.start()
-    try:
-        yield
-    except Exception:
-        if not over.is_set():
-            raise
-    finally:
-        watch.cancel()
-    if over.is_set():
-        raise TimeoutError

@@ -7,13 +7,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 from airflow_provider_kling.gateways import myrouter
 from airflow_provider_kling.gateways.base import Gateway
 from airflow_provider_kling.models.catalog import DEFAULT_MODEL
 from airflow_provider_kling.models.prices import read_limit, read_prices
+from airflow_provider_kling.redaction import Redactor
+from airflow_provider_kling.transport.addresses import address_in, may_be_asked
 from airflow_provider_kling.transport.extra import TRANSPORT_FIELDS, http_extra, wrong_connection
 
 T = TypeVar("T")
@@ -25,6 +29,10 @@ _LONGEST_TIMEOUT = 600.0
 DEFAULT_QUERIES_PER_SECOND = 100.0
 _QUERIES_PER_SECOND = (0.1, 10_000.0)
 _PORTS = range(1, 65536)
+#: The port that the connection's form may have filled in.
+_PREFILLED_PORT = 443
+#: The connection types that may hold a gateway's key. Another type is another system's connection.
+_TYPES = frozenset({"kling", "http", "generic", ""})
 
 #: Our own keys of the connection's extra; everything else there belongs to the http provider.
 OWN_FIELDS = (
@@ -70,6 +78,12 @@ class Settings:
         return myrouter
 
     @property
+    def redactor(self) -> Redactor:
+        """Hides the key, the values of the further headers, and the proxies' passwords in foreign texts."""
+        proxies = [*self.proxies.values(), *(getproxies().values() if self.trust_env else ())]
+        return _redactor(self.api_key, (*self.headers.values(), *filter(None, map(_credentials, proxies))))
+
+    @property
     def proxies(self) -> dict[str, str]:
         """Proxies by scheme, as ``requests`` takes them."""
         return dict(self.http_extra.get("proxies", self.http_extra.get("proxy", {})))
@@ -104,6 +118,7 @@ class Settings:
         :raises KlingAccessError: naming the field that is wrong, what was given and what is allowed.
         """
         conn_id = connection.conn_id
+        _check_type(conn_id, getattr(connection, "conn_type", ""))
         extra = _extra(conn_id, connection.extra)
         return cls(
             conn_id=conn_id,
@@ -121,6 +136,23 @@ class Settings:
             max_run_cost_usd=_money(conn_id, "max_run_cost_usd", read_limit, extra.get("max_run_cost_usd")),
             http_extra=http_extra(conn_id, {k: v for k, v in extra.items() if k not in OWN_FIELDS}),
         )
+
+
+@lru_cache(maxsize=64)
+def _redactor(api_key: str, values: tuple[str, ...]) -> Redactor:
+    return Redactor(api_key, values)
+
+
+def _credentials(proxy: str) -> str:
+    """Return the password in a proxy's URL, or the user name where there is none, which may be a token."""
+    user, _, password = unquote(proxy.partition("//")[2].rpartition("@")[0]).partition(":")
+    return password or user
+
+
+def _check_type(conn_id: str, conn_type: str | None) -> None:
+    if (conn_type or "").strip().lower() not in _TYPES:
+        what = f"its type is {conn_type!r}, so its password is not a key of the gateway; the type is 'kling'"
+        raise wrong_connection(conn_id, what)
 
 
 def _extra(conn_id: str, text: str | None) -> dict[str, Any]:
@@ -167,8 +199,13 @@ def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | No
         )
     if port and port not in _PORTS:
         raise wrong_connection(conn_id, f"port={port} is not a number from 1 to 65535")
+    if port == _PREFILLED_PORT and (own_port or parts.scheme == "http"):
+        port = None
     if port and own_port and port != own_port:
         raise wrong_connection(conn_id, f"the host says port {own_port}, the port field says {port}")
+    address = address_in(name)
+    if address and not may_be_asked(address, allow_private=True):
+        raise wrong_connection(conn_id, f"host={host!r} is an address where clouds keep credentials")
     name = f"[{name}]" if ":" in name else name
     place = f"{name}:{port or own_port}" if port or own_port else name
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"

@@ -145,7 +145,6 @@ SUBMITS = [
     Story("cut", KlingSubmitUncertainError, MAYBE),
     Story("cut,late", KlingSubmitUncertainError, MAYBE, paid=1),
     Story("truncate=9,late", KlingSubmitUncertainError, MAYBE, paid=1),
-    Story("wrong-length=9,late", KlingSubmitUncertainError, MAYBE, paid=1),
 ]
 
 
