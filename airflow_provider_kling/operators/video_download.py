@@ -115,8 +115,12 @@ class VideoDownload:
         if not kling_task_id and self._options.target.endswith("/"):  # the name will be the job's own
             check_writable(path, self._origin)
             return
-        check_target(path, self._options.if_exists, kling_task_id=kling_task_id, owner=self._origin)
-        claim_target(path, self._origin, expires_at)
+        claim_target(path, self._origin, expires_at)  # first: another task may just have delivered
+        try:
+            check_target(path, self._options.if_exists, kling_task_id=kling_task_id, owner=self._origin)
+        except KlingError:
+            self.release(kling_task_id)
+            raise
 
     def release(self, kling_task_id: str) -> None:
         """Give back the claim on the target."""
