@@ -1,4 +1,4 @@
-"""PNG and JPEG from the outside: size, orientation and end, read from the file's structure, not decoded."""
+"""Reads size, orientation and end of a PNG or JPEG from the file's structure; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-#: More pieces than any picture of ten megabytes has; a file of nothing else would keep us busy.
+#: More chunks or segments than any picture of ten megabytes has.
 _MOST_PIECES = 100_000
 _QUARTER_TURNS = range(5, 9)
 #: The tag, its type (a short number) and that there is one of it.
@@ -39,18 +39,18 @@ _OTHERS = (
 )
 
 
-class BrokenError(ValueError):
-    """The file is a PNG or JPEG by its first bytes, but not by what follows; the text says why."""
+class DamagedPictureError(ValueError):
+    """The file begins as a PNG or JPEG and is damaged; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a file's structure says.
+    """The properties of a picture that its structure names.
 
     :param media_type: ``image/png`` or ``image/jpeg``.
-    :param width: pixels, as the picture is shown: a camera's quarter turn (Exif) is counted in.
+    :param width: pixels of the picture as it is shown, after the quarter turn that a camera notes (Exif).
     :param height: pixels, likewise.
-    :param end: bytes that belong to the picture; what follows is something else.
+    :param end: bytes that belong to the picture; the rest of the file does not.
     """
 
     media_type: str
@@ -59,12 +59,12 @@ class Shape:
     end: int
 
 
-def shape_of(data: bytes, *, whole: bool = True) -> Shape | None:
+def read_shape(data: bytes, *, whole: bool = True) -> Shape | None:
     """Return the shape of a PNG or JPEG, or None for any other file.
 
     :param data: the file, or its beginning.
-    :param whole: it is the file: that its end is there is checked as well.
-    :raises BrokenError: where it is damaged or cut off.
+    :param whole: *data* is the whole file, so its end is checked too.
+    :raises DamagedPictureError: where it is damaged or cut off.
     """
     if data.startswith(_PNG):
         return _png(data, whole=whole)
@@ -73,8 +73,8 @@ def shape_of(data: bytes, *, whole: bool = True) -> Shape | None:
     return None
 
 
-def name_of(data: bytes) -> str:
-    """Return what a file is that is neither PNG nor JPEG, or an empty text where that is not known."""
+def format_name(data: bytes) -> str:
+    """Return the format of a file that is neither PNG nor JPEG, or an empty text."""
     for at, begin, name in _OTHERS:
         if data[at : at + len(begin)] == begin:
             return name
@@ -87,9 +87,9 @@ def name_of(data: bytes) -> str:
 def _png(data: bytes, *, whole: bool) -> Shape:
     header = data[8:33]  # length, kind, the first chunk, and its check sum
     if len(header) < 25 or header[:8] != b"\0\0\0\x0dIHDR":
-        raise BrokenError("the picture's header is damaged or cut off")
+        raise DamagedPictureError("the picture's header is damaged or cut off")
     if zlib.crc32(header[4:21]) != int.from_bytes(header[21:]):
-        raise BrokenError("the picture's header is damaged: its check sum is wrong")
+        raise DamagedPictureError("the picture's header is damaged: its check sum is wrong")
     width, height = int.from_bytes(header[8:12]), int.from_bytes(header[12:16])
     at, exif = 33, b""
     for _ in range(_MOST_PIECES):
@@ -100,7 +100,7 @@ def _png(data: bytes, *, whole: bool) -> Shape:
         if at > len(data) or kind == b"IEND":
             break
     if whole and (at > len(data) or kind != b"IEND"):
-        raise BrokenError("the picture is cut off: its end is missing")
+        raise DamagedPictureError("the picture is cut off: its end is missing")
     return _shape("image/png", width, height, exif, at)
 
 
@@ -112,20 +112,20 @@ def _jpeg(data: bytes, *, whole: bool) -> Shape:
         elif marker in _START_OF_FRAME:
             parts = data[start + 5 : start + 6]
             if size or not parts or end - start != 6 + 3 * parts[0]:  # a second one, or of another length
-                raise BrokenError("the picture's header is damaged or cut off")
+                raise DamagedPictureError("the picture's header is damaged or cut off")
             size = int.from_bytes(data[start + 3 : start + 5]), int.from_bytes(data[start + 1 : start + 3])
         elif marker == _START_OF_SCAN:
             scan = end
     if size is None or (whole and not scan):
-        raise BrokenError("the picture's header is damaged or cut off")
+        raise DamagedPictureError("the picture's header is damaged or cut off")
     # Cameras put more behind the end (a second picture, a short film), so the last end mark counts.
     if whole and data.rfind(_END_OF_IMAGE, scan) < 0:
-        raise BrokenError("the picture is cut off: its end is missing")
+        raise DamagedPictureError("the picture is cut off: its end is missing")
     return _shape("image/jpeg", *size, exif, len(data))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield each segment up to the first scan: its marker, where its content begins, where it should end."""
+    """Yield marker, start and end of each segment up to the first scan."""
     at = 2
     for _ in range(_MOST_PIECES):
         if at + 4 > len(data) or data[at] != 0xFF:  # a marker starts with FF
@@ -146,14 +146,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _shape(media_type: str, width: int, height: int, exif: bytes, end: int) -> Shape:
     if not (width and height):
-        raise BrokenError("the picture's header is damaged: it says that there are no pixels")
+        raise DamagedPictureError("the picture's header is damaged: it says that there are no pixels")
     if _orientation(exif) in _QUARTER_TURNS:
         width, height = height, width
     return Shape(media_type, width, height, end)
 
 
 def _orientation(exif: bytes) -> int:
-    """Return the orientation that a camera noted, 1..8; 1, upright, where nothing readable is noted."""
+    """Return the orientation that a camera noted, 1 to 8; 1 (upright) where there is none."""
     order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:

@@ -1,4 +1,4 @@
-"""A picture by the gateway's rules: format, bytes, sides and ratio; no decoding, no imaging library."""
+"""Checks pictures by the gateway's limits: format, bytes, sides and ratio, without decoding them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import hashlib
 from dataclasses import dataclass, field
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.media.picture_formats import BrokenError, Shape, name_of, shape_of
+from airflow_provider_kling.media.picture_formats import DamagedPictureError, Shape, format_name, read_shape
 
 #: Limits of the gateway's pages: bytes, pixels a side, width to height.
 LARGEST_FILE = 10 * 1024 * 1024
 SMALLEST_SIDE = 300
 WIDEST, TALLEST = 2.5, 1 / 2.5
-#: Pixels from which on a common imaging library (Pillow) takes a file for an attack and refuses to open it.
+#: Pixels above which Pillow, a common imaging library, refuses to open a file.
 MOST_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture that the gateway's documented limits allow.
+    """A picture within the gateway's documented limits.
 
-    :param data: the picture's bytes; what follows the end of a PNG is not among them.
+    :param data: the picture's bytes, without what follows the end of a PNG.
     :param media_type: ``image/jpeg`` or ``image/png``, by content.
-    :param width: pixels, as the picture is shown: a camera's quarter turn is counted in.
+    :param width: pixels of the picture as it is shown, after the quarter turn that a camera notes.
     :param height: pixels, likewise.
     """
 
@@ -52,8 +52,8 @@ class Picture:
 def check_picture(data: bytes, argument: str, source: str) -> Picture:
     """Return the picture in *data* if the gateway's limits allow it.
 
-    What follows the end of a PNG is no part of it (a cropped screenshot's rest, another file) and is cut
-    off. A JPEG is left as it is: cameras keep a second picture or a short film behind the first one.
+    Bytes after the end of a PNG are cut off: they may be the rest of a cropped screenshot, or another file.
+    A JPEG stays as it is: cameras store a second picture or a short film behind the first one.
 
     :param argument: the operator's argument, for the message.
     :param source: where the picture came from, for the message.
@@ -65,7 +65,7 @@ def check_picture(data: bytes, argument: str, source: str) -> Picture:
 
 
 def check_size(size: int, argument: str, source: str) -> None:
-    """Raise :class:`KlingInputError` where a picture of so many bytes is not allowed."""
+    """Raise :class:`KlingInputError` where a picture has no bytes or too many."""
     if not size:
         raise _wrong(argument, source, "the file is empty")
     if size > LARGEST_FILE:
@@ -73,20 +73,20 @@ def check_size(size: int, argument: str, source: str) -> None:
 
 
 def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) -> Shape:
-    """Return what the picture's structure says, if the gateway's limits allow it.
+    """Return the picture's shape, if the gateway's limits allow it.
 
     :param data: the file, or its beginning.
     :param argument: the operator's argument, for the message.
     :param source: where the picture came from, for the message.
-    :param whole: *data* is the file, so its end has to be there too.
+    :param whole: *data* is the whole file, so its end is checked too.
     :raises KlingInputError: saying what is wrong and what is allowed.
     """
     try:
-        shape = shape_of(data, whole=whole)
-    except BrokenError as broken:
+        shape = read_shape(data, whole=whole)
+    except DamagedPictureError as broken:
         raise _wrong(argument, source, str(broken)) from None
     if shape is None:
-        what = f"; it is {name}" if (name := name_of(data)) else ""
+        what = f"; it is {name}" if (name := format_name(data)) else ""
         raise _wrong(argument, source, f"not a JPEG or PNG picture, by its content{what}")
     width, height = shape.width, shape.height
     if min(width, height) < SMALLEST_SIDE:
@@ -103,8 +103,8 @@ def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) 
 
 
 def check_video(data: bytes, argument: str, source: str) -> None:
-    """Raise :class:`KlingInputError` where a file does not begin as an MP4 or a MOV does."""
-    if (name := name_of(data)) != "a video":
+    """Raise :class:`KlingInputError` where a file does not begin like an MP4 or a MOV."""
+    if (name := format_name(data)) != "a video":
         what = f"; it is {name}" if name else ""
         raise _wrong(argument, source, f"not an MP4 or MOV video, by its content{what}")
 

@@ -1,4 +1,4 @@
-"""What is in a video, asked of PyAV; only for who wants it, PyAV is an extra."""
+"""Reads what is in a video with PyAV, an extra, and compares it with the request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RATIO_TOLERANCE = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Properties of a video: seconds, pixels, and whether there is a sound track."""
+    """The properties of a video: seconds, pixels, and whether it has a sound track."""
 
     duration: float
     width: int
@@ -58,21 +58,21 @@ def inspect_media(file: BinaryIO) -> Media:
         raise KlingVideoError(f"No picture can be read from the video ({type(error).__name__}).") from error
 
 
-def examined(file: BinaryIO, order: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties of the video in *file*, and where they differ, for its sidecar.
+def probe_video(file: BinaryIO, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of the video in *file*, and its differences from the request, for the sidecar.
 
-    :param order: the job's ``model`` and ``inputs``; what is not known of it is not compared.
+    :param request: the job's ``model`` and ``inputs``; what is missing is not compared.
     :raises KlingVideoError: where no picture can be read.
     """
     media = inspect_media(file)
-    problems = differences(media, str(order.get("model")), order.get("inputs") or {})
+    problems = differences(media, str(request.get("model")), request.get("inputs") or {})
     return {"media": media.to_dict(), "media_problems": problems}
 
 
 def differences(media: Media, model: str, inputs: Mapping[str, Any]) -> list[str]:
-    """Return, in words, where a video is not what was asked for, or what its model makes unasked.
+    """Return the differences between a video and its request, or its model's defaults, in words.
 
-    :param inputs: the inputs of the job. Where shots or another video decide, no default counts.
+    :param inputs: the job's inputs. Where shots or another video decide, no default is compared.
     """
     problems = []
     seconds, unsaid = _wanted("duration", model, inputs)
@@ -99,11 +99,11 @@ def _wanted(name: str, model: str, inputs: Mapping[str, Any]) -> tuple[Any, str]
 
 
 def check_media(problems: Sequence[str], path: str) -> None:
-    """Raise where a video was found to be not what was asked for.
+    """Raise where a video differs from its request.
 
     :param problems: the :func:`differences`.
-    :param path: where it stands.
-    :raises KlingJobFailedError: fetching it again would not help.
+    :param path: where the video is.
+    :raises KlingJobFailedError: to download it again would not help.
     """
     if problems:
         what = f"The video at {path} is whole but not what was asked for: {'; '.join(problems)}."

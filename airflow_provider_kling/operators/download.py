@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.xcom import find_request
-from airflow_provider_kling.storage.atomic_write import LARGEST
+from airflow_provider_kling.storage.atomic_write import DEFAULT_MAX_BYTES
 from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class KlingDownloadOperator(KlingBaseOperator):
         if_exists: IfExists = "overwrite",
         allowed_paths: Sequence[str] = (),
         verify_media: bool = False,
-        max_bytes: int = LARGEST,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:

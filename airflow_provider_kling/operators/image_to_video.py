@@ -17,7 +17,7 @@ from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptio
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
-from airflow_provider_kling.storage.atomic_write import LARGEST
+from airflow_provider_kling.storage.atomic_write import DEFAULT_MAX_BYTES
 from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
 from airflow_provider_kling.submission.reservations import publish_costs
 from airflow_provider_kling.submission.state import SubmissionState
@@ -76,7 +76,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         target: str | XComArg,
         if_exists: IfExists = "overwrite",
         verify_media: bool = False,
-        max_bytes: int = LARGEST,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         poke_interval: timedelta | float | None = None,
         initial_delay: timedelta | float = 0.0,
         max_poll_interval: timedelta | float = MAX_POLL_INTERVAL,

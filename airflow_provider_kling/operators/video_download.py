@@ -18,7 +18,7 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.gateways.base import Task, checked_task_id
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
-from airflow_provider_kling.media.probe import check_media, examined, require_pyav
+from airflow_provider_kling.media.probe import check_media, probe_video, require_pyav
 from airflow_provider_kling.operators.xcom import VIDEO_KEY, task_instance_key
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.redaction import clean, shorten
@@ -244,7 +244,7 @@ class VideoDownload:
             facts = {**known, **self._origin, "size": stored.size, "sha256": stored.sha256}
             facts["content_type"] = stream.content_type
             if self._options.verify_media:
-                facts |= examined(file, known)
+                facts |= probe_video(file, known)
             # The sidecar comes first: a retry must never find a video that is not known as ours.
             write_sidecar(path, facts, **write)
         return facts
@@ -254,7 +254,7 @@ class VideoDownload:
         if "media_problems" in facts:
             return facts
         with open_file(path) as file:
-            return {**facts, **examined(file, facts)}
+            return {**facts, **probe_video(file, facts)}
 
 
 def _known(request: Mapping[str, Any], task: Task) -> dict[str, Any]:

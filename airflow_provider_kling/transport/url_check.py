@@ -11,7 +11,7 @@ import requests
 import urllib3
 
 from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingInputError, KlingUnavailableError
-from airflow_provider_kling.media.picture_formats import BrokenError, Shape, shape_of
+from airflow_provider_kling.media.picture_formats import DamagedPictureError, Shape, read_shape
 from airflow_provider_kling.media.pictures import check_shape, check_size, check_video
 from airflow_provider_kling.redaction import redacted
 from airflow_provider_kling.transport.client import describe_failure
@@ -55,8 +55,8 @@ def check_video_link(url: str, argument: str, settings: Settings) -> None:
 
 def _has_shape(data: bytes) -> bool:
     try:
-        shape_of(data, whole=False)
-    except BrokenError:
+        read_shape(data, whole=False)
+    except DamagedPictureError:
         return False
     return True
 

@@ -12,7 +12,7 @@ from airflow_provider_kling.media.probe import (
     Media,
     check_media,
     differences,
-    examined,
+    probe_video,
     inspect_media,
     require_pyav,
 )
@@ -74,11 +74,11 @@ def test_another_video_is_told(media, model, asked, words):
 
 
 def test_what_is_known_of_the_order_is_compared_and_the_verdict_is_kept():
-    with_order = examined(io.BytesIO(tiny_video()), {"model": PRO, "inputs": {"duration": 15}})
+    with_order = probe_video(io.BytesIO(tiny_video()), {"model": PRO, "inputs": {"duration": 15}})
     assert with_order["media"] == inspect_media(io.BytesIO(tiny_video())).to_dict()
     (problem,) = with_order["media_problems"]
     assert "where 15 s was asked for" in problem
-    assert examined(io.BytesIO(tiny_video()), {})["media_problems"] == []
+    assert probe_video(io.BytesIO(tiny_video()), {})["media_problems"] == []
 
 
 def test_a_videos_properties_are_read_from_it():
