@@ -12,8 +12,8 @@ from airflow_provider_kling.media.probe import (
     Media,
     check_media,
     differences,
-    probe_video,
     inspect_media,
+    probe_video,
     require_pyav,
 )
 
