@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     AirflowTaskTimeout,
     BaseSensorOperator,
 )
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Task, about_job, checked_task_id

@@ -33,6 +33,8 @@ BACKSTOP = 900.0
 #: A wait is deferred this many times at most. So it starts one worker more than that at most, also where the
 #: worker never sees the end that the triggerer saw; the last worker stays.
 MAX_DEFERRALS = 3
+#: A worker that resumes a wait stays for polls within this number of seconds, before it defers again.
+RESUMED_STAY = 15.0
 #: Each deferral after the first one waits longer by this factor before its first poll.
 DEFERRAL_BACKOFF = 4
 
@@ -116,16 +118,20 @@ class JobWait:
         return task
 
     def or_defer(self, deferrals: int = 0) -> Task:
-        """Poll once and return the job if it is done; else let the triggerer wait on.
+        """Poll, and return the job if it is done; else let the triggerer wait on.
 
-        The worker stays where it has been deferred too often, or where the deadline is too near.
+        The worker stays if the wait has been deferred too often, or if the deadline is too near. A worker
+        that resumes stays a little: the job is done, so most of what goes wrong then passes soon.
 
         :param deferrals: how often this wait has been deferred.
         :raises KlingError: that ends the wait.
         """
+        policy = self._policy
 
-        def stay(_: PollResult) -> bool:
-            return deferrals >= MAX_DEFERRALS or time.time() + FIRST_POLL_DELAY > self._policy.deadline
+        def stay(result: PollResult) -> bool:
+            if deferrals >= MAX_DEFERRALS or time.time() + FIRST_POLL_DELAY > policy.deadline:
+                return True
+            return policy.resumed_at is not None and result.next_poll_at < policy.resumed_at + RESUMED_STAY
 
         result = self.poll(stay)
         if result.task:

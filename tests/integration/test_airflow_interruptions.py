@@ -192,6 +192,7 @@ def test_a_trigger_row_holds_ids_and_numbers_only(interrupted: Interrupted) -> N
         assert set(kwargs) == {
             *("kling_task_id", "kling_conn_id", "started_at", "deadline"),
             *("interval", "first_poll_at", "kind", "initial_delay", "max_poll_interval", "timeout"),
+            "logged_status",
         }
         assert kwargs["kling_task_id"] == interrupted.job.task_id
         assert kwargs["kling_conn_id"] == "kling_default"

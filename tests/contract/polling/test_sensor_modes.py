@@ -312,9 +312,18 @@ def test_a_soft_sensor_skips_what_airflow_ended_too(gateway, softness, error):
         sensor.resume_execution("__fail__", {"error": error}, context_of())
 
 
-def test_a_poll_that_fails_after_the_event_defers_again_instead_of_failing(gateway, clock):
+def test_a_poll_that_fails_after_the_event_is_repeated_at_once(gateway, clock):
     kling_task_id = bought(gateway)
-    gateway.add_fault("query:html=502,times=2")
+    gateway.add_fault("query:html=502")
+    event = {"kling_task_id": kling_task_id, "started_at": clock.time(), "deadline": clock.time() + 600}
+    sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id)
+    assert sensor.resume_execution("execute_complete", {"event": event}, context_of())["videos"]
+    assert sum(clock.slept) < 15
+
+
+def test_polls_that_go_on_failing_after_the_event_defer_again_instead_of_failing(gateway, clock):
+    kling_task_id = bought(gateway)
+    gateway.add_fault("query:html=502,times=3")
     event = {"kling_task_id": kling_task_id, "started_at": clock.time(), "deadline": clock.time() + 600}
     sensor = KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id)
     with pytest.raises(TaskDeferred) as caught:

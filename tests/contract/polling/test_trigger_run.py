@@ -75,6 +75,15 @@ def test_the_arguments_survive_the_database_and_hold_nothing_secret(gateway):
     assert KEY not in str(arguments)
 
 
+def test_the_names_that_version_0_1_0_stored_mean_the_same():
+    old = {"first_look_at": 1.5, "first_look": 30.0, "longest_interval": 60.0}
+    new = {"first_poll_at": 1.5, "initial_delay": 30.0, "max_poll_interval": 60.0}
+    assert waiting("t-1", deadline=7, **old).serialize()[1] == {
+        **waiting("t-1", deadline=7, **new).serialize()[1],
+        "started_at": pytest.approx(time.time(), abs=60),
+    }
+
+
 async def test_arguments_of_an_older_version_still_wait(gateway, clock):
     old = {"kling_task_id": bought(gateway), "started_at": clock.time(), "deadline": clock.time() + 60}
     assert "error" not in await payload(KlingTaskTrigger(**old))
