@@ -170,8 +170,8 @@ class JobWait:
         with harmless(self._operator.log, "The progress could not be stored"):
             if result.progress:
                 self._ti.xcom_push(key=PROGRESS_KEY, value=result.progress)
-            if result.task and self._options.publish_link:
-                video_url = result.task.videos[0].video_url
+            video_url = result.task and result.task.videos[0].to_dict(with_link=True).get("video_url")
+            if video_url and self._options.publish_link:
                 if is_web_url(video_url):  # the UI makes a link of it too
                     self._ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
                 KlingVideoLink().show(self._operator, self._ti, video_url)

@@ -134,7 +134,7 @@ def retried(mode, clock, store, waiting_for, *, max_tries=3):
 def test_a_retry_does_not_wait_anew_but_makes_a_last_poll(gateway, clock, mode, later, left):
     gateway.add_fault("job:stuck")
     kling_task_id, store, first = bought(gateway), Store(), clock.time()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Killed):
         interrupted(mode, clock, store, kling_task_id)
     clock.sleep(first + later - clock.time())
     polls, began = len(gateway.requests), clock.time()
@@ -144,19 +144,23 @@ def test_a_retry_does_not_wait_anew_but_makes_a_last_poll(gateway, clock, mode, 
     assert len(gateway.requests) > polls
 
 
+class Killed(BaseException):
+    """The end of a process, which no code handles."""
+
+
 def interrupted(mode, clock, store, kling_task_id):
     """Begin a wait in a process that dies after its first poll."""
     wait = retried(mode, clock, store, kling_task_id)
 
     def die(*_, **__):
-        raise RuntimeError
+        raise Killed
 
     sensor = wait.sensor()
     sensor.defer = clock.watch = die
     try:
         sensor.execute(wait.context())
     except AirflowRescheduleException as pause:
-        raise RuntimeError from pause
+        raise Killed from pause
     finally:
         clock.watch = lambda: None
 
