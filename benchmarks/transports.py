@@ -21,6 +21,7 @@ import httptools
 from report import percentile, report
 
 from airflow_provider_kling.gateways.base import Call, Reply, Task
+from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import MAX_CONCURRENT_POLLS, Poller, Wait
 from airflow_provider_kling.polling.rate_limit import RateLimiter
@@ -81,7 +82,7 @@ class BareConnection(asyncio.Protocol):
 
 
 def bare_client(url: str) -> Callable[[Call[Task]], Awaitable[Task]]:
-    """Return a client of bare connections."""
+    """Return what sends a call over bare connections."""
     parts, idle = urlsplit(url), []
 
     async def send(call: Call[Task]) -> Task:
@@ -141,7 +142,13 @@ async def measure(name: str, url: str) -> dict[str, Any]:
     """Poll for all waits and return one row of the table."""
     objects = [[[] for _ in range(OBJECTS_OF_A_WAIT)] for _ in range(WAITS)], [[] for _ in range(OBJECTS)]
     async with AsyncKlingClient(Settings("c", "key", url)) as client:
-        poller = Poller(client.send if name == "aiohttp" else bare_client(url), RateLimiter(1e6))
+        send = client.send if name == "aiohttp" else bare_client(url)
+
+        async def answer(wait: Wait) -> Task:
+            wait.call = wait.call or query(wait.policy.kling_task_id)
+            return await send(wait.call)
+
+        poller = Poller(answer, RateLimiter(1e6))
         start = time.time() + 1
         waits = [asyncio.create_task(wait_for_ever(poller, index, start)) for index in range(WAITS)]
         await asyncio.sleep(CALM)

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
-from airflow_provider_kling.gateways.base import Call
+from airflow_provider_kling.gateways.base import Call, Task, about_job
 from airflow_provider_kling.hooks import KlingHook, no_connection
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import Poller, Wait
@@ -44,7 +44,7 @@ class PooledClient:
         self._opened: list[AsyncKlingClient] = []
         self.users = 0
         self.client: AsyncKlingClient | None = None
-        self.poller = Poller(self.send, self._limiter)
+        self.poller = Poller(self._query, self._limiter)
 
     def wait(self, policy: PollPolicy, first_poll_at: float) -> Wait:
         """Return the wait for one job; see :class:`Wait`."""
@@ -67,6 +67,14 @@ class PooledClient:
             return await (await self._current(refused=client)).send(call)
         except (KlingAccessError, KlingUnavailableError) as error:
             raise call.about(error) from error.__cause__
+
+    async def _query(self, wait: Wait) -> Task:
+        try:
+            client = await self._current()
+        except KlingError as error:
+            raise about_job(error, wait.policy.kling_task_id) from error.__cause__
+        wait.call = wait.call or client.settings.gateway.query(wait.policy.kling_task_id)
+        return await self.send(wait.call)
 
     async def _current(self, refused: AsyncKlingClient | None = None) -> AsyncKlingClient:
         """Return the client, a new one where *refused* is in use and the connection has changed."""

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from airflow_provider_kling.errors import KlingError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Call, Task
-from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.polling.policy import PollPolicy, PollResult
 from airflow_provider_kling.polling.queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
@@ -36,12 +35,12 @@ MAX_MESSAGES = 20
 class Poller:
     """Polls for any number of waits on one event loop.
 
-    :param send: sends a query and returns what it brought.
+    :param query: asks the gateway for the state of a wait's job.
     :param limiter: how many queries may be sent in a second.
     """
 
-    def __init__(self, send: Callable[[Call[Task]], Awaitable[Task]], limiter: RateLimiter) -> None:
-        self._send = send
+    def __init__(self, query: Callable[[Wait], Awaitable[Task]], limiter: RateLimiter) -> None:
+        self._query = query
         self._queue: PollQueue[Wait] = PollQueue(limiter)
         self._pollers: list[asyncio.Task[None]] = []
         self._waits = 0
@@ -76,12 +75,12 @@ class Poller:
         while True:
             wait = await self._queue.get()
             try:
-                answer: Task | KlingError = await self._send(wait.call)
+                answer: Task | KlingError = await self._query(wait)
             except KlingError as error:
                 answer = error
                 self._pause_if_asked(error)
             except Exception as error:  # noqa: BLE001 - no wait for a paid job ends because of it
-                answer = wait.call.lost(type(error).__name__, sent=True)
+                answer = KlingUnavailableError(f"The query failed ({type(error).__name__}).")
             if wait.open:
                 self._update(wait, answer)
 
@@ -140,6 +139,7 @@ class Wait:
     :param poller: polls for it.
     :param policy: says when to poll, and what an answer means.
     :param first_poll_at: when to poll first, in epoch seconds.
+    :ivar call: the query, which is sent again and again; None before the first poll.
     """
 
     __slots__ = (
@@ -148,7 +148,8 @@ class Wait:
     )
 
     def __init__(self, poller: Poller, policy: PollPolicy, first_poll_at: float) -> None:
-        self.policy, self.call = policy, query(policy.kling_task_id)
+        self.policy = policy
+        self.call: Call[Task] | None = None
         self.messages: tuple[str, ...] = ()
         self.progress: dict[str, Any] | None = None
         self.number, self.open = -1, True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 import time
+from functools import lru_cache
 from typing import Self, TypeVar
 
 import aiohttp
 import requests.utils
+from yarl import URL
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Call, Reply
@@ -89,8 +91,7 @@ class AsyncKlingClient:
     async def _request(self, call: Call[T]) -> Reply:
         async with self._session.request(
             call.method,
-            self.settings.base_url + call.path,
-            params=call.params,
+            _url(self.settings.base_url + call.path, tuple(call.params.items())),
             json=call.body,
             proxy=self._proxy,
             allow_redirects=False,
@@ -112,6 +113,12 @@ async def _read_limited(response: aiohttp.ClientResponse, body: bytearray) -> No
         body += chunk
         if len(body) > LONGEST_BODY:
             raise aiohttp.ClientPayloadError("the answer is too large")
+
+
+@lru_cache(maxsize=20_000)
+def _url(url: str, params: tuple[tuple[str, str], ...]) -> URL:
+    """Return a URL whose parts are computed once for all polls of a wait."""
+    return URL(url).extend_query(params)
 
 
 def _proxy_for(settings: Settings) -> str | None:

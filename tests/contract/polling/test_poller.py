@@ -11,6 +11,7 @@ from airflow_fakes import TI, OnePoll, connect, poll, running_gateway
 
 from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Outcome, Task
+from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.polling import client_pool
@@ -150,7 +151,7 @@ async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting):
     async with ClientPool.client(ID) as client:
         policy = OnePoll(waiting.job)
         wait = client.wait(policy, 0.0)
-        wait.call = replace(wait.call, read=broken)
+        wait.call = replace(query(waiting.job), read=broken)
         async with wait as results:
             await anext(results)
     assert isinstance(policy.answer, KlingUnavailableError)
@@ -161,12 +162,12 @@ async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting):
 async def test_no_exception_ends_a_wait(waiting, error):
     errors = [error]
 
-    async def send(call):
+    async def answer(wait):
         if errors:
             raise errors.pop()
-        return Task(call.kling_task_id, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
+        return Task(wait.policy.kling_task_id, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
 
-    poller = Poller(send, RateLimiter(100.0))
+    poller = Poller(answer, RateLimiter(100.0))
     async with Wait(poller, policy_of(waiting, kind=Eager), 0.0) as results:
         assert type(error).__name__ in (await anext(results)).messages[0]
         assert "queued" in (await anext(results)).messages[-1]
@@ -192,11 +193,11 @@ async def test_no_poll_runs_in_the_context_of_a_wait(waiting):
     whose, seen = ContextVar("whose", default=None), []
     whose.set("the first wait's")
 
-    async def send(call):
+    async def answer(wait):
         seen.append(whose.get())
-        return Task(call.kling_task_id, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
+        return Task(wait.policy.kling_task_id, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
 
-    poller = Poller(send, RateLimiter(100.0))
+    poller = Poller(answer, RateLimiter(100.0))
     async with Wait(poller, policy_of(waiting), 0.0) as results:
         await anext(results)
     await poller.close()
@@ -207,15 +208,15 @@ async def test_a_wait_that_may_not_log_keeps_its_latest_messages(waiting):
     queued = Task(waiting.job, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
     answers = [KlingUnavailableError("down"), queued] * MAX_MESSAGES
 
-    async def send(_):
+    async def answer(_):
         if not answers:
             return await asyncio.get_running_loop().create_future()
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        next_answer = answers.pop(0)
+        if isinstance(next_answer, Exception):
+            raise next_answer
+        return next_answer
 
-    poller = Poller(send, RateLimiter(10_000.0))
+    poller = Poller(answer, RateLimiter(10_000.0))
     poller.may_log = poller.may_push = lambda: False
     policy = policy_of(waiting, kind=Eager)
     async with Wait(poller, policy, 0.0) as wait:
