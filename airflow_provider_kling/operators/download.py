@@ -84,5 +84,6 @@ class KlingDownloadOperator(KlingBaseOperator):
         request = find_request(self, ti, self.kling_task_id)
         download = VideoDownload(KlingHook(self.kling_conn_id), options, ti, self.log)
         result = download.run(self.kling_task_id, request)
+        download.release(self.kling_task_id)  # the submit may have claimed the target
         result.publish(ti)
         return result.path

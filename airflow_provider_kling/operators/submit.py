@@ -14,6 +14,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
 from airflow_provider_kling.models.prices import cost_words
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
+from airflow_provider_kling.operators.downstream_targets import check_downstream_targets
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import REQUEST_KEY, submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.media_inputs import Transport, checked_transport
@@ -197,6 +198,8 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
         if self._library_entry and (found := find_video(self, hook, self._library_entry)):
             submission.cost, self._reused = Decimal(0), found
             return self._told(ti, job, submission, found["kling_task_id"])
+        with airflow_errors():
+            check_downstream_targets(self, context)
         self.log.info("Submitting to %s, %s: %s", job.model, cost_words(submission.cost), job.describe())
         while True:
             try:

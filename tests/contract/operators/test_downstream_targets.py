@@ -1,0 +1,112 @@
+"""A submit checks the target of the download that follows it, where it is known, before it buys."""
+
+import pytest
+from airflow.sdk import DAG
+from airflow_fakes import TI, Store, context_of, submits
+
+from airflow_provider_kling.errors import KlingInputError, Money
+from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
+from airflow_provider_kling.sensors import KlingTaskSensor
+
+
+def chain(target, *, mapped=False, submit_id="submit", **arguments):
+    """Return a submit that a sensor and a download follow."""
+    with DAG("d", schedule=None):
+        if mapped:
+            submit = KlingSubmitOperator.partial(task_id=submit_id, model="kling-v3.0-pro-t2v").expand(
+                prompt=["a", "b"]
+            )
+            KlingDownloadOperator.partial(task_id="download", target=target, **arguments).expand(
+                kling_task_id=submit.output
+            )
+            return submit.unmap({"prompt": "a"})
+        submit = KlingSubmitOperator(task_id=submit_id, model="kling-v3.0-pro-t2v", prompt="a")
+        wait = KlingTaskSensor(task_id="wait", kling_task_id=submit.output)
+        download = KlingDownloadOperator(
+            task_id=f"{submit_id}_download", kling_task_id=submit.output, target=target, **arguments
+        )
+        wait >> download
+    return submit
+
+
+def run(submit, map_index=-1, **more):
+    ti = TI(map_index=map_index, task_id="submit")
+    return submit.execute({**context_of(ti, Store()), **more})
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nosuch://bucket/cat.mp4", "No filesystem registered"),
+        ("/elsewhere/", "outside of what is allowed"),
+        ("{folder}/../cat.mp4", "outside of what is allowed"),
+        ("{folder}/my thesis.txt", "exists already, made by no known job"),
+        ("{folder}/my thesis.txt/cat.mp4", "NotADirectoryError"),
+    ],
+)
+def test_a_target_that_cannot_be_used_is_found_before_the_purchase(gateway, tmp_path, target, words, mapped):
+    (tmp_path / "my thesis.txt").write_text("all of it")
+    target = target.replace("{folder}", str(tmp_path))
+    with pytest.raises(KlingInputError, match=words) as caught:
+        run(
+            chain(target, mapped=mapped, allowed_paths=[str(tmp_path), "nosuch://bucket"]),
+            0 if mapped else -1,
+        )
+    assert caught.value.money is Money.UNTOUCHED
+    assert submits(gateway) == 0
+
+
+def test_of_two_mapped_tasks_with_one_name_one_buys(gateway, tmp_path):
+    submit = chain(f"{tmp_path}/cat.mp4", mapped=True)
+    run(submit, 0)
+    with pytest.raises(KlingInputError, match=r"task download\[0\].*has claimed it"):
+        run(submit, 1)
+    assert submits(gateway) == 1
+
+
+def test_of_two_chains_with_one_name_one_buys(gateway, tmp_path):
+    run(chain(f"{tmp_path}/cat.mp4"))
+    with pytest.raises(KlingInputError, match=r"task submit_download.*has claimed it"):
+        run(chain(f"{tmp_path}/cat.mp4", submit_id="second"))
+    assert submits(gateway) == 1
+
+
+def test_the_download_finds_the_claim_of_its_submit_and_gives_it_back(gateway, tmp_path):
+    submit = chain(f"{tmp_path}/cat.mp4")
+    kling_task_id = run(submit)
+    assert len(list(tmp_path.iterdir())) == 1
+    download = KlingDownloadOperator(
+        task_id="submit_download", kling_task_id=kling_task_id, target=f"{tmp_path}/cat.mp4"
+    )
+    download.execute(context_of(TI(task_id="submit_download")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.mp4", "cat.mp4.json"]
+
+
+def test_a_target_of_a_trigger_form_is_rendered(gateway, tmp_path):
+    submit = chain("{{ params.target }}", allowed_paths=[str(tmp_path)])
+    with pytest.raises(KlingInputError, match=r"target='/etc/cat.mp4' is outside"):
+        run(submit, params={"target": "/etc/cat.mp4"})
+    assert submits(gateway) == 0
+    assert run(submit, params={"target": f"{tmp_path}/cat.mp4"})
+
+
+@pytest.mark.parametrize("target", ["/elsewhere/{{ ti.map_index }}.mp4", "{{ ti.xcom_pull('name') }}"])
+def test_a_target_that_only_the_download_knows_is_left_to_it(gateway, tmp_path, target):
+    assert run(chain(target, allowed_paths=[str(tmp_path)]))
+
+
+def test_a_disk_of_another_queue_is_not_looked_at(gateway, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    assert run(chain(f"{tmp_path}/file", queue="disks"))
+    with pytest.raises(KlingInputError, match="No filesystem registered"):
+        run(chain("nosuch://bucket/", queue="disks"))
+
+
+def test_a_download_of_another_submit_is_not_checked(gateway, tmp_path):
+    with DAG("d", schedule=None):
+        submit = KlingSubmitOperator(task_id="submit", model="kling-v3.0-pro-t2v", prompt="a")
+        other = KlingSubmitOperator(task_id="other", model="kling-v3.0-pro-t2v", prompt="a")
+        KlingDownloadOperator(task_id="download", kling_task_id=other.output, target="nosuch://x/")
+        submit >> other
+    assert run(submit)
