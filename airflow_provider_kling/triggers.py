@@ -129,21 +129,21 @@ class KlingTaskTrigger(BaseTrigger):
         )
 
     async def _push(self, key: str, value: Any) -> None:
-        """Show a value of the waiting task; no wait ends because Airflow cannot store one."""
+        """Push a value to the XComs of the waiting task. If Airflow cannot store it, the wait goes on."""
         ti = self.task_instance
         if ti is None:
             return
-        place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+        names = ("dag_id", "run_id", "task_id", "map_index")
         # Airflow 3.1 has no asynchronous call for it.
         store = XCom.aset if hasattr(XCom, "aset") else sync_to_async(XCom.set)
         with harmless(self.log, "The progress could not be stored"):
-            await store(key=key, value=value, **place)
+            await store(key=key, value=value, **{name: getattr(ti, name) for name in names})
 
     async def on_kill(self) -> None:
-        """Say that the job goes on: the gateway cannot be told to stop one.
+        """Log that the job goes on, because the gateway cannot stop it.
 
-        Airflow also calls this when another triggerer took the wait over; then the task is still
-        deferred, and nothing is said.
+        Airflow also calls this after another triggerer took over. Then the task is still deferred, and
+        nothing is logged.
         """
         if await self._state_of_task() != "deferred":
             self.log.warning(
@@ -158,11 +158,13 @@ class KlingTaskTrigger(BaseTrigger):
             return None
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - rarely needed
 
-        place: Any = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
+        read: Any = sync_to_async(RuntimeTaskInstance.get_task_states)
         try:
-            states = await sync_to_async(RuntimeTaskInstance.get_task_states)(**place, map_index=ti.map_index)
+            states = await read(
+                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+            )
         except AirflowRuntimeError:
-            return None  # better to say it in vain than not at all
+            return None  # a needless log line is better than none
         return next(iter(states.get(ti.run_id, {}).values()), None)
 
 

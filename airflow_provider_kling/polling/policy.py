@@ -183,7 +183,8 @@ class PollPolicy:
         return self._doubts.setdefault(doubt, now + _GRACES[doubt])
 
     def _in_doubt(self, now: float) -> bool:
-        return any(now < ends_at for ends_at in self._doubts.values())
+        """Return whether a doubt is open: until its end, or until an answer of the job resolves it."""
+        return any(doubt != "empty" or now < ends_at for doubt, ends_at in self._doubts.items())
 
     def _pause(self, now: float, progress: float | None = None, eta: float | None = None) -> float:
         """Return the seconds from *now* to the next poll."""

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_fakes import TI, Store, context_of, stored_and_read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sensor_modes import Wait, bought, triggered
+from sensor_modes import MODES, Wait, bought, triggered
 
 from airflow_provider_kling.emulator.fault_effects import Effect
 from airflow_provider_kling.emulator.faults import Fault
@@ -123,6 +123,34 @@ def test_whatever_the_two_see_a_wait_starts_few_workers_and_ends(gateway, clock,
         assert wait.end()["videos"]
     assert wait.worker_starts <= 4
     assert clock.time() - began <= 600 + ENDED_GRACE + EMPTY_GRACE + SLACK
+
+
+FLAPPING = {
+    "a success without a video that comes and goes": ["succeed, no video", "processing"],
+    "the same, rarely": ["succeed, no video", *["processing"] * 5],
+    "the same with failed polls": ["succeed, no video", "502"],
+    "a key that is refused between failed polls": ["a bare 401", "502", "cut off"],
+    "a key that is refused now and then": ["a bare 401", "processing"],
+    "a job that is lost and found": ["processing", "not found"],
+    "a job that is lost between failed polls": ["not found", "502"],
+    "words without end": ["an unknown word", "queued", "processing"],
+    "failed, then done": ["processing", "failed", "video"],
+    "pauses without end": ["too many"],
+}
+
+
+@pytest.mark.parametrize("answers", FLAPPING.values(), ids=FLAPPING)
+def test_a_flapping_job_ends_in_the_same_way_in_every_mode_and_by_its_deadline(gateway, clock, answers):
+    ends = []
+    for mode in MODES:
+        gateway.clear_faults()
+        wait, began = Wait(mode, clock, kling_task_id=bought(gateway)), clock.time()
+        gateway.add_fault(TwoViews(worker=answers))
+        with pytest.raises(KlingError) as caught:
+            wait.end()
+        ends.append(caught.type.__name__)
+        assert clock.time() - began <= 600 + EMPTY_GRACE + SLACK
+    assert len(set(ends)) == 1
 
 
 def test_the_one_task_starts_four_workers_at_most_too(gateway, clock, tmp_path):
