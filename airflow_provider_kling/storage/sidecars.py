@@ -14,6 +14,7 @@ from airflow_provider_kling.storage.allowed_paths import StoragePath
 from airflow_provider_kling.storage.atomic_write import taken, write_whole
 from airflow_provider_kling.storage.files import input_errors, target_errors, write_errors
 from airflow_provider_kling.storage.folders import Folder, open_folder
+from airflow_provider_kling.values import read_number
 
 #: What to do when a file stands where a video shall go.
 IfExists = Literal["overwrite", "skip", "fail"]
@@ -243,12 +244,12 @@ def _other_claims(folder: Folder, path: StoragePath, owner: Owner | None) -> lis
     found = folder.names(f".{path.name}.", ".claim")
     names = [name for name in found if name != own and len(name) == len(own)]  # not those of cat.mp4.mov
     claims = [claim for name in names if (claim := _read_json(folder, name))]
-    live = [claim for claim in claims if float(claim.get("expires_at") or 0) > time.time()]
+    live = [claim for claim in claims if (read_number(claim.get("expires_at")) or 0) > time.time()]
     return sorted(live, key=_rank)
 
 
 def _rank(claim: Mapping[str, Any]) -> tuple[float, str]:
-    return float(claim.get("claimed_at") or 0), owner_name(claim)
+    return read_number(claim.get("claimed_at")) or 0.0, owner_name(claim)
 
 
 def _same_run(sidecar: Mapping[str, Any], owner: Owner) -> bool:
@@ -263,7 +264,12 @@ def _task(owner: Mapping[str, Any]) -> str:
 
 def _claimed(path: StoragePath, claim: Mapping[str, Any]) -> KlingInputError:
     who = f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}"
-    return _refused(path, f"{who}, has claimed it and is not done yet")
+    until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(read_number(claim.get("expires_at"))))
+    what = f"target={path.text!r}: {who}, has claimed it until {until} UTC and is not done yet."
+    advice = (
+        f"Choose another target. If that task will not go on, remove {_claim_name(path, claim)} beside it."
+    )
+    return KlingInputError(what, advice=advice)
 
 
 def _refused(path: StoragePath, why: str) -> KlingInputError:

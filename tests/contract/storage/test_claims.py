@@ -99,10 +99,14 @@ def test_a_claim_leaves_nothing_when_it_is_released(folder):
 def test_a_claim_that_has_expired_or_cannot_be_read_keeps_nobody_out(folder):
     path = at(f"{folder}cat.mp4")
     claim_target(path, owner("dead"), time.time() - 1)
-    ObjectStoragePath(f"{folder}.cat.mp4.0123abcd.claim").write_text("not json")
+    for number, odd in enumerate(["not json", "[]", '{"expires_at": "never"}', '{"expires_at": [9e99]}']):
+        ObjectStoragePath(f"{folder}.cat.mp4.0123abc{number}.claim").write_text(odd)
     claim_target(path, owner("next"), later())
-    with pytest.raises(KlingInputError, match="task next of Dag d"):
+    with pytest.raises(KlingInputError, match="task next of Dag d") as caught:
         claim_target(path, owner("dead"), later())
+    claim = caught.value.advice.split("remove ")[1].split()[0]
+    ObjectStoragePath(f"{folder}{claim}").unlink()
+    claim_target(path, owner("dead"), later())
 
 
 def test_of_many_tasks_that_claim_one_name_at_once_one_wins(folder):
