@@ -220,7 +220,7 @@ def _outside(path: StoragePath, given: Any, argument: str, folders: Sequence[str
 
 def _unusable(path: StoragePath, argument: str, error: Exception) -> KlingInputError | KlingUnavailableError:
     cause = clean(f"{type(error).__name__}: {error}")
-    what = f"{argument}={path.text!r}: this storage cannot be used here ({cause})."
+    what = f"{argument}={_shown(path.text)}: this storage cannot be used here ({cause})."
     if isinstance(error, ImportError):
         advice = "Install what it needs on the workers (for s3: apache-airflow-providers-amazon[s3fs])."
         return KlingInputError(what, advice=advice)

@@ -191,9 +191,22 @@ def test_the_name_of_a_storage_with_its_connection_is_no_scheme():
         resolve_path("s3-conn://bucket/a.mp4", "target", [])
 
 
-def test_no_password_of_a_url_is_shown():
+@pytest.mark.parametrize("allowed", [[], ["/data"]])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sftp://user:secret@host/a.mp4",
+        "https://user:secret@host/a.mp4",
+        "https://host/a.mp4?X-Amz-Signature=secret",
+        "HTTPS://host/a.mp4?X-Amz-Signature=secret",
+        " https://host/a.mp4?X-Amz-Signature=secret",
+        "https://host/a.mp4?X-Amz-Signature=secret\n",
+        "simplecache::https://host/a.mp4?X-Amz-Signature=secret",
+    ],
+)
+def test_no_password_and_no_signature_of_a_url_is_shown(path, allowed):
     with pytest.raises(KlingInputError) as caught:
-        resolve_path("sftp://user:secret@host/a.mp4", "target", [])
+        resolve_path(path, "target", allowed)
     assert "secret" not in str(caught.value)
 
 
