@@ -21,8 +21,6 @@ T = TypeVar("T")
 
 #: Connections that one client keeps open, and so its requests in flight.
 MAX_CONNECTIONS = 64
-#: Bytes of a body that are decoded at a time: a small body may swell to a thousand times its size.
-_CHUNK = 16 * 1024
 #: The request was not sent: there was no connection to the gateway to send it over.
 _NOT_SENT = (
     *(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL),
@@ -109,8 +107,8 @@ class AsyncKlingClient:
 
 async def _read_limited(response: aiohttp.ClientResponse, body: bytearray) -> None:
     """Append the response's body to *body*, as far as it comes."""
-    async for chunk in response.content.iter_chunked(_CHUNK):
-        body += chunk
+    while not response.content.at_eof():
+        body += await response.content.readany()  # at most what aiohttp decodes at a time
         if len(body) > LONGEST_BODY:
             raise aiohttp.ClientPayloadError("the answer is too large")
 
