@@ -73,9 +73,9 @@ def open_link(url: str, settings: Settings) -> Iterator[Stream]:
     Only http and https are followed, and only to public addresses unless the connection allows private
     ones. The address is checked on the socket that was opened, and again after every redirect.
 
-    No part of an answer may hold the caller: its head has a deadline, each single read has one, and over
-    each ``request_timeout`` of waiting the host must send a minimum of bytes. A deadline for the whole
-    download would end large videos on slow lines, so there is none.
+    No part of an answer may hold the caller. Each head has a deadline, and so has each single read; redirects
+    are few. Over each ``request_timeout`` of waiting the host must send a minimum of bytes. A deadline
+    for the whole download would end large videos on slow lines, so there is none.
 
     :raises KlingVideoError: where the link is no http(s) URL.
     :raises KlingDownloadError: with the ``http_status`` where the storage host answered with one.
@@ -232,23 +232,7 @@ def _download_errors() -> Iterator[None]:
 
 
 class _BareSession(requests.Session):
-    """A session that takes nothing along to a redirect's target: no ``.netrc``, no body.
-
-    :param deadline: until when all requests and redirects together may take, by the monotonic clock.
-    """
-
-    def __init__(self, deadline: float | None) -> None:
-        super().__init__()
-        self._deadline = deadline
-
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send one request, the first one or that of a redirect, within what is left of the time."""
-        if self._deadline is not None:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                raise requests.ReadTimeout("the time is over")
-            kwargs["timeout"] = min(kwargs["timeout"], left)
-        return super().send(request, **kwargs)
+    """A session that takes nothing along to a redirect's target: no ``.netrc``, no body."""
 
     def rebuild_auth(self, *_: object) -> None:
         """Add nothing; there is nothing to take away."""
@@ -261,12 +245,9 @@ class _BareSession(requests.Session):
         return target
 
 
-def guarded_session(settings: Settings, deadline: float | None = None) -> requests.Session:
-    """Return a session for links that came in as data: no key, no ``.netrc``, allowed addresses only.
-
-    :param deadline: until when all requests and redirects together may take, by the monotonic clock.
-    """
-    session = _BareSession(deadline)
+def guarded_session(settings: Settings) -> requests.Session:
+    """Return a session for links that came in as data: no key, no ``.netrc``, allowed addresses only."""
+    session = _BareSession()
     session.auth = _no_auth  # keeps a .netrc, and a user name in the link, out
     session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     session.max_redirects = _MAX_REDIRECTS

@@ -100,7 +100,7 @@ class Deadline:
         self._timer = threading.Timer(seconds, self._expire)
         self._timer.daemon = True
         self._lock = threading.Lock()
-        self._sockets: dict[int, socket.socket] = {}
+        self._sockets: list[socket.socket] = []
         self.expired = False
 
     def __enter__(self) -> Self:
@@ -112,7 +112,7 @@ class Deadline:
         _current_deadline.reset(self._token)
         self._timer.cancel()
         with self._lock:
-            for sock in self._sockets.values():
+            for sock in self._sockets:
                 sock.close()
         if self.expired and kind is None:
             raise TimeoutError  # what was read may be a part only
@@ -122,21 +122,20 @@ class Deadline:
         """The seconds that are left, a little more than 0 at the end."""
         return max(0.001, self._ends_at - time.monotonic())
 
-    def watch(self, connection: HTTPConnection, sock: socket.socket) -> None:
+    def watch(self, sock: socket.socket) -> None:
         """Shut *sock* down when the time is over.
 
         A copy of it is kept, because TLS takes the socket away from whoever opened it.
         """
         with self._lock, suppress(OSError):
-            if id(connection) not in self._sockets:
-                self._sockets[id(connection)] = socket.socket(fileno=os.dup(sock.fileno()))
+            self._sockets.append(socket.socket(fileno=os.dup(sock.fileno())))
         if self.expired:
             self._expire()
 
     def _expire(self) -> None:
         with self._lock:
             self.expired = True
-            for sock in self._sockets.values():
+            for sock in self._sockets:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
@@ -187,7 +186,7 @@ class TimedHTTP(HTTPConnection):
                 if address == addresses[-1] or deadline.expired:
                     raise
             else:
-                deadline.watch(self, sock)
+                deadline.watch(sock)
                 return sock
         raise AssertionError("a name has at least itself as an address")
 
@@ -195,7 +194,7 @@ class TimedHTTP(HTTPConnection):
         """Send a request, also on a kept connection within the deadline."""
         deadline, sock = _current_deadline.get(), self.sock
         if deadline and sock is not None:
-            deadline.watch(self, sock)
+            deadline.watch(sock)
         super().request(*args, **kwargs)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as in urllib3
@@ -203,7 +202,7 @@ class TimedHTTP(HTTPConnection):
         if _current_deadline.get():
             return super().getresponse()
         with Deadline(self.timeout or _DEFAULT_TIMEOUT) as deadline:
-            deadline.watch(self, self.sock)
+            deadline.watch(self.sock)
             try:
                 return super().getresponse()
             except Exception:

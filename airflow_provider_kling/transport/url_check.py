@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +14,8 @@ from airflow_provider_kling.media.picture_formats import DamagedPictureError, Sh
 from airflow_provider_kling.media.pictures import check_shape, check_size, check_video
 from airflow_provider_kling.redaction import redacted
 from airflow_provider_kling.transport.client import describe_failure
-from airflow_provider_kling.transport.download_stream import (
-    WRONG_URL,
-    ReadTimeLimit,
-    content_length,
-    guarded_session,
-)
+from airflow_provider_kling.transport.download_stream import WRONG_URL, content_length, guarded_session
+from airflow_provider_kling.transport.sessions import Deadline
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.tls import verification
 
@@ -66,7 +61,7 @@ def _first_bytes(url: str, argument: str, settings: Settings, is_enough: Callabl
 
     All of it, redirects included, has one deadline. Nothing is decoded: compressed bytes may swell.
     """
-    shown, deadline = redacted(url), time.monotonic() + settings.request_timeout
+    shown, deadline = redacted(url), Deadline(settings.request_timeout)
     options: dict[str, Any] = {
         "timeout": settings.request_timeout,
         "stream": True,
@@ -74,7 +69,7 @@ def _first_bytes(url: str, argument: str, settings: Settings, is_enough: Callabl
         "proxies": settings.proxies,
         "verify": verification(settings),
     }
-    with _input_errors(argument, shown), guarded_session(settings, deadline) as session:
+    with _input_errors(argument, shown, deadline), guarded_session(settings) as session, deadline:
         with session.head(url, **options) as response:
             if response.ok:  # a link that is signed for GET alone is refused here
                 _check_length(response, argument, shown)
@@ -82,24 +77,13 @@ def _first_bytes(url: str, argument: str, settings: Settings, is_enough: Callabl
             if not response.ok:
                 raise _refusal(response.status_code, argument, shown)
             _check_length(response, argument, shown)
-            return _read(response, is_enough, deadline)
-
-
-def _read(response: requests.Response, is_enough: Callable[[bytes], bool], deadline: float) -> bytes:
-    data = b""
-    limit = ReadTimeLimit(response, max(0.1, deadline - time.monotonic())).start()
-    try:
-        with limit:
+            data = b""
             while len(data) < _MAX_BYTES and not (len(data) >= _MIN_BYTES and is_enough(data)):
-                if time.monotonic() > deadline:
-                    raise TimeoutError
                 chunk = response.raw.read1(_CHUNK, decode_content=False)
                 if not chunk:
                     break
                 data += chunk
-    finally:
-        limit.close()
-    return data
+            return data
 
 
 def _check_length(response: requests.Response, argument: str, shown: str) -> None:
@@ -119,7 +103,7 @@ def _refusal(status: int, argument: str, shown: str) -> KlingError:
 
 
 @contextmanager
-def _input_errors(argument: str, shown: str) -> Iterator[None]:
+def _input_errors(argument: str, shown: str, deadline: Deadline) -> Iterator[None]:
     try:
         yield
     except KlingAccessError as error:  # of the guarded session
@@ -127,9 +111,7 @@ def _input_errors(argument: str, shown: str) -> Iterator[None]:
         raise KlingInputError(what, advice=error.advice) from None
     except (requests.TooManyRedirects, *WRONG_URL) as error:
         raise KlingInputError(f"{argument}={shown!r}: no such URL ({describe_failure(error)}).") from None
-    except (TimeoutError, requests.Timeout) as error:
-        what = f"{argument}={shown!r}: its host is too slow ({describe_failure(error)})."
-        raise KlingUnavailableError(what) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        what = f"{argument}={shown!r}: its host cannot be asked ({describe_failure(error)})."
-        raise KlingUnavailableError(what) from None
+        is_slow = deadline.expired or isinstance(error, (TimeoutError, requests.Timeout))
+        why = "is too slow" if is_slow else f"cannot be asked ({describe_failure(error)})"
+        raise KlingUnavailableError(f"{argument}={shown!r}: its host {why}.") from None

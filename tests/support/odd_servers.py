@@ -65,8 +65,8 @@ DRIPPING_PARTS = {
 }
 
 
-def dripping_in(part, left):
-    """Return a handler's answer that drips in one part; *left* is set when the other side gives up.
+def dripping_in(part, over):
+    """Return a handler's answer that drips in one part; *over* is set if nobody stops it for 20 seconds.
 
     A HEAD is answered at once.
     """
@@ -77,13 +77,11 @@ def dripping_in(part, left):
             handler.wfile.write(_HEAD + b"\r\n")
             return
         never = threading.Event()
-        try:
-            handler.wfile.write(before)
-            for _ in range(400):
-                handler.wfile.write(drop)
-                never.wait(0.05)
-        except OSError:
-            left.set()
+        handler.wfile.write(before)
+        for _ in range(400):
+            handler.wfile.write(drop)
+            never.wait(0.05)
+        over.set()
 
     return answer
 
