@@ -346,7 +346,8 @@ def test_the_log_says_until_when_the_triggerer_waits_and_where_to_look_then(gate
 
 
 def test_each_state_is_logged_once_by_worker_and_triggerer_together(gateway, clock, logged):
-    Wait("deferred", clock, kling_task_id=arrange(gateway, ())).end()
+    gateway.set_timing(queue_seconds=60, render_seconds=60)
+    Wait("deferred", clock, kling_task_id=bought(gateway)).end()
     states = re.findall(r"Job [\w-]+: ([^\[\n]+)", logged.text())
     assert len(states) == len(set(states)) >= 3
     assert states[-1].strip() == "succeed"
