@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Seconds between two look-ups of the connection because of refusals without a reason.
+LOOK_UP_INTERVAL = 30.0
+
 _ClientsByLoop: TypeAlias = "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, PooledClient]]"
 
 
@@ -42,6 +46,7 @@ class PooledClient:
         self._opening = asyncio.Lock()
         self._limiter = RateLimiter(DEFAULT_QUERIES_PER_SECOND)
         self._opened: list[AsyncKlingClient] = []
+        self._looked_up_at = float("-inf")
         self.users = 0
         self.client: AsyncKlingClient | None = None
         self.poller = Poller(self._query, self._limiter)
@@ -61,12 +66,23 @@ class PooledClient:
             client = await self._current()
             try:
                 return await client.send(call)
-            except KlingAccessError:
-                if call.kling_task_id is None:
+            except KlingAccessError as error:
+                if call.kling_task_id is None or not self._may_look_up_again(error):
                     raise  # a submit is never sent twice
             return await (await self._current(refused=client)).send(call)
         except (KlingAccessError, KlingUnavailableError) as error:
             raise call.about(error) from error.__cause__
+
+    def _may_look_up_again(self, refusal: KlingAccessError) -> bool:
+        """Return whether to look the connection up because its key was refused.
+
+        A refusal without the gateway's own reason may come from a proxy, for minutes and for all waits.
+        """
+        now = time.monotonic()
+        if refusal.reason is None and now < self._looked_up_at + LOOK_UP_INTERVAL:
+            return False
+        self._looked_up_at = now
+        return True
 
     async def _query(self, wait: Wait) -> Task:
         try:

@@ -125,6 +125,23 @@ async def test_a_key_that_stays_wrong_counts_and_opens_nothing_new(waiting):
         assert len(client._opened) == 1
 
 
+@pytest.mark.parametrize(("fault", "look_ups"), [("html=401", 2), ("error=INVALID_API_KEY", 21)])
+async def test_refusals_without_a_reason_cost_few_look_ups(waiting, monkeypatch, fault, look_ups):
+    looked_up, real = [], client_pool.get_async_connection
+
+    async def counting(*args):
+        looked_up.append(args)
+        return await real(*args)
+
+    monkeypatch.setattr(client_pool, "get_async_connection", counting)
+    async with ClientPool.client(ID) as client:
+        waiting.add_fault(f"query:{fault},times=always")
+        for _ in range(20):
+            with pytest.raises(KlingAccessError):
+                await poll(client, waiting.job)
+    assert len(looked_up) == look_ups
+
+
 async def test_a_wait_that_is_cancelled_during_its_poll_ends_no_other(waiting):
     async with ClientPool.client(ID) as client:
         waiting.add_fault("query:hang=30")
