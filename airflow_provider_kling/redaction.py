@@ -56,18 +56,20 @@ class Redactor:
         for _ in range(_MAX_LAYERS):
             decoded = _unescaped(layer)
             if decoded == layer:
-                return _printable_line(safe)
+                # Not before: the beginning of an escaped secret would be hidden, and the rest be shown.
+                last = self._masked(layer, cut_off=True)
+                return _printable_line(safe if last == layer else last)
             layer = self._hidden(decoded)
             if layer != decoded:
                 safe = layer
         return "<a text that is escaped again and again>"
 
     def _hidden(self, text: str) -> str:
-        return _without_data(without_signatures(self._masked(text)))
+        return _without_data(without_signatures(_CONTROL.sub("\ufffd", self._masked(text))))
 
-    def _masked(self, text: str) -> str:
+    def _masked(self, text: str, *, cut_off: bool = False) -> str:
         for secret in self._secrets:
-            text = secret.masked(text)
+            text = secret.masked(text, cut_off=cut_off)
         return text
 
 
@@ -80,9 +82,9 @@ class _Secret:
         whole = [spelling for spelling in spellings if len(spelling) >= min(len(text), _SHORTEST_SECRET)]
         self._spellings = [_Spelling(spelling) for spelling in sorted(whole, key=len, reverse=True)]
 
-    def masked(self, text: str) -> str:
+    def masked(self, text: str, *, cut_off: bool) -> str:
         for spelling in self._spellings:
-            text = spelling.masked(text)
+            text = spelling.masked(text, cut_off=cut_off)
         return text
 
 
@@ -94,17 +96,25 @@ class _Spelling:
         self._beginning = re.compile(_GAP.join(map(_character, text[:beginning])), re.IGNORECASE)
         self._rest = [_next(char) for char in text[beginning:]]
 
-    def masked(self, text: str) -> str:
+    def masked(self, text: str, *, cut_off: bool) -> str:
+        """Return *text* without this spelling; with *cut_off*, also without its beginning."""
         parts: list[str] = []
-        at = 0
-        while found := self._beginning.search(text, at):
-            parts += text[at : found.start()], MASK
-            at = found.end()
-            for pattern in self._rest:
-                if not (more := pattern.match(text, at)):
-                    break
-                at = more.end()
+        at = start = 0
+        while found := self._beginning.search(text, start):
+            end, whole = self._end(text, found.end())
+            if whole or cut_off:
+                parts += text[at : found.start()], MASK
+                at = start = end
+            else:
+                start = found.start() + 1
         return "".join((*parts, text[at:])) if parts else text
+
+    def _end(self, text: str, at: int) -> tuple[int, bool]:
+        for pattern in self._rest:
+            if not (more := pattern.match(text, at)):
+                return at, False
+            at = more.end()
+        return at, True
 
 
 # Also between the two halves of a key there may be what no reader sees.
@@ -114,6 +124,7 @@ _INVISIBLE = (
 )
 _GAP = f"[{_INVISIBLE}\\s]*"
 _UNPRINTABLE = re.compile(f"[{_INVISIBLE}]")
+_CONTROL = re.compile(f"(?![\\t\\n\\r\ufffd])[{_INVISIBLE}]")
 
 
 def _character(char: str) -> str:
@@ -164,7 +175,7 @@ def _character_of(found: re.Match[str]) -> str:
     return chr(int(number, 16)) if number else _CONTROLS.get(found[3], found[3])
 
 
-_CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+_CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def clean(text: str) -> str:
