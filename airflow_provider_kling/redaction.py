@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -65,7 +65,9 @@ class Redactor:
         return "<a text that is escaped again and again>"
 
     def _hidden(self, text: str) -> str:
-        return _without_data(without_signatures(_CONTROL.sub("\ufffd", self._masked(text))))
+        return _without_data(
+            _without_encoded_urls(without_signatures(_CONTROL.sub("\ufffd", self._masked(text))))
+        )
 
     def _masked(self, text: str, *, cut_off: bool = False) -> str:
         for secret in self._secrets:
@@ -192,6 +194,25 @@ def _without_data(text: str) -> str:
 
 
 _DATA = re.compile(r"[A-Za-z0-9+/_=-]{200,}")
+
+
+def _without_encoded_urls(text: str) -> str:
+    """Return *text* without base64 that holds a signed URL."""
+
+    def replaced(found: re.Match[str]) -> str:
+        data = found[0].translate(_STANDARD_BASE64)
+        try:
+            decoded = b64decode(data + "=" * (-len(data) % 4)).decode("ascii")
+        except ValueError:
+            return found[0]
+        signed = decoded.isprintable() and without_signatures(decoded) != decoded
+        return f"<{len(found[0])} characters>" if signed else found[0]
+
+    return _BASE64.sub(replaced, text)
+
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{24,}")
+_STANDARD_BASE64 = str.maketrans("-_", "+/")
 
 
 def without_signatures(text: str) -> str:

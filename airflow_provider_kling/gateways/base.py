@@ -133,7 +133,7 @@ class Video:
     :param video_url: a presigned http(s) link on a storage host; it lives for about an hour.
     :param video_url_ttl: the seconds that the gateway gives it; unreliable, never decide by it.
     :param video_type: the container, such as ``mp4``.
-    :param holds_secret: the link repeats a secret of the connection, so it is not published.
+    :param holds_secret: the link repeats a secret of the connection or names a user: it is not published.
     """
 
     video_url: str

@@ -224,7 +224,7 @@ def _read_video(reply: Reply, value: Any) -> Video | None:
         link,
         None if ttl is None else int(ttl),
         reply.shown(kind, _MAX_STATUS) if isinstance(kind, str) and kind else None,
-        reply.redactor.finds_secret(link),
+        "@" in urlsplit(link).netloc or reply.redactor.finds_secret(link),
     )
 
 

@@ -97,10 +97,11 @@ class AsyncKlingClient:
             body, cut_off = bytearray(), ""
             try:
                 await _read_limited(response, body)
-            except aiohttp.ClientError as error:
+            except (aiohttp.ClientError, TimeoutError) as error:
                 if not (call.starts_job and body):
                     raise
-                cut_off = describe_failure(error)  # the task id may stand in what came
+                # The task id may stand in what came.
+                cut_off = "the time is over" if isinstance(error, TimeoutError) else describe_failure(error)
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Reply(response.status, headers, bytes(body), time.time(), self._redactor, cut_off)
 

@@ -82,10 +82,12 @@ class KlingClient:
             body, cut_off = bytearray(), ""
             try:
                 _read_limited(response, body)
+                deadline.check()
             except Exception as error:
-                if not (call.starts_job and body) or deadline.expired:
+                if not (call.starts_job and body):
                     raise
-                cut_off = describe_failure(error)  # the task id may stand in what came
+                # The task id may stand in what came.
+                cut_off = "the time is over" if deadline.expired else describe_failure(error)
             return Reply(response.status_code, headers, bytes(body), time.time(), self._redactor, cut_off)
 
 

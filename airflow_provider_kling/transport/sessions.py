@@ -108,14 +108,17 @@ class Deadline:
         self._timer.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         _current_deadline.reset(self._token)
         self._timer.cancel()
         with self._lock:
             for sock in self._sockets:
                 sock.close()
-        if self.expired and kind is None:
-            raise TimeoutError  # what was read may be a part only
+
+    def check(self) -> None:
+        """Raise a TimeoutError where the time is over: what was read last may be a part only."""
+        if self.expired:
+            raise TimeoutError
 
     @property
     def seconds_left(self) -> float:
@@ -204,11 +207,12 @@ class TimedHTTP(HTTPConnection):
         with Deadline(self.timeout or _DEFAULT_TIMEOUT) as deadline:
             deadline.watch(self.sock)
             try:
-                return super().getresponse()
+                response: Any = super().getresponse()
             except Exception:
                 if not deadline.expired:
                     raise
-        raise TimeoutError  # here, so that it does not keep the other error and its socket alive
+        deadline.check()  # here, so that its error does not keep the other one and the socket alive
+        return response  # type: ignore[no-any-return]
 
 
 def _addresses(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What of a text may be shown: no secret in any spelling, no signature, nothing that a log or a database refuses."""
+"""What of a text may be shown: no secret in any spelling, no signature, no control character."""
 
 import html
 import json

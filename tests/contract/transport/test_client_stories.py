@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 import tracemalloc
 import zlib
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from blockbuster import blockbuster_ctx
-from odd_servers import answering, dripping_head, serving
+from odd_servers import DRIPPING_PARTS, answering, dripping_head, dripping_in, serving
 
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import (
@@ -223,6 +224,94 @@ async def test_a_head_that_drips_is_not_waited_for(connect):
     assert isinstance(bought, KlingSubmitUncertainError)
     assert isinstance(asked, KlingUnavailableError)
     assert sorted(method for method, *_ in server.seen) == ["GET", "POST"]
+
+
+@pytest.mark.parametrize("connect", [sync_client], indirect=True)
+@pytest.mark.parametrize("part", DRIPPING_PARTS)
+async def test_no_byte_of_an_answer_that_drips_moves_the_deadline_of_the_sync_client(connect, part):
+    left = threading.Event()
+    with serving(dripping_in(part, left)) as server:
+        async with connect(server.url, request_timeout=1) as send:
+            bought, asked = await asyncio.gather(*(failure_of(send, c) for c in (submit(JOB), query("t-1"))))
+        assert await asyncio.to_thread(left.wait, 10)
+    assert isinstance(bought, KlingSubmitUncertainError)
+    assert isinstance(asked, KlingUnavailableError)
+    assert len(server.seen) == 2
+
+
+def raw(data):
+    """Return a handler's answer of exactly these bytes."""
+    return lambda handler: handler.wfile.write(data)
+
+
+def with_head(body, *headers):
+    return "\r\n".join(["HTTP/1.1 200 OK", *headers, "", body]).encode()
+
+
+INTERIM = {
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n" * 3,
+    "continue": b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
+    "processing": b"HTTP/1.1 102 Processing\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("interim", INTERIM)
+async def test_interim_responses_before_the_answer_are_skipped(connect, interim):
+    answer = INTERIM[interim] + with_head('{"task_id": "t-1"}', "Content-Length: 18")
+    with serving(raw(answer)) as server:
+        async with connect(server.url) as send:
+            assert await send(submit(JOB)) == "t-1"
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"Tunnel connection failed: 403 Forbidden\r\n\r\n",
+        b"HTTP/1.1 502 Tunnel connection failed: 407 Proxy\r\nContent-Length: 0\r\n\r\n",
+        b"[Errno 111] Connection refused\r\n\r\n",
+        b"",
+    ],
+)
+async def test_no_words_of_the_peer_say_that_a_submit_was_never_sent(connect, answer):
+    with serving(raw(answer)) as server:
+        async with connect(server.url) as send:
+            assert isinstance(await failure_of(send, submit(JOB)), KlingSubmitUncertainError)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        with_head('{"task_id": "t-1"}', "Content-Length: 99"),
+        with_head('12\r\n{"task_id": "t-1"}\r\n', "Transfer-Encoding: chunked"),
+    ],
+    ids=["length too long", "chunks without an end"],
+)
+async def test_the_id_in_an_answer_that_is_cut_off_behind_it_is_used(connect, answer):
+    with serving(raw(answer)) as server:
+        async with connect(server.url) as send:
+            assert await send(submit(JOB)) == "t-1"
+            assert isinstance(await failure_of(send, query("t-1")), KlingUnavailableError)
+    assert len(server.seen) == 2
+
+
+async def test_an_answer_that_is_cut_off_in_the_id_shows_it_and_hides_the_key(connect):
+    body = '{"key": "emulator-key-of-mine", "task_id": "0123-4567'
+    with serving(raw(with_head(body, "Content-Length: 99"))) as server:
+        async with connect(server.url, key="emulator-key-of-mine") as send:
+            error = await failure_of(send, submit(JOB))
+    assert isinstance(error, KlingSubmitUncertainError)
+    assert '"task_id": "0123-4567' in error.what
+    assert "emulator-key-of-mine" not in error.what
+
+
+async def test_a_query_asks_not_to_be_answered_from_a_cache(connect):
+    with serving(answering(b'{"task": {"task_id": "t-1", "status": "TASK_STATUS_QUEUED"}}')) as server:
+        async with connect(server.url) as send:
+            await send(query("t-1"))
+    ((_, _, headers),) = server.seen
+    assert (headers["Cache-Control"], headers["Pragma"]) == ("no-cache", "no-cache")
 
 
 async def test_a_wrong_key_is_told(gateway, connect):

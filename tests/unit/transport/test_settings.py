@@ -58,6 +58,9 @@ def test_a_key_is_all_that_a_connection_needs():
         ({"host": "https://api.novita.ai:8443", "port": 8443}, "https://api.novita.ai:8443"),
         ({"host": "https://api.novita.ai", "port": 0}, "https://api.novita.ai"),
         ({"port": 8443}, "https://api.myrouter.ai:8443"),
+        ({"host": "https://api.novita.ai:8443", "port": 443}, "https://api.novita.ai:8443"),
+        ({"host": "http://127.0.0.1:8080", "port": 443}, "http://127.0.0.1:8080"),
+        ({"host": "http://gateway.example", "port": 443}, "http://gateway.example"),
         ({"host": "https://proxy.example/kling/v1/"}, "https://proxy.example/kling/v1"),
         ({"host": "proxy.example", "schema": "kling/v1"}, "https://proxy.example/kling/v1"),
         ({"host": "https://proxy.example/a", "schema": "/b/"}, "https://proxy.example/a/b"),
@@ -290,3 +293,33 @@ def test_limits_are_amounts_or_none():
     assert (read.max_cost_usd, read.max_run_cost_usd) == (Decimal("1.5"), Decimal(20))
     for name in ("max_cost_usd", "max_run_cost_usd"):
         assert f"{name}='much' must be a number of US dollars" in refusal({name: "much"})
+
+
+@pytest.mark.parametrize("conn_type", ["kling", "http", "generic", "", None, "Kling"])
+def test_a_type_that_may_hold_a_key_is_accepted(conn_type):
+    assert settings(conn_type=conn_type).api_key == KEY
+
+
+@pytest.mark.parametrize("conn_type", ["postgres", "aws", "https", "klingon"])
+def test_the_password_of_another_system_is_not_taken_for_a_key(conn_type):
+    words = refusal(conn_type=conn_type)
+    assert f"its type is {conn_type!r}" in words
+    assert KEY not in words
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "http://0xa9fea9fe", "http://[fe80::1]", "100.100.100.200"]
+)
+def test_no_gateway_stands_where_clouds_keep_credentials(host):
+    assert "keep credentials" in refusal(host=host)
+
+
+def test_the_redactor_knows_all_secrets_of_a_connection(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:of-the-environment@proxy.example:3128")
+    proxies = {
+        "https": "http://user:p%40ssw0rd@proxy.example:3128",
+        "http": "http://only-a-token@proxy.example",
+    }
+    redactor = settings({"X-Token": "tok-1234", "X-Team": "eu", "proxies": proxies}).redactor
+    said = f"{KEY} tok-1234 p@ssw0rd p%40ssw0rd only-a-token of-the-environment eu proxy.example"
+    assert redactor.shown(said) == "*** *** *** *** *** *** eu proxy.example"
