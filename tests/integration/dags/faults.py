@@ -39,7 +39,7 @@ with DAG(
     KlingSubmitOperator.partial(
         task_id="submit", image="{{ picture(params.image, ti.map_index) }}", busy_timeout=0
     ).expand(prompt=over["prompts"])
-    KlingTaskSensor.partial(task_id="wait", poke_interval=1, initial_delay=1, timeout=8).expand(
+    KlingTaskSensor.partial(task_id="wait", poke_interval=1, initial_delay=1, timeout=20).expand(
         kling_task_id=over["waits"]
     )
     KlingDownloadOperator.partial(
