@@ -58,7 +58,7 @@ class PooledClient:
     async def send(self, call: Call[T]) -> T:
         """Send one call without blocking.
 
-        A refused key is looked up anew once before it counts: it may have been rotated.
+        A query that is refused is sent once more before the refusal counts: the key may have been rotated.
 
         :raises KlingError: not translated for Airflow, because it crosses to a worker first.
         """
@@ -67,9 +67,10 @@ class PooledClient:
             try:
                 return await client.send(call)
             except KlingAccessError as error:
-                if call.kling_task_id is None or not self._may_look_up_again(error):
+                if call.kling_task_id is None:
                     raise  # a submit is never sent twice
-            return await (await self._current(refused=client)).send(call)
+                refused = client if self._may_look_up_again(error) else None
+            return await (await self._current(refused)).send(call)
         except (KlingAccessError, KlingUnavailableError) as error:
             raise call.about(error) from error.__cause__
 
