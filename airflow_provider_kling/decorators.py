@@ -19,15 +19,16 @@ from airflow.sdk import task
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
-from airflow_provider_kling.models.catalog import INPUTS
+from airflow_provider_kling.models.catalog import INPUTS, PICTURE_INPUTS
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
 from airflow_provider_kling.redaction import redacted
 from airflow_provider_kling.request import VideoRequest
-from airflow_provider_kling.submission.media_inputs import PICTURES, may_be_data
-from airflow_provider_kling.submission.reservations import publish_costs
-from airflow_provider_kling.submission.submit_once import naming_earlier_job, submission_state
+from airflow_provider_kling.submission.cost_limits import publish_costs
+from airflow_provider_kling.submission.media_inputs import may_be_data
+from airflow_provider_kling.submission.state import submission_state
+from airflow_provider_kling.submission.submit_once import naming_earlier_job
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -88,7 +89,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
     def _ask(self, context: Context) -> None:
         """Call the function and take what it returns for our own arguments."""
         state = submission_state(context)
-        publish_costs(self, context["ti"], state)
+        publish_costs(context["ti"], state, self.log)
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         name = self.python_callable.__name__
@@ -101,7 +102,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
                     "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
                     entry.kling_task_id or "a job of unknown id",
                 )
-                if isinstance(error, AirflowSkipException) and entry.generation == state.generation:
+                if isinstance(error, AirflowSkipException) and not state.is_cleared_since(entry):
                     with airflow_errors(), naming_earlier_job(state):  # a skip would hide what is paid for
                         raise KlingInputError(f"{name}() has skipped the task.") from error
             raise
@@ -121,7 +122,7 @@ def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
     sent = {name: plain(value) for name, value in request.items()}
     for name, value in sent.items():
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, bytes) or (name in PICTURES and may_be_data(str(item))):
+            if isinstance(item, bytes) or (name in PICTURE_INPUTS and may_be_data(str(item))):
                 what = (
                     f"{name}={redacted(item)}: a list of requests goes through XCom, no place for pictures."
                 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kling.models.catalog import DEFAULT_MODEL, INPUTS
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL, INPUTS, MEDIA_INPUTS
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
 from airflow_provider_kling.models.prices import estimate
@@ -66,7 +66,7 @@ class VideoRequest:
         :raises KlingInputError: naming every input that is wrong, what was given and what is allowed.
         """
         inputs = {name: getattr(self, name) for name in INPUTS}
-        media = {name: _sent(inputs[name]) for name in ("image", "end_image", "images", "video")}
+        media = {name: _sent(inputs[name]) for name in MEDIA_INPUTS}
         return build_job(self.model, inputs | media, self.extra_body)
 
     def estimate(self, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:

@@ -14,3 +14,8 @@ def read_number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if abs(number) < 1e15 else None  # so neither nan nor infinity
+
+
+def is_unset(value: Any) -> bool:
+    """Return whether a value means "not set": None, an empty text, or a template's ``None``."""
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))

@@ -17,6 +17,8 @@ from decimal import Decimal
 from airflow_provider_kling.models.fields import Field, Kind, Model, Sure
 
 SOUND_FACTOR = Decimal("1.5")
+#: Seconds of a shot that names no duration.
+SHOT_SECONDS = 5
 DEFAULT_MODEL = "kling-v3.0-pro-i2v"
 
 _IMAGE = Field("image", Kind.PICTURE)
@@ -185,5 +187,17 @@ MODELS = _by_slug(
     ]
 )
 
+_FIELDS = tuple(dict.fromkeys(field for model in MODELS.values() for field in model.fields))
 #: The inputs of all models in Kling's own words: the operators' arguments.
-INPUTS = tuple(dict.fromkeys(field.name for model in MODELS.values() for field in model.fields))
+INPUTS = tuple(dict.fromkeys(field.name for field in _FIELDS))
+
+
+def _of_kind(*kinds: Kind) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(field.name for field in _FIELDS if field.kind in kinds and not field.choices))
+
+
+#: The inputs that are a picture or a list of pictures, the one that is a video, and the free texts.
+PICTURE_INPUTS = _of_kind(Kind.PICTURE, Kind.PICTURES)
+VIDEO_INPUT = "video"
+MEDIA_INPUTS = (*PICTURE_INPUTS, VIDEO_INPUT)
+TEXT_INPUTS = _of_kind(Kind.TEXT, Kind.SHOTS)

@@ -6,23 +6,26 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kling.models.catalog import MODELS, SOUND_FACTOR
+from airflow_provider_kling.models.catalog import MODELS, SHOT_SECONDS, SOUND_FACTOR
 from airflow_provider_kling.models.fields import Field, Kind, Model
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import is_unset, read_number
 
 
 def read_limit(value: Any) -> Decimal | None:
-    """Return a limit in US dollars; None where none is set.
+    """Return a limit in US dollars; None means no limit.
 
-    :param value: a number of at least 0, also as text; None, an empty text or ``"None"`` mean no limit.
-    :raises ValueError: for anything else, saying what is allowed.
+    An empty text and a template's ``"None"`` are refused: a limit that was set and is lost must not let the
+    task pay without one.
+
+    :raises ValueError: where it is no number of at least 0, saying what is allowed.
     """
-    if value is None or (isinstance(value, str) and value.strip() in ("", "None")):
+    if value is None:
         return None
-    number = read_number(value)
+    number = read_number(str(value) if isinstance(value, Decimal) else value)
     if number is None or number < 0:
-        raise ValueError("must be a number of US dollars, at least 0")
+        empty = "; it is empty" if is_unset(value) else ""
+        raise ValueError(f"must be a number of US dollars, at least 0{empty}")
     return Decimal(str(number))
 
 
@@ -49,24 +52,42 @@ def dollars(usd: Decimal) -> str:
 
 
 def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
-    """Return the estimated cost of the job in US dollars, or None where it cannot be known.
+    """Return the estimated cost of the job in US dollars, or None where it is unknown.
 
-    It cannot where no price is published, and where the video's length is not asked for but follows from
-    another video. Without a word on duration and sound, the model's documented defaults count.
+    It is unknown without a published price, and where the video's length is not a positive number or comes
+    from another video. The model's documented defaults count where duration and sound are not set.
 
-    :param prices: dollars a second without sound by model, in place of the catalogue's.
+    :param prices: US dollars a second without sound by model; they replace the catalogue's.
     """
     model = MODELS.get(job.model, Model(job.model, ()))
     price = (prices or {}).get(job.model, model.price)
-    length, sound = (_said(job, model, name) for name in ("duration", "sound"))
-    seconds = read_number(length)
+    seconds = _seconds(job, model)
     if price is None or seconds is None:
         return None
+    sound = input_or_default(job, model, "sound")
     silent = not sound or str(sound).strip().lower() in ("false", "none", "0", "")
-    return Decimal(str(seconds)) * price * (1 if silent else SOUND_FACTOR)
+    return seconds * price * (1 if silent else SOUND_FACTOR)
 
 
-def _said(job: VideoJob, model: Model, name: str) -> Any:
+def _seconds(job: VideoJob, model: Model) -> Decimal | None:
+    """Return the longer of the duration and the sum of the shots; None where one of them makes no sense."""
+    lengths = [_positive(input_or_default(job, model, "duration"))]
+    shots = job.inputs.get("multi_prompt") or []
+    if not isinstance(shots, (list, tuple)):
+        return None
+    timed = [_positive(shot.get("duration", SHOT_SECONDS)) for shot in shots if isinstance(shot, Mapping)]
+    if timed:
+        lengths.append(None if None in timed else sum((each for each in timed if each), Decimal(0)))
+    return None if None in lengths else max(length for length in lengths if length)
+
+
+def _positive(value: Any) -> Decimal | None:
+    number = read_number(value)
+    return Decimal(str(number)) if number is not None and number > 0 else None
+
+
+def input_or_default(job: VideoJob, model: Model, name: str) -> Any:
+    """Return an input of the job, or the model's documented default."""
     field = model.field(name) or Field(name, Kind.NUMBER)
     return job.inputs.get(field.wire_name, field.default)
 

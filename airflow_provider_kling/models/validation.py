@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.catalog import MEDIA_INPUTS, MODELS, TEXT_INPUTS
 from airflow_provider_kling.models.fields import Model, Sure
 from airflow_provider_kling.models.inputs import from_json, read_input
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.models.prices import _said
+from airflow_provider_kling.models.prices import input_or_default
 from airflow_provider_kling.redaction import shorten
+from airflow_provider_kling.values import is_unset
 
 _SLUG = re.compile(r"[^\s/?#]+")
+#: What JavaScript makes of one object, or of a list of objects, as a text.
+_OBJECTS = re.compile(r"\s*\[object \w+\](\s*,?\s*\[object \w+\])*\s*")
+#: Control characters but TAB, LF and CR, and halves of a character.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _USUAL_SHOTS, _USUAL_SHOT_CHARACTERS = 6, 512
 
 
@@ -37,25 +42,22 @@ def build_job(
     """
     if not isinstance(model, str) or not _SLUG.fullmatch(model):
         raise KlingInputError(f"model={model!r} is not a model's name, such as {next(iter(MODELS))!r}.")
-    given = {name: value for name, value in inputs.items() if not _unset(value)}
+    given = {name: value for name, value in inputs.items() if not is_unset(value)}
     known, extra = MODELS.get(model), _extra(extra_body)
     if known is None:
         body, problems = {**given, **extra}, _not_json({**given, **extra})
         warnings = [f"Model {model!r} is not in the catalogue{_similar(model)}: it is passed on unvalidated."]
     else:
-        extra = {name: value for name, value in extra.items() if not (known.field(name) and _unset(value))}
+        extra = {name: value for name, value in extra.items() if not (known.field(name) and is_unset(value))}
         body, problems = _checked(known, given, extra)
         present = {field.name for name in (*given, *extra) if (field := known.field(name))}
         problems += _combinations(known, present, body)
         problems += _not_json(body)
         warnings = [] if problems else [*_unchecked(known, extra), *_shots_warnings(known, body)]
+    problems = problems or _broken_texts(known or Model(model, ()), body)
     if problems:
         raise KlingInputError(f"{model} does not accept this request: {'; '.join(problems)}.")
     return VideoJob(model, body), warnings
-
-
-def _unset(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
 
 
 def _similar(model: str) -> str:
@@ -65,7 +67,7 @@ def _similar(model: str) -> str:
 
 def _extra(value: Any) -> dict[str, Any]:
     extra = from_json(value)
-    if _unset(extra):
+    if is_unset(extra):
         return {}
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
         what = f"extra_body={shorten(repr(value), 60)}: must be an object such as {{'seed': 7}}."
@@ -113,6 +115,32 @@ def _combinations(model: Model, present: set[str], body: Mapping[str, Any]) -> l
     return problems + [f"{name} needs {other}={value!r}" for name, other, value in needs]
 
 
+def _broken_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the texts: nobody should pay for a prompt that a form has broken."""
+    media = {field.wire_name if (field := model.field(name)) else name for name in MEDIA_INPUTS}
+    problems = []
+    for name, value in body.items():
+        for text in _texts(value) if name not in media else ():
+            if _OBJECTS.fullmatch(text):
+                what = f"{name}={shorten(text, 60)!r}: is what a form or a script makes of an object"
+                problems.append(f"{what}; give each prompt as a text")
+            elif found := _CONTROL.search(text):
+                problems.append(f"{name} has the control character U+{ord(found[0]):04X}")
+            elif name in TEXT_INPUTS and text and not any(c.isprintable() and c != " " for c in text):
+                problems.append(f"{name}={text!r}: has no visible character")
+    return list(dict.fromkeys(problems))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield each text in a value, also the names of an object's entries."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        parts = [*value, *value.values()] if isinstance(value, Mapping) else value
+        for part in parts:
+            yield from _texts(part)
+
+
 def _not_json(body: Mapping[str, Any]) -> list[str]:
     problems = []
     for name, value in body.items():
@@ -138,7 +166,7 @@ def _shots_warnings(model: Model, body: Mapping[str, Any]) -> list[str]:
             f"A shot is longer than the {_USUAL_SHOT_CHARACTERS} characters that Kling itself takes."
         )
     lengths = [shot["duration"] for shot in shots if isinstance(shot, dict) and "duration" in shot]
-    total = int(_said(VideoJob(model.slug, body), model, "duration"))
+    total = int(input_or_default(VideoJob(model.slug, body), model, "duration"))
     if len(lengths) == len(shots) and sum(lengths) != total:
         warnings.append(
             f"The shots last {sum(lengths)} s together, the video {total} s; Kling wants them equal."

@@ -112,7 +112,7 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: Exception) 
     words = shorten(clean(f"{type(error).__name__}: {error}"), 300)
     kling_task_id, may_submit_again = getattr(operator, "kling_task_id", None), False
     if not kling_task_id:
-        from airflow_provider_kling.submission.submit_once import submission_state
+        from airflow_provider_kling.submission.state import submission_state
 
         try:
             state = submission_state(context)
@@ -121,7 +121,7 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: Exception) 
             what = f"The task ended unexpectedly ({words}), and whether a job was started cannot be read."
             advice = "A retry reads it again before it submits anything."
             return for_airflow(KlingUnavailableError(what, money=Money.MAYBE, advice=advice))
-        if record is None or record.generation != state.generation:
+        if record is None or state.is_cleared_since(record):
             return None
         kling_task_id = record.kling_task_id
         may_submit_again = getattr(operator, "on_uncertain", "") == "submit_again"

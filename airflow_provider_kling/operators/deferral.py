@@ -20,7 +20,7 @@ from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PROGRESS_KEY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import Schedule, kind_of
-from airflow_provider_kling.submission.submit_once import submission_state
+from airflow_provider_kling.submission.state import submission_state
 from airflow_provider_kling.values import read_number
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.atomic_write import DEFAULT_MAX_BYTES
 from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
-from airflow_provider_kling.submission.reservations import publish_costs
-from airflow_provider_kling.submission.state import SubmissionState
-from airflow_provider_kling.submission.submit_once import naming_earlier_job, submission_state
+from airflow_provider_kling.submission.cost_limits import publish_costs
+from airflow_provider_kling.submission.state import SubmissionState, submission_state
+from airflow_provider_kling.submission.submit_once import naming_earlier_job
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -114,7 +114,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     def _claiming_target(self, context: Context) -> Iterator[None]:
         """Raise, before anything is bought, what would keep the video from its place; claim that place."""
         state = submission_state(context)
-        publish_costs(self, context["ti"], state)
+        publish_costs(context["ti"], state, self.log)
         with airflow_errors(), naming_earlier_job(state), _nothing_bought():
             if not state.is_persistent:
                 raise KlingInputError(
@@ -139,6 +139,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     def _wait(self, context: Context, kling_task_id: str) -> str:
         with harmless(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
+        with harmless(self.log, "The task id could not be recorded"):
+            submission_state(context).confirm_task_id(kling_task_id)
         request = read_request(self, context, kling_task_id)
         if request.get("reused"):
             return self._store(context, kling_task_id)
@@ -157,6 +159,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     def _store(self, context: Context, kling_task_id: str, task: Task | None = None) -> str:
         """Download the video, and return where it is."""
         download, ti = self._download(context), context["ti"]
+        with harmless(self.log, "The task id could not be recorded"):
+            submission_state(context).confirm_task_id(kling_task_id)
         result = download.run(kling_task_id, find_request(self, ti, kling_task_id), task)
         result.publish(ti)
         if not result.reused:
@@ -190,7 +194,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 def _job_of(state: SubmissionState) -> str:
     """Return the job that this try may go on with, or an empty text."""
     record = state.last_record()
-    over = record and record.delivered and record.generation != state.generation
+    over = record and record.delivered and state.is_cleared_since(record)
     return record.kling_task_id if record and not over else ""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_kling.errors import Money
 from airflow_provider_kling.models.prices import dollars
 from airflow_provider_kling.redaction import shorten
-from airflow_provider_kling.submission.cost_limits import Reservation, State
+from airflow_provider_kling.submission.cost_limits import Reservation, ReservationState
 from airflow_provider_kling.values import read_number
 
 _LONGEST_NAME = 60
@@ -97,9 +97,9 @@ class RunReport:
             entry.estimated_cost_usd = read_number(request.get("estimated_cost_usd"))
             entry.outcome = "unfinished"
         for reservation in filter(None, map(Reservation.from_dict, reservations)):
-            if reservation.state is State.TAKEN:
+            if reservation.state is ReservationState.TAKEN:
                 usd = reservation.usd
-                self._entry(reservation.place).estimated_cost_usd = None if usd is None else float(usd)
+                self._entry(reservation.key).estimated_cost_usd = None if usd is None else float(usd)
         for error in _dicts(errors):
             self._fail(self._of(error), error)
         for video in _dicts(videos):

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
-from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
-from airflow_provider_kling.models.prices import cost_words
+from airflow_provider_kling.models.job import PictureSource, Place
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.downstream_targets import check_downstream_targets
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.operators.xcom import REQUEST_KEY, submit_task_ids, task_instance_key
-from airflow_provider_kling.submission.media_inputs import Transport, checked_transport
-from airflow_provider_kling.submission.reservations import LIMITS, CostLimits, Limited
-from airflow_provider_kling.submission.reuse import REUSING, Reusing, find_video, library_entry
-from airflow_provider_kling.submission.state import SubmissionState
-from airflow_provider_kling.submission.submit_once import (
+from airflow_provider_kling.operators.xcom import COST_KEY, REQUEST_KEY, submit_task_ids, task_instance_key
+from airflow_provider_kling.submission.options import (
     Choice,
-    Submission,
+    Transport,
+    check_reuse,
+    checked_busy_timeout,
     checked_choice,
-    naming_earlier_job,
-    submission_state,
-    submit_delay,
+    checked_transport,
 )
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+
+    from airflow_provider_kling.submission.submit_once import SubmissionOptions, SubmissionResult
 
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
@@ -39,7 +34,7 @@ _PATIENCE = 10.0
 _NO_TRIGGERER = 120.0
 
 
-class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
+class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     """Submits one job and returns its task id, a string. This is the moment that costs money.
 
     Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
@@ -105,9 +100,9 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
     """
 
-    template_fields: Sequence[str] = (*RequestOperator.template_fields, *LIMITS, *REUSING)
+    template_fields: Sequence[str] = (*RequestOperator.template_fields, "library")
     ui_color = "#fbe3d0"
-    #: Whether this very task brings the video home too, see :class:`Submission`.
+    #: Whether this task downloads the video too, see ``SubmissionOptions.until_delivered``.
     _delivers = False
 
     def __init__(
@@ -139,6 +134,10 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
         image_transport: Transport = "auto",
         check_url: bool = False,
         allowed_paths: Sequence[str] = (),
+        max_cost_usd: float | str | XComArg | None = None,
+        max_run_cost_usd: float | str | XComArg | None = None,
+        reuse: Literal["fingerprint"] | None = None,
+        library: str | XComArg | None = None,
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -164,17 +163,18 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
         self.extra_body = extra_body
         self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
         self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
-        if isinstance(busy_timeout, bool) or not (
-            isinstance(busy_timeout, (int, float)) and 0 <= busy_timeout < math.inf
-        ):
-            raise ValueError(f"busy_timeout={busy_timeout!r}: must be a number of seconds, at least 0")
         if self.multiple_outputs:
             raise ValueError("multiple_outputs=True: there is one output, a text; Airflow could not store it")
-        self.busy_timeout = busy_timeout
+        self.busy_timeout = checked_busy_timeout(busy_timeout)
         self.deferrable = deferrable
         self.image_transport = checked_transport(image_transport)
         self.check_url = check_url
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
+        self.max_cost_usd = max_cost_usd
+        self.max_run_cost_usd = max_run_cost_usd
+        check_reuse(reuse, library)
+        self.reuse = reuse
+        self.library = library
         self.kling_conn_id = kling_conn_id
 
     @reports_errors
@@ -187,23 +187,27 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
         return self._submit(context, attempt=attempt, give_up_at=give_up_at)
 
     def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
-        ti, hook, state = context["ti"], KlingHook(self.kling_conn_id), submission_state(context)
-        with airflow_errors(), naming_earlier_job(state):
-            limits = CostLimits(self, ti, state, hook.settings, submit_task_ids(self))
-            job = self._job(hook.settings)
-            self._library_entry = library_entry(self, hook, job, self._pictures)
-        submission = self._submission(hook, state, job)
-        if earlier := limits.resume(submission):
-            return self._told(ti, job, submission, earlier)
-        if self._library_entry and (found := find_video(self, hook, self._library_entry)):
-            submission.cost, self._reused = Decimal(0), found
-            return self._told(ti, job, submission, found["kling_task_id"])
+        from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
+        from airflow_provider_kling.submission.state import submission_state
+        from airflow_provider_kling.submission.submit_once import prepare, submit_delay
+
+        ti, state = context["ti"], submission_state(context)
+        publish_costs(ti, state, self.log)
+        if not state.is_persistent:
+            self.log.warning(
+                "This Airflow has no task state store (it came with 3.3): should this task die between the "
+                "submit and its end, a retry may pay for a second job."
+            )
+        run = RunReservations(ti, submit_task_ids(self))
+        submission = prepare(self._submission_options(), KlingHook(self.kling_conn_id), state, run, self.log)
+        if result := submission.resume() or submission.reuse():
+            return self._publish(ti, result)
         with airflow_errors():
             check_downstream_targets(self, context)
-        self.log.info("Submitting to %s, %s: %s", job.model, cost_words(submission.cost), job.describe())
+        self.log.info("Submitting %s", submission.describe())
         while True:
             try:
-                return self._told(ti, job, submission, limits.pay(submission))
+                return self._publish(ti, submission.submit())
             except KlingUnavailableError as error:
                 delay = submit_delay(attempt, error.retry_after, str(ti.id))
                 attempt += 1
@@ -215,34 +219,30 @@ class KlingSubmitOperator(KlingBaseOperator, Limited, Reusing, RequestOperator):
                     self._defer(delay, attempt, give_up_at)
                 time.sleep(delay)
 
-    def _told(self, ti: Any, job: VideoJob, submission: Submission, kling_task_id: str) -> str:
-        """Push what was bought, for people and for the download's sidecar; pictures as source and hash."""
-        cost = None if submission.cost is None else float(submission.cost)
-        request = {"kling_task_id": kling_task_id, **job.to_dict(), "pictures": self._pictures}
-        request |= {"submitted_at": submission.submitted_at, "estimated_cost_usd": cost}
-        request |= {"name": self.request_name(ti), **task_instance_key(ti)}
-        if self._library_entry:
-            request |= {"library_entry": self._library_entry.to_dict(), "reused": self._reused}
-        with harmless(self.log, "What was asked for could not be stored"):
-            ti.xcom_push(key="estimated_cost_usd", value=cost)
-            ti.xcom_push(key=REQUEST_KEY, value=request)
-        return kling_task_id
+    def _submission_options(self) -> SubmissionOptions:
+        from airflow_provider_kling.submission.submit_once import SubmissionOptions
 
-    def _submission(self, hook: KlingHook, state: SubmissionState, job: VideoJob) -> Submission:
-        if not state.is_persistent:
-            self.log.warning(
-                "This Airflow has no task state store (it came with 3.3): should this task die between the "
-                "submit and its end, a retry may pay for a second job."
-            )
-        return Submission(
-            hook,
-            state,
-            job,
+        return SubmissionOptions(
+            model=self.model,  # type: ignore[arg-type]  # rendered before it is read
+            image_transport=self.image_transport,
+            check_url=self.check_url,
+            allowed_paths=self.allowed_paths,
+            max_cost_usd=self.max_cost_usd,
+            max_run_cost_usd=self.max_run_cost_usd,
+            library=str(self.library) if self.reuse else None,
             on_uncertain=self.on_uncertain,
             on_failed_job=self.on_failed_job,
             until_delivered=self._delivers,
-            log=self.log,
+            **self._options(),
         )
+
+    def _publish(self, ti: Any, result: SubmissionResult) -> str:
+        """Push what was asked for, for people and for the download's sidecar; return the task id."""
+        with harmless(self.log, "What was asked for could not be stored"):
+            request = {**result.to_dict(), "name": self.request_name(ti), **task_instance_key(ti)}
+            ti.xcom_push(key=COST_KEY, value=request["estimated_cost_usd"])
+            ti.xcom_push(key=REQUEST_KEY, value=request)
+        return result.kling_task_id
 
     def _defer(self, delay: float, attempt: int, give_up_at: float) -> None:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger

@@ -11,7 +11,7 @@ from airflow_provider_kling.hooks import harmless
 from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.operators.run_report import RunReport
 from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, is_submit
-from airflow_provider_kling.submission.reservations import RESERVATION_KEY
+from airflow_provider_kling.submission.cost_limits import RESERVATION_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -1,4 +1,4 @@
-"""What the tasks of a Dag tell each other about the jobs that they have asked for."""
+"""The XComs of all tasks: their keys and schemas, and how a task finds the request of its job."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from airflow_provider_kling.operators.request_arguments import RequestOperator
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
-#: XCom key of what was asked for: model, inputs, pictures by source and hash, estimated cost.
+#: What was asked for: ``kling_task_id``, ``model``, ``inputs``, ``pictures`` (by source and hash),
+#: ``submitted_at`` (epoch seconds), ``estimated_cost_usd``, ``name``, ``task_id``, ``map_index``; with
+#: ``reuse`` also ``library_entry`` and ``reused``.
 REQUEST_KEY = "kling_request"
-#: XCom key of the video that was brought home: its job, and where it is.
+#: The estimated cost: a number of US dollars, or None where it is unknown.
+COST_KEY = "estimated_cost_usd"
+#: The video that was stored: ``kling_task_id``, ``path``, ``reused``, ``task_id``, ``map_index``.
 VIDEO_KEY = "kling_video"
-#: XCom key of the failure that ended a task.
+#: The failure that ended a task: ``class``, ``what``, ``money``, ``advice``, ``kling_task_id``, ``reason``,
+#: ``http_status``, ``retry_after``, ``name``, ``task_id``, ``map_index``.
 ERROR_KEY = "kling_error"
 
 
 def task_instance_key(ti: Any) -> dict[str, Any]:
-    """Return which task of its run tells something, to tell it with it."""
+    """Return which task instance of its run pushes an XCom."""
     return {"task_id": ti.task_id, "map_index": ti.map_index}
 
 
@@ -34,10 +39,13 @@ def submit_task_ids(operator: BaseOperator) -> list[str]:
 
 
 def find_request(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:
-    """Return what *operator*, or a submit upstream of it, pushed about the job, if any did."""
+    """Return what *operator*, or a submit upstream of it, has pushed about the job; empty without any.
+
+    The own map index comes first, then the tasks that are not mapped.
+    """
     tasks = [operator, *operator.get_flat_relatives(upstream=True)]
     submits = sorted(task.task_id for task in tasks if is_submit(task))
-    for map_index in {ti.map_index, -1} if submits else ():
+    for map_index in dict.fromkeys((ti.map_index, -1)) if submits else ():
         for request in ti.xcom_pull(task_ids=submits, key=REQUEST_KEY, map_indexes=map_index) or []:
             if isinstance(request, dict) and request.get("kling_task_id") == kling_task_id:
                 return request

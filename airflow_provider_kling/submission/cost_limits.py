@@ -1,23 +1,38 @@
-"""Limits on what may be spent, and how the tasks of one run keep to a common one without a referee.
+"""The limits on cost: of one job, and of all jobs of a Dag run, whose tasks buy at the same moment.
 
-Each task that is about to buy *reserves* first: it posts its price where all others see it, then reads
-what all have posted, then decides by :func:`decide`. Whoever of those that go on posted last has seen all
-the others, so what they cost together is within the limit, however they were interleaved.
+Each task that is about to buy *reserves* first: it posts its price as an XCom, then reads what all tasks
+of the run have posted, then decides by :func:`decide`. Of the tasks that buy, the last one to post has seen
+every other reservation, so together they stay within the limit in every order of events.
+
+All limits fail closed: an unknown price, or a reservation that cannot be read, is too much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+import time
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
 
-#: Seconds after which one that still asks is dead, or starved: it counts, but nobody waits for it.
-PATIENCE = 60.0
+from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.hooks import harmless
+from airflow_provider_kling.models.prices import cost_words, dollars, lower, read_limit
+from airflow_provider_kling.submission.state import SubmissionState
+from airflow_provider_kling.transport.settings import Settings
+
+#: XCom key of what a task instance has bought or wants to buy.
+RESERVATION_KEY = "kling_reservation"
+#: Seconds after which nobody waits for a reservation that is still asking; it counts all the same.
+RESERVATION_TIMEOUT = 60.0
+#: The shortest and the longest pause, in seconds, before the reservations of a run are read again.
+_PAUSES = 0.2, 1.0
 
 
-class State(StrEnum):
+class ReservationState(StrEnum):
     """What a reservation stands for."""
 
     ASKING = "asking"
@@ -27,27 +42,27 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one task instance buys, or would like to.
+    """What one task instance has bought, and wants to buy.
 
-    :param task_id: Airflow's, with *map_index* it says whose it is.
+    :param task_id: Airflow's task id.
     :param map_index: -1 where the task is not mapped.
     :param reserved_at: when it was posted, in epoch seconds.
-    :param usd: all that the task instance has bought, and would like to buy; None where no price is known.
-    :param state: whether it is bought, or about to be, or only wished for.
+    :param usd: all that the task instance has bought and wants to buy; None where a price is unknown.
+    :param state: bought or about to be bought, only asked for, or given up.
     """
 
     task_id: str
     map_index: int
     reserved_at: float
     usd: Decimal | None
-    state: State = State.ASKING
+    state: ReservationState = ReservationState.ASKING
 
     @property
-    def place(self) -> tuple[str, int]:
-        """Whose it is."""
+    def key(self) -> tuple[str, int]:
+        """The task instance."""
         return self.task_id, self.map_index
 
-    def now(self, state: State) -> Reservation:
+    def changed_to(self, state: ReservationState) -> Reservation:
         """Return it in another state."""
         return replace(self, state=state)
 
@@ -57,57 +72,210 @@ class Reservation:
 
     @classmethod
     def from_dict(cls, data: Any) -> Reservation | None:
-        """Return what :meth:`to_dict` described; None for what is none."""
+        """Return what :meth:`to_dict` has described; None for anything else."""
         try:
-            usd = None if data["usd"] is None else Decimal(data["usd"])
-            return cls(data["task_id"], data["map_index"], data["reserved_at"], usd, State(data["state"]))
-        except (ArithmeticError, LookupError, TypeError, ValueError):
+            state, at = ReservationState(data["state"]), float(data["reserved_at"])
+            return cls(str(data["task_id"]), int(data["map_index"]), at, read_limit(data["usd"]), state)
+        except (LookupError, TypeError, ValueError):
             return None
 
 
-def others_of(mine: Reservation, present: Iterable[Reservation]) -> list[Reservation]:
+#: A reservation that cannot be read may stand for any price.
+_UNREADABLE = Reservation("", -1, 0.0, None, ReservationState.TAKEN)
+
+
+def other_reservations(mine: Reservation, posted: Iterable[Reservation]) -> list[Reservation]:
     """Return the reservations of other task instances that count."""
-    return [r for r in present if r.place != mine.place and r.state is not State.WITHDRAWN]
+    return [r for r in posted if r.key != mine.key and r.state is not ReservationState.WITHDRAWN]
 
 
 def sum_of(reservations: Iterable[Reservation]) -> Decimal:
-    """Return what reservations cost together in US dollars; one without a price counts as nothing."""
+    """Return what reservations cost together in US dollars; an unknown price counts as nothing."""
     return sum((r.usd or Decimal(0) for r in reservations), Decimal(0))
 
 
 def decide(
-    mine: Reservation, present: Iterable[Reservation], limit: Decimal, now: float
+    mine: Reservation, posted: Iterable[Reservation], limit: Decimal, now: float
 ) -> Literal["buy", "wait", "stop"]:
-    """Say what a task does that has posted *mine* and then read all that is *present*.
+    """Return what a task does that has posted *mine* and has then read all that is *posted*.
 
-    Where not all who ask can have what they ask for, the latest of them steps back and the others read
-    again; so the earliest of those whom the limit has room for gets its job.
+    Where the limit has no room for all that ask, the last one to ask stops and the others read again. So
+    the first one for which there is room buys.
 
     :param mine: the task's own reservation.
-    :param present: all that was read, its own may be among them.
+    :param posted: all that was read; its own may be among them.
     :param limit: US dollars that all of them may cost together.
     :param now: the time in epoch seconds.
     """
-    present = list(present)
-    others, rivals = others_of(mine, present), _rivals(mine, present, now)
-    if not hopeless(mine, others, limit, now) and sum_of([mine, *others]) <= limit:
+    posted = list(posted)
+    others, asking = other_reservations(mine, posted), _asking(mine, posted, now)
+    cannot_buy = never_fits(mine, others, limit, now)
+    if not cannot_buy and sum_of([mine, *others]) <= limit:
         return "buy"
-    latest = all((r.reserved_at, r.place) < (mine.reserved_at, mine.place) for r in rivals)
-    starved = now - mine.reserved_at > PATIENCE
-    return "stop" if latest or starved or hopeless(mine, others, limit, now) else "wait"
+    last = all((r.reserved_at, r.key) < (mine.reserved_at, mine.key) for r in asking)
+    late = now - mine.reserved_at > RESERVATION_TIMEOUT
+    return "stop" if last or late or cannot_buy else "wait"
 
 
-def hopeless(mine: Reservation, present: Iterable[Reservation], limit: Decimal, now: float) -> bool:
-    """Return whether *mine* cannot be had whoever steps back: then it need not even be posted.
+def never_fits(mine: Reservation, posted: Iterable[Reservation], limit: Decimal, now: float) -> bool:
+    """Return whether *mine* has no room even if all that still ask give up: then it is not posted at all.
 
-    A job without a price may cost anything, so beside one there is no hope either.
+    A job of unknown price may cost anything, so there is no room beside one.
     """
-    rivals = _rivals(mine, present := list(present), now)
-    settled = [mine, *(r for r in others_of(mine, present) if r not in rivals)]
-    return any(r.usd is None for r in settled) or sum_of(settled) > limit
+    posted = list(posted)
+    asking = _asking(mine, posted, now)
+    fixed = [mine, *(r for r in other_reservations(mine, posted) if r not in asking)]
+    return any(r.usd is None for r in fixed) or sum_of(fixed) > limit
 
 
-def _rivals(mine: Reservation, present: Iterable[Reservation], now: float) -> list[Reservation]:
-    """Return those who may still step back."""
-    asking = [r for r in others_of(mine, present) if r.state is State.ASKING]
-    return [r for r in asking if r.usd is not None and now - r.reserved_at <= PATIENCE]
+def _asking(mine: Reservation, posted: Iterable[Reservation], now: float) -> list[Reservation]:
+    """Return the reservations that may still be given up."""
+    asking = [r for r in other_reservations(mine, posted) if r.state is ReservationState.ASKING]
+    return [r for r in asking if r.usd is not None and now - r.reserved_at <= RESERVATION_TIMEOUT]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job, and all jobs of a Dag run together, may cost in US dollars; None is no limit."""
+
+    max_cost_usd: Decimal | None = None
+    max_run_cost_usd: Decimal | None = None
+
+    @classmethod
+    def read(cls, settings: Settings, **arguments: Any) -> Limits:
+        """Return the lower one of the operator's and the connection's limit, for each argument.
+
+        :raises KlingInputError: an argument is no number of dollars, or was set and is empty.
+        """
+        limits = {}
+        for argument, value in arguments.items():
+            try:
+                limits[argument] = lower(read_limit(value), getattr(settings, argument))
+            except ValueError as problem:
+                raise KlingInputError(f"{argument}={value!r}: {problem}.") from None
+        return cls(**limits)
+
+
+class RunReservations:
+    """The reservations of a Dag run, as XComs of its tasks.
+
+    :param ti: the running task instance.
+    :param task_ids: all tasks of the Dag that buy, its own among them.
+    """
+
+    def __init__(self, ti: Any, task_ids: Sequence[str]) -> None:
+        self._ti, self._task_ids = ti, list(task_ids)
+
+    def mine(self, state: ReservationState, usd: Decimal | None) -> Reservation:
+        """Return a reservation of the running task instance."""
+        return Reservation(self._ti.task_id, self._ti.map_index, time.time(), usd, state)
+
+    def post(self, reservation: Reservation) -> None:
+        """Show a reservation to the other tasks, in place of the last one."""
+        self._ti.xcom_push(key=RESERVATION_KEY, value=reservation.to_dict())
+
+    def posted(self) -> list[Reservation]:
+        """Return what all tasks of the run have posted."""
+        values = self._ti.xcom_pull(task_ids=self._task_ids, key=RESERVATION_KEY) or []
+        return [Reservation.from_dict(value) or _UNREADABLE for value in values if value is not None]
+
+    def pause(self, attempt: int) -> None:
+        """Wait before the reservations are read again; each task for another time."""
+        spread = zlib.crc32(f"{self._ti.id}/{attempt}".encode()) / 2**32
+        time.sleep(_PAUSES[0] + spread * (_PAUSES[1] - _PAUSES[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class CostControl:
+    """Keeps one task instance within its limits.
+
+    :param limits: of the job and of the run.
+    :param state: knows what the task instance has bought before.
+    :param run: the reservations of the run.
+    :param conn_id: the connection, for messages.
+    :param log: the task's log.
+    """
+
+    limits: Limits
+    state: SubmissionState
+    run: RunReservations
+    conn_id: str
+    log: Any
+
+    def check(self, cost: Decimal | None) -> None:
+        """Check what one job costs.
+
+        :raises KlingInputError: it is too much, or unknown.
+        """
+        for argument, limit in asdict(self.limits).items():
+            if limit is not None and (cost is None or cost > limit):
+                raise self._refusal(argument, limit, cost)
+
+    def reserve(self, cost: Decimal | None) -> None:
+        """Reserve what one job costs, before the other tasks of the run do.
+
+        :raises KlingInputError: it is too much for the run, or unknown.
+        """
+        usd = _total([*self.state.costs().values(), cost])
+        limit = self.limits.max_run_cost_usd
+        if limit is None:
+            with harmless(self.log, "What this job costs could not be shown to other tasks"):
+                self.run.post(self.run.mine(ReservationState.TAKEN, usd))
+            return
+        mine = self.run.mine(ReservationState.ASKING, usd)
+        if usd is None or never_fits(mine, self.run.posted(), limit, time.time()):
+            raise self._run_refusal(limit, mine, cost)
+        self.run.post(mine)
+        for attempt in itertools.count():
+            decision = decide(mine, self.run.posted(), limit, time.time())
+            if decision == "buy":
+                break
+            if decision == "stop":
+                raise self._run_refusal(limit, mine, cost)
+            self.run.pause(attempt)
+        self.run.post(mine.changed_to(ReservationState.TAKEN))
+
+    def release(self) -> None:
+        """Reserve no more than what was bought."""
+        with harmless(self.log, "The reservation could not be withdrawn"):
+            self.run.post(_bought(self.run, self.state))
+
+    def _run_refusal(self, limit: Decimal, mine: Reservation, cost: Decimal | None) -> KlingInputError:
+        others = other_reservations(mine, self.run.posted())
+        earlier = self.state.costs().values()
+        self.release()
+        before = sum_of(others) + (_total(usd for usd in earlier if usd) or 0)
+        so_far = f"all jobs of the run are an estimated {dollars(before)} so far"
+        if unknown := sum(usd is None for usd in (*earlier, *(other.usd for other in others))):
+            so_far += f", without {unknown} of unknown price"
+        return self._refusal("max_run_cost_usd", limit, cost, f", and {so_far}")
+
+    def _refusal(
+        self, argument: str, limit: Decimal, cost: Decimal | None, more: str = ""
+    ) -> KlingInputError:
+        what = f"{argument}={dollars(limit)} does not allow it: this job is {cost_words(cost)}{more}."
+        where = f"the task or connection {self.conn_id!r}"
+        advice = f"Raise {argument} on {where}, ask for less, or name missing prices in the connection."
+        return KlingInputError(what, advice=advice)
+
+
+def publish_costs(ti: Any, state: SubmissionState, log: Any) -> None:
+    """Show the other tasks of the run what earlier tries bought; Airflow has cleared their XComs.
+
+    This comes first in each try: also a request whose answer is unknown counts from then on.
+    """
+    with harmless(log, "What earlier tries bought could not be shown to other tasks"):
+        if state.costs():
+            run = RunReservations(ti, [])
+            run.post(_bought(run, state))
+
+
+def _bought(run: RunReservations, state: SubmissionState) -> Reservation:
+    costs = state.costs().values()
+    return run.mine(ReservationState.TAKEN if costs else ReservationState.WITHDRAWN, _total(costs))
+
+
+def _total(costs: Iterable[str | Decimal | None]) -> Decimal | None:
+    """Return the sum; None where one of them is unknown."""
+    known = [cost if cost is None else Decimal(cost) for cost in costs]
+    return None if None in known else sum((cost for cost in known if cost), Decimal(0))

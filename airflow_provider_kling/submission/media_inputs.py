@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.media.pictures import (
@@ -14,29 +14,17 @@ from airflow_provider_kling.media.pictures import (
     check_video,
     from_base64,
 )
+from airflow_provider_kling.models.catalog import PICTURE_INPUTS, VIDEO_INPUT
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, redacted
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
 from airflow_provider_kling.storage.files import file_size, read_file, signed_url
 from airflow_provider_kling.transport.settings import Settings
 
-#: The inputs that are pictures, or a list of them, and the one that is a video.
-PICTURES, VIDEO = ("image", "end_image", "images"), "video"
 _LINK = ("http://", "https://")
 _LONGEST_PATH = 4096
 
 Form = Literal["data_uri", "base64", "url"]
-Transport = Literal["auto", "data_uri", "base64", "url"]
-
-
-def checked_transport(value: str) -> Transport:
-    """Return *value* if it is one of :data:`Transport`.
-
-    :raises ValueError: naming the argument and what is allowed.
-    """
-    if value not in get_args(Transport):
-        raise ValueError(f"image_transport={value!r}: must be one of {', '.join(get_args(Transport))}")
-    return value  # type: ignore[return-value]  # just checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +67,7 @@ class MediaInputs:
         :raises KlingUnavailableError: where a URL was to be checked and its host does not answer.
         """
         ready = dict(inputs)
-        for name in PICTURES:
+        for name in PICTURE_INPUTS:
             value = plain(inputs.get(name))
             if isinstance(value, list):
                 places = [f"{name}[{number}]" for number in range(len(value))]
@@ -89,8 +77,8 @@ class MediaInputs:
                 ready[name], self.facts[name] = self._picture(name, value, name)
                 if name == "images":
                     ready[name], self.facts[name] = [ready[name]], [self.facts[name]]
-        if _is_set(video := plain(inputs.get(VIDEO))):
-            ready[VIDEO], self.facts[VIDEO] = self._video(video)
+        if _is_set(video := plain(inputs.get(VIDEO_INPUT))):
+            ready[VIDEO_INPUT], self.facts[VIDEO_INPUT] = self._video(video)
         return ready
 
     def _picture(self, argument: str, value: Any, name: str) -> tuple[Any, dict[str, Any]]:
@@ -146,16 +134,16 @@ class MediaInputs:
             if self._how.check_url:
                 from airflow_provider_kling.transport.url_check import check_video_link  # noqa: PLC0415 - an HTTP library
 
-                check_video_link(value, VIDEO, self._how.settings)
+                check_video_link(value, VIDEO_INPUT, self._how.settings)
             return value, {"source": redacted(value)}
         if not isinstance(value, str) or value.startswith("data:") or len(value) > _LONGEST_PATH:
             said = str(redacted(value))[:60]
             what = f"video={said!r}: must be a URL, or a path on a storage that can sign URLs."
             raise KlingInputError(what)
-        path = self._resolved(VIDEO, value, VIDEO)
-        check_video(read_file(path, VIDEO, 256), VIDEO, value)
-        check_size(size := file_size(path, VIDEO), VIDEO, value)
-        return self._sign(VIDEO, path, f"{size} bytes"), {"source": str(path), "size": size}
+        path = self._resolved(VIDEO_INPUT, value, VIDEO_INPUT)
+        check_video(read_file(path, VIDEO_INPUT, 256), VIDEO_INPUT, value)
+        check_size(size := file_size(path, VIDEO_INPUT), VIDEO_INPUT, value)
+        return self._sign(VIDEO_INPUT, path, f"{size} bytes"), {"source": str(path), "size": size}
 
     def _sign(self, argument: str, path: StoragePath, content: str) -> str:
         url = signed_url(path, argument)

@@ -8,48 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from airflow.providers.common.compat.sdk import BaseOperator
+from itertools import zip_longest
+from typing import Any
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, Money
 from airflow_provider_kling.hooks import KlingHook, harmless
 from airflow_provider_kling.media.pictures import check_picture
-from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.catalog import MEDIA_INPUTS, MODELS, TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import open_file, read_file
 from airflow_provider_kling.storage.sidecars import read_sidecar, write_sidecar
-from airflow_provider_kling.submission.state import WORDS, fingerprint
+from airflow_provider_kling.submission.fingerprint import fingerprint
+from airflow_provider_kling.values import is_unset
 
-#: The arguments of :class:`Reusing` that are templated.
-REUSING = ("library",)
-_MEDIA = ("image", "end_image", "images", "video")
-_LARGEST = 10 * 1024**2
+_MAX_BYTES = 10 * 1024**2
 _CHUNK = 1024**2
-
-
-class Reusing(BaseOperator):
-    """The arguments of an operator that may answer from videos that are there already.
-
-    :param reuse: ``fingerprint``, or None: buy always.
-    :param library: folder or storage URL where the index is. (templated)
-    """
-
-    def __init__(
-        self, *, reuse: Literal["fingerprint"] | None = None, library: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        if reuse not in (None, "fingerprint"):
-            raise ValueError(f"reuse={reuse!r}: must be 'fingerprint' or None")
-        if bool(reuse) != bool(library):
-            raise ValueError(f"reuse={reuse!r}, library={library!r}: give both or none")
-        self.reuse = reuse
-        self.library = library
-        self._entry: LibraryEntry | None = None
-        self._reused: dict[str, Any] | None = None
+#: What a text looks like that leads somewhere, to content that may change.
+_LINK = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*:)?//")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,60 +54,70 @@ class LibraryEntry:
 
 
 def library_entry(
-    operator: Reusing, hook: KlingHook, job: VideoJob, pictures: Mapping[str, Any]
+    library: str,
+    job: VideoJob,
+    pictures: Mapping[str, Any],
+    hook: KlingHook,
+    allowed_paths: Sequence[str],
+    log: Any,
 ) -> LibraryEntry | None:
-    """Return the request's place in the operator's library; None without one.
+    """Return where the request's video is noted in a library; None where its content is not fully known.
 
     :param pictures: what is known of each picture, its SHA-256 among it.
-    :raises KlingInputError: where the library is not in an allowed folder.
+    :raises KlingInputError: the library is empty, or not in an allowed folder.
     """
-    if not operator.reuse:
-        return None
-    place = str(operator.library)
-    if not place.strip() or place == "None":
-        raise KlingInputError(f"library={operator.library!r}: must be a folder or a storage URL.")
-    resolve_path(place, "library", *_limits(operator, hook))
-    model, bare, hashes = MODELS.get(job.model), dict(job.inputs), {}
-    for name in _MEDIA:
+    if is_unset(library):
+        raise KlingInputError(f"library={library!r}: must be a folder or a storage URL.")
+    folder = resolve_path(library, "library", allowed_paths, hook.settings.allowed_paths)
+    model, rest, hashes = MODELS.get(job.model), dict(job.inputs), {}
+    for name in MEDIA_INPUTS:
         field = model.field(name) if model else None
-        value = bare.pop(field.wire_name if field else name, None)
-        facts = pictures.get(name)
-        pairs = zip(
-            value if isinstance(value, list) else [value],
-            facts if isinstance(facts, list) else [facts],
-            strict=False,
-        )
-        hashes[name] = [_hash(name, item, known or {}, hook) for item, known in pairs if item is not None]
-    if any(None in found for found in hashes.values()) or _has_links(bare):
-        operator.log.warning("What lies behind a URL could not be read to compare it, so nothing is reused.")
+        value, facts = rest.pop(field.wire_name if field else name, None), pictures.get(name)
+        values = value if isinstance(value, list) else [value]
+        known = facts if isinstance(facts, list) else [facts]
+        pairs = zip_longest(values, known[: len(values)])
+        hashes[name] = [_hash(name, item, of or {}, hook) for item, of in pairs if item is not None]
+    if any(None in found for found in hashes.values()) or _has_links(rest):
+        log.warning("What a URL leads to could not be read to compare it, so nothing is reused.")
         return None
-    return LibraryEntry(place, fingerprint(VideoJob(job.model, {**bare, "media": hashes}), ""))
+    if folder.is_local:
+        log.info(
+            "library=%r is a folder on worker %s. With several workers it must be a shared disk; else the "
+            "same is bought again.",
+            library,
+            socket.gethostname(),
+        )
+    return LibraryEntry(library, fingerprint(VideoJob(job.model, {**rest, "media": hashes}), ""))
 
 
-def find_video(operator: Reusing, hook: KlingHook, entry: LibraryEntry) -> dict[str, Any] | None:
-    """Return a video that was made of the same: ``kling_task_id``, ``path``, ``size``, ``sha256``.
+def find_video(
+    entry: LibraryEntry, allowed_paths: Sequence[Sequence[str]], log: Any
+) -> dict[str, Any] | None:
+    """Return a video of the same content: ``kling_task_id``, ``path``, ``size``, ``sha256``, its type.
 
-    It is read whole and compared. What is not there, or not what it was, is bought: None.
+    The video and its sidecar must lie in the allowed folders, and the sidecar must name the same content.
+    It is read whole and compared. None: it is not there, or it has changed; then the job is bought.
+
+    :param allowed_paths: the operator's folders, and the connection's.
     """
-    with harmless(operator.log, "The library could not be read, so nothing is reused"):
-        limits = _limits(operator, hook)
+    with harmless(log, "The library could not be read, so nothing is reused"):
         try:
-            index = read_file(resolve_path(entry.index, "library", *limits), "library", _CHUNK)
+            index = read_file(resolve_path(entry.index, "library", *allowed_paths), "library", _CHUNK)
         except KlingInputError:
             return None
         try:
-            told = json.loads(index)
-            found = {key: told[key] for key in ("kling_task_id", "path", "size", "sha256", "content_type")}
-            video = resolve_path(found["path"], "library", hook.settings.allowed_paths)
-            story = read_sidecar(video)
-            same = all(story.get(key) == found[key] for key in ("kling_task_id", "sha256"))
+            noted = json.loads(index)
+            found = {key: noted[key] for key in ("kling_task_id", "path", "size", "sha256", "content_type")}
+            sidecar = read_sidecar(resolve_path(found["path"], "library", *allowed_paths))
+            same = all(sidecar.get(key) == found[key] for key in ("kling_task_id", "sha256"))
+            same = same and sidecar["library_entry"]["content"] == entry.content
         except (OSError, ValueError, TypeError, LookupError, AttributeError, KlingError) as error:
-            operator.log.warning("%s does not lead to a video (%s): bought.", entry.index, error)
+            log.warning("%s does not lead to a video (%s): the job is bought.", entry.index, error)
             return None
         if same:
-            operator.log.info("Nothing is bought: %s was made of the same.", found["path"])
+            log.info("Nothing is bought: %s was made of the same content.", found["path"])
             return found
-        operator.log.warning("%s: the video at %s is not what it was: bought.", entry.index, found["path"])
+        log.warning("%s: the video at %s has changed: the job is bought.", entry.index, found["path"])
     return None
 
 
@@ -162,31 +152,27 @@ def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:
         raise KlingDownloadError(what, money=Money.ASIDE, advice=advice)
 
 
-def _limits(operator: Any, hook: KlingHook) -> list[Any]:
-    return [operator.allowed_paths, hook.settings.allowed_paths]
-
-
 def _has_links(inputs: Any) -> bool:
     """Return whether further inputs point to what nobody here has looked at."""
     if isinstance(inputs, Mapping):
-        return any(_has_links(value) for name, value in inputs.items() if name not in WORDS)
+        return any(_has_links(value) for name, value in inputs.items() if name not in TEXT_INPUTS)
     if isinstance(inputs, list):
-        return any(map(_has_links, inputs))
-    return isinstance(inputs, str) and inputs.startswith(("http://", "https://"))
+        return any(_has_links(item) for item in inputs)
+    return isinstance(inputs, str) and bool(_LINK.match(inputs))
 
 
 def _hash(name: str, value: Any, known: Mapping[str, Any], hook: KlingHook) -> str | None:
     """Return the SHA-256 of one picture's or video's bytes; None where they cannot be had, or are none."""
     if sha256 := known.get("sha256"):
         return str(sha256)
-    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+    if not isinstance(value, str) or not _LINK.match(value):
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
     data = bytearray()
     try:
         with hook.open_video(value) as stream:
             for chunk in stream.chunks:
                 data += chunk
-                if len(data) > _LARGEST:
+                if len(data) > _MAX_BYTES:
                     return None
         if name == "video":  # a page that says no would make all videos equal
             return hashlib.sha256(data).hexdigest() if data[4:8] == b"ftyp" else None

@@ -1,39 +1,34 @@
-"""What a task is_persistent of its submit across crashes and retries, so that no job is paid for twice.
+"""What a task records of its submission across crashes, retries and clears, so that it pays once.
 
-The *intent* is written before the POST and the task id right after it. A retry that finds an intent
-without an id knows: maybe. One that finds the id knows the job. Pure: the store comes in from outside.
+The *intent* is recorded before the POST, the task id right after it. A retry that finds an intent without
+an id knows that a job may exist; a retry that finds the id knows the job.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
-from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.errors import KlingUnavailableError
+from airflow_provider_kling.models.prices import read_limit
+from airflow_provider_kling.redaction import clean, shorten
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 _KEY = "kling_submit"
 _WAIT_KEY = "kling_wait"
-_SPENT_KEY = "kling_spent"
-#: Inputs that are words, even if they begin like a URL.
-WORDS = frozenset({"prompt", "negative_prompt", "multi_prompt"})
-#: How storages sign a URL: parameters that say nothing but that, and what else goes with a signature.
-_SIGNING = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-", "x-obs-", "q-sign")
-_BESIDE = {
-    "signature": frozenset({"signature", "expires", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid"})
-    | {"accesskeyid", "security-token", "key-pair-id", "policy"},
-    "sig": frozenset({"sig", "se", "sp", "sv", "sr", "st", "spr", "sip", "skoid", "sktid", "skt", "ske"})
-    | {"sks", "skv"},
-    "q-signature": frozenset({"q-ak", "q-key-time", "q-header-list", "q-url-param-list"}),
-}
+_COSTS_KEY = "kling_spent"
+#: Seconds between the attempts to reach the store; together, how long it may be away.
+_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 class Store(Protocol):
-    """As much of Airflow's ``context["task_state_store"]`` as is needed here."""
+    """The part of Airflow's ``context["task_state_store"]`` that is used here."""
 
     def get(self, key: str) -> Any:
         """Return the value under *key*, or None."""
@@ -42,39 +37,99 @@ class Store(Protocol):
         """Store a JSON value; it is committed when this returns."""
 
     def delete(self, key: str) -> None:
-        """Forget the value under *key*."""
+        """Delete the value under *key*."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try of a task instance, in Airflow's numbers: they tell a retry from a clear.
+
+    :param max_tries: the last try that Airflow allows; a clear raises it, a retry does not.
+    :param try_number: the number of this try.
+    :param retries: the task's retries.
+    :param clear_number: how often tasks of the Dag run were cleared.
+    """
+
+    max_tries: int
+    try_number: int = 1
+    retries: int = 0
+    clear_number: int = 0
+
+    def is_cleared_since(self, earlier: Try) -> bool:
+        """Return whether a user has cleared the task since an *earlier* try.
+
+        A clear sets ``max_tries`` to the last try plus the retries. With fewer retries than before, that
+        can be the same number again. Then the run counts one more clear, and the first try after the
+        clear, ``max_tries - retries + 1``, comes after the earlier try.
+        """
+        if self.max_tries != earlier.max_tries:
+            return True
+        first_try = self.max_tries - self.retries + 1
+        return self.clear_number > earlier.clear_number and earlier.try_number < first_try <= self.try_number
+
+    @classmethod
+    def of_task(cls, context: Context) -> Try:
+        """Return the try that is executed."""
+        ti: Any = context["ti"]
+        task, dag_run = context.get("task"), context.get("dag_run")
+        return cls(
+            ti.max_tries,
+            getattr(ti, "try_number", 1),
+            getattr(task, "retries", 0) or 0,
+            getattr(dag_run, "clear_number", 0) or 0,
+        )
+
+    @classmethod
+    def read(cls, value: Any) -> Try:
+        """Return a try out of the store; a number alone is ``max_tries``.
+
+        :raises TypeError: where it is neither.
+        """
+        if isinstance(value, int):
+            return cls(value)
+        numbers = list(value)
+        if not numbers or not all(isinstance(number, int) for number in numbers):
+            raise TypeError(f"{value!r} is no try")
+        return cls(*numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionRecord:
-    """What was noted of a submit.
+    """What is recorded of one submission.
 
-    :param generation: the same for all retries, another one after a user cleared the task.
+    :param recorded_by: the try that recorded it.
     :param fingerprint: of the request.
     :param noted_at: when, in epoch seconds.
-    :param kling_task_id: the job, or empty: the request was about to be sent, and nobody knows more.
-    :param reported: a person was told that a job may exist that cannot be found.
-    :param delivered: the task that bought the job has also brought its video home.
+    :param kling_task_id: the job; empty while only the intent is recorded.
+    :param cost: the estimated cost in US dollars; None where it is unknown.
+    :param reported: a person was told that a job may exist whose id is unknown.
+    :param delivered: the task that bought the job has downloaded its video, too.
     """
 
-    generation: int
+    recorded_by: Try
     fingerprint: str
     noted_at: float
     kling_task_id: str = ""
+    cost: str | None = None
     reported: bool = False
     delivered: bool = False
 
+    @property
+    def job(self) -> str:
+        """The name of the job, also where its id is unknown."""
+        return self.kling_task_id or f"of unknown id, {self.noted_at:.3f}"
+
 
 class SubmissionState:
-    """The memory of one task instance.
+    """The recorded state of one task instance.
 
-    :param store: where it is kept, or None where this Airflow has no task state store.
-    :param generation: the one of this try.
+    :param store: where it is kept; None where this Airflow has no task state store.
+    :param current: the try that is executed.
     """
 
-    def __init__(self, store: Store | None, generation: int) -> None:
+    def __init__(self, store: Store | None, current: Try) -> None:
         self._store = store
-        self.generation = generation
+        self.current = current
 
     @property
     def is_persistent(self) -> bool:
@@ -82,108 +137,158 @@ class SubmissionState:
         return self._store is not None
 
     def last_record(self) -> SubmissionRecord | None:
-        """Return what was noted last, in whichever generation."""
-        noted = self._store.get(_KEY) if self._store is not None else None
-        return None if noted is None else _read(noted) or SubmissionRecord(self.generation, "", 0.0)
+        """Return the last record, of this try or an earlier one, from before a clear or after it.
 
-    def record_intent(self, fingerprint: str, now: float) -> None:
-        """Note that the request is about to be sent, in epoch seconds."""
-        self._write(SubmissionRecord(self.generation, fingerprint, now))
+        :raises KlingUnavailableError: the store does not answer.
+        """
+        value = self._get(_KEY)
+        return None if value is None else _read(value) or SubmissionRecord(self.current, "", 0.0)
 
-    def record_task_id(self, fingerprint: str, now: float, kling_task_id: str) -> None:
-        """Note the job that the gateway made."""
-        self._write(SubmissionRecord(self.generation, fingerprint, now, kling_task_id))
+    def is_cleared_since(self, record: SubmissionRecord) -> bool:
+        """Return whether a user has cleared the task since the record was made."""
+        return self.current.is_cleared_since(record.recorded_by)
+
+    def record_intent(self, fingerprint: str, now: float, cost: Decimal | None) -> None:
+        """Record that the request is about to be sent, in epoch seconds, and what it is estimated to cost.
+
+        :raises KlingUnavailableError: the store does not take it; then nothing may be sent.
+        """
+        if costs := self.costs():  # the record of an earlier job is about to be replaced
+            self._set(_COSTS_KEY, costs)
+        self._write(SubmissionRecord(self.current, fingerprint, now, cost=_text(cost)))
+
+    def record_task_id(self, fingerprint: str, now: float, kling_task_id: str, cost: Decimal | None) -> None:
+        """Record the job that the gateway has started. A task that is ended meanwhile tries once more.
+
+        :raises KlingUnavailableError: the store does not take it.
+        """
+        record = SubmissionRecord(self.current, fingerprint, now, kling_task_id, _text(cost))
+        try:
+            self._write(record)
+        except Exception:
+            raise
+        except BaseException:  # a timeout or a signal: the id is worth one more write
+            with suppress(Exception):
+                self._write(record, pauses=())
+            raise
+
+    def confirm_task_id(self, kling_task_id: str) -> None:
+        """Record the id of the running job where the store did not take it before.
+
+        :raises KlingUnavailableError: the store does not take it.
+        """
+        if (record := self.last_record()) and not record.kling_task_id:
+            self._write(replace(record, kling_task_id=kling_task_id))
 
     def record_reported(self) -> None:
-        """Note that a person is being told of a job whose id is not known."""
-        self._renew(reported=True)
+        """Record that a person was told of a job of unknown id."""
+        self._change(reported=True)
 
     def record_delivered(self) -> None:
-        """Note that the job's video is in its place."""
-        self._renew(delivered=True)
+        """Record that the job's video is stored."""
+        self._change(delivered=True)
 
     def adopt_job(self) -> None:
-        """Take the job that was bought before the task was cleared for this generation's own."""
-        self._renew(generation=self.generation)
+        """Make the job that was bought before a clear the job of this try."""
+        self._change(recorded_by=self.current)
 
     def remove_intent(self) -> None:
-        """Note that no job was made."""
-        if self._store is not None:
-            self._store.delete(_KEY)
+        """Record that no job was started."""
+        store = self._store
+        if store is not None:
+            _patiently(lambda: store.delete(_KEY), "cannot be deleted from")
 
     def recorded_wait(self, kling_task_id: str) -> tuple[float, float] | None:
-        """Return when this generation's wait for a job began and when it ends, in epoch seconds."""
-        noted = self._store.get(_WAIT_KEY) if self._store is not None else None
-        match noted:
-            case {"of": of, "began_at": float(began_at), "deadline": float(deadline)} if of == [
-                self.generation,
-                kling_task_id,
-            ]:
-                return began_at, deadline
+        """Return when the wait for a job began and when it ends, in epoch seconds; None after a clear."""
+        match self._get(_WAIT_KEY):
+            case {"of": [recorded_by, job], "began_at": float(began_at), "deadline": float(deadline)}:
+                same = job == kling_task_id and not self.current.is_cleared_since(Try.read(recorded_by))
+                return (began_at, deadline) if same else None
         return None
 
     def record_wait(self, kling_task_id: str, began_at: float, deadline: float) -> None:
-        """Note when a wait began and when it ends, in epoch seconds: a retry does not wait anew."""
-        if self._store is not None:
-            wait = {"of": [self.generation, kling_task_id], "began_at": began_at, "deadline": deadline}
-            self._store.set(_WAIT_KEY, wait)
+        """Record when a wait began and when it ends, in epoch seconds: a retry does not wait anew."""
+        wait = {"of": [_as_list(self.current), kling_task_id], "began_at": began_at, "deadline": deadline}
+        self._set(_WAIT_KEY, wait)
 
     def costs(self) -> dict[str, str | None]:
-        """Return what each job that this task instance ever bought is estimated to cost, in US dollars."""
-        spent = self._store.get(_SPENT_KEY) if self._store is not None else None
-        return dict(spent) if isinstance(spent, dict) else {}
+        """Return the estimated cost of each job that this task instance has bought or may have bought.
 
-    def record_cost(self, kling_task_id: str, usd: Decimal | None) -> None:
-        """Note what a job costs, once; None where no price is known."""
-        spent = self.costs()
-        if self._store is not None and kling_task_id not in spent:
-            self._store.set(_SPENT_KEY, {**spent, kling_task_id: None if usd is None else str(usd)})
+        A request whose answer is unknown counts from its intent on. None means: of unknown price.
+        """
+        value = self._get(_COSTS_KEY)
+        costs = {job: _usd(usd) for job, usd in value.items()} if isinstance(value, dict) else {}
+        record = self.last_record()
+        return {record.job: _usd(record.cost), **costs} if record else costs
 
-    def _renew(self, **changes: Any) -> None:
-        if entry := self.last_record():
-            self._write(replace(entry, **changes))
+    def _change(self, **changes: Any) -> None:
+        if record := self.last_record():
+            self._write(replace(record, **changes))
 
-    def _write(self, entry: SubmissionRecord) -> None:
-        if self._store is not None:
-            self._store.set(_KEY, asdict(entry))
+    def _write(self, record: SubmissionRecord, pauses: Sequence[float] = _PAUSES) -> None:
+        value = {**asdict(record), "recorded_by": _as_list(record.recorded_by)}
+        self._set(_KEY, value, pauses)
+
+    def _get(self, key: str) -> Any:
+        store = self._store
+        return None if store is None else _patiently(lambda: store.get(key), "cannot be read from")
+
+    def _set(self, key: str, value: Any, pauses: Sequence[float] = _PAUSES) -> None:
+        store = self._store
+        if store is not None:
+            _patiently(lambda: store.set(key, value), "cannot be written to", pauses)
 
 
-def fingerprint(job: VideoJob, *connection: str) -> str:
-    """Return a hash over model, inputs and connection; what signs a picture's URL does not count.
+def submission_state(context: Context) -> SubmissionState:
+    """Return the recorded state of the task that is executed."""
+    store: Any = context.get("task_state_store")
+    return SubmissionState(store, Try.of_task(context))
 
-    :param connection: what tells one connection from another: its id and the gateway's URL.
+
+def _patiently(call: Callable[[], Any], words: str, pauses: Sequence[float] = _PAUSES) -> Any:
+    """Call the store; where it fails, call it again for some seconds.
+
+    :raises KlingUnavailableError: it fails each time.
     """
-    request = [job.model, _unsigned(dict(job.inputs), job.signed), *connection]
-    text = json.dumps(request, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    for pause in (*pauses, None):
+        try:
+            return call()
+        except MemoryError:  # will not pass by waiting
+            raise
+        except Exception as error:
+            if pause is None:
+                why = shorten(clean(f"{type(error).__name__}: {error}"), 300)
+                what = f"The submission's state {words} Airflow's task state store ({why})."
+                raise KlingUnavailableError(what) from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _unsigned(value: Any, signed: Mapping[str, str]) -> Any:
-    if isinstance(value, Mapping):
-        return {name: item if name in WORDS else _unsigned(item, signed) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_unsigned(item, signed) for item in value]
-    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
-        return value
-    if value in signed:
-        return signed[value]
+def _text(cost: Decimal | None) -> str | None:
+    return None if cost is None else str(cost)
+
+
+def _as_list(one: Try) -> list[int]:
+    return [one.max_tries, one.try_number, one.retries, one.clear_number]
+
+
+def _usd(value: Any) -> str | None:
     try:
-        parts = urlsplit(value)
-    except ValueError:  # the gateway may know what to do with it
-        return value
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    names = {name.lower() for name, _ in query}
-    signing = frozenset[str]().union(*(names & beside for mark, beside in _BESIDE.items() if mark in names))
-    kept = [(n, text) for n, text in query if not (n.lower().startswith(_SIGNING) or n.lower() in signing)]
-    return urlunsplit(parts._replace(query=urlencode(kept)))
+        usd = read_limit(value)
+    except ValueError:
+        return None
+    return _text(usd)
 
 
-def _read(noted: Any) -> SubmissionRecord | None:
-    """Return the entry in a note, also in one of another version; None where it makes no sense."""
+def _read(value: Any) -> SubmissionRecord | None:
+    """Return the record in a stored value, also of another version; None where it makes no sense."""
     names = [field.name for field in fields(SubmissionRecord)]
     try:
-        entry = SubmissionRecord(**{name: noted[name] for name in names if name in noted})
-    except TypeError:
+        known = {name: value[name] for name in names if name in value}
+        known["recorded_by"] = Try.read(value["recorded_by" if "recorded_by" in value else "generation"])
+        known.setdefault("reported", value.get("told", False))
+        record = SubmissionRecord(**known)
+    except (TypeError, KeyError, AttributeError):
         return None
-    usual = isinstance(entry.kling_task_id, str) and isinstance(entry.noted_at, (int, float))
-    return entry if usual else None
+    usual = isinstance(record.kling_task_id, str) and isinstance(record.noted_at, (int, float))
+    return record if usual else None

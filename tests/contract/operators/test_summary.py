@@ -139,10 +139,10 @@ def test_why_a_task_failed_is_told_without_anything_secret(gateway, tmp_path):
 
 def test_of_an_error_that_is_not_ours_the_class_alone_is_told(gateway):
     store, ti = Store(), TI()
-    store.before[1] = RuntimeError("https://s.example/?signature=secret")
-    with pytest.raises(RuntimeError):
+    store.before[1] = MemoryError("https://s.example/?signature=secret")
+    with pytest.raises(MemoryError):
         KlingSubmitOperator(task_id="submit", **TEXT).execute(context_of(ti, store))
-    assert ti.xcoms["kling_error"]["class"] == "RuntimeError"
+    assert ti.xcoms["kling_error"]["class"] == "MemoryError"
     assert "secret" not in str(ti.xcoms)
 
 

@@ -60,9 +60,7 @@ def test_under_a_limit_a_job_of_unknown_price_is_refused_until_its_price_is_name
     gateway, monkeypatch, argument
 ):
     unknown = {"model": "kling-v1.6-t2v", argument: 100}
-    with pytest.raises(
-        KlingInputError, match=f"{argument}=100.* price that is not published.*'?prices|extra"
-    ):
+    with pytest.raises(KlingInputError, match=f"{argument}=100.* an unknown price.* missing prices"):
         submit(**unknown)
     assert not submits(gateway)
     connect(gateway, monkeypatch, prices={"kling-v1.6-t2v": 0.1})
@@ -99,7 +97,7 @@ def test_jobs_of_other_tasks_and_of_tasks_without_a_limit_count_too(gateway):
 def test_beside_a_job_of_unknown_price_no_limit_can_be_kept_and_that_is_said(gateway):
     run = {}
     submit(run, model="kling-v1.6-t2v")
-    with pytest.raises(KlingInputError, match="not counting 1 of a price that is not published"):
+    with pytest.raises(KlingInputError, match="without 1 of unknown price"):
         submit(run, at=1, max_run_cost_usd=100)
     assert submits(gateway) == 1
 
@@ -255,16 +253,51 @@ def test_a_retry_that_fails_early_shows_to_others_what_its_earlier_try_has_bough
         submit(run, at=1, max_run_cost_usd=1)
 
 
-def test_a_death_before_the_cost_was_noted_loses_it_not(gateway):
+def test_a_request_whose_answer_is_unknown_counts_before_the_retry_reads_its_pictures(gateway, tmp_path):
     run, store = {}, Store()
-    store.before[3] = SystemExit()
+    store.after[1] = SystemExit()  # the intent is recorded, and the task is killed
     with pytest.raises(SystemExit):
         submit(run, store=store, at=0, max_run_cost_usd=1)
     retry = TI(task_id="submit", map_index=0, run=run)
-    submit(run, store=store, at=0, ti=retry, max_run_cost_usd=1)
+    assert not run  # Airflow has cleared the XComs
+    with pytest.raises(KlingInputError, match="duration"):  # the retry does not get far
+        submit(run, store=store, ti=retry, duration=99, max_run_cost_usd=1)
     with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
         submit(run, at=1, max_run_cost_usd=1)
+    assert not submits(gateway)
+
+
+@pytest.mark.parametrize("posted", ["x", {"usd": "0"}, {"usd": "-5"}, {"usd": "nan"}])
+def test_a_reservation_that_cannot_be_read_leaves_no_room(gateway, posted):
+    run = {}
+    submit(run, at=0, max_run_cost_usd=5)
+    key = ("submit", 0, "kling_reservation")
+    run[key] = {**run[key], "state": "?", **posted} if isinstance(posted, dict) else posted
+    with pytest.raises(KlingInputError, match="without 1 of unknown price"):
+        submit(run, at=1, max_run_cost_usd=5)
     assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("argument", ["max_cost_usd", "max_run_cost_usd"])
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("limit", ["", "  ", None, "None", "nan", "-1", "1e400"])
+def test_a_limit_that_was_set_and_renders_to_nothing_is_refused(gateway, argument, native, limit):
+    ti, dag = TI(task_id="submit"), DAG("d", schedule=None, render_template_as_native_obj=native)
+    request = {"model": "kling-v3.0-pro-t2v", "prompt": "a cat", argument: "{{ params.limit }}"}
+    operator = KlingSubmitOperator(task_id="submit", dag=dag, **request)
+    context = {**context_of(ti, Store()), "params": {"limit": limit}}
+    operator.render_template_fields(context)
+    with pytest.raises(KlingInputError, match=f"{argument}=.* must be a number of US dollars"):
+        operator.execute(context)
+    assert not submits(gateway)
+
+
+def test_a_limit_that_stands_in_the_dag_file_as_none_is_no_limit(gateway):
+    ti, dag = TI(task_id="submit"), DAG("d", schedule=None)
+    request = {"model": "kling-v3.0-pro-t2v", "prompt": "a cat", "max_cost_usd": None}
+    operator = KlingSubmitOperator(task_id="submit", dag=dag, **request)
+    operator.render_template_fields(context := context_of(ti, Store()))
+    assert operator.execute(context) == gateway.jobs[0].task_id
 
 
 class Mute(TI):
@@ -309,7 +342,7 @@ def test_a_job_whose_answer_was_lost_counts_in_every_later_try(gateway, cleared)
 
 def test_a_job_whose_id_was_not_noted_counts_for_the_other_tasks_too(gateway):
     run, store = {}, Store()
-    store.before[2] = SystemExit()
+    store.before[2] = store.before[3] = SystemExit()
     with pytest.raises(SystemExit):
         submit(run, store=store, at=0, **LOST)
     with pytest.raises(KlingSubmitUncertainError):

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -13,6 +14,7 @@ from airflow_provider_kling.errors import (
     KlingInputError,
     KlingJobFailedError,
     KlingSubmitUncertainError,
+    KlingUnavailableError,
     Money,
 )
 from airflow_provider_kling.operators import KlingSubmitOperator
@@ -83,7 +85,7 @@ def test_a_death_during_the_request_is_uncertain_to_the_retry(struck, death):
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_death_before_the_id_is_noted_is_uncertain_but_the_log_names_the_job(gateway, logged, death):
     store = Store()
-    store.before[2] = death()
+    store.before[2] = store.before[3] = death()
     with pytest.raises(death):
         submit(store)
     assert gateway.jobs[0].task_id in logged.text()
@@ -100,7 +102,7 @@ def test_a_death_after_the_id_was_noted_costs_nothing(gateway, logged, death):
         submit(store)
     assert submit(store, ti) == gateway.jobs[0].task_id
     assert (submits(gateway), len(gateway.jobs)) == (1, 1)
-    assert "Picked up again" in logged.text()
+    assert "Resumed: job" in logged.text()
     assert ti.xcoms["kling_request"]["kling_task_id"] == gateway.jobs[0].task_id
     assert ti.xcoms["estimated_cost_usd"] == 0.56
 
@@ -260,7 +262,7 @@ def test_an_old_job_that_the_gateway_does_not_know_is_told_and_nothing_is_bought
 
 def test_a_clear_that_comes_between_the_request_and_its_answer_is_told_once(gateway):
     store = Store()
-    store.before[2] = SystemExit()  # the clear kills the task before it can note the id
+    store.before[2] = store.before[3] = SystemExit()  # the clear kills the task before it can note the id
     with pytest.raises(SystemExit):
         submit(store, TI(max_tries=3))
     with pytest.raises(KlingSubmitUncertainError, match="ended before it noted the answer"):
@@ -296,20 +298,88 @@ def test_an_empty_store_is_a_store(gateway, logged):
     assert len(gateway.jobs) == 1
 
 
-def test_a_store_that_fails_before_the_request_keeps_it_from_being_sent(gateway):
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_task_that_is_ended_while_it_records_the_id_records_it_all_the_same(gateway, death):
     store = Store()
-    store.before[1] = runtime_error()
-    with pytest.raises(type(store.before[1]), match="the API server is away"):
+    store.before[2] = death()
+    with pytest.raises(death):
         submit(store)
+    assert submit(store) == gateway.jobs[0].task_id
+    assert submits(gateway) == 1
+
+
+class Away(Store):
+    """A store that takes its first *writes*, and is away after them."""
+
+    def __init__(self, writes):
+        super().__init__()
+        self.taken = writes
+
+    def set(self, key, value):
+        if self.writes >= self.taken:
+            raise runtime_error()
+        super().set(key, value)
+
+
+def test_a_store_that_stays_away_before_the_request_keeps_it_from_being_sent(gateway, clock):
+    store = Away(0)
+    with pytest.raises(KlingUnavailableError, match="the API server is away") as caught:
+        submit(store, busy_timeout=0)
+    assert caught.value.money is Money.UNTOUCHED
     assert not submits(gateway)
+    store.taken = 9
     assert submit(store) == gateway.jobs[0].task_id
 
 
-def test_a_store_that_fails_after_the_request_loses_no_job(gateway, logged):
+@pytest.mark.parametrize("number", [1, 2])
+def test_one_hiccup_of_the_store_is_nothing_to_a_submission(gateway, clock, number):
     store = Store()
-    store.before[2] = runtime_error()
-    assert submit(store) == gateway.jobs[0].task_id
-    assert "could not be noted for a retry" in logged.text()
+    store.before[number] = runtime_error()
+    assert submit(store) == submit(store) == gateway.jobs[0].task_id
+    assert submits(gateway) == 1
+
+
+def test_an_id_that_the_store_never_takes_is_named_with_the_money_and_the_next_step(gateway, clock, logged):
+    store = Away(1)
+    kling_task_id = submit(store)
+    text = logged.text()
+    assert f"The task id {kling_task_id} is not recorded" in text
+    assert "Keep the task id" in text
+    with pytest.raises(KlingSubmitUncertainError, match="log has a line 'Kling task id'"):
+        submit(store)
+    assert submits(gateway) == 1
+
+
+def test_a_store_that_cannot_be_read_buys_nothing(gateway, clock):
+    class Blind(Store):
+        def get(self, key, default=None):
+            raise runtime_error("https://s.example/?X-Amz-Signature=secret")
+
+    with pytest.raises(
+        KlingUnavailableError, match="cannot be read from Airflow's task state store"
+    ) as caught:
+        submit(Blind(), busy_timeout=0)
+    assert "secret" not in str(caught.value)
+    assert not submits(gateway)
+
+
+def test_a_task_that_is_cleared_with_fewer_retries_buys_anew_and_its_retry_does_not(gateway):
+    def run(try_number, max_tries, retries, clears):
+        ti = TI(max_tries=max_tries)
+        ti.try_number = try_number
+        dag_run = SimpleNamespace(clear_number=clears)
+        operator = KlingSubmitOperator(
+            task_id="submit", retries=retries, model="kling-v3.0-pro-t2v", prompt=PROMPT
+        )
+        return operator.execute({**context_of(ti, store), "task": operator, "dag_run": dag_run})
+
+    store = Store()
+    first = run(1, 3, 3, 0)
+    assert run(2, 3, 3, 0) == first
+    cleared = run(3, 3, 1, 1)  # Airflow sets max_tries to try 2 and the one retry: the same number again
+    assert cleared != first
+    assert run(4, 3, 1, 1) == cleared
+    assert submits(gateway) == 2
 
 
 def test_a_picture_that_is_gone_on_a_retry_does_not_hide_the_job_that_was_bought(gateway, tmp_path):

@@ -290,7 +290,39 @@ def test_a_reused_video_that_vanished_from_its_place_is_not_told_as_delivered(ga
         download.execute(context_of(TI(task_id="download", run=run)))
 
 
-def test_where_the_pictures_must_lie_does_not_keep_videos_from_being_reused(gateway, place, picture):
-    for day in range(3):
+def test_a_library_may_not_lead_to_a_video_outside_of_the_allowed_folders(gateway, place, picture, logged):
+    for day in range(2):
         chain(place, picture, day, allowed_paths=[str(picture), f"{place}library"])
-    assert submits(gateway) == 1
+    assert submits(gateway) == 2
+    assert "does not lead to a video" in logged.text()
+    chain(place, picture, 2, allowed_paths=[str(picture), place])
+    assert submits(gateway) == 2
+
+
+def test_a_video_that_vouches_for_another_content_is_not_reused(gateway, place, picture):
+    chain(place, picture, 1)
+    chain(place, picture, 2, prompt="It sleeps")
+    paths = list(ObjectStoragePath(f"{place}library").iterdir())
+    one, two = [json.loads(path.read_text()) for path in paths]
+    paths[0].write_text(json.dumps(two))
+    paths[1].write_text(json.dumps(one))
+    chain(place, picture, 3)
+    assert submits(gateway) == 3
+
+
+def test_every_picture_of_a_list_in_the_extra_body_counts(gateway, place, monkeypatch):
+    files = {"a": png(), "b": png(340, 340), "c": png(360, 360)}
+    with serving(lambda handler: answering(files[handler.path[1:2]])(handler)) as server:
+        for day, names in enumerate(["ab", "ac", "ab", "a"]):
+            images = [f"{server.url}/{name}" for name in names]
+            asked = {"image": None, "model": "kling-o1-ref2v", "extra_body": {"images": images}}
+            chain(place, None, day, **asked)
+    assert submits(gateway) == 3
+
+
+@pytest.mark.parametrize("link", ["HTTPS://p.example/a", " https://p.example/a", "s3://b/a", "//p.example/a"])
+def test_a_link_in_any_spelling_is_never_taken_for_the_same(gateway, place, link):
+    asked = {"image": None, "model": "kling-v3.0-pro-t2v", "extra_body": {"style": [link]}}
+    for day in (1, 2):
+        chain(place, None, day, **asked)
+    assert submits(gateway) == 2

@@ -425,4 +425,66 @@ def test_any_arguments_at_all_give_a_job_or_an_input_error(model, inputs, extra)
         return
     assert job.model == model
     assert all(isinstance(warning, str) for warning in warned)
-    assert estimate(job, {model: Decimal(1)}) is None or estimate(job, {model: Decimal(1)}) >= -(10**20)
+    assert estimate(job, {model: Decimal(1)}) is None or estimate(job, {model: Decimal(1)}) > 0
+
+
+BROKEN = [
+    ({"prompt": "[object Object]"}, "makes of an object"),
+    ({"prompt": " [object Object],[object Object] "}, "makes of an object"),
+    ({"negative_prompt": "[object Array]"}, "makes of an object"),
+    ({"prompt": None, "multi_prompt": ["a cat", "[object Object]"]}, "multi_prompt=.* makes of an object"),
+    ({"prompt": None, "multi_prompt": [{"prompt": "[object Object]", "duration": 5}]}, "makes of an object"),
+    ({"prompt": "a\0cat"}, r"prompt has the control character U\+0000"),
+    ({"prompt": "a\x1b[31mcat"}, r"control character U\+001B"),
+    ({"prompt": "a \ud800 cat"}, r"control character U\+D800"),
+    ({"prompt": "\u200b\u2060"}, "no visible character"),
+    ({"prompt": None, "multi_prompt": ["a cat", "\u200b"]}, "no visible character"),
+]
+
+
+@pytest.mark.parametrize("model", [PRO, "not-in-the-catalogue"])
+@pytest.mark.parametrize(("inputs", "words"), BROKEN)
+def test_a_prompt_that_a_form_has_broken_is_refused(model, inputs, words):
+    with pytest.raises(KlingInputError, match=words):
+        build_job(model, {**IMAGE, **inputs})
+
+
+@pytest.mark.parametrize("extra", [{"style": "[object Object]"}, {"camera": {"moves": ["[object Object]"]}}])
+def test_a_broken_text_in_further_keys_is_refused_too(extra):
+    with pytest.raises(KlingInputError, match="makes of an object"):
+        build_job(PRO, IMAGE, extra)
+
+
+@pytest.mark.parametrize(
+    "text", ["[object Object] is a poem", "a\tcat\r\nwaves", "ネコが 👋🏽 手を振る", "قطة", "[cat]"]
+)
+def test_an_odd_but_readable_prompt_is_sent_as_it_is(text):
+    assert build_job(PRO, {**IMAGE, "prompt": text})[0].inputs["prompt"] == text
+
+
+@pytest.mark.parametrize("duration", [-5, "-5", 0, "0", True, [5], {}, "5s", "nan", float("inf"), 1e20, None])
+@pytest.mark.parametrize("model", ["new", PRO])
+def test_a_duration_that_makes_no_sense_has_no_price(model, duration):
+    assert estimate(VideoJob(model, {"duration": duration}), {model: Decimal(1)}) is None
+
+
+SHOTS_AND_SECONDS = [
+    ([3, 4], 5, 7),
+    ([3, 4], 15, 15),
+    ([5, None], 5, 10),
+    ([-9, 12], 5, None),
+    (["long"], 5, None),
+    ([[5]], 5, None),
+]
+
+
+@pytest.mark.parametrize("model", ["new", PRO])
+@pytest.mark.parametrize(("shots", "duration", "seconds"), SHOTS_AND_SECONDS)
+def test_shots_that_are_longer_than_the_video_set_the_price(model, shots, duration, seconds):
+    inputs = [{"prompt": "x"} | ({} if length is None else {"duration": length}) for length in shots]
+    job = VideoJob(model, {"multi_prompt": inputs, "duration": duration})
+    assert estimate(job, {model: Decimal(1)}) == seconds
+
+
+def test_shots_that_are_no_list_have_no_price():
+    assert estimate(VideoJob("new", {"multi_prompt": "x", "duration": 5}), {"new": Decimal(1)}) is None

@@ -7,10 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_kling.models.prices import dollars, lower, read_limit, read_prices
-from airflow_provider_kling.submission.cost_limits import PATIENCE, Reservation, State, decide, hopeless
+from airflow_provider_kling.submission.cost_limits import (
+    RESERVATION_TIMEOUT,
+    Reservation,
+    ReservationState,
+    decide,
+    never_fits,
+)
 
 
-def reservation(task_id, usd, *, at=0.0, state=State.ASKING):
+def reservation(task_id, usd, *, at=0.0, state=ReservationState.ASKING):
     return Reservation(task_id, -1, at, None if usd is None else Decimal(usd), state)
 
 
@@ -23,11 +29,11 @@ class Run:
         self.bought, self.refused = [], []
 
     def _task(self, mine):
-        if hopeless(mine, list(self.board.values()), self.limit, 0.0):
+        if never_fits(mine, list(self.board.values()), self.limit, 0.0):
             self.refused.append(mine)
             return
         yield
-        self.board[mine.place] = mine
+        self.board[mine.key] = mine
         yield
         while True:
             seen = list(self.board.values())
@@ -36,12 +42,12 @@ class Run:
             if verdict == "buy":
                 self.bought.append(mine)
                 yield
-                self.board[mine.place] = mine.now(State.TAKEN)
+                self.board[mine.key] = mine.changed_to(ReservationState.TAKEN)
                 return
             if verdict == "stop":
                 self.refused.append(mine)
                 yield
-                self.board[mine.place] = mine.now(State.WITHDRAWN)
+                self.board[mine.key] = mine.changed_to(ReservationState.WITHDRAWN)
                 return
 
     def follow(self, schedule):
@@ -83,16 +89,16 @@ MINE = reservation("mine", 4, at=10.0)
     ("others", "now", "verdict"),
     [
         ([], 10.0, "buy"),
-        ([MINE.now(State.ASKING)], 10.0, "buy"),
-        ([reservation("other", 6, state=State.TAKEN)], 10.0, "buy"),
-        ([reservation("other", 7, state=State.TAKEN)], 10.0, "stop"),
-        ([reservation("other", 7, state=State.WITHDRAWN)], 10.0, "buy"),
+        ([MINE.changed_to(ReservationState.ASKING)], 10.0, "buy"),
+        ([reservation("other", 6, state=ReservationState.TAKEN)], 10.0, "buy"),
+        ([reservation("other", 7, state=ReservationState.TAKEN)], 10.0, "stop"),
+        ([reservation("other", 7, state=ReservationState.WITHDRAWN)], 10.0, "buy"),
         ([reservation("earlier", 7, at=9.0)], 10.0, "stop"),
         ([reservation("later", 7, at=11.0)], 11.0, "wait"),
-        ([reservation("later", 7, at=11.0)], 10.1 + PATIENCE, "stop"),
-        ([reservation("dead", 7, at=9.0)], 9.1 + PATIENCE, "stop"),
-        ([reservation("dead", 6, at=9.0)], 9.1 + PATIENCE, "buy"),
-        ([reservation("unknown", None, state=State.TAKEN)], 10.0, "stop"),
+        ([reservation("later", 7, at=11.0)], 10.1 + RESERVATION_TIMEOUT, "stop"),
+        ([reservation("dead", 7, at=9.0)], 9.1 + RESERVATION_TIMEOUT, "stop"),
+        ([reservation("dead", 6, at=9.0)], 9.1 + RESERVATION_TIMEOUT, "buy"),
+        ([reservation("unknown", None, state=ReservationState.TAKEN)], 10.0, "stop"),
         ([reservation("unknown", None, at=11.0)], 10.0, "stop"),
     ],
 )
@@ -106,12 +112,21 @@ def test_a_job_of_unknown_price_finds_no_room_under_any_limit():
 
 @pytest.mark.parametrize("usd", ["0.56", None])
 def test_a_reservation_survives_its_way_through_json(usd):
-    told = Reservation("submit", 7, 12.5, usd and Decimal(usd), State.TAKEN)
+    told = Reservation("submit", 7, 12.5, usd and Decimal(usd), ReservationState.TAKEN)
     assert Reservation.from_dict(told.to_dict()) == told
 
 
 @pytest.mark.parametrize(
-    "data", [None, "x", {}, {**MINE.to_dict(), "usd": "much"}, {**MINE.to_dict(), "state": "?"}]
+    "data",
+    [
+        None,
+        "x",
+        {},
+        {**MINE.to_dict(), "usd": "much"},
+        {**MINE.to_dict(), "state": "?"},
+        {**MINE.to_dict(), "usd": "-5"},
+        {**MINE.to_dict(), "usd": "nan"},
+    ],
 )
 def test_what_is_no_reservation_is_none(data):
     assert Reservation.from_dict(data) is None
@@ -119,13 +134,15 @@ def test_what_is_no_reservation_is_none(data):
 
 @pytest.mark.parametrize(
     ("value", "limit"),
-    [(None, None), ("", None), (" None ", None), (0, "0"), (5, "5"), ("2.50", "2.5"), (0.56, "0.56")],
+    [(None, None), (Decimal("0.5"), "0.5"), (0, "0"), (5, "5"), ("2.50", "2.5"), (0.56, "0.56")],
 )
 def test_a_limit_is_read_as_numbers_and_templates_give_it(value, limit):
     assert read_limit(value) == (None if limit is None else Decimal(limit))
 
 
-@pytest.mark.parametrize("value", [-1, "-0.1", True, "five", "nan", float("inf"), [], {}])
+@pytest.mark.parametrize(
+    "value", ["", " ", "None", " None ", -1, "-0.1", True, "five", "nan", float("inf"), [], {}]
+)
 def test_what_is_no_limit_is_refused(value):
     with pytest.raises(ValueError, match="number of US dollars, at least 0"):
         read_limit(value)

@@ -4,9 +4,12 @@ import json
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState, fingerprint
+from airflow_provider_kling.submission.fingerprint import fingerprint
+from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState, Try
 
 HOST = "https://api.example"
 JOB = VideoJob(
@@ -27,43 +30,45 @@ class Store(dict):
 
 def test_an_intent_stands_until_the_job_is_known():
     store = Store()
-    SubmissionState(store, 3).record_intent("f", 100.0)
-    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 100.0)
-    SubmissionState(store, 3).record_task_id("f", 101.0, "t-1")
-    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 101.0, "t-1")
+    SubmissionState(store, Try(3)).record_intent("f", 100.0, None)
+    assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(Try(3), "f", 100.0)
+    SubmissionState(store, Try(3)).record_task_id("f", 101.0, "t-1", None)
+    assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(Try(3), "f", 101.0, "t-1")
 
 
 def test_a_cleared_task_sees_what_was_noted_before_and_by_which_generation():
     store = Store()
-    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
-    assert SubmissionState(store, 4).last_record() == SubmissionRecord(3, "f", 100.0, "t-1")
+    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
+    assert SubmissionState(store, Try(4)).last_record() == SubmissionRecord(Try(3), "f", 100.0, "t-1")
 
 
 def test_what_a_person_was_told_is_noted_with_the_rest():
     store = Store()
-    SubmissionState(store, 3).record_intent("f", 100.0)
-    SubmissionState(store, 4).record_reported()
-    assert SubmissionState(store, 4).last_record() == SubmissionRecord(3, "f", 100.0, reported=True)
+    SubmissionState(store, Try(3)).record_intent("f", 100.0, None)
+    SubmissionState(store, Try(4)).record_reported()
+    assert SubmissionState(store, Try(4)).last_record() == SubmissionRecord(Try(3), "f", 100.0, reported=True)
 
 
 def test_a_video_that_is_home_is_noted_with_the_rest():
     store = Store()
-    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
-    SubmissionState(store, 3).record_delivered()
-    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 100.0, "t-1", delivered=True)
+    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
+    SubmissionState(store, Try(3)).record_delivered()
+    assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(
+        Try(3), "f", 100.0, "t-1", delivered=True
+    )
 
 
 def test_a_job_of_before_the_clear_can_become_this_generations_own():
     store = Store()
-    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
-    SubmissionState(store, 6).adopt_job()
-    assert SubmissionState(store, 6).last_record() == SubmissionRecord(6, "f", 100.0, "t-1")
+    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
+    SubmissionState(store, Try(6)).adopt_job()
+    assert SubmissionState(store, Try(6)).last_record() == SubmissionRecord(Try(6), "f", 100.0, "t-1")
 
 
 def test_a_job_that_was_not_made_is_forgotten():
     store = Store()
-    state = SubmissionState(store, 3)
-    state.record_intent("f", 100.0)
+    state = SubmissionState(store, Try(3))
+    state.record_intent("f", 100.0, None)
     state.remove_intent()
     state.record_reported()
     assert state.last_record() is None
@@ -71,21 +76,21 @@ def test_a_job_that_was_not_made_is_forgotten():
 
 
 def test_without_a_store_nothing_is_remembered_and_nothing_fails():
-    state = SubmissionState(None, 3)
-    state.record_intent("f", 100.0)
-    state.record_task_id("f", 100.0, "t-1")
+    state = SubmissionState(None, Try(3))
+    state.record_intent("f", 100.0, None)
+    state.record_task_id("f", 100.0, "t-1", None)
     state.record_reported()
     state.remove_intent()
     assert state.last_record() is None
     assert not state.is_persistent
-    assert SubmissionState(Store(), 3).is_persistent
+    assert SubmissionState(Store(), Try(3)).is_persistent
 
 
 def test_what_a_newer_version_notes_besides_does_not_hide_the_job():
     store = Store()
-    SubmissionState(store, 3).record_task_id("f", 100.0, "t-1")
+    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
     store["kling_submit"] |= {"shade": "blue"}
-    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "f", 100.0, "t-1")
+    assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(Try(3), "f", 100.0, "t-1")
 
 
 ODD = [{"generation": 3, "fingerprint": "f", "noted_at": at, "kling_task_id": "t"} for at in ("noon", None)]
@@ -95,25 +100,25 @@ ODD = [{"generation": 3, "fingerprint": "f", "noted_at": at, "kling_task_id": "t
 def test_a_note_that_makes_no_sense_means_maybe_until_it_was_told(noted):
     store = Store()
     store.set("kling_submit", noted)
-    assert SubmissionState(store, 3).last_record() == SubmissionRecord(3, "", 0.0)
-    SubmissionState(store, 3).record_reported()
-    assert SubmissionState(store, 6).last_record() == SubmissionRecord(3, "", 0.0, reported=True)
+    assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(Try(3), "", 0.0)
+    SubmissionState(store, Try(3)).record_reported()
+    assert SubmissionState(store, Try(6)).last_record() == SubmissionRecord(Try(3), "", 0.0, reported=True)
 
 
 def test_a_wait_that_was_begun_ends_when_it_was_to_end_but_not_after_a_clear():
     store = Store()
-    assert SubmissionState(store, 3).recorded_wait("t-1") is None
-    SubmissionState(store, 3).record_wait("t-1", 100.0, 700.0)
-    assert SubmissionState(store, 3).recorded_wait("t-1") == (100.0, 700.0)
-    assert SubmissionState(store, 3).recorded_wait("t-2") is None
-    assert SubmissionState(store, 6).recorded_wait("t-1") is None
+    assert SubmissionState(store, Try(3)).recorded_wait("t-1") is None
+    SubmissionState(store, Try(3)).record_wait("t-1", 100.0, 700.0)
+    assert SubmissionState(store, Try(3)).recorded_wait("t-1") == (100.0, 700.0)
+    assert SubmissionState(store, Try(3)).recorded_wait("t-2") is None
+    assert SubmissionState(store, Try(6)).recorded_wait("t-1") is None
     store["kling_wait"]["deadline"] = "soon"
-    assert SubmissionState(store, 3).recorded_wait("t-1") is None
+    assert SubmissionState(store, Try(3)).recorded_wait("t-1") is None
 
 
 def test_without_a_store_no_wait_is_remembered():
-    SubmissionState(None, 3).record_wait("t-1", 100.0, 700.0)
-    assert SubmissionState(None, 3).recorded_wait("t-1") is None
+    SubmissionState(None, Try(3)).record_wait("t-1", 100.0, 700.0)
+    assert SubmissionState(None, Try(3)).recorded_wait("t-1") is None
 
 
 @pytest.mark.parametrize(
@@ -215,14 +220,86 @@ def test_a_link_that_was_signed_for_this_request_counts_as_what_it_stands_for():
     assert order("https://s.example/cat.png") != order("https://s.example/cat.png", prompt="a cat")
 
 
-def test_each_job_that_was_bought_is_counted_once_and_for_good():
+def test_each_job_that_was_bought_counts_once_and_for_good():
     store = Store()
-    state = SubmissionState(store, 3)
+    state = SubmissionState(store, Try(3))
     assert state.costs() == {}
-    state.record_cost("t-1", Decimal("0.56"))
-    state.record_cost("t-1", Decimal(9))
-    SubmissionState(store, 6).record_cost("t-2", None)
+    state.record_intent("f", 100.0, Decimal("0.56"))
+    assert state.costs() == {"of unknown id, 100.000": "0.56"}  # at once, before anything is sent
+    state.record_task_id("f", 101.0, "t-1", Decimal("0.56"))
+    assert state.costs() == {"t-1": "0.56"}
+    state.record_intent("f", 200.0, None)
+    assert state.costs() == {"t-1": "0.56", "of unknown id, 200.000": None}
     state.remove_intent()
-    assert SubmissionState(store, 9).costs() == {"t-1": "0.56", "t-2": None}
-    SubmissionState(None, 3).record_cost("t-1", Decimal(1))
-    assert SubmissionState(None, 3).costs() == {}
+    assert SubmissionState(store, Try(9)).costs() == {"t-1": "0.56"}
+
+
+@pytest.mark.parametrize("usd", ["-5", "nan", "much", [], -1, ""])
+def test_a_cost_that_makes_no_sense_is_unknown(usd):
+    store = Store()
+    store.set("kling_spent", {"t-1": usd})
+    assert SubmissionState(store, Try(3)).costs() == {"t-1": None}
+
+
+def test_what_an_older_version_has_recorded_is_read():
+    store = Store()
+    store.set("kling_submit", {"generation": 3, "fingerprint": "f", "noted_at": 1.0, "told": True})
+    store.set("kling_spent", {"of unknown id, 1.000": "0.56"})
+    state = SubmissionState(store, Try(3, 2, 3))
+    assert state.last_record() == SubmissionRecord(Try(3), "f", 1.0, reported=True)
+    assert not state.is_cleared_since(state.last_record())
+    assert state.costs() == {"of unknown id, 1.000": "0.56"}
+
+
+def test_an_id_that_the_store_did_not_take_can_be_confirmed():
+    store = Store()
+    state = SubmissionState(store, Try(3))
+    state.record_intent("f", 100.0, Decimal("0.56"))
+    state.confirm_task_id("t-1")
+    state.confirm_task_id("t-2")
+    assert state.last_record() == SubmissionRecord(Try(3), "f", 100.0, "t-1", "0.56")
+
+
+class Run:
+    """The numbers of a task instance, as Airflow counts them."""
+
+    def __init__(self, retries):
+        self.retries = self.max_tries = retries
+        self.try_number, self.clear_number = 1, 0
+
+    def now(self):
+        return Try(self.max_tries, self.try_number, self.retries, self.clear_number)
+
+    def retry(self):
+        self.try_number += 1
+
+    def clear(self, retries):
+        self.retries, self.max_tries = retries, self.try_number + retries
+        self.clear_number += 1
+        self.try_number += 1
+
+
+@given(
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.lists(st.one_of(st.just("retry"), st.just("another task is cleared"), st.integers(0, 6)), max_size=6),
+)
+def test_a_clear_is_told_from_a_retry_whatever_the_retries_become(retries, tries_before, steps):
+    run = Run(retries)
+    for _ in range(min(tries_before, retries)):
+        run.retry()
+    earlier, cleared = run.now(), False
+    for step in steps:
+        if step == "another task is cleared":
+            run.clear_number += 1
+        elif step != "retry":
+            run.clear(step)
+            cleared = True
+        elif run.try_number <= run.max_tries:
+            run.retry()
+    assert run.now().is_cleared_since(earlier) == cleared
+
+
+def test_retries_that_are_lowered_without_a_clear_do_not_make_a_clear():
+    assert not Try(3, 2, retries=1).is_cleared_since(Try(3, 1, retries=3))
+    assert not Try(3, 3, retries=1).is_cleared_since(Try(3, 1, retries=3))
