@@ -42,7 +42,7 @@ from airflow_provider_kling.transport.download_stream import Stream
 #: Seconds for which the gateway is asked for the link of a job that is said to be done, and how often.
 QUERY_TIMEOUT, QUERY_INTERVAL = 300.0, 5.0
 #: Seconds before each further attempt; each begins with a fresh link.
-ATTEMPT_PAUSES = (2.0, 10.0, 30.0, 90.0)
+ATTEMPT_PAUSES = (1.0, 5.0, 15.0, 45.0)
 
 
 @dataclass(frozen=True, slots=True)

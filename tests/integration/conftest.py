@@ -146,7 +146,7 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     picture, target = str(pictures[0]), str(folder / "videos")
     stage.gateway.add_fault(
         *("submit:cut,late,match=answer lost", "submit:error=INVALID_REQUEST_BODY,match=refused"),
-        *("download:not-video,times=3,match=broken download", "job:render=8,times=always,match=catalogue"),
+        *("download:dead=403,times=5,match=broken download", "job:render=8,times=always,match=catalogue"),
     )
     played.runs["chains"] = stage.trigger("chains", image=picture, target=target)
     played.runs["catalogue"] = stage.trigger(
@@ -163,13 +163,13 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
         played.runs[dag_id] = stage.trigger(dag_id, **pictures_too, **form, target=f"{target}/{dag_id}.mp4")
     stage.gateway.add_fault(
         *("job:render=12,times=always,match=starts", "job:fail,match=starts bad"),
-        "download:not-video,times=3,match=starts again",
+        "download:dead=403,times=5,match=starts again",
     )
     played.runs["starts"] = stage.trigger("starts", target=f"{target}/starts")
     stage.gateway.add_fault(
         *("job:render=2,times=always,match=functions", "job:render=2,times=always,match=library"),
         "job:render=15,times=always,match=pooled",
-        "download:not-video,times=3,match=functions again",
+        "download:dead=403,times=5,match=functions again",
     )
     form = {"image": picture, "target": f"{target}/functions"}
     played.runs["functions"] = stage.trigger("functions", **form)
