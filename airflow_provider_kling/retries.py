@@ -53,6 +53,6 @@ class KlingRetryPolicy(RetryPolicy):
             return RetryDecision.default() if allowed else RetryDecision.fail(why)
         if exception.retry_after is not None:
             delay = min(exception.retry_after, LONGEST_RETRY_AFTER)
-            return RetryDecision.retry(timedelta(seconds=delay), "the gateway named this delay")
+            return RetryDecision.retry(timedelta(seconds=delay), "the gateway asked for this delay")
         delay = min(self.first_delay * 2 ** min(max(try_number, 1) - 1, 30), self.longest_delay)
         return RetryDecision.retry(timedelta(seconds=delay), f"{type(exception).__name__} may pass")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 import time
@@ -41,15 +40,6 @@ WRONG_URL = (
     urllib3.exceptions.LocationValueError,
     UnicodeError,
 )
-
-
-def _unsign(record: logging.LogRecord) -> bool:
-    record.msg, record.args, record.exc_info = clean(record.getMessage()), (), None
-    return True
-
-
-# Of an answer with broken headers, urllib3 logs the whole URL, with its signature, into the task's log.
-logging.getLogger("urllib3.connection").addFilter(_unsign)
 
 
 @dataclass(frozen=True, slots=True)

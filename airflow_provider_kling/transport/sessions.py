@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -20,7 +22,20 @@ from airflow.providers.http.hooks.http import HttpHook
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from airflow_provider_kling.redaction import clean
 from airflow_provider_kling.transport.settings import Settings
+
+
+def _without_foreign_words(record: logging.LogRecord) -> bool:
+    """Take the query of a URL, and what a peer wrote into broken headers, out of a log record."""
+    text = record.getMessage().partition(", unparsed data")[0]
+    record.msg, record.args, record.exc_info = re.sub(r"\?[^\s\"')]*", "", clean(text)), (), None
+    return True
+
+
+# urllib3 logs whole URLs with their signatures, and headers that it cannot read, into the task's log.
+for _name in ("connection", "connectionpool", "poolmanager", "util.retry"):
+    logging.getLogger(f"urllib3.{_name}").addFilter(_without_foreign_words)
 
 
 class BearerAuth(requests.auth.AuthBase):

@@ -59,7 +59,7 @@ def test_what_may_pass_is_retried_after_delays_that_double_up_to_the_longest(kin
 def test_the_delay_that_the_gateway_named_is_kept_within_reason(asked, kept):
     error = for_airflow(KlingUnavailableError("Too fast.", retry_after=asked))
     assert seconds(error, 9) == kept
-    assert decision(error).reason == "the gateway named this delay"
+    assert decision(error).reason == "the gateway asked for this delay"
 
 
 def test_delays_are_the_dags_authors_to_choose():

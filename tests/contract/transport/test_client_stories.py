@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 import time
 import tracemalloc
@@ -304,6 +305,16 @@ async def test_an_answer_that_is_cut_off_in_the_id_shows_it_and_hides_the_key(co
     assert isinstance(error, KlingSubmitUncertainError)
     assert '"task_id": "0123-4567' in error.what
     assert "emulator-key-of-mine" not in error.what
+
+
+async def test_nothing_of_a_broken_header_or_a_query_string_is_logged(connect, caplog):
+    caplog.set_level(logging.DEBUG)
+    with serving(raw(with_head('{"task_id": "t-1"}', "Content-Length: 18", "what is this"))) as server:
+        async with connect(server.url, key="emulator-key-of-mine") as send:
+            await asyncio.gather(send(submit(JOB)), return_exceptions=True)
+            await asyncio.gather(send(query("t-1-in-the-query")), return_exceptions=True)
+    said = [record.getMessage() for record in caplog.records if "urllib3" in record.name]
+    assert not [line for line in said if "what is this" in line or "t-1-in-the-query" in line]
 
 
 async def test_a_query_asks_not_to_be_answered_from_a_cache(connect):
