@@ -42,6 +42,13 @@ class _Request(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Reads no cookies: aiohttp would log the names that it cannot read, and a peer wrote them."""
+
+    def update_cookies_from_headers(self, *_: object) -> None:
+        """Keep nothing."""
+
+
 class AsyncKlingClient:
     """Sends calls to the gateway without blocking. Use it as an async context manager on one event loop.
 
@@ -60,7 +67,7 @@ class AsyncKlingClient:
             # One deadline for the whole call: connection, head, body and trailers. No byte resets it.
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout),
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=context),
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=_NoCookies(),
             request_class=_Request,
             trust_env=False,  # it would let a .netrc in as well
         )
