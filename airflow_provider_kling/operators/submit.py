@@ -11,7 +11,7 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
 from airflow_provider_kling.models.job import PictureSource, Place
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
-from airflow_provider_kling.operators.downstream_targets import check_downstream_targets
+from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import COST_KEY, REQUEST_KEY, submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.options import (
@@ -26,7 +26,7 @@ from airflow_provider_kling.submission.options import (
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_kling.submission.submit_once import SubmissionOptions, SubmissionResult
+    from airflow_provider_kling.submission.submit_once import Submission, SubmissionOptions, SubmissionResult
 
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
@@ -189,7 +189,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
         from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
         from airflow_provider_kling.submission.state import submission_state
-        from airflow_provider_kling.submission.submit_once import prepare, submit_delay
+        from airflow_provider_kling.submission.submit_once import prepare
 
         ti, state = context["ti"], submission_state(context)
         publish_costs(ti, state, self.log)
@@ -202,14 +202,21 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         submission = prepare(self._submission_options(), KlingHook(self.kling_conn_id), state, run, self.log)
         if result := submission.resume() or submission.reuse():
             return self._publish(ti, result)
-        with airflow_errors():
-            check_downstream_targets(self, context)
+        with airflow_errors(), claim_downstream_targets(self, context):
+            return self._publish(ti, self._submit_patiently(submission, str(ti.id), attempt, give_up_at))
+
+    def _submit_patiently(
+        self, submission: Submission, key: str, attempt: int, give_up_at: float
+    ) -> SubmissionResult:
+        """Submit; while the gateway surely starts nothing, repeat it, and defer where that takes long."""
+        from airflow_provider_kling.submission.submit_once import submit_delay
+
         self.log.info("Submitting %s", submission.describe())
         while True:
             try:
-                return self._publish(ti, submission.submit())
+                return submission.submit()
             except KlingUnavailableError as error:
-                delay = submit_delay(attempt, error.retry_after, str(ti.id))
+                delay = submit_delay(attempt, error.retry_after, key)
                 attempt += 1
                 if time.time() + delay > give_up_at:
                     self.log.warning("Given up after busy_timeout=%s seconds.", self.busy_timeout)

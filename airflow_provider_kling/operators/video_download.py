@@ -112,7 +112,7 @@ class VideoDownload:
         :raises KlingInputError: what must be changed before a video is bought.
         """
         path = self._resolve(kling_task_id or "video")
-        if not kling_task_id and self._options.target.endswith("/"):  # the name will be the job's own
+        if not kling_task_id and str(self._options.target).endswith("/"):  # the name will be the job's own
             check_writable(path, self._origin)
             return
         claim_target(path, self._origin, expires_at)  # first: another task may just have delivered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -38,11 +39,13 @@ def checked_if_exists(value: str) -> IfExists:
     return value  # type: ignore[return-value]  # just checked
 
 
-def video_path(target: str, kling_task_id: str) -> str:
+def video_path(target: Any, kling_task_id: str) -> str:
     """Return the file that *target* means: itself, or ``<kling_task_id>.mp4`` in it after a slash.
 
-    :raises KlingInputError: where it is no text.
+    :raises KlingInputError: where it is no path.
     """
+    if isinstance(target, os.PathLike):
+        target = os.fspath(target)
     if not isinstance(target, str) or not target.strip():
         raise KlingInputError(f"target={target!r}: must be a path or a storage URL.")
     return f"{target}{kling_task_id}.mp4" if target.endswith("/") else target

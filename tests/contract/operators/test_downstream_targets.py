@@ -110,3 +110,60 @@ def test_a_download_of_another_submit_is_not_checked(gateway, tmp_path):
         KlingDownloadOperator(task_id="download", kling_task_id=other.output, target="nosuch://x/")
         submit >> other
     assert run(submit)
+
+
+def test_a_connection_that_only_the_download_knows_keeps_no_submit_from_buying(gateway, tmp_path):
+    submit = chain(f"{tmp_path}/cat.mp4", kling_conn_id="{{ var.value.conn }}")
+    assert run(submit, var={"value": {"conn": "kling_default"}})
+    assert run(chain(f"{tmp_path}/dog.mp4", kling_conn_id="{{ ti.xcom_pull('conn') }}"))
+
+
+def test_arguments_that_are_mapped_in_the_download_are_left_to_it(gateway, tmp_path):
+    with DAG("d", schedule=None):
+        submit = KlingSubmitOperator(task_id="submit", model="kling-v3.0-pro-t2v", prompt="a")
+        KlingDownloadOperator.partial(
+            task_id="download", target=f"{tmp_path}/{{{{ ti.map_index }}}}/", kling_task_id=submit.output
+        ).expand(kling_conn_id=["kling_default"])
+        KlingDownloadOperator.partial(
+            task_id="also", target=f"{tmp_path}/", kling_task_id=submit.output
+        ).expand(kling_conn_id=["kling_default"])
+    assert run(submit)
+
+
+def test_a_target_with_parameters_of_the_download_is_left_to_it(gateway, tmp_path):
+    target = "{{ params.folder }}/cat.mp4"
+    submit = chain(target, params={"folder": str(tmp_path)}, allowed_paths=[str(tmp_path)])
+    assert run(submit, params={})
+    assert run(submit, params={"folder": "/elsewhere"})
+
+
+def test_a_target_as_a_path_object_is_checked_and_used(gateway, tmp_path):
+    (tmp_path / "thesis.mp4").write_text("all of it")
+    with pytest.raises(KlingInputError, match="made by no known job"):
+        run(chain(tmp_path / "thesis.mp4"))
+    assert submits(gateway) == 0
+    download = KlingDownloadOperator(
+        task_id="t", kling_task_id=run(chain(tmp_path / "cat.mp4")), target=tmp_path / "dog.mp4"
+    )
+    assert download.execute(context_of(TI())) == f"{tmp_path}/dog.mp4"
+
+
+@pytest.mark.parametrize("target", [None, "", " ", 5, ["/videos/"], "{{ params.nothing }}"])
+def test_a_target_that_is_none_is_refused_before_the_purchase(gateway, target):
+    with pytest.raises(KlingInputError, match="target="):
+        run(chain(target), params={"nothing": ""})
+    assert submits(gateway) == 0
+
+
+@pytest.mark.parametrize("fault", ["submit:error=INVALID_REQUEST_BODY", "too dear"])
+def test_a_claim_is_given_back_where_nothing_was_bought(gateway, tmp_path, fault):
+    submit = chain(f"{tmp_path}/cat.mp4")
+    if fault == "too dear":
+        submit.max_run_cost_usd = 0.01
+    else:
+        gateway.add_fault(fault)
+    with pytest.raises(KlingInputError) as caught:
+        run(submit)
+    assert caught.value.money is Money.UNTOUCHED
+    assert list(tmp_path.iterdir()) == []
+    assert run(chain(f"{tmp_path}/cat.mp4", submit_id="corrected"))
