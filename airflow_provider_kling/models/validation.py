@@ -45,7 +45,8 @@ def build_job(
     given = {name: value for name, value in inputs.items() if not is_unset(value)}
     known, extra = MODELS.get(model), _extra(extra_body)
     if known is None:
-        body, problems = {**given, **extra}, _not_json({**given, **extra})
+        body, problems = {**given, **extra}, [_twice(name) for name in given if name in extra]
+        problems += _not_json(body)
         warnings = [f"Model {model!r} is not in the catalogue{_similar(model)}: it is passed on unvalidated."]
     else:
         extra = {name: value for name, value in extra.items() if not (known.field(name) and is_unset(value))}
@@ -92,13 +93,17 @@ def _checked(
         elif field is None:
             problems.append(f"{name} is not an input of this model{_who_has(name)}")
         elif field.wire_name in body:
-            problems.append(f"{name} is given twice, as an argument and in extra_body")
+            problems.append(_twice(name))
         else:
             try:
                 body[field.wire_name] = read_input(field, value)
             except ValueError as problem:
                 problems.append(str(problem))
     return body, problems
+
+
+def _twice(name: str) -> str:
+    return f"{name} is given twice, as an argument and in extra_body"
 
 
 def _who_has(name: str) -> str:

@@ -1,5 +1,6 @@
 """The same picture, inputs and model are paid for once, where that is wanted. The gateway's log tells."""
 
+import base64
 import json
 import uuid
 
@@ -326,3 +327,12 @@ def test_a_link_in_any_spelling_is_never_taken_for_the_same(gateway, place, link
     for day in (1, 2):
         chain(place, None, day, **asked)
     assert submits(gateway) == 2
+
+
+def test_a_picture_in_extra_body_in_place_of_the_argument_is_refused_for_an_unknown_model_too(
+    gateway, place, picture
+):
+    other = "data:image/png;base64," + base64.b64encode(png(340, 340)).decode()
+    with pytest.raises(KlingInputError, match="image is given twice"):
+        chain(place, picture, 1, model="kling-v9", extra_body={"image": other})
+    assert not submits(gateway)
