@@ -115,14 +115,16 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         """Raise, before anything is bought, what would keep the video from its place; claim that place."""
         state = submission_state(context)
         publish_costs(context["ti"], state, self.log)
-        with airflow_errors(), naming_earlier_job(state), _nothing_bought():
-            if not state.is_persistent:
-                raise KlingInputError(
-                    "This Airflow has no task state store (it came with 3.3): a retry would pay again.",
-                    advice="Use KlingSubmitOperator, KlingTaskSensor and KlingDownloadOperator.",
-                )
-            expires_at = time.time() + self.busy_timeout + self.wait_options.timeout + _CLAIM_MARGIN
-            self._download(context).check_before_submit(_job_of(state), expires_at)
+        with airflow_errors(), naming_earlier_job(state):
+            job = _job_of(state)
+            with _nothing_bought():
+                if not state.is_persistent:
+                    raise KlingInputError(
+                        "This Airflow has no task state store (it came with 3.3): a retry would pay again.",
+                        advice="Use KlingSubmitOperator, KlingTaskSensor and KlingDownloadOperator.",
+                    )
+                expires_at = time.time() + self.busy_timeout + self.wait_options.timeout + _CLAIM_MARGIN
+                self._download(context).check_before_submit(job, expires_at)
         with self._releasing_target(context):
             yield
 
@@ -133,7 +135,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
             yield
         except KlingError as error:
             if error.money in (Money.UNTOUCHED, Money.ENDED):
-                self._download(context).release(_job_of(submission_state(context)))
+                with harmless(self.log, "The claim on the target could not be removed"):
+                    self._download(context).release(_job_of(submission_state(context)))
             raise
 
     def _wait(self, context: Context, kling_task_id: str) -> str:

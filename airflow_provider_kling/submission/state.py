@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_kling.errors import KlingUnavailableError
+from airflow_provider_kling.errors import KlingUnavailableError, Money
 from airflow_provider_kling.models.prices import read_limit
 from airflow_provider_kling.redaction import clean, shorten
 
@@ -230,8 +230,13 @@ class SubmissionState:
         self._set(_KEY, value, pauses)
 
     def _get(self, key: str) -> Any:
-        store = self._store
-        return None if store is None else _patiently(lambda: store.get(key), "cannot be read from")
+        if (store := self._store) is None:
+            return None
+        try:
+            return _patiently(lambda: store.get(key), "cannot be read from")
+        except KlingUnavailableError as error:  # an earlier try may have bought a job
+            advice = "A retry reads it again before it submits anything."
+            raise error.replace(money=Money.MAYBE, advice=advice) from error.__cause__
 
     def _set(self, key: str, value: Any, pauses: Sequence[float] = _PAUSES) -> None:
         store = self._store

@@ -278,3 +278,25 @@ def test_a_rescued_video_has_a_sidecar_with_all_that_is_known(gateway, tmp_path)
     assert sidecar["video_type"] == "mp4"
     assert sidecar["submitted_at"] == pytest.approx(sidecar["timings"]["submit_time_ms"] / 1000)
     assert sidecar["request"].startswith("unknown")
+
+
+@pytest.mark.parametrize("form", ["one task", "three tasks"])
+def test_where_it_cannot_be_read_what_an_earlier_try_bought_a_job_may_run(gateway, tmp_path, clock, form):
+    def away(key, default=None):
+        raise runtime_error()
+
+    ti, store = TI(), Store()
+    one = form == "one task"
+    task = video_task(tmp_path / "cat.mp4") if one else KlingSubmitOperator(task_id="t", **TEXT)
+    task.execute(context_of(TI(), store))
+    store.get = away
+    with pytest.raises(KlingUnavailableError, match="cannot be read") as caught:
+        task.execute(context_of(ti, store))
+    assert caught.value.money is Money.MAYBE
+    assert ti.xcoms["kling_error"]["money"] == Money.MAYBE
+    assert submits(gateway) == 1
+
+
+def test_the_one_task_takes_a_path_object_as_its_target(gateway, tmp_path):
+    task = KlingImageToVideoOperator(task_id="t", target=tmp_path / "cat.mp4", deferrable=False, **TEXT)
+    assert task.execute(context_of(TI(), Store())) == f"{tmp_path}/cat.mp4"
