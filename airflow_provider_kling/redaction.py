@@ -19,7 +19,7 @@ MASK = "***"
 #: Characters of a foreign text that are read at all.
 _MAX_TEXT = 64 * 1024
 #: A text that is escaped more often than this is not shown.
-_MAX_LAYERS = 8
+_MAX_LAYERS = 3 * 8
 #: A shorter value of a header is no secret, and stands in half of all texts.
 _SHORTEST_SECRET = 4
 #: The beginning of a secret counts as the secret from this length on: an answer may be cut off in it.
@@ -161,11 +161,14 @@ def _layers(text: str) -> Iterator[str]:
 
 
 def _unescaped(text: str) -> str:
-    """Take one layer of escapes off: those of HTML, of URLs, and of JSON, JavaScript and Python."""
-    if "&" in text:
-        text = html.unescape(text)
-    if "%" in text:
-        text = unquote(text, encoding="latin-1")
+    """Take the outermost escapes of one kind off: of HTML, else of URLs, else of JSON, JavaScript and Python.
+
+    Never two kinds in one step: the second would change a secret that the first has laid open.
+    """
+    if "&" in text and (decoded := html.unescape(text)) != text:
+        return decoded
+    if "%" in text and (decoded := unquote(text, encoding="latin-1")) != text:
+        return decoded
     return _BACKSLASHED.sub(_character_of, text) if "\\" in text else text
 
 

@@ -10,12 +10,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import settings
 
 HOME = tempfile.mkdtemp(prefix="kling-tests-")  # set before anything imports airflow
 os.environ["AIRFLOW_HOME"] = HOME
 for name in list(os.environ):
     if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")) or name.lower().endswith("_proxy"):
         del os.environ[name]
+
+
+# The machine may be busy, so no example has a time limit. CI tries the same examples each time.
+settings.register_profile("tests", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "tests")
 
 
 def pytest_unconfigure() -> None:

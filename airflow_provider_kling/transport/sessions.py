@@ -219,13 +219,16 @@ class TimedHTTP(HTTPConnection):
         """Return the response as far as its head."""
         if _current_deadline.get():
             return super().getresponse()
+        response: Any = None
         with Deadline(self.timeout or _DEFAULT_TIMEOUT) as deadline:
             deadline.watch(self.sock)
             try:
-                response: Any = super().getresponse()
+                response = super().getresponse()
             except Exception:
                 if not deadline.expired:
                     raise
+        if deadline.expired and response is not None:
+            response.close()  # its head may be a part only
         deadline.check()  # here, so that its error does not keep the other one and the socket alive
         return response  # type: ignore[no-any-return]
 
