@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import Task
 
+    from airflow_provider_kling.operators.video_download import VideoDownload
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -78,13 +80,12 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         self._ask(context)
         return super().execute_again(context, event, attempt, give_up_at)
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume with the target that the function has named."""
+    def _download(self, context: Context) -> VideoDownload:
+        """Return the download to the target that the function has named, also in a resumed task."""
         ti = context["ti"]
-        if not self.target:
-            found = ti.xcom_pull(task_ids=ti.task_id, key=TARGET_KEY, map_indexes=ti.map_index)
-            self.target = found[0] if isinstance(found, list) and found else found or ""
-        return super().resume_execution(next_method, next_kwargs, context)
+        found = ti.xcom_pull(task_ids=ti.task_id, key=TARGET_KEY, map_indexes=ti.map_index)
+        self.target = (found[0] if isinstance(found, list) and found else found) or self.target
+        return super()._download(context)
 
     def _ask(self, context: Context) -> None:
         """Call the function and take what it returns for our own arguments."""

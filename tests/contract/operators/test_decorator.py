@@ -8,11 +8,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
-from airflow_fakes import TI, Store, context_of, png, stored_and_read, submits
+from airflow_fakes import TI, Store, context_of, png, runtime_error, stored_and_read, submits
 
 from airflow_provider_kling import get_provider_info
 from airflow_provider_kling.decorators import kling_video
-from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError
+from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError, KlingUnavailableError
 from airflow_provider_kling.request import VideoRequest
 
 TEXT = "kling-v3.0-pro-t2v"
@@ -67,6 +67,42 @@ def test_a_resumed_task_knows_the_target_without_asking_again(gateway, tmp_path)
     path = resumed.resume_execution(deferred.value.method_name, {"event": event}, context_of(ti, store))
     assert path == f"{tmp_path}/cat.mp4"
     assert len(asked) == 1
+
+
+def deferred_and_resumed(function, gateway, ti, resumed_ti=None):
+    """Run a decorated function's task until it is deferred, then resume it in another process."""
+    gateway.add_fault("job:render=5")
+    store = Store()
+    with pytest.raises(TaskDeferred) as deferred:
+        run(made(function), store, ti)
+    event = {"kling_task_id": gateway.jobs[0].task_id, "started_at": 0.0, "deadline": 1e12}
+    gateway.jobs[0].render_seconds = 0.0
+    return made(function).resume_execution(
+        deferred.value.method_name, {"event": event}, context_of(resumed_ti or ti, store)
+    )
+
+
+def test_a_resumed_task_takes_the_target_of_the_function_and_not_the_one_of_the_decorator(gateway, tmp_path):
+    @kling_video(target=f"{tmp_path}/usual.mp4")
+    def wave() -> dict[str, Any]:
+        return {"model": TEXT, "prompt": "a cat waves", "target": f"{tmp_path}/cat.mp4"}
+
+    assert deferred_and_resumed(wave, gateway, TI(task_id="wave")) == f"{tmp_path}/cat.mp4"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.mp4", "cat.mp4.json"]
+
+
+def test_a_resumed_task_that_cannot_read_its_target_names_the_job(gateway, tmp_path):
+    class Away(TI):
+        def xcom_pull(self, *args, **options):
+            raise runtime_error()
+
+    @kling_video
+    def wave() -> dict[str, Any]:
+        return {"model": TEXT, "prompt": "a cat waves", "target": f"{tmp_path}/cat.mp4"}
+
+    with pytest.raises(KlingUnavailableError, match="Job .*: the task ended unexpectedly") as caught:
+        deferred_and_resumed(wave, gateway, TI(task_id="wave"), Away(task_id="wave"))
+    assert caught.value.kling_task_id == gateway.jobs[0].task_id
 
 
 def test_a_retry_asks_again_and_buys_nothing_for_the_same_answer(gateway, tmp_path):
