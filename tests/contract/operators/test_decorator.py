@@ -100,7 +100,7 @@ def test_a_resumed_task_that_cannot_read_its_target_names_the_job(gateway, tmp_p
     def wave() -> dict[str, Any]:
         return {"model": TEXT, "prompt": "a cat waves", "target": f"{tmp_path}/cat.mp4"}
 
-    with pytest.raises(KlingUnavailableError, match="Job .*: the task ended unexpectedly") as caught:
+    with pytest.raises(KlingUnavailableError, match=r"Job .*: the task ended unexpectedly") as caught:
         deferred_and_resumed(wave, gateway, TI(task_id="wave"), Away(task_id="wave"))
     assert caught.value.kling_task_id == gateway.jobs[0].task_id
 
