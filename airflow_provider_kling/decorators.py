@@ -19,7 +19,7 @@ from airflow.sdk import task
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
-from airflow_provider_kling.models.catalog import INPUTS, PICTURE_INPUTS
+from airflow_provider_kling.models.input_names import INPUTS, PICTURE_INPUTS
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator

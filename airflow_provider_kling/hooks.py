@@ -23,15 +23,14 @@ from airflow_provider_kling.errors import (
     KlingVideoError,
     KlingWaitTimeoutError,
 )
-from airflow_provider_kling.gateways.base import Call, about_job
-from airflow_provider_kling.transport.settings import Settings
 
 if TYPE_CHECKING:
     import requests
 
-    from airflow_provider_kling.gateways.base import Task
+    from airflow_provider_kling.gateways.base import Call, Task
     from airflow_provider_kling.models.job import VideoJob
     from airflow_provider_kling.transport.download_stream import Stream
+    from airflow_provider_kling.transport.settings import Settings
 
 T = TypeVar("T")
 
@@ -115,6 +114,8 @@ class KlingHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """The connection, read and checked. Raises :class:`KlingAccessError` naming a wrong field."""
+        from airflow_provider_kling.transport.settings import Settings
+
         with airflow_errors():
             try:
                 return Settings.from_connection(self.get_connection(self.kling_conn_id))
@@ -160,6 +161,8 @@ class KlingHook(BaseHook):
             return self._query(kling_task_id)
 
     def _query(self, kling_task_id: str) -> Task:
+        from airflow_provider_kling.gateways.base import about_job
+
         try:
             gateway = self.settings.gateway
         except KlingError as error:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kling.models.catalog import DEFAULT_MODEL, INPUTS, MEDIA_INPUTS
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL
+from airflow_provider_kling.models.input_names import INPUTS, MEDIA_INPUTS
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
 from airflow_provider_kling.models.prices import estimate

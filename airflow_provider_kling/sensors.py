@@ -16,24 +16,19 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.gateways.base import Task, about_job, checked_task_id
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
-from airflow_provider_kling.operators.deferral import (
-    BACKSTOP,
-    JobWait,
-    WaitingOperator,
-    WaitOptions,
-    begin_wait,
-    read_request,
-)
-from airflow_provider_kling.polling.policy import PollResult
+from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
+
+    from airflow_provider_kling.gateways.base import Task
+    from airflow_provider_kling.operators.job_wait import JobWait
+    from airflow_provider_kling.polling.policy import PollResult
 
 #: The default interval between two polls on a worker, in seconds.
 _POKE_INTERVAL = 10.0
@@ -122,6 +117,9 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
     @reports_errors
     def execute(self, context: Context) -> Any:
         """Poll the job; wait for it if it is not done."""
+        from airflow_provider_kling.gateways.base import checked_task_id
+        from airflow_provider_kling.operators.job_wait import begin_wait, read_request
+
         with airflow_errors():
             kling_task_id = checked_task_id(self.kling_task_id)
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
@@ -140,6 +138,8 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
         return self._finish(context, task)
 
     def _job_to_wait_for(self, context: Context) -> str:  # noqa: ARG002 - the argument names it
+        from airflow_provider_kling.gateways.base import checked_task_id
+
         return checked_task_id(self.kling_task_id)
 
     def _finish(self, context: Context, task: Task) -> dict[str, Any]:  # noqa: ARG002 - nothing follows
@@ -172,6 +172,8 @@ def _or_reschedule(wait: JobWait) -> Task:
 
 def _check_connection(kling_conn_id: str, kling_task_id: str) -> None:
     """Raise for a wrong connection at once, not after a whole wait for it to become right."""
+    from airflow_provider_kling.gateways.base import about_job
+
     try:
         _ = KlingHook(kling_conn_id).settings
     except KlingError as error:

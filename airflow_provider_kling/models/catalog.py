@@ -186,18 +186,3 @@ MODELS = _by_slug(
         ),
     ]
 )
-
-_FIELDS = tuple(dict.fromkeys(field for model in MODELS.values() for field in model.fields))
-#: The inputs of all models in Kling's own words: the operators' arguments.
-INPUTS = tuple(dict.fromkeys(field.name for field in _FIELDS))
-
-
-def _of_kind(*kinds: Kind) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(field.name for field in _FIELDS if field.kind in kinds and not field.choices))
-
-
-#: The inputs that are a picture or a list of pictures, the one that is a video, and the free texts.
-PICTURE_INPUTS = _of_kind(Kind.PICTURE, Kind.PICTURES)
-VIDEO_INPUT = "video"
-MEDIA_INPUTS = (*PICTURE_INPUTS, VIDEO_INPUT)
-TEXT_INPUTS = _of_kind(Kind.TEXT, Kind.SHOTS)

@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.models.catalog import MEDIA_INPUTS, MODELS, TEXT_INPUTS
+from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Model, Sure
+from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.inputs import from_json, read_input
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import input_or_default

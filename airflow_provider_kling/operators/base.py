@@ -16,9 +16,7 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.hooks import for_airflow, harmless
-from airflow_provider_kling.operators.run_report import name_of
 from airflow_provider_kling.operators.xcom import ERROR_KEY, find_request, task_instance_key
-from airflow_provider_kling.redaction import clean, shorten
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,6 +43,8 @@ class KlingBaseOperator(BaseOperator):
 
     def request_name(self, ti: Any) -> str:
         """Return a short name for the request. Templates call it, so it never fails."""
+        from airflow_provider_kling.operators.run_report import name_of
+
         kling_task_id = getattr(self, "kling_task_id", "")
         if name := name_of(vars(self)):
             return name
@@ -109,6 +109,8 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: Exception) 
 
     None where no job can have been started: then nothing is at risk.
     """
+    from airflow_provider_kling.redaction import clean, shorten
+
     words = shorten(clean(f"{type(error).__name__}: {error}"), 300)
     kling_task_id, may_submit_again = getattr(operator, "kling_task_id", None), False
     if not kling_task_id:

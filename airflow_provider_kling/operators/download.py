@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.xcom import find_request
-from airflow_provider_kling.storage.atomic_write import DEFAULT_MAX_BYTES
-from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
+from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_if_exists
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg

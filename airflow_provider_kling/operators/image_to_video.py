@@ -9,24 +9,21 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
-from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
-from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions, begin_wait, read_request
+from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
-from airflow_provider_kling.storage.atomic_write import DEFAULT_MAX_BYTES
-from airflow_provider_kling.storage.sidecars import IfExists, checked_if_exists
-from airflow_provider_kling.submission.cost_limits import publish_costs
-from airflow_provider_kling.submission.state import SubmissionState, submission_state
-from airflow_provider_kling.submission.submit_once import naming_earlier_job
+from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_if_exists
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
+    from airflow_provider_kling.gateways.base import Task
     from airflow_provider_kling.operators.video_download import VideoDownload
+    from airflow_provider_kling.submission.state import SubmissionState
 
 #: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
 _CLAIM_MARGIN = 3600.0
@@ -113,6 +110,10 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     @contextmanager
     def _claiming_target(self, context: Context) -> Iterator[None]:
         """Raise, before anything is bought, what would keep the video from its place; claim that place."""
+        from airflow_provider_kling.submission.cost_limits import publish_costs
+        from airflow_provider_kling.submission.state import submission_state
+        from airflow_provider_kling.submission.submit_once import naming_earlier_job
+
         state = submission_state(context)
         publish_costs(context["ti"], state, self.log)
         with airflow_errors(), naming_earlier_job(state):
@@ -131,6 +132,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     @contextmanager
     def _releasing_target(self, context: Context) -> Iterator[None]:
         """Give back the claim on the target if the block fails and no job can give a video any more."""
+        from airflow_provider_kling.submission.state import submission_state
+
         try:
             yield
         except KlingError as error:
@@ -140,6 +143,9 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
             raise
 
     def _wait(self, context: Context, kling_task_id: str) -> str:
+        from airflow_provider_kling.operators.job_wait import begin_wait, read_request
+        from airflow_provider_kling.submission.state import submission_state
+
         with harmless(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
         with harmless(self.log, "The task id could not be recorded"):
@@ -153,6 +159,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         return self._finish(context, task)
 
     def _job_to_wait_for(self, context: Context) -> str:
+        from airflow_provider_kling.submission.state import submission_state
+
         record = submission_state(context).last_record()
         return record.kling_task_id if record else ""
 
@@ -161,6 +169,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     def _store(self, context: Context, kling_task_id: str, task: Task | None = None) -> str:
         """Download the video, and return where it is."""
+        from airflow_provider_kling.submission.state import submission_state
+
         download, ti = self._download(context), context["ti"]
         with harmless(self.log, "The task id could not be recorded"):
             submission_state(context).confirm_task_id(kling_task_id)

@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_kling.models.catalog import INPUTS, MEDIA_INPUTS
-from airflow_provider_kling.models.inputs import plain
-from airflow_provider_kling.redaction import redacted
+from airflow_provider_kling.models.input_names import INPUTS, MEDIA_INPUTS
 
 #: The arguments that may hold the data of a picture or a signed URL.
 _MEDIA = (*MEDIA_INPUTS, "extra_body")
@@ -38,6 +36,9 @@ class RequestOperator(BaseOperator):
 
         Airflow renders mapped and plain tasks through this method, and stores the attributes after it.
         """
+        from airflow_provider_kling.models.inputs import plain
+        from airflow_provider_kling.redaction import redacted
+
         written = {name: getattr(self, name) for name in (*_MEDIA, *LIMITS)}
         super()._do_render_template_fields(parent, *args, **kwargs)
         for name in LIMITS if parent is self else ():

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
-from airflow_provider_kling.models.job import PictureSource, Place
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
-from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import COST_KEY, REQUEST_KEY, submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.options import (
@@ -26,6 +24,7 @@ from airflow_provider_kling.submission.options import (
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
+    from airflow_provider_kling.models.job import PictureSource, Place
     from airflow_provider_kling.submission.submit_once import Submission, SubmissionOptions, SubmissionResult
 
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
@@ -187,6 +186,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         return self._submit(context, attempt=attempt, give_up_at=give_up_at)
 
     def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+        from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
         from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
         from airflow_provider_kling.submission.state import submission_state
         from airflow_provider_kling.submission.submit_once import prepare

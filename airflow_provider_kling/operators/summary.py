@@ -9,12 +9,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from airflow_provider_kling.hooks import harmless
 from airflow_provider_kling.operators.base import KlingBaseOperator
-from airflow_provider_kling.operators.run_report import RunReport
 from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, is_submit
-from airflow_provider_kling.submission.cost_limits import RESERVATION_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
 
 #: XCom key of the summary as a text in Markdown.
 SUMMARY_KEY = "kling_summary"
@@ -46,6 +45,9 @@ class KlingSummaryOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Collect, log and return the report."""
+        from airflow_provider_kling.operators.run_report import RunReport
+        from airflow_provider_kling.submission.cost_limits import RESERVATION_KEY
+
         ti = context["ti"]
         tasks = [task for task in self.get_flat_relatives(upstream=True) if _ours(task)]
         task_ids = sorted(task.task_id for task in tasks)

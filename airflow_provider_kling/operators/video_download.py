@@ -25,8 +25,8 @@ from airflow_provider_kling.redaction import clean, shorten
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
 from airflow_provider_kling.storage.atomic_write import TOO_LARGE, receive_video, remove_leftovers
 from airflow_provider_kling.storage.files import open_file
+from airflow_provider_kling.storage.options import IfExists
 from airflow_provider_kling.storage.sidecars import (
-    IfExists,
     check_target,
     check_writable,
     claim_target,

@@ -15,8 +15,6 @@ from airflow_provider_kling.storage.allowed_paths import StoragePath
 from airflow_provider_kling.storage.files import write_errors
 from airflow_provider_kling.storage.folders import Folder, open_folder
 
-#: Bytes that a video may have, unless the user says otherwise.
-DEFAULT_MAX_BYTES = 4 * 1024**3
 #: The reason of the error for a video that has more.
 TOO_LARGE = "TOO_LARGE"
 

@@ -8,17 +8,16 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Literal, get_args
+from typing import Any
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.storage.allowed_paths import StoragePath
 from airflow_provider_kling.storage.atomic_write import taken, write_whole
 from airflow_provider_kling.storage.files import input_errors, target_errors, write_errors
 from airflow_provider_kling.storage.folders import Folder, open_folder
+from airflow_provider_kling.storage.options import IfExists
 from airflow_provider_kling.values import read_number
 
-#: What to do when a file stands where a video shall go.
-IfExists = Literal["overwrite", "skip", "fail"]
 #: Who writes: the task instance, the same in all its tries.
 Owner = Mapping[str, Any]
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
@@ -27,16 +26,6 @@ _CHUNK = 1024 * 1024
 _ROOM = 64 * 1024 * 1024
 #: How often, and after how many seconds, a claim looks again whether the others have withdrawn.
 _CLAIM_CHECKS, _CLAIM_PAUSE = 10, 0.2
-
-
-def checked_if_exists(value: str) -> IfExists:
-    """Return *value* if it is one of :data:`IfExists`.
-
-    :raises ValueError: naming the argument and what is allowed.
-    """
-    if value not in get_args(IfExists):
-        raise ValueError(f"if_exists={value!r}: must be 'overwrite', 'skip' or 'fail'")
-    return value  # type: ignore[return-value]  # just checked
 
 
 def video_path(target: Any, kling_task_id: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from airflow_provider_kling.models.catalog import TEXT_INPUTS
+from airflow_provider_kling.models.input_names import TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
 
 #: How the query parameters begin that only sign a URL.

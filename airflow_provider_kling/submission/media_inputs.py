@@ -14,7 +14,7 @@ from airflow_provider_kling.media.pictures import (
     check_video,
     from_base64,
 )
-from airflow_provider_kling.models.catalog import PICTURE_INPUTS, VIDEO_INPUT
+from airflow_provider_kling.models.input_names import PICTURE_INPUTS, VIDEO_INPUT
 from airflow_provider_kling.models.inputs import plain
 from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, redacted
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path

@@ -18,7 +18,8 @@ from typing import Any
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, Money
 from airflow_provider_kling.hooks import KlingHook, harmless
 from airflow_provider_kling.media.pictures import check_picture
-from airflow_provider_kling.models.catalog import MEDIA_INPUTS, MODELS, TEXT_INPUTS
+from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import open_file, read_file

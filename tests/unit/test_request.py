@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.models.catalog import INPUTS
+from airflow_provider_kling.models.input_names import INPUTS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.request import VideoRequest
 

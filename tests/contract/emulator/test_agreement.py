@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from airflow_provider_kling.emulator import Call, Gateway, Settings
 from airflow_provider_kling.emulator.models import MODELS as THEIRS
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.models.catalog import INPUTS
 from airflow_provider_kling.models.catalog import MODELS as OURS
+from airflow_provider_kling.models.input_names import INPUTS
 from airflow_provider_kling.models.validation import build_job
 
 KEY = {"Authorization": "Bearer emulator-key"}

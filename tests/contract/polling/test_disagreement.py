@@ -15,7 +15,7 @@ from airflow_provider_kling.emulator.fault_effects import Effect
 from airflow_provider_kling.emulator.faults import Fault
 from airflow_provider_kling.errors import KlingError, KlingWaitTimeoutError, Money
 from airflow_provider_kling.operators import KlingImageToVideoOperator
-from airflow_provider_kling.operators.deferral import MAX_DEFERRALS
+from airflow_provider_kling.operators.job_wait import MAX_DEFERRALS
 from airflow_provider_kling.polling.policy import EMPTY_GRACE, ENDED_GRACE, FIRST_POLL_DELAY
 
 ANSWERS = {

@@ -8,7 +8,8 @@ from airflow_fakes import context_of, submits
 
 from airflow_provider_kling.emulator.jobs import fingerprint
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.models.catalog import INPUTS, MODELS
+from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.input_names import INPUTS
 from airflow_provider_kling.operators import KlingSubmitOperator
 
 PIC, END, CLIP = "https://p.example/a.png", "https://p.example/b.png", "https://p.example/c.mp4"

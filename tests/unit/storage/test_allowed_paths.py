@@ -17,7 +17,7 @@ from s3fs import S3FileSystem
 import airflow_provider_kling
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.storage.allowed_paths import is_local, resolve_path
-from airflow_provider_kling.storage.sidecars import checked_if_exists
+from airflow_provider_kling.storage.options import checked_if_exists
 
 
 class Sftp(AbstractFileSystem):

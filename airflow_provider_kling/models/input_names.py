@@ -1,0 +1,26 @@
+"""The names of the inputs of all models, in Kling's own words: the operators' arguments."""
+
+INPUTS = (
+    "image",
+    "prompt",
+    "negative_prompt",
+    "duration",
+    "cfg_scale",
+    "sound",
+    "end_image",
+    "multi_prompt",
+    "aspect_ratio",
+    "video",
+    "character_orientation",
+    "keep_original_sound",
+    "model_name",
+    "voice_list",
+    "mode",
+    "images",
+    "fast_mode",
+)
+#: The inputs that are a picture or a list of pictures, the one that is a video, and the free texts.
+PICTURE_INPUTS = ("image", "end_image", "images")
+VIDEO_INPUT = "video"
+MEDIA_INPUTS = (*PICTURE_INPUTS, VIDEO_INPUT)
+TEXT_INPUTS = ("prompt", "negative_prompt", "multi_prompt")

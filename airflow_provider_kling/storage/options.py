@@ -1,0 +1,20 @@
+"""The choices of a download that an operator checks when the Dag file is read."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+#: Bytes that a video may have, unless the user says otherwise.
+DEFAULT_MAX_BYTES = 4 * 1024**3
+#: What to do when a file stands where a video shall go.
+IfExists = Literal["overwrite", "skip", "fail"]
+
+
+def checked_if_exists(value: str) -> IfExists:
+    """Return *value* if it is one of :data:`IfExists`.
+
+    :raises ValueError: naming the argument and what is allowed.
+    """
+    if value not in get_args(IfExists):
+        raise ValueError(f"if_exists={value!r}: must be 'overwrite', 'skip' or 'fail'")
+    return value  # type: ignore[return-value]  # just checked
