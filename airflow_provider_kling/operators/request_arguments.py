@@ -72,10 +72,17 @@ class RequestOperator(BaseOperator):
         return any(value is item for item in values)  # else another task's output
 
     def _is_mapped_to_nothing(self, name: str) -> bool:
-        """Return whether ``expand()`` takes an argument from another task, which has given None."""
+        """Return whether a mapping takes an argument from another task, which has given None."""
         task = self.dag.task_dict.get(self.task_id) if self.has_dag() else None  # type: ignore[no-untyped-call]
         mapping = getattr(getattr(task, "expand_input", None), "value", None)
-        return isinstance(mapping, dict) and name in mapping and not isinstance(mapping[name], (list, tuple))
+        if mapping is None:
+            return False
+        if isinstance(mapping, dict):
+            return name in mapping and not isinstance(mapping[name], (list, tuple))
+        given = getattr(self, "_BaseOperator__init_kwargs", {})  # Airflow has no other record of it
+        items = mapping if isinstance(mapping, (list, tuple)) else ()
+        listed = any(isinstance(item, dict) and name in item and item[name] is None for item in items)
+        return name in given and name not in task.partial_kwargs and not listed  # type: ignore[union-attr]
 
     def _options(self) -> dict[str, Any]:
         """Return the inputs of the request, with the data of pictures and signatures, for the submission."""

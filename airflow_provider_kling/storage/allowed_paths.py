@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WITH_FOLDERS = frozenset({"dbfs", "ftp", "hdfs", "sftp", "smb", "ssh", "webdav", "webhdfs"})
 _LOCAL = ("file", "local")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-_HOST = re.compile(r"[A-Za-z0-9_.:-]+")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 _CONNECTION = re.compile(r"[\w.-]+")
 #: C0, DEL, C1, line and paragraph separators, bidirectional overrides, lone surrogates.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

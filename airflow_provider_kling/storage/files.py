@@ -31,6 +31,8 @@ _LASTING = (
     AttributeError,
     ImportError,
 )
+#: botocore's, named because it loads only with its storage.
+_LASTING_NAMES = ("ParamValidationError",)
 _LASTING_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EROFS, errno.ENXIO)
 
 
@@ -119,7 +121,11 @@ def write_errors(path: StoragePath) -> Iterator[None]:
 
 
 def _input_error(error: Exception, what: str, *, advice: str | None = None) -> KlingError:
-    lasting = isinstance(error, _LASTING) or getattr(error, "errno", None) in _LASTING_NUMBERS
+    lasting = (
+        isinstance(error, _LASTING)
+        or type(error).__name__ in _LASTING_NAMES
+        or getattr(error, "errno", None) in _LASTING_NUMBERS
+    )
     return (KlingInputError if lasting else KlingUnavailableError)(what, advice=advice)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -160,10 +160,9 @@ class Submission:
         result = self._result(found["kling_task_id"], 0.0)
         return replace(result, cost=Decimal(0), reused=found)
 
-    def submit(self, claim_target: Callable[[], None] | None = None) -> SubmissionResult:
+    def submit(self) -> SubmissionResult:
         """Send the request once: here the money is spent.
 
-        :param claim_target: reserves the name of the video, or raises what would keep it from its place.
         :raises KlingInputError: it costs too much, or the cost is unknown; nothing was sent.
         :raises KlingUnavailableError: nothing was started; the request may be repeated.
         :raises KlingSubmitUncertainError: a job may have been started.
@@ -172,8 +171,6 @@ class Submission:
             self.costs.check(self.cost)
             self.costs.reserve(self.cost)
             try:
-                if claim_target:
-                    claim_target()
                 self.state.record_intent(self._fingerprint(), sent_at := time.time(), self.cost)
             except BaseException:
                 self.costs.release()

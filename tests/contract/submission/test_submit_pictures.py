@@ -221,3 +221,25 @@ def test_bytes_that_a_template_has_made_a_text_of_are_refused_and_not_shown(gate
         run(operator, Pulling(CAT))
     assert "x89PNG" not in shown(operator)
     assert not gateway.requests
+
+
+@pytest.mark.parametrize("way", ["expand_kwargs", "a list for expand_kwargs"])
+def test_a_cost_limit_that_another_task_has_given_as_none_is_refused(gateway, way):
+    request = {"image": SIGNED, "max_cost_usd": None}
+    with pytest.raises(KlingInputError, match=r"max_cost_usd=.* must be a number of US dollars"):
+        run(OUTSIDE[way](), Pulling([request] if way == "expand_kwargs" else request, map_index=0))
+    assert not gateway.requests
+
+
+def test_a_request_without_a_cost_limit_from_another_task_is_bought(gateway):
+    run(OUTSIDE["expand_kwargs"](), Pulling([{"image": SIGNED}], map_index=0))
+    assert submits(gateway) == 1
+
+
+def test_a_cost_limit_that_stands_as_none_in_a_list_of_the_dag_file_is_no_limit(gateway):
+    request = {"image": SIGNED, "max_cost_usd": None}
+    run(
+        mapped(lambda partial, _: partial(task_id="submit", model=PRO, **TEXT).expand_kwargs([request])),
+        Pulling(map_index=0),
+    )
+    assert submits(gateway) == 1
