@@ -216,6 +216,25 @@ class Call(Generic[T]):
     kling_task_id: str | None = None
     starts_job: bool = False
 
+    def result(self, reply: Reply) -> T:
+        """Return what the reader makes of the reply.
+
+        :raises KlingError: also where the reader itself is broken: the same reply would break it at each
+            poll, so that error ends the wait at once and names the job, which goes on.
+        """
+        try:
+            return self.read(reply)
+        except KlingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not lose a paid job
+            broken = f"This provider could not read an answer of the gateway ({type(error).__name__})."
+            advice = "This is a bug of the provider: report it with this message."
+        if self.starts_job:
+            raise KlingSubmitUncertainError(broken, http_status=reply.status)
+        money = Money.RUNNING if self.kling_task_id else Money.UNTOUCHED
+        job = self.kling_task_id
+        raise KlingError(broken, money=money, advice=advice, kling_task_id=job, http_status=reply.status)
+
     def lost(self, cause: str, *, sent: bool) -> KlingError:
         """Return the error for a request that got no reply.
 

@@ -84,7 +84,7 @@ class AsyncKlingClient:
         :raises KlingError: the class says what to do next. Nothing else is raised.
         """
         try:
-            return call.read(await self._request(call))
+            reply = await self._request(call)
         except KlingError:
             raise
         except Exception as error:  # noqa: BLE001 - a wait must not end because of an answer that we did not foresee
@@ -92,6 +92,7 @@ class AsyncKlingClient:
             words = type(error).__name__ if timed_out else describe_failure(error)
             cause = f"{self.settings.base_url}, {words}"
             raise call.lost(cause, sent=not isinstance(error, _NOT_SENT)) from None
+        return call.result(reply)
 
     async def _request(self, call: Call[T]) -> Reply:
         async with self._session.request(

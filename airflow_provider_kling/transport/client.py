@@ -62,7 +62,7 @@ class KlingClient:
                 else describe_failure(error)
             )
             raise call.lost(f"{settings.base_url}, {words}", sent=not _never_sent(error)) from None
-        return call.read(reply)
+        return call.result(reply)
 
     def _exchange(self, call: Call[T], deadline: Deadline) -> Reply:
         settings = self._settings

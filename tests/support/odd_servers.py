@@ -65,10 +65,10 @@ DRIPPING_PARTS = {
 }
 
 
-def dripping_in(part, over):
+def dripping_in(part, over, left=None):
     """Return a handler's answer that drips in one part; *over* is set if nobody stops it for 20 seconds.
 
-    A HEAD is answered at once.
+    *left* is set when the client has closed the connection before that. A HEAD is answered at once.
     """
     before, drop = DRIPPING_PARTS[part]
 
@@ -78,9 +78,14 @@ def dripping_in(part, over):
             return
         never = threading.Event()
         handler.wfile.write(before)
-        for _ in range(400):
-            handler.wfile.write(drop)
-            never.wait(0.05)
+        try:
+            for _ in range(400):
+                handler.wfile.write(drop)
+                never.wait(0.05)
+        except OSError:
+            if left:
+                left.set()
+            raise
         over.set()
 
     return answer

@@ -8,7 +8,7 @@ import time
 import tracemalloc
 import zlib
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -230,13 +230,31 @@ async def test_a_head_that_drips_is_not_waited_for(connect):
 @pytest.mark.parametrize("connect", [sync_client], indirect=True)
 @pytest.mark.parametrize("part", DRIPPING_PARTS)
 async def test_no_byte_of_an_answer_that_drips_moves_the_deadline_of_the_sync_client(connect, part):
-    left = threading.Event()
-    with serving(dripping_in(part, left)) as server:
+    over, left = threading.Event(), threading.Event()
+    with serving(dripping_in(part, over, left)) as server:
         async with connect(server.url, request_timeout=1) as send:
             bought, asked = await asyncio.gather(*(failure_of(send, c) for c in (submit(JOB), query("t-1"))))
     assert isinstance(bought, KlingSubmitUncertainError)
     assert isinstance(asked, KlingUnavailableError)
+    assert left.wait(10)
     assert len(server.seen) == 2
+
+
+def broken_reader(reply):
+    raise AttributeError(reply)
+
+
+async def test_a_bug_in_the_reader_of_an_answer_is_no_passing_trouble(connect):
+    with serving(raw(with_head("{}", "Content-Length: 2"))) as server:
+        async with connect(server.url) as send:
+            calls = (replace(call, read=broken_reader) for call in (submit(JOB), query("t-1")))
+            bought, asked = [await failure_of(send, call) for call in calls]
+    assert isinstance(bought, KlingSubmitUncertainError)
+    assert isinstance(asked, KlingError)
+    assert not isinstance(asked, KlingUnavailableError)
+    assert (asked.kling_task_id, asked.money) == ("t-1", Money.RUNNING)
+    for error in (bought, asked):
+        assert "could not read an answer of the gateway (AttributeError)" in error.what
 
 
 def raw(data):
