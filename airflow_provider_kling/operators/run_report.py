@@ -72,7 +72,7 @@ class RunReport:
     """
 
     submits: Mapping[TaskKey, str]
-    requests_by_task: dict[TaskKey, RequestReport] = field(default_factory=dict)
+    entries: dict[TaskKey, RequestReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, state in self.submits.items():
@@ -110,15 +110,15 @@ class RunReport:
     @property
     def cost(self) -> Decimal:
         """The estimated cost of all requests of a known price, in US dollars."""
-        known = [entry.estimated_cost_usd for entry in self.requests_by_task.values()]
+        known = [entry.estimated_cost_usd for entry in self.entries.values()]
         return sum((Decimal(str(usd)) for usd in known if usd is not None), Decimal(0))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data: a list of requests for each outcome, and the costs."""
-        requests_by_task = [self.requests_by_task[key] for key in sorted(self.requests_by_task)]
-        lists = {name: [o.to_dict() for o in requests_by_task if o.outcome == name] for name in _OUTCOMES}
-        charged = [o.name for o in requests_by_task if o.outcome not in ("made", "reused") and _charged(o)]
-        unknown = sum(entry.estimated_cost_usd is None for entry in requests_by_task)
+        entries = [self.entries[key] for key in sorted(self.entries)]
+        lists = {name: [o.to_dict() for o in entries if o.outcome == name] for name in _OUTCOMES}
+        charged = [o.name for o in entries if o.outcome not in ("made", "reused") and _charged(o)]
+        unknown = sum(entry.estimated_cost_usd is None for entry in entries)
         return {
             **lists,
             "estimated_cost_usd": float(self.cost),
@@ -131,21 +131,21 @@ class RunReport:
         data = self.to_dict()
         counts = ", ".join(f"{len(data[name])} {name}" for name in _OUTCOMES if data[name]) or "no requests"
         unknown = f", and {data['unknown_price']} of unknown price" if data["unknown_price"] else ""
-        rows = [_row(self.requests_by_task[key]) for key in sorted(self.requests_by_task)]
+        rows = [_row(self.entries[key]) for key in sorted(self.entries)]
         head = ["| request | outcome | estimated | where, or why not |", "|---|---|---|---|"]
         return [f"{counts}; estimated at {dollars(self.cost)}{unknown}.", *(head if rows else []), *rows]
 
     def _entry(self, key: TaskKey) -> RequestReport:
         task_id, map_index = key
         name = task_id if map_index < 0 else f"{task_id}[{map_index}]"
-        return self.requests_by_task.setdefault(key, RequestReport(name, task_id, map_index))
+        return self.entries.setdefault(key, RequestReport(name, task_id, map_index))
 
     def _of(self, data: Mapping[str, Any]) -> RequestReport:
         """Return the request that a task means: its own, else its job's; a reused job may have several."""
         job, key = data.get("kling_task_id"), _task_key(data)
-        if key in self.requests_by_task:
-            return self.requests_by_task[key]
-        found = [entry for entry in self.requests_by_task.values() if job and entry.kling_task_id == job]
+        if key in self.entries:
+            return self.entries[key]
+        found = [entry for entry in self.entries.values() if job and entry.kling_task_id == job]
         beside = [entry for entry in found if entry.map_index == key[1]]
         return next(iter([*beside, *found]), None) or self._entry(key)
 
