@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowNotFoundException,
+    AirflowTaskTimeout,
+    BaseOperator,
+)
 
 from airflow_provider_kling.errors import (
     KlingError,
@@ -85,6 +90,11 @@ def _reporting(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
             raise ours from error
         _push(operator, context["ti"], {"class": type(error).__name__})
         raise
+    except AirflowTaskTimeout as error:  # no Exception; Airflow must get it as it is, to call on_kill
+        if not getattr(error, "is_reported", False) and (ours := _about_job(operator, context, error)):
+            _report(operator, context["ti"], ours)
+        error.is_reported = True  # type: ignore[attr-defined]
+        raise
 
 
 def _report(operator: KlingBaseOperator, ti: Any, error: KlingError) -> None:
@@ -104,7 +114,7 @@ def _push(operator: KlingBaseOperator, ti: Any, failure: dict[str, Any]) -> None
         ti.xcom_push(key=ERROR_KEY, value=failure)
 
 
-def _about_job(operator: KlingBaseOperator, context: Context, error: Exception) -> KlingError | None:
+def _about_job(operator: KlingBaseOperator, context: Context, error: BaseException) -> KlingError | None:
     """Return an exception that is not ours as one that names the job and the money.
 
     None where no job can have been started: then nothing is at risk.

@@ -6,7 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 from airflow_fakes import TI, Store, context_of, runtime_error, submits
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -172,6 +178,28 @@ def test_whatever_ends_the_one_task_after_its_purchase_names_the_job(gateway, tm
     assert not isinstance(caught.value, AirflowFailException)
     assert video_task(tmp_path / "cat.mp4").execute(context_of(TI(), store))
     assert submits(gateway) == 1
+
+
+def test_airflows_own_timeout_after_the_purchase_stays_but_the_task_names_the_job(gateway, tmp_path, logged):
+    timeout = AirflowTaskTimeout("Timeout, PID: 1")
+    ti, store = BrokenTI("size", timeout), Store()
+    with pytest.raises(AirflowTaskTimeout) as caught:
+        video_task(tmp_path / "cat.mp4").execute(context_of(ti, store))
+    assert caught.value is timeout
+    pushed, text = ti.xcoms["kling_error"], logged.text()
+    assert (pushed["kling_task_id"], pushed["money"]) == (gateway.jobs[0].task_id, Money.RUNNING)
+    assert "AirflowTaskTimeout" in pushed["what"]
+    for key in ("what", "money", "advice"):
+        assert text.count(f"] {pushed[key]}") == 1
+
+
+def test_airflows_own_timeout_amid_the_purchase_stays_but_says_that_the_money_is_uncertain(gateway, logged):
+    ti, store = TI(), Store()
+    store.after[1] = AirflowTaskTimeout()
+    with pytest.raises(AirflowTaskTimeout):
+        KlingSubmitOperator(task_id="t", **TEXT).execute(context_of(ti, store))
+    assert ti.xcoms["kling_error"]["money"] == Money.MAYBE
+    assert Money.MAYBE in logged.text()
 
 
 def test_whatever_ends_a_submit_before_its_purchase_stays_what_it_is(gateway, monkeypatch):
