@@ -43,8 +43,12 @@ async def payload(trigger):
 
 
 def open_sessions():
+    """Return our open sessions; storages keep sessions of their own."""
     gc.collect()
-    return [thing for thing in gc.get_objects() if type(thing) is aiohttp.ClientSession and not thing.closed]
+    sessions = [thing for thing in gc.get_objects() if type(thing) is aiohttp.ClientSession]
+    return [
+        s for s in sessions if not s.closed and "airflow-provider-kling" in s.headers.get("User-Agent", "")
+    ]
 
 
 @pytest.fixture
