@@ -30,7 +30,7 @@ EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
 #: Seconds for which a refused key may pass that comes without the gateway's own reason: a proxy may send it.
 REFUSED_GRACE = 300.0
 _GRACES = {"empty": EMPTY_GRACE, "not found": NOT_FOUND_GRACE, "refused": REFUSED_GRACE}
-#: Seconds after the deadline in which a job that has ended may still hand out its video: it is paid for.
+#: Seconds that a worker has to get the video of a job that has ended, also past the deadline: it is paid for.
 ENDED_GRACE = 120.0
 #: The longest interval between two polls that failed, in seconds.
 MAX_BACKOFF = 120.0
@@ -73,7 +73,7 @@ class PollPolicy:
     :param interval: seconds between two polls; None lets the schedule decide.
     :param schedule: when to poll; it learns where it decides.
     :param resumed_at: when a worker took over from a trigger that had seen the job's end, in epoch seconds.
-        The worker's own polls may fail or disagree for :data:`ENDED_GRACE` after it and the deadline.
+        The worker's own polls may fail or disagree until the deadline, and at least for :data:`ENDED_GRACE`.
     :param logged_status: the status of the job that is in the log already.
     :param count_from_submit: we have no note of the submit. Then the wait begins with the submit time that
         the gateway names, if that is at most half of the timeout ago; else a clock is wrong.
@@ -101,7 +101,7 @@ class PollPolicy:
     @property
     def give_up_at(self) -> float:
         """The time of the last poll, in epoch seconds."""
-        return self.deadline if self.resumed_at is None else max(self.deadline, self.resumed_at) + ENDED_GRACE
+        return self.deadline if self.resumed_at is None else max(self.deadline, self.resumed_at + ENDED_GRACE)
 
     def first_poll_at(self, now: float) -> float:
         """Return the time of the first poll, in epoch seconds, for a wait that is taken up at *now*."""
@@ -130,7 +130,7 @@ class PollPolicy:
         if self.resumed_at is not None:
             what = (
                 f"Job {self.kling_task_id} was finished when the triggerer polled it, but a worker could not "
-                f"get its video within {timeout} and {ENDED_GRACE:.0f} s more; {last}."
+                f"get its video within {timeout}, nor within its own first {ENDED_GRACE:.0f} s; {last}."
             )
         return KlingWaitTimeoutError(
             what,

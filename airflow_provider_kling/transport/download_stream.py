@@ -74,7 +74,7 @@ def open_link(url: str, settings: Settings) -> Iterator[Stream]:
     with guarded_session(settings) as session:
         link = _Link(url, session, settings)
         response = link.open()
-        content_type = shorten(clean(response.headers.get("Content-Type", "")), _MAX_CONTENT_TYPE)
+        content_type = settings.redactor.shown(response.headers.get("Content-Type", ""), _MAX_CONTENT_TYPE)
         try:
             yield Stream(link.length, content_type, link.chunks())
         finally:

@@ -1,0 +1,12 @@
+"""The hostile gateway, with an Airflow connection to it."""
+
+import pytest
+from hostile_gateway import GATEWAY
+
+
+@pytest.fixture
+def hostile(clock, monkeypatch):
+    """A gateway that answers by script, on the test's clock."""
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", GATEWAY.connection_json())
+    GATEWAY.begin()
+    return GATEWAY

@@ -1,0 +1,527 @@
+"""What a hostile gateway answers to queries ends in the same way for every operator that asks."""
+
+import gzip
+import json
+import zlib
+
+import pytest
+from hostile_gateway import (
+    CLOSE,
+    GATEWAY,
+    HEADER,
+    JOB,
+    KEY,
+    OTHER,
+    RESET,
+    SIGNATURE,
+    Drip,
+    chunk,
+    chunked,
+    http,
+    json_http,
+    task,
+)
+from hostile_runs import DONE, QUERY_WAYS, Story, play
+from hostile_spellings import SPELLINGS, TEXTS
+
+from airflow_provider_kling.errors import Money
+
+RIGHT, WRONG = GATEWAY.link("right"), GATEWAY.link("other")
+TIMED_OUT, UNAVAILABLE = ("KlingWaitTimeoutError",), ("KlingUnavailableError",)
+FAILED, ACCESS, NOT_FOUND = ("KlingJobFailedError",), ("KlingAccessError",), ("KlingTaskNotFoundError",)
+LINK_REFUSED = ("KlingDownloadError", "KlingJobFailedError")
+UNFINISHED = ("KlingUnavailableError", "KlingJobFailedError", "KlingDownloadError", "KlingWaitTimeoutError")
+PROCESSING = json_http(task("TASK_STATUS_PROCESSING", progress_percent=50))
+QUEUED = json_http(task("TASK_STATUS_QUEUED", progress_percent=0))
+SUCCEEDED, EMPTY = json_http(task(link=RIGHT)), json_http(task(videos=[]))
+BODY = json.dumps(task(link=RIGHT)).encode()
+JSON = "Content-Type: application/json"
+
+
+def refusal(reason, status=500, message="trace id 123", **more):
+    return json_http({"code": status, "reason": reason, "message": message, "metadata": {}, **more}, status)
+
+
+def passes(answer, **more):
+    """An answer that is none comes twice, to the worker's query and to the triggerer's; then the right one."""
+    return Story((answer, answer), **more)
+
+
+def never_ends(answer, **more):
+    """It comes again and again, and the wait ends at its deadline."""
+    return Story((answer,), for_ever=True, ends=TIMED_OUT, money=Money.RUNNING, download=UNFINISHED, **more)
+
+
+def final(answer, ends, money=None, **more):
+    """It comes again and again, and ends the wait."""
+    return Story((answer,), for_ever=True, ends=ends, money=money, **more)
+
+
+def reads(answer, **more):
+    """It comes again and again, and is the right answer."""
+    return Story((answer,), for_ever=True, **more)
+
+
+def either(answer, *ends, **more):
+    """It comes again and again; the video may be fetched, or not."""
+    return Story((answer,), for_ever=True, ends=(DONE, *(ends or UNFINISHED)), same=False, **more)
+
+
+def named(value, **more):
+    """Return a success with a task id that is odd, and with the video of another job."""
+    return json_http(task(kling_task_id=value, link=WRONG, **more))
+
+
+def without_id():
+    body = task(link=RIGHT)
+    del body["task"]["task_id"]
+    return json_http(body)
+
+
+OTHER_JOB = {
+    "another job is done": never_ends(named(OTHER)),
+    "another job is done, twice": passes(named(OTHER)),
+    "another job has failed": passes(json_http(task("TASK_STATUS_FAILED", kling_task_id=OTHER))),
+    "another job has failed, always": never_ends(json_http(task("TASK_STATUS_FAILED", kling_task_id=OTHER))),
+    "another job goes on": passes(json_http(task("TASK_STATUS_PROCESSING", kling_task_id=OTHER))),
+    "the id is a number": passes(named(17)),
+    "the id is nested": passes(named({"id": OTHER})),
+    "the id is a list": passes(named([OTHER])),
+    "the id is true": passes(named(True)),
+    "the id is a prefix": passes(named(JOB[:-1])),
+    "the id goes on": passes(named(JOB + "0")),
+    "the id has a path": passes(named(f"../{OTHER}")),
+    "the id is missing": either(without_id()),
+    "the id is null": either(json_http(task(kling_task_id=None, link=RIGHT))),
+    "the id is upper case": either(json_http(task(kling_task_id=JOB.upper(), link=RIGHT))),
+    "the id has blanks": either(json_http(task(kling_task_id=f" {JOB}\n", link=RIGHT))),
+    "an opaque id differs by case": passes(named("abcd1234"), job="aBcD1234"),
+    "a number as asked for": reads(json_http(task(kling_task_id=12345, link=RIGHT)), job="12345"),
+    "another job beside ours": either(json_http({**task(link=RIGHT), "task_id": OTHER})),
+    "our id at the top, another in the task": passes(
+        json_http({**task(kling_task_id=OTHER, link=WRONG), "task_id": JOB})
+    ),
+}
+SURPLUS = {
+    "a second answer, of another job": Story((PROCESSING + named(OTHER), PROCESSING)),
+    "a second answer says that ours failed": Story(
+        (PROCESSING + json_http(task("TASK_STATUS_FAILED")), PROCESSING)
+    ),
+    "a second answer a little later": Story(
+        ((PROCESSING, 0.05, json_http(task("TASK_STATUS_FAILED"))), PROCESSING)
+    ),
+    "a second answer after a 502": Story((http(b"x", 502) + json_http(task("TASK_STATUS_FAILED")),)),
+    "a second answer in the first one's body": passes(
+        http(b'{"task": {"task_id":', 200, JSON) + json_http(task(kling_task_id=OTHER, link=WRONG))
+    ),
+    "ten answers": Story((PROCESSING * 10, PROCESSING)),
+    "an answer before the request": Story(((SUCCEEDED, 0.05, named(OTHER)),), for_ever=True),
+    "a 204 with a body": passes(b"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n" + BODY),
+    "a 304 with a body": passes(b"HTTP/1.1 304 No\r\n\r\n" + named(OTHER)),
+}
+STALE = {
+    "older states after newer ones": Story((PROCESSING, QUEUED, PROCESSING, QUEUED)),
+    "an old copy": Story((json_http(task("TASK_STATUS_QUEUED"), 200, "Age: 3600", "X-Cache: HIT"),) * 3),
+    "progress goes back": Story(
+        tuple(json_http(task("TASK_STATUS_PROCESSING", progress_percent=n)) for n in (99, 10, 100, 0))
+    ),
+    "done, and then not for a while": Story((PROCESSING, SUCCEEDED, PROCESSING, QUEUED, PROCESSING), download=(DONE, *UNFINISHED)),
+    "done and not done in turns": Story((PROCESSING, SUCCEEDED) * 100, ends=(DONE, *TIMED_OUT), download=(DONE, *UNFINISHED), same=False),
+    "done and empty in turns": Story((EMPTY, SUCCEEDED) * 100, same=False),
+    "empty, then going on again": Story((EMPTY, PROCESSING, EMPTY, PROCESSING)),
+    "not found in between": Story((PROCESSING, refusal("TASK_NOT_FOUND", 404), PROCESSING)),
+}
+SUCCESS_WORDS = ["succeed", "SUCCEEDED", "Task_Status_Succeed", "TASK_STATUS_SUCCEEDED", "success"]
+SUCCESS_WORDS += [" TASK_STATUS_SUCCEED\n", "TASK_STATUS_SUCCESS", "task_status_succeed", "Succeed"]
+MAYBE_SUCCESS = ["COMPLETED", "finished", "TASK_STATUS_DONE", "task-status-succeed", "SUCCEED!", "TASK.STATUS.SUCCEED"]
+FAILURE_WORDS = ["FAILED", "failed", "TASK_STATUS_FAIL", "Failure", "TASK_STATUS_CANCELLED", "canceled"]
+FAILURE_WORDS += ["task_status_failed", "TASK_STATUS_FAILED_PERMANENTLY", " TASK_STATUS_FAILED "]
+OPEN_WORDS = ["", "DREAMING", "TASK_STATUS_UNKNOWN", None, 7, True, ["x"], {"a": 1}, "UNSUCCESSFUL"]
+OPEN_WORDS += ["NOT_SUCCEEDED", "INCOMPLETE", "TASK_STATUS_UNFINISHED", "x" * 100_000]
+WORDS = {
+    **{f"success {word!r}": reads(json_http(task(word, link=RIGHT))) for word in SUCCESS_WORDS},
+    **{f"maybe a success {word!r}": either(json_http(task(word, link=RIGHT))) for word in MAYBE_SUCCESS},
+    **{
+        f"failure {word!r}": final(json_http(task(word, reason="because")), FAILED, Money.ENDED, shows="because")
+        for word in FAILURE_WORDS
+    },
+    **{f"open {str(word)[:30]!r}": passes(json_http(task(word, link=WRONG))) for word in OPEN_WORDS},
+    "an unknown word for ever": never_ends(json_http(task("DREAMING"))),
+    "no task": passes(json_http({"videos": [{"video_url": WRONG}]})),
+    "the task is a text": passes(json_http({"task": "TASK_STATUS_SUCCEED", "videos": [{"video_url": WRONG}]})),
+    "the task is a list": passes(json_http({"task": [task(link=WRONG)["task"]]})),
+    "a reason that is an object": final(
+        json_http(task("TASK_STATUS_FAILED", reason={"code": "E42"})), FAILED, Money.ENDED, shows="E42"
+    ),
+    "a reason that is a list": final(
+        json_http(task("TASK_STATUS_FAILED", reason=["E42"])), FAILED, Money.ENDED, shows="E42"
+    ),
+    "a reason of a megabyte": final(
+        json_http(task("TASK_STATUS_FAILED", reason="E42 " * 250_000)), FAILED, Money.ENDED, shows="E42"
+    ),
+    "a reason that speaks of moderation": final(
+        json_http(task("TASK_STATUS_FAILED", reason="the content is sensitive, violates the policy")),
+        ("KlingModerationError", *FAILED),
+    ),
+}
+
+
+def empty(videos, shows=""):
+    return final(json_http({**task(), "videos": videos}), FAILED, Money.ENDED, shows=shows)
+
+
+def bad_link(link, *hides, **video):
+    """A success whose link nobody can use. The sensor may end well, but it publishes nothing of it."""
+    answer = json_http(task(videos=[{"video_url": link, "video_type": "mp4", **video}]))
+    return Story((answer,), for_ever=True, ends=(DONE, *LINK_REFUSED), download=LINK_REFUSED, hides=hides, same=False)
+
+
+VIDEOS = {
+    "null": empty(None),
+    "empty": empty([]),
+    "an empty object": empty({}),
+    "an empty text": empty(""),
+    "a list of null": empty([None]),
+    "a video without a link": empty([{"video_type": "mp4"}]),
+    "a video whose link is null": empty([{"video_url": None}]),
+    "a video whose link is a number": empty([{"video_url": 17}]),
+    "a number": empty(17),
+    "missing": final(json_http({"task": task()["task"]}), FAILED, Money.ENDED),
+    "empty for a while": Story((EMPTY, EMPTY)),
+    "an object": reads(json_http({**task(), "videos": {"video_url": RIGHT, "video_type": "mp4"}})),
+    "a list of texts": reads(json_http({**task(), "videos": [RIGHT]})),
+    "a text": either(json_http({**task(), "videos": RIGHT})),
+    "another key": either(json_http({**task(), "videos": [{"url": RIGHT}]})),
+    "two videos": reads(json_http({**task(), "videos": [{"video_url": RIGHT}, {"video_url": WRONG}]})),
+    "a list in a list": either(json_http({**task(), "videos": [[{"video_url": RIGHT}]]})),
+    "null, then a video": reads(json_http({**task(), "videos": [None, {"video_url": RIGHT}]})),
+    "a wrong type": reads(json_http(task(videos=[{"video_url": RIGHT, "video_type": "image/png"}]))),
+    "a type that is an object": reads(json_http(task(videos=[{"video_url": RIGHT, "video_type": {"a": 1}}]))),
+    "an upper-case link": reads(json_http(task(link=RIGHT.replace("http:", "HTTP:")))),
+    "a link with blanks": reads(json_http(task(link=f" \n{RIGHT}\t"))),
+    "a link in escaped slashes": reads(json_http(json.dumps(task(link=RIGHT)).replace("/", "\\/"))),
+    "a link with a fragment": reads(json_http(task(link=f"{RIGHT}#x"))),
+    "a script": bad_link("javascript:alert(1)//", "javascript"),
+    "a script in upper case with a tab": bad_link("java\tScript:alert(1)", "alert"),
+    "a file": bad_link("file:///etc/passwd", "passwd"),
+    "data": bad_link("data:video/mp4;base64,AAAA", "base64"),
+    "another scheme": bad_link("s3://bucket/key", "s3://"),
+    "a relative link": bad_link("/videos/right.mp4"),
+    "a link without a scheme": bad_link("//127.0.0.1/videos/right.mp4"),
+    "a link without a host": bad_link("https:///videos/right.mp4"),
+    "a link to the metadata address": bad_link("http://169.254.169.254/latest/meta-data"),
+    "a link to the metadata address, in hex": bad_link("http://0xa9fea9fe/latest/meta-data"),
+    "a link with a port that is none": bad_link("http://127.0.0.1:99999/x"),
+    "a link with a broken address": bad_link("http://[::1/x"),
+    "a link with a user": bad_link(f"http://me:{SIGNATURE}@127.0.0.1:1/x", SIGNATURE),
+    "a huge link": bad_link("http://127.0.0.1:1/" + "x" * 3_000_000),
+    "a link with control characters": bad_link("http://127.0.0.1:1/\x00\x1b[31m\r\nX: y"),
+    "a link with lone surrogates": bad_link("http://127.0.0.1:1/\ud800"),
+    "a link that holds the key": either(json_http(task(link=f"{RIGHT}&key={KEY}"))),
+}
+
+
+def times(**given):
+    return {"debug_info": {name: value for name, value in given.items()}}
+
+
+CLOCKS = {
+    f"{word}, {then}": make(json_http(task(status, extra=times(submit_time_ms=value, execute_time_ms=value, complete_time_ms=value), **link)))
+    for word, value in {
+        "50 minutes behind": "1500000000000",
+        "far ahead": "9999999999999",
+        "zero": "0",
+        "a number": 1500000000000,
+        "a text": "yesterday",
+        "empty": "",
+        "seconds": "1500000000",
+        "negative": "-5",
+        "infinite": "1e999",
+        "not a number": "NaN",
+        "null": None,
+        "an object": {"a": 1},
+        "a number of 5000 digits": "9" * 5000,
+    }.items()
+    for then, make, status, link in (
+        ("done", reads, "TASK_STATUS_SUCCEED", {"link": RIGHT}),
+        ("going on", never_ends, "TASK_STATUS_PROCESSING", {}),
+    )
+}
+ODD_NUMBERS = {
+    "a text": '"17"', "an empty text": '""', "NaN": "NaN", "infinite": "1e999", "minus infinite": "-Infinity",
+    "negative": "-5", "huge": "1" + "0" * 400, "5000 digits": "9" * 5000, "null": "null", "true": "true",
+    "an object": "{}", "a list": "[1]", "words": '"soon"', "a fraction": "0.5", "NaN as a text": '"NaN"',
+}  # fmt: skip
+
+
+def number(value, status, **link):
+    body = json.dumps(task(status, eta="@", progress_percent="@", video_url_ttl="@", **link))
+    return json_http(body.replace('"@"', value).replace('"3600"', value))
+
+
+NUMBERS = {
+    **{
+        f"{word}, done": (either if word == "5000 digits" else reads)(number(value, "TASK_STATUS_SUCCEED", link=RIGHT))
+        for word, value in ODD_NUMBERS.items()
+    },
+    **{f"{word}, going on": never_ends(number(value, "TASK_STATUS_PROCESSING")) for word, value in ODD_NUMBERS.items()},
+}
+
+
+def encoded(data, encoding, status=200):
+    return http(data, status, JSON, f"Content-Encoding: {encoding}")
+
+
+def raw_deflate(data):
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+ENCODINGS = {
+    "gzip": reads(encoded(gzip.compress(BODY), "gzip")),
+    "x-gzip": either(encoded(gzip.compress(BODY), "x-gzip")),
+    "GZIP in capitals": either(encoded(gzip.compress(BODY), "GZIP")),
+    "deflate": reads(encoded(zlib.compress(BODY), "deflate")),
+    "raw deflate": either(encoded(raw_deflate(BODY), "deflate")),
+    "identity": reads(encoded(BODY, "identity")),
+    "gzip that is none": passes(encoded(BODY, "gzip")),
+    "gzip that is cut off": passes(encoded(gzip.compress(BODY)[:-12], "gzip")),
+    "gzip with junk behind": either(encoded(gzip.compress(BODY) + b"junk", "gzip")),
+    "deflate that is none": passes(encoded(BODY, "deflate")),
+    "br that is none": either(encoded(BODY, "br")),
+    "zstd that is none": either(encoded(BODY, "zstd")),
+    "an unknown encoding": either(encoded(BODY, "rot13")),
+    "gzip twice": either(encoded(gzip.compress(gzip.compress(BODY)), "gzip, gzip")),
+    "gzip a hundred times": passes(encoded(BODY, ", ".join(["gzip"] * 100))),
+    "gzip that swells": passes(encoded(gzip.compress(b" " * 60_000_000), "gzip")),
+    "a body of 20 MB": passes(http(b" " * 20_000_000 + BODY)),
+    "UTF-16": either(http(BODY.decode().encode("utf-16"), 200, "Content-Type: application/json; charset=utf-16")),
+    "UTF-32": either(http(BODY.decode().encode("utf-32"))),
+    "a byte order mark": reads(http(b"\xef\xbb\xbf" + BODY)),
+    "latin-1": reads(http(json.dumps(task(link=RIGHT, task_type="Schön"), ensure_ascii=False).encode("latin-1"))),
+    "invalid UTF-8": reads(http(BODY.replace(b"KLING", b"\xff\xfe\xc0\x80"))),
+    "an unknown charset": reads(http(BODY, 200, "Content-Type: application/json; charset=klingon")),
+    "no content type": reads(http(BODY)),
+    "HTML by its type": either(http(BODY, 200, "Content-Type: text/html")),
+}
+for name, text in TEXTS.items():
+    odd = task(link=RIGHT, task_type=text, reason=text, extra={"debug_info": {"request_info": text}})
+    odd["videos"][0]["video_type"] = text
+    ENCODINGS[f"{name} in every text"] = reads(json_http(odd, 200, f"X-Trace: {'x'}"))
+    ENCODINGS[f"{name} in the status"] = passes(json_http(task(f"TASK_{text}", link=WRONG)))
+    ENCODINGS[f"{name} in the reason"] = final(
+        json_http(task("TASK_STATUS_FAILED", reason=f"E42 {text}")), FAILED, Money.ENDED, shows="E42"
+    )
+    ENCODINGS[f"{name} in an error"] = final(
+        refusal("INVALID_API_KEY", 403, message=f"E42 {text}"), ACCESS, shows="E42"
+    )
+ODD_JSON = {
+    "a key twice, the right one last": either(json_http(json.dumps(task(link=RIGHT)).replace('"task_id"', f'"task_id": "{OTHER}", "task_id"', 1))),
+    "a key twice, the wrong one last": passes(json_http(json.dumps(task(kling_task_id=OTHER, link=WRONG)).replace('"task_id"', f'"task_id": "{JOB}", "task_id"', 1))),
+    "100 000 lists deep": passes(json_http("[" * 100_000)),
+    "100 000 lists deep, closed": passes(json_http("[" * 100_000 + "]" * 100_000)),
+    "100 000 objects deep in extra": either(json_http(json.dumps(task(link=RIGHT)).replace("{}", '{"a":' * 100_000 + "1" + "}" * 100_000, 1))),
+    "junk behind": passes(http(BODY + b"}")),
+    "two documents": passes(http(BODY + b"\n" + BODY)),
+    "a list": passes(http(b"[" + BODY + b"]")),
+    "a text": passes(json_http(json.dumps(BODY.decode()))),
+    "a number": passes(json_http("17")),
+    "null": passes(json_http("null")),
+    "true": passes(json_http("true")),
+    "NaN": passes(json_http("NaN")),
+    "an empty object": passes(json_http("{}")),
+    "an empty body": passes(http(b"")),
+    "blanks": passes(http(b"  \r\n ")),
+    "a cut-off document": passes(http(BODY[:-20])),
+    "single quotes": passes(http(BODY.replace(b'"', b"'"))),
+    "JavaScript": passes(http(b"callback(" + BODY + b")")),
+    "XML": passes(http(b"<?xml version='1.0'?><task/>", 200, "Content-Type: text/xml")),
+    "an HTML page": passes(http(b"<html><title>Sign in</title></html>", 200, "Content-Type: text/html")),
+    "HTML for ever": never_ends(http(b"<html><title>Sign in</title></html>", 200, "Content-Type: text/html")),
+    "nested in data": either(json_http({"code": 0, "data": task(link=RIGHT)})),
+    "keys in capitals": either(json_http(json.dumps(task(link=RIGHT)).replace('"task"', '"Task"'))),
+    "a key that is a lone surrogate": either(json_http(json.dumps({**task(link=RIGHT), "\ud800": 1}))),
+}
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
+STATUSES = {
+    "100 Continue": reads(b"HTTP/1.1 100 Continue\r\n\r\n" + SUCCEEDED),
+    "100 Continue a thousand times": passes(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + SUCCEEDED),
+    "102 Processing": reads(b"HTTP/1.1 102 Processing\r\n\r\n" + SUCCEEDED),
+    "103 Early Hints": reads(EARLY + SUCCEEDED),
+    "103 Early Hints a thousand times": passes(EARLY * 1000 + SUCCEEDED),
+    "101 Switching Protocols": passes((b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", CLOSE)),
+    "199": either((b"HTTP/1.1 199 What\r\n\r\n" + SUCCEEDED, CLOSE)),
+    "201": either(json_http(task(link=RIGHT), 201)),
+    "202": either(json_http(task(link=RIGHT), 202)),
+    "203": either(json_http(task(link=RIGHT), 203)),
+    "204": passes(http(b"", 204, length=False)),
+    "205": passes(http(b"", 205)),
+    "206": either(http(BODY, 206, "Content-Range: bytes 0-9/10")),
+    "299": either(json_http(task(link=RIGHT), 299)),
+    "304": passes(http(b"", 304, length=False)),
+    "304 for ever": never_ends(http(b"", 304, length=False)),
+    "a success with 500": either(json_http(task(link=RIGHT), 500), *ACCESS),
+    "599": passes(json_http({}, 599)),
+    "600": passes(json_http({}, 600)),
+    "999": passes(json_http({}, 999)),
+    "000": passes((b"HTTP/1.1 000 Zero\r\nContent-Length: 0\r\n\r\n", CLOSE)),
+    "a status that is no number": passes((b"HTTP/1.1 OK Fine\r\n\r\n{}", CLOSE)),
+    "-200": passes((b"HTTP/1.1 -200 Fine\r\nContent-Length: 0\r\n\r\n", CLOSE)),
+    **{f"{code} bare": passes(http(b"", code)) for code in (401, 402, 403, 404, 407, 408, 409, 410, 423, 425, 429, 451)},
+    **{f"{code} as a page": passes(http(b"<html>No", code, "Content-Type: text/html")) for code in (401, 403, 407)},
+    **{f"{code} bare, for ever": never_ends(http(b"", code)) for code in (408, 425, 429, 500, 502, 503, 504, 520)},
+    "401 bare, for ever": final(http(b"", 401), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)),
+    "403 bare, for ever": final(http(b"", 403), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)),
+    "407 bare, for ever": final(http(b"", 407), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)),
+    "409 bare, for ever": final(http(b"", 409), ("KlingInputError", *TIMED_OUT), download=(*UNAVAILABLE, "KlingInputError")),
+    **{f"{code} to the sign-in page": passes(http(b"", code, "Location: https://portal.example/login")) for code in (301, 302, 303, 307, 308)},
+    **{f"{code} to itself": passes(http(b"", code, "Location: /v3/async/task-result")) for code in (302, 307)},
+    "a redirect without a place": passes(http(b"", 302)),
+    "a redirect to nonsense": passes(http(b"", 302, "Location: http://[::1/\xff")),
+    "a redirect to another door of ours": passes(http(b"", 302, f"Location: {WRONG}")),
+    "a redirect for ever": final(
+        http(b"", 302, f"Location: https://portal.example/?t={SIGNATURE}"), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
+    ),
+}
+for header in ["0", "-5", "99999999999", "1e999", "NaN", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", "9" * 5000,
+               "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 99 Foo 2026 99:99:99", "3600, 7200", "10", "\xff", "٣"]:  # fmt: skip
+    busy = json_http({"reason": "RATE_LIMIT_EXCEEDED"}, 429, f"Retry-After: {header}")
+    STATUSES[f"429, Retry-After {header[:30]!r}"] = Story((busy,), download=(DONE, *UNAVAILABLE))
+    STATUSES[f"503, Retry-After {header[:30]!r}"] = Story(
+        (http(b"", 503, f"Retry-After: {header}"),), download=(DONE, *UNAVAILABLE)
+    )
+STATUSES["429 for ever, Retry-After of a year"] = never_ends(json_http({}, 429, "Retry-After: 31536000"))
+STATUSES["429 for ever, Retry-After of nothing"] = never_ends(json_http({}, 429, "Retry-After: 0"))
+
+BALANCE, INPUT, MODERATION = ("KlingBalanceError",), ("KlingInputError",), ("KlingModerationError",)
+REASONS = {
+    **{("MISSING_API_KEY", 400): ACCESS, ("FAILED_TO_AUTH", 401): ACCESS, ("INVALID_API_KEY", 403): ACCESS},
+    **{(reason, 403): ACCESS for reason in ("API_NOT_ALLOWED", "FEATURE_NOT_ALLOWED", "NEED_REAL_NAME_VERIFY")},
+    **{(reason, 403): ACCESS for reason in ("ACCESS_DENY", "BILLING_AUTH_FAILED")},
+    **{("BILLING_BALANCE_NOT_ENOUGH", 400): BALANCE, ("NOT_ENOUGH_BALANCE", 403): BALANCE},
+    **{("ILLEGAL_PROMPT", 400): MODERATION, ("ILLEGAL_IMAGE_CONTENT", 400): MODERATION},
+    **{("INVALID_REQUEST_BODY", 400): INPUT, ("INVALID_IMAGE_FORMAT", 400): INPUT, ("API_NOT_FOUND", 404): INPUT},
+    **{("TASK_FAILED", 500): FAILED, ("TASK_NOT_FOUND", 404): NOT_FOUND},
+}
+PASSING_REASONS = [("RATE_LIMIT_EXCEEDED", 429), ("BILLING_FAILED", 500), ("CREATE_TASK_FAILED", 500)]
+PASSING_REASONS += [("GET_RESULT_FAILED", 500), ("WHO_KNOWS", 500), ("RATE_LIMIT_EXCEEDED", 401), ("GET_RESULT_FAILED", 404)]
+ERRORS = {
+    **{f"{reason} {status}": final(refusal(reason, status), ends, shows=reason) for (reason, status), ends in REASONS.items()},
+    **{
+        f"{reason} {status}, nested": final(
+            json_http({"error": {"code": status, "reason": reason, "message": "m"}}, status), ends, shows=reason
+        )
+        for (reason, status), ends in REASONS.items()
+    },
+    **{
+        f"{reason} with 200": final(refusal(reason, 200), (*ends, *TIMED_OUT), download=(*ends, *UNFINISHED), shows=reason)
+        for (reason, _), ends in REASONS.items()
+    },
+    **{f"{reason} {status}": never_ends(refusal(reason, status), shows=reason) for reason, status in PASSING_REASONS},
+    **{f"{reason} {status}, twice": passes(refusal(reason, status)) for reason, status in PASSING_REASONS},
+    "INVALID_API_KEY with 429": final(refusal("INVALID_API_KEY", 429), ACCESS, shows="INVALID_API_KEY"),
+    "INVALID_API_KEY with 502": final(refusal("INVALID_API_KEY", 502), ACCESS, shows="INVALID_API_KEY"),
+    "TASK_NOT_FOUND with 500": final(refusal("TASK_NOT_FOUND", 500), NOT_FOUND),
+    "TASK_NOT_FOUND early": Story((refusal("TASK_NOT_FOUND", 404),) * 2),
+    "TASK_NOT_FOUND after it was seen": Story((PROCESSING, refusal("TASK_NOT_FOUND", 404), PROCESSING)),
+    "a reason that is a list": passes(json_http({"reason": ["INVALID_API_KEY"]}, 500)),
+    "a reason that is a number": passes(json_http({"reason": 17, "message": {"a": 1}, "code": None}, 500)),
+    "an error that is a text": passes(json_http({"error": "busy"}, 500)),
+    "an error in an error": passes(json_http({"error": {"error": {"reason": "INVALID_API_KEY"}}}, 500)),
+    "a message of a megabyte": passes(refusal("X" * 1_000_000, 500, message="y" * 1_000_000)),
+}
+HEAD = b"HTTP/1.1 200 OK\r\n"
+FRAMING = {
+    "a length too short": passes(http(BODY, 200, JSON, length=len(BODY) - 40)),
+    "a length too long": passes((http(BODY, 200, JSON, length=len(BODY) + 40), CLOSE)),
+    "a length that is negative": passes((http(BODY, 200, JSON, length=-1), CLOSE)),
+    "a length that is no number": passes((http(BODY, 200, JSON, length="many"), CLOSE)),
+    "a length of 2 to the 70": passes((http(BODY, 200, JSON, length=2**70), CLOSE)),
+    "a length of 5000 digits": passes((http(BODY, 200, JSON, length="9" * 5000), CLOSE)),
+    "two lengths": passes((http(BODY, 200, "Content-Length: 7"), CLOSE)),
+    "no length": either((http(BODY, 200, JSON, length=False), CLOSE)),
+    "HTTP/1.0 without a length": either((http(BODY, 200, JSON, length=False).replace(b"HTTP/1.1", b"HTTP/1.0"), CLOSE)),
+    "HTTP/0.9": passes((BODY, CLOSE)),
+    "HTTP/2": passes((b"\0\0\x12\x04\0\0\0\0\0", CLOSE)),
+    "HTTP/9.9": passes((SUCCEEDED.replace(b"HTTP/1.1", b"HTTP/9.9"), CLOSE)),
+    "SSH": passes((b"SSH-2.0-OpenSSH_9.6\r\n", CLOSE)),
+    "nothing": passes((CLOSE,)),
+    "lines that end in LF": either((SUCCEEDED.replace(b"\r\n", b"\n"), CLOSE)),
+    "a blank line before": either((b"\r\n" + SUCCEEDED, CLOSE)),
+    "a header without a colon": either((SUCCEEDED.replace(b"\r\n", b"\r\nWhat is this\r\n", 1), CLOSE)),
+    "a folded header": either((SUCCEEDED.replace(b"\r\n", b"\r\nX: a\r\n  b\r\n", 1), CLOSE)),
+    "a header with NUL": either((SUCCEEDED.replace(b"\r\n", b"\r\nX: a\0b\r\n", 1), CLOSE)),
+    "a header of 100 KiB": either((SUCCEEDED.replace(b"\r\n", b"\r\nX: " + b"a" * 102_400 + b"\r\n", 1), CLOSE)),
+    "20 000 headers": either((SUCCEEDED.replace(b"\r\n", b"\r\n" + b"X: y\r\n" * 20_000, 1), CLOSE)),
+    "chunks": reads(chunked(chunk(BODY[:10]), chunk(BODY[10:]), head=[JSON])),
+    "a chunk for each byte": reads(chunked(*(chunk(BODY[n : n + 1]) for n in range(len(BODY))))),
+    "chunks with trailers": reads(chunked(chunk(BODY), end=b"0\r\nX-Sum: 1\r\n\r\n")),
+    "chunks and a length": either((chunked(chunk(BODY), head=["Content-Length: 5"]), CLOSE)),
+    "a chunk size that is none": passes((chunked(b"zz\r\n" + BODY), CLOSE)),
+    "a negative chunk size": passes((chunked(b"-5\r\n" + BODY), CLOSE)),
+    "a chunk size of a million digits": passes((chunked(b"f" * 1_000_000 + b"\r\n" + BODY), CLOSE)),
+    "a chunk size beyond all memory": passes((chunked(b"ffffffffffffffff\r\n" + BODY), CLOSE)),
+    "a chunk extension of 60 KiB": either((chunked(chunk(BODY, b";x=" + b"y" * 61_440)), CLOSE)),
+    "a chunk longer than it says": passes((chunked(b"5\r\n" + BODY + b"\r\n"), CLOSE)),
+    "chunks without an end": passes((chunked(chunk(BODY), end=b""), CLOSE)),
+    "chunks without CR LF between": passes((chunked(chunk(BODY[:10])[:-2], chunk(BODY[10:])), CLOSE)),
+    "trailers of a megabyte": either((chunked(chunk(BODY), end=b"0\r\n" + b"X: y\r\n" * 170_000 + b"\r\n"), CLOSE)),
+    "an unknown transfer encoding": passes((http(BODY, 200, "Transfer-Encoding: rot13", length=False), CLOSE)),
+    "reset at once": passes((RESET,)),
+    "reset in the status line": passes((b"HTTP/1.1 2", RESET)),
+    "reset in the head": passes((HEAD + b"Content-Len", RESET)),
+    "reset before the body": passes((http(b"", 200, JSON, length=len(BODY)), RESET)),
+    "reset in the body": passes((http(BODY[:40], 200, JSON, length=len(BODY)), RESET)),
+    "reset in a chunk size": passes((chunked(chunk(BODY[:40]), b"1", end=b""), RESET)),
+    "cut for ever": never_ends((http(BODY[:40], 200, JSON, length=len(BODY)), CLOSE)),
+    "the connection is closed behind the answer": reads((SUCCEEDED, CLOSE)),
+    "a drip in the head": Story((PROCESSING, (HEAD + b"X: ", Drip()))),
+}
+ECHOES = {}
+for how, spell in SPELLINGS.items():
+    key, token = spell(KEY), spell(HEADER[1])
+    signed = spell(RIGHT)
+    words = f"E42 {key} and {token} and {signed}"
+    ECHOES |= {
+        f"{how} in the reason of a failure": final(
+            json_http(task("TASK_STATUS_FAILED", reason=words)), FAILED, Money.ENDED, shows="E42"
+        ),
+        f"{how} in an error": final(refusal("INVALID_API_KEY", 403, message=words), ACCESS, shows="E42"),
+        f"{how} in an error's code": never_ends(json_http({"reason": words, "code": words}, 500)),
+        f"{how} in a page": never_ends(http(words.encode(), 502, "Content-Type: text/html")),
+        f"{how} in the texts of a success": reads(
+            json_http(task(link=RIGHT, task_type=words, reason=words, extra={"debug_info": {"request_info": words}}))
+        ),
+        f"{how} in the status": passes(json_http(task(f"TASK_STATUS_{words}"))),
+        f"{how} in the numbers": reads(json_http(task(link=RIGHT, eta=words, progress_percent=words, extra=times(submit_time_ms=words)))),
+        f"{how} as the id": passes(named(words)),
+        f"{how} as the type of the video": reads(json_http(task(videos=[{"video_url": RIGHT, "video_type": words, "video_url_ttl": words}]))),
+        f"{how} in Location": passes(http(b"", 302, f"Location: https://portal.example/{key}?{token}")),
+        f"{how} in headers": passes(http(b"", 429, f"Retry-After: {key}", f"Content-Type: {token}", f"Server: {key}")),
+        f"{how} in the status line": passes(http(b"", 502, reason=f"{key} {token}")),
+        f"{how} in a broken status line": passes((f"HTTP/1.1 {key} {token}\r\n\r\n".encode(), CLOSE)),
+        f"{how} in a broken header": passes((HEAD + f"Content-Length: {key}\r\n\r\n".encode(), CLOSE)),
+        f"{how} in a broken chunk": passes((chunked(f"{key}\r\n".encode()), CLOSE)),
+        f"{how} as an encoding": passes(encoded(b"x", key)),
+        f"{how} as videos that are none": final(
+            json_http({**task(), "videos": words, "note": words}), (*FAILED, *LINK_REFUSED), download=LINK_REFUSED, same=False
+        ),
+        f"{how} cut where texts end": final(
+            json_http(task("TASK_STATUS_FAILED", reason="E42 " + "x " * 230 + words)), FAILED, Money.ENDED, shows="E42"
+        ),
+    }
+STORIES = {
+    f"{family}: {name}": story
+    for family, stories in {
+        "other job": OTHER_JOB, "surplus": SURPLUS, "stale": STALE, "word": WORDS, "videos": VIDEOS,
+        "clock": CLOCKS, "numbers": NUMBERS, "encoding": ENCODINGS, "JSON": ODD_JSON, "status": STATUSES,
+        "error": ERRORS, "framing": FRAMING, "echo": ECHOES,
+    }.items()
+    for name, story in stories.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_an_answer_to_a_query_ends_in_the_same_way_for_every_operator(hostile, clock, logged, tmp_path, name):
+    problems = play(STORIES[name], "query", QUERY_WAYS, hostile, clock, logged, tmp_path)
+    assert not problems, "\n".join(problems)

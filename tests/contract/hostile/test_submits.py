@@ -1,0 +1,186 @@
+"""What a hostile gateway answers to submits: paid at most once, and an id that came is not lost."""
+
+import gzip
+import json
+
+import pytest
+from hostile_gateway import CLOSE, GATEWAY, HEADER, JOB, KEY, OTHER, RESET, Drip, chunk, chunked, http, json_http, task
+from hostile_runs import DONE, SUBMIT_WAYS, Story, play
+from hostile_spellings import SPELLINGS, TEXTS
+
+from airflow_provider_kling.errors import Money
+
+UNCERTAIN, UNAVAILABLE = ("KlingSubmitUncertainError",), ("KlingUnavailableError",)
+ACCESS, INPUT = ("KlingAccessError",), ("KlingInputError",)
+BALANCE, MODERATION = ("KlingBalanceError",), ("KlingModerationError",)
+BODY = json.dumps({"task_id": JOB}).encode()
+JSON = "Content-Type: application/json"
+
+
+def uncertain(answer, **more):
+    return Story((answer,), for_ever=True, ends=UNCERTAIN, money=Money.MAYBE, **more)
+
+
+def refused(answer, ends, **more):
+    return Story((answer,), for_ever=True, ends=ends, money=Money.UNTOUCHED, **more)
+
+
+def starts(answer, job=JOB):
+    """The id is plain: it is used."""
+    return Story((answer,), job=job)
+
+
+def used_or_shown(answer, job=JOB, shows=JOB):
+    """An id came, in an odd way: it is used, or the uncertain end shows it."""
+    return Story((answer,), ends=(DONE, *UNCERTAIN), money=Money.MAYBE, shows=shows, job=job)
+
+
+IDS = {
+    "an integer": starts(json_http({"task_id": 12345}), "12345"),
+    "an integer of 20 digits": starts(json_http('{"task_id": 18446744073709551616}'), "18446744073709551616"),
+    "with blanks": starts(json_http({"task_id": f" {JOB}\n"})),
+    "with more around it": starts(json_http({"task_id": JOB, "code": 0, "message": "ok", "task": {"status": "x"}})),
+    "with a byte order mark": starts(http(b"\xef\xbb\xbf" + BODY)),
+    "with gzip": starts(http(gzip.compress(BODY), 200, "Content-Encoding: gzip")),
+    "as HTML by its type": starts(http(BODY, 200, "Content-Type: text/html")),
+    "in chunks": starts(chunked(chunk(BODY))),
+    "with 201": starts(json_http({"task_id": JOB}, 201)),
+    "with 202": starts(json_http({"task_id": JOB}, 202)),
+    "after 100 Continue": starts(b"HTTP/1.1 100 Continue\r\n\r\n" + http(BODY)),
+    "after 103 Early Hints": starts(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + http(BODY)),
+    "before the connection closes": starts((http(BODY), CLOSE)),
+    "without a length": starts((http(BODY, 200, JSON, length=False), CLOSE)),
+    "an answer more behind it": starts(http(BODY) + json_http(task(kling_task_id=OTHER))),
+    "nested in data": used_or_shown(json_http({"code": 0, "data": {"task_id": JOB}})),
+    "nested in task": used_or_shown(json_http({"task": {"task_id": JOB}})),
+    "in a list": used_or_shown(json_http([{"task_id": JOB}])),
+    "as a list": used_or_shown(json_http({"task_id": [JOB]})),
+    "as an object": used_or_shown(json_http({"task_id": {"id": JOB}})),
+    "as taskId": used_or_shown(json_http({"taskId": JOB})),
+    "as id": used_or_shown(json_http({"id": JOB})),
+    "as a plain text": used_or_shown(http(JOB.encode())),
+    "as a JSON text": used_or_shown(json_http(json.dumps(JOB))),
+    "in a header only": used_or_shown(http(b"", 200, f"X-Task-Id: {JOB}"), shows=""),
+    "in a page": used_or_shown(http(f"<html>{JOB}</html>".encode(), 200, "Content-Type: text/html")),
+    "with a length too long": used_or_shown((http(BODY, length=len(BODY) + 10), CLOSE)),
+    "with a length too short": used_or_shown(http(BODY, length=len(BODY) - 2)),
+    "with a length that is no number": used_or_shown((http(BODY, length="x"), CLOSE), shows=""),
+    "cut off behind it": used_or_shown((http(BODY[:-1], length=len(BODY)), CLOSE)),
+    "reset behind it": used_or_shown((http(BODY[:-1], length=len(BODY)), 0.05, RESET), shows=""),
+    "in chunks that do not end": used_or_shown((chunked(chunk(BODY), end=b""), CLOSE)),
+    "in a bad chunk": used_or_shown((chunked(chunk(BODY), b"zz\r\n", end=b""), CLOSE), shows=""),
+    "with junk behind": used_or_shown(http(BODY + b"}}")),
+    "twice": used_or_shown(json_http(f'{{"task_id": "{OTHER}", "task_id": "{JOB}"}}')),
+    "with 206": used_or_shown(json_http({"task_id": JOB}, 206)),
+    "with 500": used_or_shown(json_http({"task_id": JOB}, 500)),
+    "with 504 and a reason": used_or_shown(json_http({"task_id": JOB, "reason": "GATEWAY_TIMEOUT"}, 504)),
+    "with 400": used_or_shown(json_http({"task_id": JOB}, 400)),
+    "with CREATE_TASK_FAILED": Story((json_http({"task_id": JOB, "reason": "CREATE_TASK_FAILED"}, 500),), ends=(DONE, *UNCERTAIN)),
+    "with 302": used_or_shown(json_http({"task_id": JOB}, 302, "Location: /x")),
+    "UTF-16": used_or_shown(http(BODY.decode().encode("utf-16")), shows=""),
+    "of 300 characters": used_or_shown(json_http({"task_id": "a" * 300}), job="a" * 300, shows="a" * 40),
+    "of a megabyte": uncertain(json_http({"task_id": "a" * 1_000_000})),
+    "with a slash": used_or_shown(json_http({"task_id": "job/17"}), job="job/17", shows="job/17"),
+    "with dots": used_or_shown(json_http({"task_id": "../../17"}), job="../../17", shows="../../17"),
+    "with a question mark": used_or_shown(json_http({"task_id": "job?a=1&b"}), job="job?a=1&b", shows="job?a=1"),
+    "with percent": used_or_shown(json_http({"task_id": "job%2F17"}), job="job%2F17", shows="job%2F17"),
+    "not ASCII": used_or_shown(json_http({"task_id": "jöb"}), job="jöb", shows="b"),
+    "a fraction": used_or_shown(json_http({"task_id": 12345.5}), job="12345.5", shows="12345.5"),
+    "empty": uncertain(json_http({"task_id": ""})),
+    "blank": uncertain(json_http({"task_id": "  "})),
+    "null": uncertain(json_http({"task_id": None})),
+    "None as a text": uncertain(json_http({"task_id": "None"})),
+    "true": uncertain(json_http({"task_id": True})),
+    "a dot": uncertain(json_http({"task_id": "."})),
+    "missing": uncertain(json_http({"message": "accepted"}), shows="accepted"),
+    "an empty object": uncertain(json_http({})),
+}
+IDS |= {f"with {name}": used_or_shown(json_http({"task_id": f"job{text}17"}), job="", shows="17") for name, text in TEXTS.items()}
+ANSWERS = {
+    **{f"{code} bare": uncertain(http(b"", code)) for code in (200, 205, 206, 301, 302, 303, 307, 308, 408, 409, 500, 502, 503, 504, 520, 599)},
+    **{f"{code} bare": uncertain(http(b"", code, length=False)) for code in (204, 304)},
+    **{f"{code} to elsewhere": uncertain(http(b"", code, f"Location: https://portal.example/{KEY}")) for code in (301, 302, 303, 307, 308)},
+    "425 bare": Story((http(b"", 425),), for_ever=True, ends=(*UNCERTAIN, *UNAVAILABLE)),
+    "a page": uncertain(http(b"<html>Welcome", 200, "Content-Type: text/html")),
+    "a page of a proxy": uncertain(http(b"<html>Bad gateway", 502, "Content-Type: text/html")),
+    "503, Retry-After": uncertain(http(b"", 503, "Retry-After: 1")),
+    "a list": uncertain(json_http("[]")),
+    "a number": uncertain(json_http("17")),
+    "null": uncertain(json_http("null")),
+    "100 000 lists deep": uncertain(json_http("[" * 100_000)),
+    "gzip that is none": uncertain(http(BODY, 200, "Content-Encoding: gzip")),
+    "gzip that swells": uncertain(http(gzip.compress(b" " * 60_000_000), 200, "Content-Encoding: gzip")),
+    "nothing": uncertain((CLOSE,)),
+    "reset at once": uncertain((RESET,)),
+    "reset in the head": uncertain((b"HTTP/1.1 200 O", RESET)),
+    "reset in the body": uncertain((http(b"{", length=50), RESET)),
+    "a tunnel that failed, it says": uncertain((b"Tunnel connection failed: 403 Forbidden\r\n\r\n", CLOSE)),
+    "a tunnel that failed, by its status line": uncertain(http(b"", 502, reason="Tunnel connection failed: 407 Proxy")),
+    "connection refused, it says": uncertain((b"[Errno 111] Connection refused\r\n\r\n", CLOSE)),
+    "name resolution failed, it says": uncertain(http(b"NameResolutionError: Failed to resolve", 502)),
+    "HTTP/0.9": uncertain((b"hello", CLOSE)),
+    "20 000 headers": Story(((http(BODY, 200, *["X: y"] * 20_000), CLOSE),), ends=(DONE, *UNCERTAIN)),
+    "100 Continue a thousand times": Story((b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + http(BODY),), ends=(DONE, *UNCERTAIN)),
+    "101": uncertain((b"HTTP/1.1 101 Switching\r\n\r\n", CLOSE)),
+    "a status that is none": uncertain((b"HTTP/1.1 abc x\r\n\r\n", CLOSE)),
+    "a drip in the body": uncertain((http(b"", length=200), Drip())),
+    **{f"{code} bare": refused(http(b"", code), ACCESS) for code in (401,)},
+    **{f"{code} bare": Story((http(b"", code),), for_ever=True, ends=(*ACCESS, *INPUT, *UNAVAILABLE, *UNCERTAIN)) for code in (400, 402, 403, 404, 405, 407, 410, 411, 413, 414, 415, 422, 431, 451)},
+    "an error with 200": refused(json_http({"code": 403, "reason": "NOT_ENOUGH_BALANCE", "message": "m"}), BALANCE),
+    "an unknown error with 200": uncertain(json_http({"code": 999, "reason": "WHO_KNOWS", "message": "m"})),
+    "an unknown error with 500": uncertain(json_http({"code": 500, "reason": "WHO_KNOWS", "message": "m"}, 500)),
+    "TASK_FAILED": uncertain(json_http({"reason": "TASK_FAILED"}, 500)),
+    "GET_RESULT_FAILED": uncertain(json_http({"reason": "GET_RESULT_FAILED"}, 500)),
+}
+REASONS = {
+    **{("MISSING_API_KEY", 400): ACCESS, ("FAILED_TO_AUTH", 401): ACCESS, ("INVALID_API_KEY", 403): ACCESS},
+    **{(reason, 403): ACCESS for reason in ("API_NOT_ALLOWED", "FEATURE_NOT_ALLOWED", "NEED_REAL_NAME_VERIFY")},
+    **{(reason, 403): ACCESS for reason in ("ACCESS_DENY", "BILLING_AUTH_FAILED")},
+    **{("BILLING_BALANCE_NOT_ENOUGH", 400): BALANCE, ("NOT_ENOUGH_BALANCE", 403): BALANCE},
+    **{("ILLEGAL_PROMPT", 400): MODERATION, ("ILLEGAL_IMAGE_CONTENT", 400): MODERATION},
+    **{(reason, 400): INPUT for reason in ("INVALID_REQUEST_BODY", "IMAGE_FILE_EXCEEDS_MAX_SIZE", "INVALID_IMAGE_FORMAT")},
+    **{(reason, 400): INPUT for reason in ("IMAGE_EXCEEDS_MAX_RESOLUTION", "INVALID_IMAGE_SIZE", "API_NOT_FOUND")},
+    ("API_NOT_FOUND", 404): INPUT,
+}
+for (reason, status), ends in REASONS.items():
+    error = {"code": status, "reason": reason, "message": "trace id 123", "metadata": {"a": 1}}
+    ANSWERS[f"{reason} {status}"] = refused(json_http(error, status), ends, shows="trace id 123")
+    ANSWERS[f"{reason} {status}, nested"] = refused(json_http({"error": error}, status), ends, shows="trace id 123")
+    ANSWERS[f"{reason} with 500"] = refused(json_http(error, 500), ends)
+SAFE = {
+    "429 bare": http(b"", 429),
+    "429 as a page": http(b"<html>Slow", 429, "Content-Type: text/html"),
+    **{f"429, Retry-After {value[:20]!r}": http(b"", 429, f"Retry-After: {value}") for value in ("0", "-1", "soon", "1e999", "NaN", "5", "9" * 400)},
+    "RATE_LIMIT_EXCEEDED": json_http({"reason": "RATE_LIMIT_EXCEEDED"}, 429),
+    "CREATE_TASK_FAILED": json_http({"reason": "CREATE_TASK_FAILED"}, 500),
+    "BILLING_FAILED, nested": json_http({"error": {"reason": "BILLING_FAILED"}}, 500),
+}
+ECHOES = {}
+for how, spell in SPELLINGS.items():
+    words = f"E42 {spell(KEY)} and {spell(HEADER[1])}"
+    ECHOES |= {
+        f"{how} in a refusal": refused(json_http({"reason": "ILLEGAL_PROMPT", "message": words}, 400), MODERATION, shows="E42"),
+        f"{how} in JSON of its own": uncertain(http(f'{{"message": "{words}"}}'.encode())),
+        f"{how} in a page": uncertain(http(words.encode(), 502), shows="E42"),
+        f"{how} as the id": Story((json_http({"task_id": spell(KEY)}),), for_ever=True, ends=UNCERTAIN, money=Money.MAYBE),
+        f"{how} in the status line and headers": uncertain(http(b"", 502, f"Server: {spell(KEY)}", reason=words)),
+        f"{how} in a broken header": uncertain((f"HTTP/1.1 200 OK\r\nContent-Length: {words}\r\n\r\n".encode(), CLOSE)),
+    }
+STORIES = {
+    f"{family}: {name}": story
+    for family, stories in {"id": IDS, "answer": ANSWERS, "echo": ECHOES}.items()
+    for name, story in stories.items()
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_an_answer_to_a_submit_is_paid_once_at_most_and_no_id_is_lost(hostile, clock, logged, tmp_path, name):
+    problems = play(STORIES[name], "submit", SUBMIT_WAYS, hostile, clock, logged, tmp_path)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("name", SAFE)
+def test_an_answer_that_no_job_was_made_is_overcome(hostile, clock, logged, tmp_path, name):
+    story = Story((SAFE[name],), ends=(DONE, *UNAVAILABLE))
+    problems = play(story, "submit", SUBMIT_WAYS, hostile, clock, logged, tmp_path, refused=1)
+    assert not problems, "\n".join(problems)

@@ -1,0 +1,214 @@
+"""A gateway and a storage host that send exact bytes: whatever a test wants, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.resources import files
+from urllib.parse import parse_qs, urlsplit
+
+#: A key, a header and a signature that must appear nowhere. Each character has an escaped spelling.
+KEY = "sk-Zq9/uW+4x\"=%7E'<&>\\Lm2pRt"
+HEADER = ("X-Proxy-Token", 'tok-7f/"3 a+b\\c%2Fd9<&>Yy')
+SIGNATURE = "a1B2c3D4e5F6sigX9x8y7z"
+JOB, OTHER = "1f0e7a52-9c3b-4d6e-8a01-5b7c9d2e4f60", "77777777-0000-4000-8000-abcdefabcdef"
+
+VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
+#: The video of another job: a whole one, with a box more than ours.
+OTHER_VIDEO = VIDEO + struct.pack(">I4s8s", 16, b"free", b"of other")
+
+RESET, CLOSE = "reset", "close"
+
+
+def http(body=b"", status=200, *headers, reason="Whatever", length=None):
+    """Return a response's bytes. *length* is the Content-Length; None counts, False leaves it out."""
+    lines = [f"HTTP/1.1 {status} {reason}", *headers]
+    if length is not False:
+        lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
+
+
+def json_http(value, status=200, *headers, **options):
+    """Return a JSON response's bytes; a text is taken as JSON that is written already."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return http(text.encode(), status, "Content-Type: application/json", *headers, **options)
+
+
+def chunked(*parts, end=b"0\r\n\r\n", head=()):
+    """Return a chunked response's bytes, whose chunks are written as they are."""
+    return http(b"", 200, *head, "Transfer-Encoding: chunked", length=False) + b"".join(parts) + end
+
+
+def chunk(data, extension=b""):
+    """Return a chunk that is right."""
+    return f"{len(data):x}".encode() + extension + b"\r\n" + data + b"\r\n"
+
+
+@dataclass(frozen=True)
+class Drip:
+    """Bytes that come one after another, each after a tenth of a second, for ten seconds at most."""
+
+    data: bytes = b" " * 100
+    pause: float = 0.1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked."""
+
+    door: str
+    method: str
+    target: str
+    headers: dict = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def kind(self):
+        if self.door == "storage":
+            return "storage"
+        return "submit" if self.method == "POST" else "query"
+
+    @property
+    def kling_task_id(self):
+        return parse_qs(urlsplit(self.target).query).get("task_id", [""])[0]
+
+
+@dataclass(frozen=True)
+class Script:
+    """Answers one after another; then honest ones, or the last one again and again."""
+
+    answers: tuple = ()
+    for_ever: bool = False
+
+    def answer(self, number):
+        """Return the answer of this number, counted from 0; None is an honest one."""
+        if number < len(self.answers):
+            return self.answers[number]
+        return self.answers[-1] if self.for_ever and self.answers else None
+
+
+class HostileGateway:
+    """Answers submits, queries and downloads by a script each, and remembers what was asked."""
+
+    def __init__(self):
+        self.doors = {name: socket.create_server(("127.0.0.1", 0)) for name in ("api", "storage")}
+        self.url, self.storage_url = (
+            f"http://127.0.0.1:{door.getsockname()[1]}" for door in self.doors.values()
+        )
+        self.begin()
+        for name, door in self.doors.items():
+            threading.Thread(target=self._accept, args=(name, door), daemon=True).start()
+
+    def begin(self, **scripts):
+        """Forget everything; scripts are by kind: submit, query, storage."""
+        self.lock, self.requests, self.scripts, self.asked = threading.Lock(), [], scripts, {}
+        self.generation = object()  # connections of an earlier story have no part in this one
+
+    def close(self):
+        for door in self.doors.values():
+            door.close()
+
+    def connection_json(self, **extra):
+        """Return an Airflow connection to this gateway."""
+        known = {"allow_private_hosts": True, "request_timeout": 1, HEADER[0]: HEADER[1]}
+        return json.dumps(
+            {"conn_type": "kling", "host": self.url, "password": KEY, "extra": {**known, **extra}}
+        )
+
+    def link(self, name="right"):
+        """Return a signed link to a video: ``right`` or ``other``."""
+        return f"{self.storage_url}/videos/{name}.mp4?X-Amz-Expires=3600&X-Amz-Signature={SIGNATURE}"
+
+    def count(self, kind):
+        return sum(request.kind == kind for request in self.requests)
+
+    def _accept(self, name, door):
+        with suppress(OSError):
+            while True:
+                connection, _ = door.accept()
+                threading.Thread(target=self._serve, args=(name, connection), daemon=True).start()
+
+    def _serve(self, door, connection):
+        with suppress(OSError, ValueError), connection, connection.makefile("rb") as file:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while request := _read(door, file):
+                with self.lock:
+                    number = self.asked[request.kind] = self.asked.get(request.kind, -1) + 1
+                    self.requests.append(request)
+                answer = self.scripts.get(request.kind, Script()).answer(number)
+                answer = self._honest(request) if answer is None else answer
+                if not _send(connection, answer if isinstance(answer, tuple) else (answer,)):
+                    return
+
+    def _honest(self, request):
+        if request.kind == "submit":
+            return json_http({"task_id": JOB})
+        if request.kind == "query":
+            return json_http(task(kling_task_id=request.kling_task_id, link=self.link()))
+        video = OTHER_VIDEO if "/other" in request.target else VIDEO
+        return stored(video, request.headers.get("range", ""))
+
+
+def stored(video, asked_range="", etag='"right"'):
+    """Return a storage's answer, to a request for a range too."""
+    headers = ["Content-Type: video/mp4", f"ETag: {etag}", "Accept-Ranges: bytes"]
+    if not asked_range.startswith("bytes="):
+        return http(video, 200, *headers)
+    start = int(asked_range.removeprefix("bytes=").split("-")[0])
+    headers.append(f"Content-Range: bytes {start}-{len(video) - 1}/{len(video)}")
+    return http(video[start:], 206, *headers)
+
+
+def task(status="TASK_STATUS_SUCCEED", *, kling_task_id=JOB, link=None, videos=None, extra=None, **more):
+    """Return the body of an answer to a query, as the gateway documents it."""
+    if link is not None:
+        videos = [{"video_url": link, "video_url_ttl": "3600", "video_type": "mp4"}]
+    of_task = {"task_id": kling_task_id, "status": status, "reason": "", "task_type": "KLING", "eta": 0}
+    return {
+        "extra": extra or {},
+        "task": {**of_task, "progress_percent": 100, **more},
+        "videos": [] if videos is None else videos,
+    }
+
+
+def _read(door, file):
+    line = file.readline(65537)
+    if not line:
+        return None
+    method, target, _ = line.decode("latin-1").split(" ", 2)
+    headers = {}
+    while (line := file.readline(65537)) not in (b"\r\n", b""):
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return Request(door, method, target, headers, file.read(int(headers.get("content-length", 0))))
+
+
+def _send(connection, steps):
+    """Send an answer's steps; return whether the connection stays open."""
+    for step in steps:
+        if step == RESET:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            return False
+        if step == CLOSE:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            return False
+        if isinstance(step, Drip):
+            never = threading.Event()
+            for number in range(len(step.data)):
+                connection.sendall(step.data[number : number + 1])
+                never.wait(step.pause)
+        elif isinstance(step, float):
+            threading.Event().wait(step)
+        else:
+            connection.sendall(step)
+    return True
+
+
+#: Listens as soon as the tests are collected, so that stories can hold links to it.
+GATEWAY = HostileGateway()
