@@ -219,8 +219,8 @@ class Call(Generic[T]):
     def result(self, reply: Reply) -> T:
         """Return what the reader makes of the reply.
 
-        :raises KlingError: also where the reader itself is broken: the same reply would break it at each
-            poll, so that error ends the wait at once and names the job, which goes on.
+        :raises KlingError: also where the reader itself breaks. For a query that is a poll that failed: the
+            next reply may be one that it can read, and the job is paid for.
         """
         try:
             return self.read(reply)
@@ -232,8 +232,8 @@ class Call(Generic[T]):
         if self.starts_job:
             raise KlingSubmitUncertainError(broken, http_status=reply.status)
         money = Money.RUNNING if self.kling_task_id else Money.UNTOUCHED
-        job = self.kling_task_id
-        raise KlingError(broken, money=money, advice=advice, kling_task_id=job, http_status=reply.status)
+        job, status = self.kling_task_id, reply.status
+        raise KlingUnavailableError(broken, money=money, advice=advice, kling_task_id=job, http_status=status)
 
     def lost(self, cause: str, *, sent: bool) -> KlingError:
         """Return the error for a request that got no reply.

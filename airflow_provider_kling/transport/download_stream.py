@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, KlingVideoError, Money
-from airflow_provider_kling.redaction import clean, shorten
+from airflow_provider_kling.redaction import Redactor, clean, shorten
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
 from airflow_provider_kling.transport.client import USER_AGENT, describe_failure
 from airflow_provider_kling.transport.sessions import TimedHTTP, TimedHTTPS, timed
@@ -29,7 +30,6 @@ _MAX_RESUMES = 5
 #: Bytes a second that a host must send over each `request_timeout` of waiting for it.
 _MIN_BYTES_PER_SECOND = 4096
 #: Characters of a Content-Type that are kept; the longest registered ones have about 80.
-_MAX_CONTENT_TYPE = 100
 #: How often the time limit of a read is checked before it is over.
 _CHECKS = 4
 #: What is raised for a URL that no request can be sent to.
@@ -74,7 +74,7 @@ def open_link(url: str, settings: Settings) -> Iterator[Stream]:
     with guarded_session(settings) as session:
         link = _Link(url, session, settings)
         response = link.open()
-        content_type = settings.redactor.shown(response.headers.get("Content-Type", ""), _MAX_CONTENT_TYPE)
+        content_type = _media_type(response.headers.get("Content-Type", ""), settings)
         try:
             yield Stream(link.length, content_type, link.chunks())
         finally:
@@ -85,6 +85,15 @@ def content_length(headers: Mapping[str, str]) -> int | None:
     """Return the number of bytes that a Content-Length promises, or None."""
     length = headers.get("Content-Length", "")
     return int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None
+
+
+def _media_type(content_type: str, settings: Settings) -> str:
+    """Return a Content-Type without its parameters, or an empty text where it is none."""
+    media_type = content_type.partition(";")[0].strip()
+    return Redactor(settings.api_key).shown(media_type) if _MEDIA_TYPE.fullmatch(media_type) else ""
+
+
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,80}")
 
 
 class ReadTimeLimit:
@@ -205,8 +214,11 @@ class _Link:
             limit.close()
 
     def _resume(self, offset: int, etag: str) -> None:
-        content_range = self.open(offset, etag).headers.get("Content-Range", "")
-        if not content_range.startswith(f"bytes {offset}-"):
+        headers = self.open(offset, etag).headers
+        place, _, total = headers.get("Content-Range", "").partition("/")
+        same_place = place.startswith(f"bytes {offset}-")
+        same_file = headers.get("ETag", etag) == etag and total in ("*", str(self.length or total))
+        if not (same_place and same_file):
             raise KlingDownloadError("The video's stream broke, and the storage host resumed it elsewhere.")
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ class Run:
         began = clock.time()
         try:
             self.result = self._live(clock, began)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - judged later
             self.error = error
         self.seconds = clock.time() - began
         self.logged = logged.text()
@@ -216,8 +216,8 @@ def _leaks(run):
 def _is_bad(char):
     """Return whether no log, terminal or database takes a character."""
     return char not in "\n\r\t" and (
-        unicodedata.category(char) in ("Cc", "Cs") or unicodedata.bidirectional(char)
-        in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        unicodedata.category(char) in ("Cc", "Cs")
+        or unicodedata.bidirectional(char) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     )
 
 
@@ -255,7 +255,9 @@ def _unstorable(run):
         except (ValueError, TypeError) as error:
             yield f"{name} that cannot be stored: {error}"
         else:
-            if re.search(r"\\u0000|\\u[dD][89a-fA-F]", re.sub(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..", "", text)):
+            if re.search(
+                r"\\u0000|\\u[dD][89a-fA-F]", re.sub(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..", "", text)
+            ):
                 yield f"{name} that PostgreSQL refuses: {text[:200]}"
 
 

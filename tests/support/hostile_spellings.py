@@ -15,7 +15,7 @@ SPELLINGS = {
     "in percent": lambda text: quote(text, safe=""),
     "all in percent": lambda text: "".join(f"%{ord(char):02x}" for char in text),
     "as a form": quote_plus,
-    "as HTML": lambda text: html.escape(text),
+    "as HTML": html.escape,
     "as HTML numbers": lambda text: "".join(f"&#{ord(char)};" for char in text),
     "as HTML numbers in hex": lambda text: "".join(f"&#x{ord(char):x};" for char in text),
     "in base64": lambda text: b64encode(text.encode()).decode(),

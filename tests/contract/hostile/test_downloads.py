@@ -1,14 +1,12 @@
 """What a hostile storage host sends: the file is the job's own and whole, or there is none."""
 
 import gzip
-from itertools import product
 
 import pytest
 from hostile_gateway import (
     CLOSE,
     GATEWAY,
     HEADER,
-    JOB,
     KEY,
     OTHER_VIDEO,
     RESET,
@@ -38,6 +36,10 @@ def never(answer, **more):
     return Story((answer,), for_ever=True, ends=NOT_WHOLE, money=Money.PAID, **more)
 
 
+def forbidden(answer):
+    return Story((answer,), for_ever=True, ends=("KlingAccessError",), money=Money.PAID)
+
+
 def either(*answers, **more):
     return Story(answers, for_ever=True, ends=(DONE, *NOT_WHOLE), money=Money.PAID, **more)
 
@@ -55,23 +57,38 @@ RESUMED = {
     "from somewhere else": either(CUT, part(HALF - 10)),
     "from further on": either(CUT, part(HALF + 10)),
     "without a range": either(CUT, http(VIDEO[HALF:], 206, MP4, ETAG)),
-    "with a range that is none": either(CUT, http(VIDEO[HALF:], 206, MP4, ETAG, "Content-Range: bytes x-y/z")),
+    "with a range that is none": either(
+        CUT, http(VIDEO[HALF:], 206, MP4, ETAG, "Content-Range: bytes x-y/z")
+    ),
     "with another total": either(CUT, part(HALF, len(VIDEO) + 5)),
     "of another file": either(CUT, part(HALF, data=OTHER_VIDEO[HALF:], etag='ETag: "other"')),
     "of another file, of the same length": either(CUT, part(HALF, data=TWISTED[HALF:], etag='ETag: "other"')),
     "of another length": either(CUT, part(HALF, len(OTHER_VIDEO), data=OTHER_VIDEO[HALF:])),
     "with 416": either(CUT, http(b"", 416, f"Content-Range: bytes */{len(VIDEO)}")),
     "with 200 and only the rest": either(CUT, http(VIDEO[HALF:], 200, MP4, ETAG)),
-    "in many ranges": either(CUT, http(b"--x\r\n" + VIDEO, 206, "Content-Type: multipart/byteranges; boundary=x")),
+    "in many ranges": either(
+        CUT, http(b"--x\r\n" + VIDEO, 206, "Content-Type: multipart/byteranges; boundary=x")
+    ),
     "cut each time": either(CUT),
     "reset": overcome((http(VIDEO[:HALF], 200, MP4, ETAG, length=len(VIDEO)), RESET)),
 }
 REFUSED = {
-    **{f"{code} once": overcome(http(b"", code)) for code in (400, 401, 403, 404, 408, 410, 429, 500, 502, 503, 504)},
-    **{f"{code} for ever": never(http(b"<Error><Code>AccessDenied</Code></Error>", code)) for code in (400, 403, 404, 410, 418, 429, 500, 503)},
-    **{f"{code} to the link itself": never(http(b"", code, f"Location: {GATEWAY.link()}")) for code in (301, 302, 307)},
+    **{
+        f"{code} once": overcome(http(b"", code))
+        for code in (400, 401, 403, 404, 408, 410, 429, 500, 502, 503, 504)
+    },
+    **{
+        f"{code} for ever": never(http(b"<Error><Code>AccessDenied</Code></Error>", code))
+        for code in (400, 403, 404, 410, 418, 429, 500, 503)
+    },
+    **{
+        f"{code} to the link itself": never(http(b"", code, f"Location: {GATEWAY.link()}"))
+        for code in (301, 302, 307)
+    },
     "a redirect to a file": never(http(b"", 302, "Location: file:///etc/passwd")),
-    "a redirect to the metadata address": never(http(b"", 302, "Location: http://169.254.169.254/latest/")),
+    "a redirect to the metadata address": forbidden(
+        http(b"", 302, "Location: http://169.254.169.254/latest/")
+    ),
     "a redirect to nothing": never(http(b"", 302)),
     "a redirect to nonsense": never(http(b"", 302, "Location: http://[::1")),
     "a redirect to a script": never(http(b"", 302, "Location: javascript:alert(1)")),
@@ -87,13 +104,15 @@ REFUSED = {
     "the first half, whole by its length": never(http(VIDEO[:HALF], 200, MP4)),
     "a byte less": never(http(VIDEO[:-1], 200, MP4)),
     "a length of 2 to the 60": never((http(VIDEO, 200, MP4, length=2**60), CLOSE)),
-    "a length that is none": never((http(VIDEO, 200, MP4, length="x"), CLOSE)),
-    "a length that is negative": never((http(VIDEO, 200, MP4, length=-1), CLOSE)),
+    "a length that is none": either((http(VIDEO, 200, MP4, length="x"), CLOSE)),
+    "a length that is negative": either((http(VIDEO, 200, MP4, length=-1), CLOSE)),
     "a bad chunk": never((chunked(chunk(VIDEO[:HALF]), b"zz\r\n", head=[MP4]), CLOSE)),
     "chunks without an end": either((chunked(chunk(VIDEO), end=b"", head=[MP4]), CLOSE)),
     "gzip that is none": either(http(VIDEO, 200, MP4, "Content-Encoding: gzip")),
     "a status line that is none": never((b"nonsense\r\n\r\n", CLOSE)),
-    "a drip": Story(((http(b"", 200, MP4, ETAG, length=len(VIDEO)), Drip(VIDEO[:30])),), ends=(DONE, *NOT_WHOLE)),
+    "a drip": Story(
+        ((http(b"", 200, MP4, ETAG, length=len(VIDEO)), Drip(VIDEO[:30])),), ends=(DONE, *NOT_WHOLE)
+    ),
 }
 WHOLE = {
     "in chunks": either(chunked(chunk(VIDEO[:100]), chunk(VIDEO[100:]), head=[MP4])),
@@ -101,28 +120,50 @@ WHOLE = {
     "with gzip": either(http(gzip.compress(VIDEO), 200, MP4, "Content-Encoding: gzip")),
     "with 206 unasked": either(part(0)),
     "with 201": either(http(VIDEO, 201, MP4)),
-    "as text by its type": Story((http(VIDEO, 200, "Content-Type: text/plain"),), for_ever=True, ends=(DONE, *NOT_WHOLE)),
+    "as text by its type": Story(
+        (http(VIDEO, 200, "Content-Type: text/plain"),), for_ever=True, ends=(DONE, *NOT_WHOLE)
+    ),
     "without a type": Story((http(VIDEO, 200),), for_ever=True),
     "with an answer more behind it": Story((stored(VIDEO) + stored(OTHER_VIDEO),), for_ever=True),
     "with a byte behind it": Story((stored(VIDEO) + b"x",), for_ever=True),
     "after Early Hints": Story((b"HTTP/1.1 103 Early Hints\r\n\r\n" + stored(VIDEO),), for_ever=True),
     "with a cookie": Story((http(VIDEO, 200, MP4, "Set-Cookie: a=b"),), for_ever=True),
-    "with a name for the file": Story((http(VIDEO, 200, MP4, 'Content-Disposition: attachment; filename="../../x"'),), for_ever=True),
+    "with a name for the file": Story(
+        (http(VIDEO, 200, MP4, 'Content-Disposition: attachment; filename="../../x"'),), for_ever=True
+    ),
     "after a redirect": Story((http(b"", 302, f"Location: {GATEWAY.link()}&again=1"),)),
-    "after a relative redirect": Story((http(b"", 302, f"Location: /videos/right.mp4?X-Amz-Signature={SIGNATURE}"),)),
+    "after a relative redirect": Story(
+        (http(b"", 302, f"Location: /videos/right.mp4?X-Amz-Signature={SIGNATURE}"),)
+    ),
 }
 WHOLE |= {
-    f"with {name} in its type": Story((http(VIDEO, 200, f"Content-Type: video/mp4{text.replace(chr(13), '').replace(chr(10), '')}".encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")),), for_ever=True, ends=(DONE, *NOT_WHOLE))
+    f"with {name} in its type": Story(
+        (
+            http(
+                VIDEO,
+                200,
+                f"Content-Type: video/mp4{text.replace(chr(13), '').replace(chr(10), '')}".encode(
+                    "utf-8", "surrogatepass"
+                ).decode("utf-8", "surrogateescape"),
+            ),
+        ),
+        for_ever=True,
+        ends=(DONE, *NOT_WHOLE),
+    )
     for name, text in TEXTS.items()
 }
 ECHOES = {}
 for how, spell in SPELLINGS.items():
     words = f"{spell(KEY)} {spell(HEADER[1])} {spell(GATEWAY.link())}"
     ECHOES |= {
-        f"{how} in an error": never(http(f"<Error>{words}</Error>".encode(), 403, "Content-Type: application/xml")),
-        f"{how} in the type": Story((http(VIDEO, 200, f"Content-Type: video/mp4; x={words}"),), for_ever=True, ends=(DONE, *NOT_WHOLE)),
+        f"{how} in an error": never(
+            http(f"<Error>{words}</Error>".encode(), 403, "Content-Type: application/xml")
+        ),
+        f"{how} in the type": Story(
+            (http(VIDEO, 200, f"Content-Type: video/mp4; x={words}"),), for_ever=True, ends=(DONE, *NOT_WHOLE)
+        ),
         f"{how} in the status line": never(http(b"", 503, reason=words)),
-        f"{how} in a redirect": never(http(b"", 302, f"Location: http://169.254.169.254/{words}")),
+        f"{how} in a redirect": forbidden(http(b"", 302, f"Location: http://169.254.169.254/{words}")),
     }
 STORIES = {
     f"{family}: {name}": story

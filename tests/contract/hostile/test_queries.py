@@ -29,7 +29,7 @@ from airflow_provider_kling.errors import Money
 RIGHT, WRONG = GATEWAY.link("right"), GATEWAY.link("other")
 TIMED_OUT, UNAVAILABLE = ("KlingWaitTimeoutError",), ("KlingUnavailableError",)
 FAILED, ACCESS, NOT_FOUND = ("KlingJobFailedError",), ("KlingAccessError",), ("KlingTaskNotFoundError",)
-LINK_REFUSED = ("KlingDownloadError", "KlingJobFailedError")
+LINK_REFUSED = ("KlingDownloadError", "KlingVideoError", "KlingAccessError", "KlingJobFailedError")
 UNFINISHED = ("KlingUnavailableError", "KlingJobFailedError", "KlingDownloadError", "KlingWaitTimeoutError")
 PROCESSING = json_http(task("TASK_STATUS_PROCESSING", progress_percent=50))
 QUEUED = json_http(task("TASK_STATUS_QUEUED", progress_percent=0))
@@ -96,7 +96,6 @@ OTHER_JOB = {
     "the id is upper case": either(json_http(task(kling_task_id=JOB.upper(), link=RIGHT))),
     "the id has blanks": either(json_http(task(kling_task_id=f" {JOB}\n", link=RIGHT))),
     "an opaque id differs by case": passes(named("abcd1234"), job="aBcD1234"),
-    "a number as asked for": reads(json_http(task(kling_task_id=12345, link=RIGHT)), job="12345"),
     "another job beside ours": either(json_http({**task(link=RIGHT), "task_id": OTHER})),
     "our id at the top, another in the task": passes(
         json_http({**task(kling_task_id=OTHER, link=WRONG), "task_id": JOB})
@@ -125,15 +124,26 @@ STALE = {
     "progress goes back": Story(
         tuple(json_http(task("TASK_STATUS_PROCESSING", progress_percent=n)) for n in (99, 10, 100, 0))
     ),
-    "done, and then not for a while": Story((PROCESSING, SUCCEEDED, PROCESSING, QUEUED, PROCESSING), download=(DONE, *UNFINISHED)),
-    "done and not done in turns": Story((PROCESSING, SUCCEEDED) * 100, ends=(DONE, *TIMED_OUT), download=(DONE, *UNFINISHED), same=False),
+    "done, and then not for a while": Story(
+        (PROCESSING, SUCCEEDED, PROCESSING, QUEUED, PROCESSING), download=(DONE, *UNFINISHED)
+    ),
+    "done and not done in turns": Story(
+        (PROCESSING, SUCCEEDED) * 100, ends=(DONE, *TIMED_OUT), download=(DONE, *UNFINISHED), same=False
+    ),
     "done and empty in turns": Story((EMPTY, SUCCEEDED) * 100, same=False),
     "empty, then going on again": Story((EMPTY, PROCESSING, EMPTY, PROCESSING)),
     "not found in between": Story((PROCESSING, refusal("TASK_NOT_FOUND", 404), PROCESSING)),
 }
 SUCCESS_WORDS = ["succeed", "SUCCEEDED", "Task_Status_Succeed", "TASK_STATUS_SUCCEEDED", "success"]
 SUCCESS_WORDS += [" TASK_STATUS_SUCCEED\n", "TASK_STATUS_SUCCESS", "task_status_succeed", "Succeed"]
-MAYBE_SUCCESS = ["COMPLETED", "finished", "TASK_STATUS_DONE", "task-status-succeed", "SUCCEED!", "TASK.STATUS.SUCCEED"]
+MAYBE_SUCCESS = [
+    "COMPLETED",
+    "finished",
+    "TASK_STATUS_DONE",
+    "task-status-succeed",
+    "SUCCEED!",
+    "TASK.STATUS.SUCCEED",
+]
 FAILURE_WORDS = ["FAILED", "failed", "TASK_STATUS_FAIL", "Failure", "TASK_STATUS_CANCELLED", "canceled"]
 FAILURE_WORDS += ["task_status_failed", "TASK_STATUS_FAILED_PERMANENTLY", " TASK_STATUS_FAILED "]
 OPEN_WORDS = ["", "DREAMING", "TASK_STATUS_UNKNOWN", None, 7, True, ["x"], {"a": 1}, "UNSUCCESSFUL"]
@@ -142,13 +152,17 @@ WORDS = {
     **{f"success {word!r}": reads(json_http(task(word, link=RIGHT))) for word in SUCCESS_WORDS},
     **{f"maybe a success {word!r}": either(json_http(task(word, link=RIGHT))) for word in MAYBE_SUCCESS},
     **{
-        f"failure {word!r}": final(json_http(task(word, reason="because")), FAILED, Money.ENDED, shows="because")
+        f"failure {word!r}": final(
+            json_http(task(word, reason="because")), FAILED, Money.ENDED, shows="because"
+        )
         for word in FAILURE_WORDS
     },
     **{f"open {str(word)[:30]!r}": passes(json_http(task(word, link=WRONG))) for word in OPEN_WORDS},
     "an unknown word for ever": never_ends(json_http(task("DREAMING"))),
     "no task": passes(json_http({"videos": [{"video_url": WRONG}]})),
-    "the task is a text": passes(json_http({"task": "TASK_STATUS_SUCCEED", "videos": [{"video_url": WRONG}]})),
+    "the task is a text": passes(
+        json_http({"task": "TASK_STATUS_SUCCEED", "videos": [{"video_url": WRONG}]})
+    ),
     "the task is a list": passes(json_http({"task": [task(link=WRONG)["task"]]})),
     "a reason that is an object": final(
         json_http(task("TASK_STATUS_FAILED", reason={"code": "E42"})), FAILED, Money.ENDED, shows="E42"
@@ -173,7 +187,9 @@ def empty(videos, shows=""):
 def bad_link(link, *hides, **video):
     """A success whose link nobody can use. The sensor may end well, but it publishes nothing of it."""
     answer = json_http(task(videos=[{"video_url": link, "video_type": "mp4", **video}]))
-    return Story((answer,), for_ever=True, ends=(DONE, *LINK_REFUSED), download=LINK_REFUSED, hides=hides, same=False)
+    return Story(
+        (answer,), for_ever=True, ends=(DONE, *LINK_REFUSED), download=LINK_REFUSED, hides=hides, same=False
+    )
 
 
 VIDEOS = {
@@ -222,11 +238,19 @@ VIDEOS = {
 
 
 def times(**given):
-    return {"debug_info": {name: value for name, value in given.items()}}
+    return {"debug_info": given}
 
 
 CLOCKS = {
-    f"{word}, {then}": make(json_http(task(status, extra=times(submit_time_ms=value, execute_time_ms=value, complete_time_ms=value), **link)))
+    f"{word}, {then}": make(
+        json_http(
+            task(
+                status,
+                extra=times(submit_time_ms=value, execute_time_ms=value, complete_time_ms=value),
+                **link,
+            )
+        )
+    )
     for word, value in {
         "50 minutes behind": "1500000000000",
         "far ahead": "9999999999999",
@@ -261,10 +285,15 @@ def number(value, status, **link):
 
 NUMBERS = {
     **{
-        f"{word}, done": (either if word == "5000 digits" else reads)(number(value, "TASK_STATUS_SUCCEED", link=RIGHT))
+        f"{word}, done": (either if word == "5000 digits" else reads)(
+            number(value, "TASK_STATUS_SUCCEED", link=RIGHT)
+        )
         for word, value in ODD_NUMBERS.items()
     },
-    **{f"{word}, going on": never_ends(number(value, "TASK_STATUS_PROCESSING")) for word, value in ODD_NUMBERS.items()},
+    **{
+        f"{word}, going on": never_ends(number(value, "TASK_STATUS_PROCESSING"))
+        for word, value in ODD_NUMBERS.items()
+    },
 }
 
 
@@ -295,10 +324,14 @@ ENCODINGS = {
     "gzip a hundred times": passes(encoded(BODY, ", ".join(["gzip"] * 100))),
     "gzip that swells": passes(encoded(gzip.compress(b" " * 60_000_000), "gzip")),
     "a body of 20 MB": passes(http(b" " * 20_000_000 + BODY)),
-    "UTF-16": either(http(BODY.decode().encode("utf-16"), 200, "Content-Type: application/json; charset=utf-16")),
+    "UTF-16": either(
+        http(BODY.decode().encode("utf-16"), 200, "Content-Type: application/json; charset=utf-16")
+    ),
     "UTF-32": either(http(BODY.decode().encode("utf-32"))),
     "a byte order mark": reads(http(b"\xef\xbb\xbf" + BODY)),
-    "latin-1": reads(http(json.dumps(task(link=RIGHT, task_type="Schön"), ensure_ascii=False).encode("latin-1"))),
+    "latin-1": reads(
+        http(json.dumps(task(link=RIGHT, task_type="Schön"), ensure_ascii=False).encode("latin-1"))
+    ),
     "invalid UTF-8": reads(http(BODY.replace(b"KLING", b"\xff\xfe\xc0\x80"))),
     "an unknown charset": reads(http(BODY, 200, "Content-Type: application/json; charset=klingon")),
     "no content type": reads(http(BODY)),
@@ -316,11 +349,21 @@ for name, text in TEXTS.items():
         refusal("INVALID_API_KEY", 403, message=f"E42 {text}"), ACCESS, shows="E42"
     )
 ODD_JSON = {
-    "a key twice, the right one last": either(json_http(json.dumps(task(link=RIGHT)).replace('"task_id"', f'"task_id": "{OTHER}", "task_id"', 1))),
-    "a key twice, the wrong one last": passes(json_http(json.dumps(task(kling_task_id=OTHER, link=WRONG)).replace('"task_id"', f'"task_id": "{JOB}", "task_id"', 1))),
+    "a key twice, the right one last": either(
+        json_http(json.dumps(task(link=RIGHT)).replace('"task_id"', f'"task_id": "{OTHER}", "task_id"', 1))
+    ),
+    "a key twice, the wrong one last": passes(
+        json_http(
+            json.dumps(task(kling_task_id=OTHER, link=WRONG)).replace(
+                '"task_id"', f'"task_id": "{JOB}", "task_id"', 1
+            )
+        )
+    ),
     "100 000 lists deep": passes(json_http("[" * 100_000)),
     "100 000 lists deep, closed": passes(json_http("[" * 100_000 + "]" * 100_000)),
-    "100 000 objects deep in extra": either(json_http(json.dumps(task(link=RIGHT)).replace("{}", '{"a":' * 100_000 + "1" + "}" * 100_000, 1))),
+    "100 000 objects deep in extra": either(
+        json_http(json.dumps(task(link=RIGHT)).replace("{}", '{"a":' * 100_000 + "1" + "}" * 100_000, 1))
+    ),
     "junk behind": passes(http(BODY + b"}")),
     "two documents": passes(http(BODY + b"\n" + BODY)),
     "a list": passes(http(b"[" + BODY + b"]")),
@@ -360,27 +403,52 @@ STATUSES = {
     "299": either(json_http(task(link=RIGHT), 299)),
     "304": passes(http(b"", 304, length=False)),
     "304 for ever": never_ends(http(b"", 304, length=False)),
-    "a success with 500": either(json_http(task(link=RIGHT), 500), *ACCESS),
+    "a success with 500": passes(json_http(task(link=RIGHT), 500)),
     "599": passes(json_http({}, 599)),
     "600": passes(json_http({}, 600)),
     "999": passes(json_http({}, 999)),
     "000": passes((b"HTTP/1.1 000 Zero\r\nContent-Length: 0\r\n\r\n", CLOSE)),
     "a status that is no number": passes((b"HTTP/1.1 OK Fine\r\n\r\n{}", CLOSE)),
     "-200": passes((b"HTTP/1.1 -200 Fine\r\nContent-Length: 0\r\n\r\n", CLOSE)),
-    **{f"{code} bare": passes(http(b"", code)) for code in (401, 402, 403, 404, 407, 408, 409, 410, 423, 425, 429, 451)},
-    **{f"{code} as a page": passes(http(b"<html>No", code, "Content-Type: text/html")) for code in (401, 403, 407)},
-    **{f"{code} bare, for ever": never_ends(http(b"", code)) for code in (408, 425, 429, 500, 502, 503, 504, 520)},
-    "401 bare, for ever": final(http(b"", 401), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)),
-    "403 bare, for ever": final(http(b"", 403), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)),
-    "407 bare, for ever": final(http(b"", 407), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)),
-    "409 bare, for ever": final(http(b"", 409), ("KlingInputError", *TIMED_OUT), download=(*UNAVAILABLE, "KlingInputError")),
-    **{f"{code} to the sign-in page": passes(http(b"", code, "Location: https://portal.example/login")) for code in (301, 302, 303, 307, 308)},
-    **{f"{code} to itself": passes(http(b"", code, "Location: /v3/async/task-result")) for code in (302, 307)},
+    **{
+        f"{code} bare": passes(http(b"", code))
+        for code in (401, 402, 403, 404, 407, 408, 409, 410, 423, 425, 429, 451)
+    },
+    **{
+        f"{code} as a page": passes(http(b"<html>No", code, "Content-Type: text/html"))
+        for code in (401, 403, 407)
+    },
+    **{
+        f"{code} bare, for ever": never_ends(http(b"", code))
+        for code in (408, 425, 429, 500, 502, 503, 504, 520)
+    },
+    "401 bare, for ever": final(
+        http(b"", 401), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
+    ),
+    "403 bare, for ever": final(
+        http(b"", 403), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
+    ),
+    "407 bare, for ever": final(
+        http(b"", 407), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
+    ),
+    "409 bare, for ever": final(
+        http(b"", 409), ("KlingInputError", *TIMED_OUT), download=(*UNAVAILABLE, "KlingInputError")
+    ),
+    **{
+        f"{code} to the sign-in page": passes(http(b"", code, "Location: https://portal.example/login"))
+        for code in (301, 302, 303, 307, 308)
+    },
+    **{
+        f"{code} to itself": passes(http(b"", code, "Location: /v3/async/task-result")) for code in (302, 307)
+    },
     "a redirect without a place": passes(http(b"", 302)),
     "a redirect to nonsense": passes(http(b"", 302, "Location: http://[::1/\xff")),
     "a redirect to another door of ours": passes(http(b"", 302, f"Location: {WRONG}")),
     "a redirect for ever": final(
-        http(b"", 302, f"Location: https://portal.example/?t={SIGNATURE}"), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
+        http(b"", 302, f"Location: https://portal.example/?t={SIGNATURE}"),
+        (*ACCESS, *TIMED_OUT),
+        Money.RUNNING,
+        download=(*ACCESS, *UNAVAILABLE),
     ),
 }
 for header in ["0", "-5", "99999999999", "1e999", "NaN", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", "9" * 5000,
@@ -395,29 +463,54 @@ STATUSES["429 for ever, Retry-After of nothing"] = never_ends(json_http({}, 429,
 
 BALANCE, INPUT, MODERATION = ("KlingBalanceError",), ("KlingInputError",), ("KlingModerationError",)
 REASONS = {
-    **{("MISSING_API_KEY", 400): ACCESS, ("FAILED_TO_AUTH", 401): ACCESS, ("INVALID_API_KEY", 403): ACCESS},
-    **{(reason, 403): ACCESS for reason in ("API_NOT_ALLOWED", "FEATURE_NOT_ALLOWED", "NEED_REAL_NAME_VERIFY")},
+    ("MISSING_API_KEY", 400): ACCESS,
+    ("FAILED_TO_AUTH", 401): ACCESS,
+    ("INVALID_API_KEY", 403): ACCESS,
+    **{
+        (reason, 403): ACCESS
+        for reason in ("API_NOT_ALLOWED", "FEATURE_NOT_ALLOWED", "NEED_REAL_NAME_VERIFY")
+    },
     **{(reason, 403): ACCESS for reason in ("ACCESS_DENY", "BILLING_AUTH_FAILED")},
-    **{("BILLING_BALANCE_NOT_ENOUGH", 400): BALANCE, ("NOT_ENOUGH_BALANCE", 403): BALANCE},
-    **{("ILLEGAL_PROMPT", 400): MODERATION, ("ILLEGAL_IMAGE_CONTENT", 400): MODERATION},
-    **{("INVALID_REQUEST_BODY", 400): INPUT, ("INVALID_IMAGE_FORMAT", 400): INPUT, ("API_NOT_FOUND", 404): INPUT},
-    **{("TASK_FAILED", 500): FAILED, ("TASK_NOT_FOUND", 404): NOT_FOUND},
+    ("BILLING_BALANCE_NOT_ENOUGH", 400): BALANCE,
+    ("NOT_ENOUGH_BALANCE", 403): BALANCE,
+    ("ILLEGAL_PROMPT", 400): MODERATION,
+    ("ILLEGAL_IMAGE_CONTENT", 400): MODERATION,
+    ("INVALID_REQUEST_BODY", 400): INPUT,
+    ("INVALID_IMAGE_FORMAT", 400): INPUT,
+    ("API_NOT_FOUND", 404): INPUT,
+    ("TASK_FAILED", 500): FAILED,
+    ("TASK_NOT_FOUND", 404): NOT_FOUND,
 }
 PASSING_REASONS = [("RATE_LIMIT_EXCEEDED", 429), ("BILLING_FAILED", 500), ("CREATE_TASK_FAILED", 500)]
-PASSING_REASONS += [("GET_RESULT_FAILED", 500), ("WHO_KNOWS", 500), ("RATE_LIMIT_EXCEEDED", 401), ("GET_RESULT_FAILED", 404)]
+PASSING_REASONS += [
+    ("GET_RESULT_FAILED", 500),
+    ("WHO_KNOWS", 500),
+    ("RATE_LIMIT_EXCEEDED", 401),
+    ("GET_RESULT_FAILED", 404),
+]
 ERRORS = {
-    **{f"{reason} {status}": final(refusal(reason, status), ends, shows=reason) for (reason, status), ends in REASONS.items()},
+    **{
+        f"{reason} {status}": final(refusal(reason, status), ends, shows=reason)
+        for (reason, status), ends in REASONS.items()
+    },
     **{
         f"{reason} {status}, nested": final(
-            json_http({"error": {"code": status, "reason": reason, "message": "m"}}, status), ends, shows=reason
+            json_http({"error": {"code": status, "reason": reason, "message": "m"}}, status),
+            ends,
+            shows=reason,
         )
         for (reason, status), ends in REASONS.items()
     },
     **{
-        f"{reason} with 200": final(refusal(reason, 200), (*ends, *TIMED_OUT), download=(*ends, *UNFINISHED), shows=reason)
+        f"{reason} with 200": final(
+            refusal(reason, 200), (*ends, *TIMED_OUT), download=(*ends, *UNFINISHED), shows=reason
+        )
         for (reason, _), ends in REASONS.items()
     },
-    **{f"{reason} {status}": never_ends(refusal(reason, status), shows=reason) for reason, status in PASSING_REASONS},
+    **{
+        f"{reason} {status}": never_ends(refusal(reason, status), shows=reason)
+        for reason, status in PASSING_REASONS
+    },
     **{f"{reason} {status}, twice": passes(refusal(reason, status)) for reason, status in PASSING_REASONS},
     "INVALID_API_KEY with 429": final(refusal("INVALID_API_KEY", 429), ACCESS, shows="INVALID_API_KEY"),
     "INVALID_API_KEY with 502": final(refusal("INVALID_API_KEY", 502), ACCESS, shows="INVALID_API_KEY"),
@@ -440,7 +533,9 @@ FRAMING = {
     "a length of 5000 digits": passes((http(BODY, 200, JSON, length="9" * 5000), CLOSE)),
     "two lengths": passes((http(BODY, 200, "Content-Length: 7"), CLOSE)),
     "no length": either((http(BODY, 200, JSON, length=False), CLOSE)),
-    "HTTP/1.0 without a length": either((http(BODY, 200, JSON, length=False).replace(b"HTTP/1.1", b"HTTP/1.0"), CLOSE)),
+    "HTTP/1.0 without a length": either(
+        (http(BODY, 200, JSON, length=False).replace(b"HTTP/1.1", b"HTTP/1.0"), CLOSE)
+    ),
     "HTTP/0.9": passes((BODY, CLOSE)),
     "HTTP/2": passes((b"\0\0\x12\x04\0\0\0\0\0", CLOSE)),
     "HTTP/9.9": passes((SUCCEEDED.replace(b"HTTP/1.1", b"HTTP/9.9"), CLOSE)),
@@ -451,7 +546,9 @@ FRAMING = {
     "a header without a colon": either((SUCCEEDED.replace(b"\r\n", b"\r\nWhat is this\r\n", 1), CLOSE)),
     "a folded header": either((SUCCEEDED.replace(b"\r\n", b"\r\nX: a\r\n  b\r\n", 1), CLOSE)),
     "a header with NUL": either((SUCCEEDED.replace(b"\r\n", b"\r\nX: a\0b\r\n", 1), CLOSE)),
-    "a header of 100 KiB": either((SUCCEEDED.replace(b"\r\n", b"\r\nX: " + b"a" * 102_400 + b"\r\n", 1), CLOSE)),
+    "a header of 100 KiB": either(
+        (SUCCEEDED.replace(b"\r\n", b"\r\nX: " + b"a" * 102_400 + b"\r\n", 1), CLOSE)
+    ),
     "20 000 headers": either((SUCCEEDED.replace(b"\r\n", b"\r\n" + b"X: y\r\n" * 20_000, 1), CLOSE)),
     "chunks": reads(chunked(chunk(BODY[:10]), chunk(BODY[10:]), head=[JSON])),
     "a chunk for each byte": reads(chunked(*(chunk(BODY[n : n + 1]) for n in range(len(BODY))))),
@@ -465,8 +562,12 @@ FRAMING = {
     "a chunk longer than it says": passes((chunked(b"5\r\n" + BODY + b"\r\n"), CLOSE)),
     "chunks without an end": passes((chunked(chunk(BODY), end=b""), CLOSE)),
     "chunks without CR LF between": passes((chunked(chunk(BODY[:10])[:-2], chunk(BODY[10:])), CLOSE)),
-    "trailers of a megabyte": either((chunked(chunk(BODY), end=b"0\r\n" + b"X: y\r\n" * 170_000 + b"\r\n"), CLOSE)),
-    "an unknown transfer encoding": passes((http(BODY, 200, "Transfer-Encoding: rot13", length=False), CLOSE)),
+    "trailers of a megabyte": either(
+        (chunked(chunk(BODY), end=b"0\r\n" + b"X: y\r\n" * 170_000 + b"\r\n"), CLOSE)
+    ),
+    "an unknown transfer encoding": passes(
+        (http(BODY, 200, "Transfer-Encoding: rot13", length=False), CLOSE)
+    ),
     "reset at once": passes((RESET,)),
     "reset in the status line": passes((b"HTTP/1.1 2", RESET)),
     "reset in the head": passes((HEAD + b"Content-Len", RESET)),
@@ -490,24 +591,38 @@ for how, spell in SPELLINGS.items():
         f"{how} in an error's code": never_ends(json_http({"reason": words, "code": words}, 500)),
         f"{how} in a page": never_ends(http(words.encode(), 502, "Content-Type: text/html")),
         f"{how} in the texts of a success": reads(
-            json_http(task(link=RIGHT, task_type=words, reason=words, extra={"debug_info": {"request_info": words}}))
+            json_http(
+                task(link=RIGHT, task_type=words, reason=words, extra={"debug_info": {"request_info": words}})
+            )
         ),
         f"{how} in the status": passes(json_http(task(f"TASK_STATUS_{words}"))),
-        f"{how} in the numbers": reads(json_http(task(link=RIGHT, eta=words, progress_percent=words, extra=times(submit_time_ms=words)))),
+        f"{how} in the numbers": reads(
+            json_http(task(link=RIGHT, eta=words, progress_percent=words, extra=times(submit_time_ms=words)))
+        ),
         f"{how} as the id": passes(named(words)),
-        f"{how} as the type of the video": reads(json_http(task(videos=[{"video_url": RIGHT, "video_type": words, "video_url_ttl": words}]))),
+        f"{how} as the type of the video": reads(
+            json_http(task(videos=[{"video_url": RIGHT, "video_type": words, "video_url_ttl": words}]))
+        ),
         f"{how} in Location": passes(http(b"", 302, f"Location: https://portal.example/{key}?{token}")),
-        f"{how} in headers": passes(http(b"", 429, f"Retry-After: {key}", f"Content-Type: {token}", f"Server: {key}")),
+        f"{how} in headers": passes(
+            http(b"", 429, f"Retry-After: {key}", f"Content-Type: {token}", f"Server: {key}")
+        ),
         f"{how} in the status line": passes(http(b"", 502, reason=f"{key} {token}")),
         f"{how} in a broken status line": passes((f"HTTP/1.1 {key} {token}\r\n\r\n".encode(), CLOSE)),
         f"{how} in a broken header": passes((HEAD + f"Content-Length: {key}\r\n\r\n".encode(), CLOSE)),
         f"{how} in a broken chunk": passes((chunked(f"{key}\r\n".encode()), CLOSE)),
         f"{how} as an encoding": passes(encoded(b"x", key)),
         f"{how} as videos that are none": final(
-            json_http({**task(), "videos": words, "note": words}), (*FAILED, *LINK_REFUSED), download=LINK_REFUSED, same=False
+            json_http({**task(), "videos": words, "note": words}),
+            (*FAILED, *LINK_REFUSED),
+            download=LINK_REFUSED,
+            same=False,
         ),
         f"{how} cut where texts end": final(
-            json_http(task("TASK_STATUS_FAILED", reason="E42 " + "x " * 230 + words)), FAILED, Money.ENDED, shows="E42"
+            json_http(task("TASK_STATUS_FAILED", reason="E42 " + "x " * 230 + words)),
+            FAILED,
+            Money.ENDED,
+            shows="E42",
         ),
     }
 STORIES = {

@@ -4,7 +4,20 @@ import gzip
 import json
 
 import pytest
-from hostile_gateway import CLOSE, GATEWAY, HEADER, JOB, KEY, OTHER, RESET, Drip, chunk, chunked, http, json_http, task
+from hostile_gateway import (
+    CLOSE,
+    HEADER,
+    JOB,
+    KEY,
+    OTHER,
+    RESET,
+    Drip,
+    chunk,
+    chunked,
+    http,
+    json_http,
+    task,
+)
 from hostile_runs import DONE, SUBMIT_WAYS, Story, play
 from hostile_spellings import SPELLINGS, TEXTS
 
@@ -39,7 +52,9 @@ IDS = {
     "an integer": starts(json_http({"task_id": 12345}), "12345"),
     "an integer of 20 digits": starts(json_http('{"task_id": 18446744073709551616}'), "18446744073709551616"),
     "with blanks": starts(json_http({"task_id": f" {JOB}\n"})),
-    "with more around it": starts(json_http({"task_id": JOB, "code": 0, "message": "ok", "task": {"status": "x"}})),
+    "with more around it": starts(
+        json_http({"task_id": JOB, "code": 0, "message": "ok", "task": {"status": "x"}})
+    ),
     "with a byte order mark": starts(http(b"\xef\xbb\xbf" + BODY)),
     "with gzip": starts(http(gzip.compress(BODY), 200, "Content-Encoding: gzip")),
     "as HTML by its type": starts(http(BODY, 200, "Content-Type: text/html")),
@@ -75,14 +90,18 @@ IDS = {
     "with 500": used_or_shown(json_http({"task_id": JOB}, 500)),
     "with 504 and a reason": used_or_shown(json_http({"task_id": JOB, "reason": "GATEWAY_TIMEOUT"}, 504)),
     "with 400": used_or_shown(json_http({"task_id": JOB}, 400)),
-    "with CREATE_TASK_FAILED": Story((json_http({"task_id": JOB, "reason": "CREATE_TASK_FAILED"}, 500),), ends=(DONE, *UNCERTAIN)),
+    "with CREATE_TASK_FAILED": Story(
+        (json_http({"task_id": JOB, "reason": "CREATE_TASK_FAILED"}, 500),), ends=(DONE, *UNCERTAIN)
+    ),
     "with 302": used_or_shown(json_http({"task_id": JOB}, 302, "Location: /x")),
     "UTF-16": used_or_shown(http(BODY.decode().encode("utf-16")), shows=""),
     "of 300 characters": used_or_shown(json_http({"task_id": "a" * 300}), job="a" * 300, shows="a" * 40),
     "of a megabyte": uncertain(json_http({"task_id": "a" * 1_000_000})),
     "with a slash": used_or_shown(json_http({"task_id": "job/17"}), job="job/17", shows="job/17"),
     "with dots": used_or_shown(json_http({"task_id": "../../17"}), job="../../17", shows="../../17"),
-    "with a question mark": used_or_shown(json_http({"task_id": "job?a=1&b"}), job="job?a=1&b", shows="job?a=1"),
+    "with a question mark": used_or_shown(
+        json_http({"task_id": "job?a=1&b"}), job="job?a=1&b", shows="job?a=1"
+    ),
     "with percent": used_or_shown(json_http({"task_id": "job%2F17"}), job="job%2F17", shows="job%2F17"),
     "not ASCII": used_or_shown(json_http({"task_id": "jöb"}), job="jöb", shows="b"),
     "a fraction": used_or_shown(json_http({"task_id": 12345.5}), job="12345.5", shows="12345.5"),
@@ -95,11 +114,20 @@ IDS = {
     "missing": uncertain(json_http({"message": "accepted"}), shows="accepted"),
     "an empty object": uncertain(json_http({})),
 }
-IDS |= {f"with {name}": used_or_shown(json_http({"task_id": f"job{text}17"}), job="", shows="17") for name, text in TEXTS.items()}
+IDS |= {
+    f"with {name}": used_or_shown(json_http({"task_id": f"job{text}17"}), job="", shows="17")
+    for name, text in TEXTS.items()
+}
 ANSWERS = {
-    **{f"{code} bare": uncertain(http(b"", code)) for code in (200, 205, 206, 301, 302, 303, 307, 308, 408, 409, 500, 502, 503, 504, 520, 599)},
+    **{
+        f"{code} bare": uncertain(http(b"", code))
+        for code in (200, 205, 206, 301, 302, 303, 307, 308, 408, 409, 500, 502, 503, 504, 520, 599)
+    },
     **{f"{code} bare": uncertain(http(b"", code, length=False)) for code in (204, 304)},
-    **{f"{code} to elsewhere": uncertain(http(b"", code, f"Location: https://portal.example/{KEY}")) for code in (301, 302, 303, 307, 308)},
+    **{
+        f"{code} to elsewhere": uncertain(http(b"", code, f"Location: https://portal.example/{KEY}"))
+        for code in (301, 302, 303, 307, 308)
+    },
     "425 bare": Story((http(b"", 425),), for_ever=True, ends=(*UNCERTAIN, *UNAVAILABLE)),
     "a page": uncertain(http(b"<html>Welcome", 200, "Content-Type: text/html")),
     "a page of a proxy": uncertain(http(b"<html>Bad gateway", 502, "Content-Type: text/html")),
@@ -115,42 +143,73 @@ ANSWERS = {
     "reset in the head": uncertain((b"HTTP/1.1 200 O", RESET)),
     "reset in the body": uncertain((http(b"{", length=50), RESET)),
     "a tunnel that failed, it says": uncertain((b"Tunnel connection failed: 403 Forbidden\r\n\r\n", CLOSE)),
-    "a tunnel that failed, by its status line": uncertain(http(b"", 502, reason="Tunnel connection failed: 407 Proxy")),
+    "a tunnel that failed, by its status line": uncertain(
+        http(b"", 502, reason="Tunnel connection failed: 407 Proxy")
+    ),
     "connection refused, it says": uncertain((b"[Errno 111] Connection refused\r\n\r\n", CLOSE)),
     "name resolution failed, it says": uncertain(http(b"NameResolutionError: Failed to resolve", 502)),
     "HTTP/0.9": uncertain((b"hello", CLOSE)),
     "20 000 headers": Story(((http(BODY, 200, *["X: y"] * 20_000), CLOSE),), ends=(DONE, *UNCERTAIN)),
-    "100 Continue a thousand times": Story((b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + http(BODY),), ends=(DONE, *UNCERTAIN)),
+    "100 Continue a thousand times": Story(
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + http(BODY),), ends=(DONE, *UNCERTAIN)
+    ),
     "101": uncertain((b"HTTP/1.1 101 Switching\r\n\r\n", CLOSE)),
     "a status that is none": uncertain((b"HTTP/1.1 abc x\r\n\r\n", CLOSE)),
     "a drip in the body": uncertain((http(b"", length=200), Drip())),
     **{f"{code} bare": refused(http(b"", code), ACCESS) for code in (401,)},
-    **{f"{code} bare": Story((http(b"", code),), for_ever=True, ends=(*ACCESS, *INPUT, *UNAVAILABLE, *UNCERTAIN)) for code in (400, 402, 403, 404, 405, 407, 410, 411, 413, 414, 415, 422, 431, 451)},
-    "an error with 200": refused(json_http({"code": 403, "reason": "NOT_ENOUGH_BALANCE", "message": "m"}), BALANCE),
+    **{
+        f"{code} bare": Story(
+            (http(b"", code),), for_ever=True, ends=(*ACCESS, *INPUT, *UNAVAILABLE, *UNCERTAIN)
+        )
+        for code in (400, 402, 403, 404, 405, 407, 410, 411, 413, 414, 415, 422, 431, 451)
+    },
+    "an error with 200": refused(
+        json_http({"code": 403, "reason": "NOT_ENOUGH_BALANCE", "message": "m"}), BALANCE
+    ),
     "an unknown error with 200": uncertain(json_http({"code": 999, "reason": "WHO_KNOWS", "message": "m"})),
-    "an unknown error with 500": uncertain(json_http({"code": 500, "reason": "WHO_KNOWS", "message": "m"}, 500)),
+    "an unknown error with 500": uncertain(
+        json_http({"code": 500, "reason": "WHO_KNOWS", "message": "m"}, 500)
+    ),
     "TASK_FAILED": uncertain(json_http({"reason": "TASK_FAILED"}, 500)),
     "GET_RESULT_FAILED": uncertain(json_http({"reason": "GET_RESULT_FAILED"}, 500)),
 }
 REASONS = {
-    **{("MISSING_API_KEY", 400): ACCESS, ("FAILED_TO_AUTH", 401): ACCESS, ("INVALID_API_KEY", 403): ACCESS},
-    **{(reason, 403): ACCESS for reason in ("API_NOT_ALLOWED", "FEATURE_NOT_ALLOWED", "NEED_REAL_NAME_VERIFY")},
+    ("MISSING_API_KEY", 400): ACCESS,
+    ("FAILED_TO_AUTH", 401): ACCESS,
+    ("INVALID_API_KEY", 403): ACCESS,
+    **{
+        (reason, 403): ACCESS
+        for reason in ("API_NOT_ALLOWED", "FEATURE_NOT_ALLOWED", "NEED_REAL_NAME_VERIFY")
+    },
     **{(reason, 403): ACCESS for reason in ("ACCESS_DENY", "BILLING_AUTH_FAILED")},
-    **{("BILLING_BALANCE_NOT_ENOUGH", 400): BALANCE, ("NOT_ENOUGH_BALANCE", 403): BALANCE},
-    **{("ILLEGAL_PROMPT", 400): MODERATION, ("ILLEGAL_IMAGE_CONTENT", 400): MODERATION},
-    **{(reason, 400): INPUT for reason in ("INVALID_REQUEST_BODY", "IMAGE_FILE_EXCEEDS_MAX_SIZE", "INVALID_IMAGE_FORMAT")},
-    **{(reason, 400): INPUT for reason in ("IMAGE_EXCEEDS_MAX_RESOLUTION", "INVALID_IMAGE_SIZE", "API_NOT_FOUND")},
+    ("BILLING_BALANCE_NOT_ENOUGH", 400): BALANCE,
+    ("NOT_ENOUGH_BALANCE", 403): BALANCE,
+    ("ILLEGAL_PROMPT", 400): MODERATION,
+    ("ILLEGAL_IMAGE_CONTENT", 400): MODERATION,
+    **{
+        (reason, 400): INPUT
+        for reason in ("INVALID_REQUEST_BODY", "IMAGE_FILE_EXCEEDS_MAX_SIZE", "INVALID_IMAGE_FORMAT")
+    },
+    **{
+        (reason, 400): INPUT
+        for reason in ("IMAGE_EXCEEDS_MAX_RESOLUTION", "INVALID_IMAGE_SIZE", "API_NOT_FOUND")
+    },
     ("API_NOT_FOUND", 404): INPUT,
 }
 for (reason, status), ends in REASONS.items():
     error = {"code": status, "reason": reason, "message": "trace id 123", "metadata": {"a": 1}}
     ANSWERS[f"{reason} {status}"] = refused(json_http(error, status), ends, shows="trace id 123")
-    ANSWERS[f"{reason} {status}, nested"] = refused(json_http({"error": error}, status), ends, shows="trace id 123")
+    ANSWERS[f"{reason} {status}, nested"] = refused(
+        json_http({"error": error}, status), ends, shows="trace id 123"
+    )
     ANSWERS[f"{reason} with 500"] = refused(json_http(error, 500), ends)
 SAFE = {
     "429 bare": http(b"", 429),
     "429 as a page": http(b"<html>Slow", 429, "Content-Type: text/html"),
-    **{f"429, Retry-After {value[:20]!r}": http(b"", 429, f"Retry-After: {value}") for value in ("0", "-1", "soon", "1e999", "NaN", "5", "9" * 400)},
+    **{
+        f"429, Retry-After {value[:20]!r}": http(b"", 429, f"Retry-After: {value}")
+        for value in ("0", "-1", "soon", "1e999", "NaN", "5", "9" * 400)
+    },
     "RATE_LIMIT_EXCEEDED": json_http({"reason": "RATE_LIMIT_EXCEEDED"}, 429),
     "CREATE_TASK_FAILED": json_http({"reason": "CREATE_TASK_FAILED"}, 500),
     "BILLING_FAILED, nested": json_http({"error": {"reason": "BILLING_FAILED"}}, 500),
@@ -159,12 +218,20 @@ ECHOES = {}
 for how, spell in SPELLINGS.items():
     words = f"E42 {spell(KEY)} and {spell(HEADER[1])}"
     ECHOES |= {
-        f"{how} in a refusal": refused(json_http({"reason": "ILLEGAL_PROMPT", "message": words}, 400), MODERATION, shows="E42"),
+        f"{how} in a refusal": refused(
+            json_http({"reason": "ILLEGAL_PROMPT", "message": words}, 400), MODERATION, shows="E42"
+        ),
         f"{how} in JSON of its own": uncertain(http(f'{{"message": "{words}"}}'.encode())),
         f"{how} in a page": uncertain(http(words.encode(), 502), shows="E42"),
-        f"{how} as the id": Story((json_http({"task_id": spell(KEY)}),), for_ever=True, ends=UNCERTAIN, money=Money.MAYBE),
-        f"{how} in the status line and headers": uncertain(http(b"", 502, f"Server: {spell(KEY)}", reason=words)),
-        f"{how} in a broken header": uncertain((f"HTTP/1.1 200 OK\r\nContent-Length: {words}\r\n\r\n".encode(), CLOSE)),
+        f"{how} as the id": Story(
+            (json_http({"task_id": spell(KEY)}),), for_ever=True, ends=UNCERTAIN, money=Money.MAYBE
+        ),
+        f"{how} in the status line and headers": uncertain(
+            http(b"", 502, f"Server: {spell(KEY)}", reason=words)
+        ),
+        f"{how} in a broken header": uncertain(
+            (f"HTTP/1.1 200 OK\r\nContent-Length: {words}\r\n\r\n".encode(), CLOSE)
+        ),
     }
 STORIES = {
     f"{family}: {name}": story

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from airflow_fakes import TI, OnePoll, connect, poll, running_gateway
 
-from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
+from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Outcome, Task
 from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.hooks import KlingHook
@@ -161,7 +161,7 @@ async def test_a_wait_that_is_cancelled_before_its_poll_sends_nothing(waiting):
     assert len(queries(waiting)) == 2
 
 
-async def test_an_answer_that_breaks_our_reader_is_no_passing_trouble(waiting):
+async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting):
     def broken(_):
         raise ZeroDivisionError
 
@@ -171,8 +171,7 @@ async def test_an_answer_that_breaks_our_reader_is_no_passing_trouble(waiting):
         wait.call = replace(query(waiting.job), read=broken)
         async with wait as results:
             await anext(results)
-    assert isinstance(policy.answer, KlingError)
-    assert not isinstance(policy.answer, KlingUnavailableError)
+    assert isinstance(policy.answer, KlingUnavailableError)
     assert "ZeroDivisionError" in policy.answer.what
 
 
