@@ -35,7 +35,7 @@ def test_a_retry_asks_the_function_again_and_goes_on_with_its_job(
     played: Played, tasks: dict[str, dict[str, Any]]
 ) -> None:
     assert tasks["again"]["try_number"] == 2
-    assert "Picked up again" in played.stage.log(played.runs["functions"], "again", 2)
+    assert "Resumed: job" in played.stage.log(played.runs["functions"], "again", 2)
 
 
 def test_bytes_and_lists_reach_the_gateway_and_are_shown_by_hash_alone(

@@ -42,7 +42,7 @@ def test_a_retry_of_its_download_neither_paid_nor_waited_again(
     played: Played, run: Run, tasks: dict[str, dict[str, Any]]
 ) -> None:
     assert tasks["again"]["try_number"] == 2
-    assert "Picked up again" in played.stage.log(run, "again", 2)
+    assert "Resumed: job" in played.stage.log(run, "again", 2)
     assert "deferring" not in played.stage.log(run, "again", 2).lower()
 
 
