@@ -192,7 +192,9 @@ ANYTHING = st.recursive(
     | st.integers(-2, 20)
     | st.floats()
     | st.text(VISIBLE, max_size=20).filter(lambda text: text != "None"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(VISIBLE, max_size=9), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(VISIBLE, max_size=9), inner, max_size=3)
+    ),
     max_leaves=4,
 )
 
