@@ -1,22 +1,38 @@
-"""A picture and a prompt become a video: submit (paid once), wait without a worker, download."""
+"""A picture and a prompt become a video, in three tasks.
+
+- `submit` starts the job. **This is the task that costs money.**
+- `wait` waits for the job in the triggerer. It needs no worker.
+- `download` stores the video at the target.
+
+A retry never pays again: it continues with the job that was paid for. You can clear `wait` and `download`
+at no cost. **If you clear `submit`, it buys another video.**
+
+The paths in the form may lie in the folders that the connection allows (*Allowed paths*).
+"""
 
 from airflow.sdk import DAG, Param
 
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL, MODELS
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 
 with DAG(
     "kling_image_to_video",
+    description="One picture becomes one video: submit, wait, download",
+    doc_md=__doc__,
     schedule=None,
     tags=["kling"],
-    default_args={"retries": 2},  # safe: a job that is, or may be, paid for is never submitted again
+    user_defined_macros={
+        "silent_models": [slug for slug, model in MODELS.items() if not model.field("sound")]
+    },
+    default_args={"retries": 2},  # safe: a retry continues with the job that was paid for
     params={
         "image": Param(
             type="string",
             minLength=1,
             title="Picture",
-            description="URL, or a path on any storage; on the worker's disk only in folders that the "
-            "connection allows (allowed_paths); JPEG or PNG",
+            description="Public URL, or path on any storage, of a JPEG or PNG. A local path must lie in a "
+            "folder that the connection allows.",
         ),
         "prompt": Param(
             "The camera slowly moves closer.",
@@ -25,24 +41,32 @@ with DAG(
             maxLength=2500,
             format="multiline",
             title="Prompt",
-            description="What happens",
+            description="What happens in the video",
         ),
         "duration": Param(
-            5, type="integer", minimum=3, maximum=15, title="Seconds", description="Older models: 5 or 10"
+            5,
+            type="integer",
+            minimum=3,
+            maximum=15,
+            title="Seconds",
+            description="3 to 15 with Kling 3.0; 5 or 10 with older models",
         ),
         "model": Param(
-            "kling-v3.0-pro-i2v",
+            DEFAULT_MODEL,
             type="string",
+            minLength=1,
             title="Model",
-            examples=["kling-v3.0-pro-i2v", "kling-v3.0-std-i2v"],
+            description="Choose from the list, or type the name of another model",
+            examples=[slug for slug in MODELS if "i2v" in slug],
         ),
-        "sound": Param(None, type=["null", "boolean"], title="Sound", description="Costs 50 % more"),
+        "sound": Param(default=False, type=["null", "boolean"], title="Sound", description="Costs 50 % more"),
         "target": Param(
-            "/tmp/kling/",  # noqa: S108 - an example; with several workers, use a storage that all reach
+            "/tmp/kling/",  # noqa: S108 - an example
             type="string",
             minLength=1,
             title="Target",
-            description="Path or URL of any storage: a file, or a folder with a slash at the end",
+            description="Path or URL on any storage: a file, or a folder with a slash at the end. With "
+            "several workers, use a storage that all of them reach.",
         ),
     },
 ) as dag:
@@ -52,7 +76,9 @@ with DAG(
         prompt="{{ params.prompt }}",
         duration="{{ params.duration }}",
         model="{{ params.model }}",
-        sound="{{ params.sound }}",
+        # Off is sent too: some models make sound unless told otherwise. Those that never do refuse the word.
+        sound="{{ '' if params.model in silent_models and not params.sound else params.sound }}",
+        doc_md="Starts the job, which costs money. If you clear this task, it buys another video.",
     )
     wait = KlingTaskSensor(task_id="wait", kling_task_id=submit.output, poke_interval=5)
     download = KlingDownloadOperator(

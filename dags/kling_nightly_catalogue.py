@@ -1,114 +1,162 @@
-"""Every night each new picture of a folder becomes a video; a bad picture fails alone.
+"""Every night each new picture of a folder becomes a video.
 
-The folder may be any storage that Airflow knows: `/data/shoes`, `s3://aws_default@shop/shoes`, ...
+Both folders may be on any storage: `/data/shoes`, `s3://aws_default@shop/shoes`, ... Each picture has its own
+`submit`, `wait` and `download`, so a bad picture fails alone.
+
+**`submit` costs money. If you clear it, or the whole run, it buys again.** A later run does not:
+
+- A picture that has a video in the folder is skipped.
+- A picture for which an earlier run has bought a job is skipped too, also where this worker does not see the
+  video. Airflow's Variable `kling_nightly_catalogue` remembers the runs. So workers with disks of their own
+  do not buy twice. The log of `plan` names such a job; the Dag `kling_rescue` stores its video.
+- *Buy again* buys videos for all pictures.
 """
 
+import logging
+import socket
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
-from airflow.sdk import DAG, ObjectStoragePath, Param, task, task_group
+from airflow.sdk import DAG, ObjectStoragePath, Param, Variable, task, task_group
 
+from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 
+log = logging.getLogger(__name__)
+
+
+def earlier_job(ti: Any, run_id: str, map_index: int) -> str | None:
+    """Return the job that an earlier run has bought, or None if it has bought none."""
+    submit = {"task_ids": "animate.submit", "run_id": run_id, "map_indexes": map_index}
+    if job := ti.xcom_pull(**submit):
+        return str(job)
+    # A submit whose answer was lost has no task id, but it may have bought a job.
+    error = ti.xcom_pull(**submit, key="kling_error") or {}
+    return "of unknown id" if error.get("class") == "KlingSubmitUncertainError" else None
+
+
 with DAG(
     "kling_nightly_catalogue",
+    description="Every night each new picture of a folder becomes a video",
+    doc_md=__doc__,
     schedule="@daily",
     start_date=datetime(2026, 1, 1),  # noqa: DTZ001 - Airflow takes it in the Dag's time zone
-    catchup=False,  # videos of the nights before today would cost money and help nobody
-    max_active_runs=1,  # two runs at a time would both buy the videos that are still missing
+    catchup=False,  # the nights before today would all buy the same videos
+    max_active_runs=1,  # two runs at the same time would both buy what is missing
     tags=["kling"],
     params={
         "pictures": Param(
-            "/tmp/kling/pictures",  # noqa: S108
+            "/tmp/kling/pictures",  # noqa: S108 - an example
             type="string",
+            minLength=1,
             title="Folder of pictures",
-            description="Path or URL of any storage; on the worker's disk only in folders that the "
-            "connection allows (allowed_paths); its .jpg, .jpeg and .png files are taken",
+            description="Path or URL on any storage; its .jpg, .jpeg and .png files are taken. A local "
+            "folder must be one that the connection allows.",
         ),
         "videos": Param(
-            "/tmp/kling/videos",  # noqa: S108
+            "/tmp/kling/videos",  # noqa: S108 - an example
             type="string",
+            minLength=1,
             title="Folder for videos",
-            description="Path or URL of any storage; shoe.png becomes shoe.png.mp4",
+            description="Path or URL on any storage; shoe.png becomes shoe.png.mp4. With several workers, "
+            "use a storage that all of them reach.",
         ),
         "redo": Param(
             default=False,
             type="boolean",
             title="Buy again",
-            description="Also for pictures that have a video",
+            description="Buys a new video for every picture, also for those that have one",
         ),
         "at_most": Param(
-            50, type="integer", minimum=1, title="At most", description="Videos bought in one run"
+            50, type="integer", minimum=1, title="At most", description="Videos that one run buys"
         ),
         "prompt": Param(
             "The {name} turns slowly on a white table, soft light.",
             type="string",
             minLength=1,
-            title="Prompt",
-            description="What happens; {name} becomes the picture's name",
-            format="multiline",
             maxLength=2500,
+            format="multiline",
+            title="Prompt",
+            description="What happens in each video; {name} becomes the name of the picture",
         ),
-        "duration": Param(5, type="integer", minimum=3, maximum=15, title="Seconds of each video"),
+        "duration": Param(
+            5,
+            type="integer",
+            minimum=3,
+            maximum=15,
+            title="Seconds of each video",
+            description="3 to 15 with Kling 3.0; 5 or 10 with older models",
+        ),
         "model": Param(
             "kling-v3.0-std-i2v",
             type="string",
+            minLength=1,
             title="Model",
-            examples=["kling-v3.0-std-i2v", "kling-v3.0-pro-i2v"],
-            description="pro costs a third more a second than std",
+            description="Choose from the list, or type another name; pro costs a third more than std",
+            examples=[slug for slug in MODELS if "i2v" in slug],
         ),
     },
 ) as dag:
 
     @task
-    def plan(params: dict[str, Any]) -> list[dict[str, str]]:
-        """Give one order for each picture that has no video yet."""
+    def plan(**context: Any) -> list[dict[str, str]]:
+        """Return the submit's and the download's arguments for each picture that has no video yet."""
+        params, ti = context["params"], context["ti"]
         pictures, videos = ObjectStoragePath(params["pictures"]), params["videos"].rstrip("/")
         if not pictures.is_dir():
             raise FileNotFoundError(
-                f"pictures={params['pictures']!r}: there is no such folder on this worker"
+                f"pictures={params['pictures']!r}: the worker {socket.gethostname()} has no such folder."
             )
-        orders = [
-            {
-                "image": str(picture),
-                "prompt": params["prompt"].replace("{name}", PurePosixPath(picture.name).stem),
-                "target": f"{videos}/{picture.name}.mp4",
-            }
-            for picture in sorted(pictures.iterdir(), key=str)
-            if picture.suffix.lower() in (".jpg", ".jpeg", ".png")
-        ]
-        wanted = [
-            order for order in orders if params["redo"] or not ObjectStoragePath(order["target"]).exists()
-        ]
-        return wanted[: params["at_most"]]
+        # Target -> run and map index of its last submit. The database is shared, a worker's disk is not.
+        submitted = Variable.get("kling_nightly_catalogue", default={}, deserialize_json=True)
+        orders: list[dict[str, str]] = []
+        for picture in sorted(pictures.iterdir(), key=str):
+            target = f"{videos}/{picture.name}.mp4"
+            if picture.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+                continue
+            if not params["redo"]:
+                if ObjectStoragePath(target).exists():
+                    continue
+                if target in submitted and (job := earlier_job(ti, *submitted[target])):
+                    log.warning("%s is not here, but an earlier run has bought the job %s.", target, job)
+                    log.warning("Not bought again. The Dag kling_rescue stores its video.")
+                    continue
+            prompt = params["prompt"].replace("{name}", PurePosixPath(picture.name).stem)
+            orders.append({"image": str(picture), "prompt": prompt, "target": target})
+            if len(orders) == params["at_most"]:
+                break
+        submitted |= {order["target"]: [ti.run_id, index] for index, order in enumerate(orders)}
+        Variable.set("kling_nightly_catalogue", submitted, serialize_json=True)  # before anything is bought
+        return orders
 
-    # In a mapped *group* each picture goes its own way: one that waits or fails holds up no other.
+    # In a mapped task group each picture continues on its own: one that waits or fails stops no other.
     # The template shows the picture's name in the grid, instead of 0, 1, 2.
     name = "{{ ti.xcom_pull(task_ids='plan', map_indexes=-1)[ti.map_index]['image'].split('/')[-1] }}"
 
     @task_group(default_args={"map_index_template": name})
     def animate(image: str, prompt: str, target: str) -> None:
-        """One picture, one video."""
+        """Make one video of one picture."""
         submit = KlingSubmitOperator(
             task_id="submit",
             image=image,
             prompt=prompt,
             duration="{{ params.duration }}",
             model="{{ params.model }}",
-            max_active_tis_per_dag=2,  # requests at a time; jobs that are already running do not count
-            busy_timeout=6 * 3600,  # how long to knock while the gateway says that enough jobs are running
-            retries=3,  # safe: a job that is, or may be, paid for is never submitted again
+            max_active_tis_per_dag=2,  # limits requests, not the jobs that already run
+            busy_timeout=6 * 3600,  # how long to repeat while the gateway says that too many jobs run
+            retries=3,  # safe: a retry continues with the job that was paid for
             retry_delay=timedelta(minutes=1),
+            doc_md="Starts the job, which costs money. If you clear this task, it buys another video.",
         )
-        # No limit here: a deferred wait costs no worker, so a thousand of them may wait together.
+        # No limit here: a deferred wait needs no worker, so a thousand of them can wait together.
         wait = KlingTaskSensor(task_id="wait", kling_task_id=submit.output)
         download = KlingDownloadOperator(
             task_id="download",
             kling_task_id=submit.output,
             target=target,
-            max_active_tis_per_dag=4,  # your network's share, not the gateway's
+            max_active_tis_per_dag=4,  # limits the load on your network
             retries=3,
             retry_delay=timedelta(minutes=1),
         )

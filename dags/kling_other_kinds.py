@@ -1,6 +1,7 @@
-"""What else Kling makes, with the same three tasks: from words, references, other videos and several shots.
+"""Other kinds of video: from text, from references, from other videos, and with several shots.
 
-Which model takes which input is in docs/models.md. Videos and pictures are given by public URLs here.
+Each Dag has the same three tasks as `kling_image_to_video`. `docs/models.md` says which model takes which
+input.
 """
 
 from typing import Any
@@ -10,32 +11,76 @@ from airflow.sdk import DAG, Param
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 
+MONEY = """
 
-def text(title: str, default: str | None = None, **schema: Any) -> Param:
-    """Make a field of the trigger form that holds a text."""
-    return Param(*([] if default is None else [default]), type="string", minLength=1, title=title, **schema)
+- `submit` starts the job. **This is the task that costs money.**
+- `wait` waits for the job in the triggerer. It needs no worker.
+- `download` stores the video at the target.
 
+A retry never pays again: it continues with the job that was paid for. You can clear `wait` and `download`
+at no cost. **If you clear `submit`, it buys another video.**
+"""
 
-PROMPT = text("Prompt", "A paper boat drifts down a rainy street.", maxLength=2500, format="multiline")
-SECONDS = Param(5, type="integer", minimum=3, maximum=10, title="Seconds")
-VIDEO = text("Video", description="Public URL; .mp4 or .mov")
-PICTURE = "URL, or a path on any storage; on the worker's disk only in the connection's allowed_paths"
-PICTURES = Param(
-    [], type="array", title="Pictures", description="Public URLs, one a line", items={"type": "string"}
+PROMPT = Param(
+    "A paper boat drifts down a rainy street.",
+    type="string",
+    minLength=1,
+    maxLength=2500,
+    format="multiline",
+    title="Prompt",
+    description="What happens in the video",
 )
-TARGET = text("Target", "/tmp/kling/", description="File, or folder with a slash at the end, of any storage")  # noqa: S108
+SECONDS = Param(5, type="integer", minimum=3, maximum=10, title="Seconds")
+VIDEO = Param(
+    type="string",
+    minLength=1,
+    title="Video",
+    description="Public URL of an MP4 or MOV, or path on a storage that can sign URLs",
+)
+PICTURE = Param(
+    type="string",
+    minLength=1,
+    title="Picture",
+    description="Public URL, or path on any storage, of a JPEG or PNG. A local path must lie in a folder "
+    "that the connection allows.",
+)
+TARGET = Param(
+    "/tmp/kling/",  # noqa: S108 - an example
+    type="string",
+    minLength=1,
+    title="Target",
+    description="Path or URL on any storage: a file, or a folder with a slash at the end",
+)
 
 
-def film(dag_id: str, params: dict[str, Param], **inputs: Any) -> DAG:
-    """Make a Dag that submits, waits and downloads; `inputs` are the submit's arguments."""
+def pictures(most: int) -> Param:
+    """Return a form field for a list of pictures."""
+    return Param(
+        [],
+        type="array",
+        items={"type": "string", "minLength": 1},
+        maxItems=most,
+        title="Pictures",
+        description=f"At most {most}, one a line: public URLs, or paths on any storage",
+    )
+
+
+def make_dag(dag_id: str, what: str, params: dict[str, Param], **inputs: Any) -> DAG:
+    """Return a Dag that submits, waits and downloads; `inputs` are the arguments of the submit."""
     with DAG(
         dag_id,
+        description=what,
+        doc_md=f"{what}.{MONEY}",
         schedule=None,
         tags=["kling"],
-        default_args={"retries": 2},  # safe: a job that is, or may be, paid for is never submitted again
+        default_args={"retries": 2},  # safe: a retry continues with the job that was paid for
         params={**params, "target": TARGET},
     ) as dag:
-        submit = KlingSubmitOperator(task_id="submit", **inputs)
+        submit = KlingSubmitOperator(
+            task_id="submit",
+            doc_md="Starts the job, which costs money. If you clear this task, it buys another video.",
+            **inputs,
+        )
         wait = KlingTaskSensor(task_id="wait", kling_task_id=submit.output)
         download = KlingDownloadOperator(
             task_id="download", kling_task_id=submit.output, target="{{ params.target }}"
@@ -44,29 +89,35 @@ def film(dag_id: str, params: dict[str, Param], **inputs: Any) -> DAG:
     return dag
 
 
-text_to_video = film(
+text_to_video = make_dag(
     "kling_text_to_video",
-    {"prompt": PROMPT, "duration": SECONDS},
+    "A prompt becomes a video, without a picture",
+    {
+        "prompt": PROMPT,
+        "duration": SECONDS,
+        "aspect_ratio": Param("9:16", type="string", enum=["16:9", "9:16", "1:1"], title="Aspect ratio"),
+    },
     model="kling-v3.0-std-t2v",
     prompt="{{ params.prompt }}",
     duration="{{ params.duration }}",
-    aspect_ratio="9:16",
+    aspect_ratio="{{ params.aspect_ratio }}",
 )
 
-# Up to seven pictures of the same person, thing or place, and, if you like, a video to follow.
-reference_to_video = film(
+reference_to_video = make_dag(
     "kling_reference_to_video",
-    {"prompt": PROMPT, "images": PICTURES, "duration": SECONDS},
+    "Pictures of the same person, thing or place become a video",
+    {"prompt": PROMPT, "images": pictures(7), "duration": SECONDS},
     model="kling-o1-ref2v",
     prompt="{{ params.prompt }}",
-    images="{{ params.images | tojson }}",  # a template gives a text: JSON is read as what it says
+    images="{{ params.images | tojson }}",  # a template gives a text, so the list goes as JSON
     duration="{{ params.duration }}",
 )
 
-# "Remove the car", "make it snow": the length is that of the video, so no price can be told beforehand.
-video_editing = film(
+# The result is as long as the given video, so no price is known beforehand.
+video_editing = make_dag(
     "kling_video_editing",
-    {"video": VIDEO, "prompt": PROMPT, "images": PICTURES},
+    "A video is changed as the prompt says, such as 'remove the car' or 'make it snow'",
+    {"video": VIDEO, "prompt": PROMPT, "images": pictures(4)},
     model="kling-o1-video-edit",
     video="{{ params.video }}",
     prompt="{{ params.prompt }}",
@@ -74,26 +125,39 @@ video_editing = film(
     keep_original_sound=True,
 )
 
-# The character of a picture moves as somebody does in a video.
-motion_control = film(
+motion_control = make_dag(
     "kling_motion_control",
-    {"image": text("Character", description=PICTURE), "video": VIDEO},
+    "The character of a picture moves as the person in a video",
+    {"image": PICTURE, "video": VIDEO},
     model="kling-v2.6-pro-motion-control",
     image="{{ params.image }}",
     video="{{ params.video }}",
     character_orientation="video",
 )
 
-# Several shots in one video; with this model they take the prompt's place.
-multi_shot = film(
+# With this model the shots take the place of the prompt.
+multi_shot = make_dag(
     "kling_multi_shot",
+    "A picture becomes a video of several shots",
     {
-        "image": text("First frame", description=PICTURE),
+        "image": PICTURE,
         "shots": Param(
             [{"prompt": "She opens the door.", "duration": 3}, {"prompt": "She runs out.", "duration": 4}],
             type="array",
+            # Without `items` the form shows a list of texts, and would send "[object Object]".
+            items={
+                "type": "object",
+                "properties": {
+                    "prompt": {"type": "string", "minLength": 1},
+                    "duration": {"type": "integer", "minimum": 1, "maximum": 15},
+                },
+                "required": ["prompt", "duration"],
+                "additionalProperties": False,
+            },
+            minItems=1,
             title="Shots",
-            description="Each with a prompt and a whole number of seconds; together as long as the video",
+            description='A JSON list: {"prompt": "what happens", "duration": whole seconds} for each shot. '
+            "The durations must add up to the seconds of the whole video.",
         ),
         "duration": Param(7, type="integer", minimum=3, maximum=15, title="Seconds of the whole video"),
     },

@@ -1,8 +1,10 @@
-"""Bring a paid video home late: give the task id that an error named, get the file.
+"""Stores the video of a job that was paid for earlier.
 
-For every job that was paid for and has no file: a wait that timed out or was ended by hand, a download
-that kept failing, a submit whose answer was lost (its task id stands in the gateway's console or bill).
-Nothing in this Dag can pay.
+**This Dag never costs money.** Use it when a wait timed out or was ended by hand, when a download kept
+failing, or when the answer to a submit was lost. The error message names the task id. For a lost answer,
+look for the task id in the gateway's console or bill.
+
+The target may lie in the folders that the connection allows (*Allowed paths*).
 """
 
 from airflow.sdk import DAG, Param
@@ -12,11 +14,24 @@ from airflow_provider_kling.sensors import KlingTaskSensor
 
 with DAG(
     "kling_rescue",
+    description="Stores the video of a job that was paid for earlier; costs nothing",
+    doc_md=__doc__,
     schedule=None,
     tags=["kling"],
     params={
-        "kling_task_id": Param(type="string", minLength=1, description="As the error names it"),
-        "target": Param("/tmp/kling/", type="string", description="File, or folder with a slash at the end"),  # noqa: S108 - an example
+        "kling_task_id": Param(
+            type="string",
+            minLength=1,
+            title="Task id at the gateway",
+            description="The id that the error message or the gateway's bill names",
+        ),
+        "target": Param(
+            "/tmp/kling/",  # noqa: S108 - an example
+            type="string",
+            minLength=1,
+            title="Target",
+            description="Path or URL on any storage: a file, or a folder with a slash at the end",
+        ),
     },
     default_args={"retries": 3},
 ) as dag:

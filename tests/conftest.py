@@ -5,12 +5,14 @@ import ipaddress
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
+from private_stage import airflow, database, gateway, stage, statements  # noqa: F401 - fixtures of all rings
 
 HOME = tempfile.mkdtemp(prefix="kling-tests-")  # set before anything imports airflow
 os.environ["AIRFLOW_HOME"] = HOME
@@ -23,6 +25,29 @@ for name in list(os.environ):
 settings.register_profile("tests", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "tests")
+
+
+#: The order of the tests in a real Airflow: look for secrets after all others, and end Airflow last.
+ORDER = (
+    *("provider", "wheel", "modes", "examples", "interruptions", "starts", "functions", "batch"),
+    *("browser", "secrets", "end"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that need a real Airflow after the others, so that it runs no longer than needed."""
+
+    def place(item: pytest.Item) -> int | None:
+        folder, name = item.path.parent.name, item.path.stem.removeprefix("test_airflow_")
+        if item.path.parent.parent != Path(__file__).parent or folder not in ("browser", "integration"):
+            return None
+        name = "browser" if folder == "browser" else name
+        return ORDER.index(name) if name in ORDER else -1
+
+    last = [item for item in items if place(item) is not None]
+    for item in last:
+        item.add_marker(pytest.mark.timeout(300))  # the first test that needs Airflow waits for it
+    items[:] = [item for item in items if place(item) is None] + sorted(last, key=place)
 
 
 def pytest_unconfigure() -> None:

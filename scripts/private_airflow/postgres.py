@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import psycopg2
 
+from private_airflow import debian
 from private_airflow.components import free_port, inherited_environment
 from private_airflow.services import Service, ServiceError, stop
 
@@ -38,7 +39,7 @@ def programs() -> Path | None:
 
 def obtainable() -> bool:
     """Tell whether there is a PostgreSQL, or one can be installed."""
-    return bool(programs() or (os.geteuid() == 0 and shutil.which("apt-get")))
+    return bool(programs() or debian.may_install())
 
 
 def install(log: Path) -> Path:
@@ -50,29 +51,15 @@ def install(log: Path) -> Path:
             "PostgreSQL is needed (initdb, postgres) and was not found; install it, "
             "on Debian and Ubuntu: apt-get install postgresql"
         )
-    print("  PostgreSQL is not here; installing Debian's package, once ...", flush=True)
     NO_MAIN_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
     NO_MAIN_CLUSTER.write_text("create_main_cluster = false\n")
     try:
-        for arguments in (("update",), ("install", "--yes", "--no-install-recommends", "postgresql")):
-            _run(
-                log, "apt-get", "--quiet", *arguments, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            )
+        debian.install("postgresql", log)
     finally:
         NO_MAIN_CLUSTER.unlink(missing_ok=True)
     if found := programs():
         return found
     raise ServiceError(f"apt-get brought no PostgreSQL; see {log}")
-
-
-def _run(log: Path, *command: str, env: dict[str, str] | None = None) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        done = subprocess.run(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
-        )
-    if done.returncode:
-        raise ServiceError(f"{Path(command[0]).name} failed with exit code {done.returncode}; see {log}")
 
 
 class PrivatePostgres:
@@ -112,7 +99,7 @@ class PrivatePostgres:
             "--no-sync",
         )
         data, initdb = str(self._folder / "data"), str(self._programs / "initdb")
-        _run(self.log, *self._as_user, initdb, f"--pwfile={secret}", *options, "-D", data)
+        debian.run(self.log, *self._as_user, initdb, f"--pwfile={secret}", *options, "-D", data)
         self.start()
 
     def _lend_user(self) -> None:

@@ -1,4 +1,4 @@
-"""One private Airflow and one stand-in of the gateway for all tests of this ring.
+"""The Dag runs of this ring, in the one private Airflow of the session.
 
 Every Dag run is started at once, at the first test that needs any, so that they wait side by side;
 the tests then look at what came out.
@@ -6,109 +6,18 @@ the tests then look at what came out.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from private_airflow.components import COMPONENTS, PrivateAirflow
-from private_airflow.postgres import PrivatePostgres, obtainable
 from stage import MODES, Run, Stage, paint
 from stories import PLOTS, Story, begin, tell
 from vocabulary import Faulty, play
 
-from airflow_provider_kling.emulator import Emulator
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 LINK = "https://media.example/one"
-PROJECT = Path(__file__).resolve().parents[2]
-ORDER = (
-    *("provider", "wheel", "modes", "examples", "interruptions"),
-    *("starts", "functions", "batch", "secrets", "end"),
-)
-SETTINGS = {
-    "AIRFLOW__CORE__PARALLELISM": "16",  # poking sensors hold a worker each
-    # With its 15 database connections all taken, Airflow's API server stands still for half a minute.
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "60",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",  # a dead triggerer is missed sooner
-    # Longer than a busy machine holds a healthy loop, shorter than the answer that one story waits for.
-    "AIRFLOW__TRIGGERER__BLOCKED_MAIN_THREAD_WARNING_THRESHOLD": "3",
-    "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Look for secrets after everything has happened, and end Airflow last."""
-
-    def place(item: pytest.Item) -> int:
-        return next((i for i, word in enumerate(ORDER) if item.path.stem == f"test_airflow_{word}"), -1)
-
-    ours = [item for item in items if item.path.parent == Path(__file__).parent]
-    slots = [index for index, item in enumerate(items) if item in ours]
-    for index, item in zip(slots, sorted(ours, key=place), strict=True):
-        items[index] = item
-        item.add_marker(pytest.mark.timeout(300))  # the first test that needs Airflow waits for it
-
-
-@pytest.fixture(scope="session")
-def gateway() -> Iterator[Emulator]:
-    """Run a stand-in whose jobs go on until a test lets them end."""
-    key = f"sk-integration-{secrets.token_hex(20)}"
-    with Emulator(render=False, queue_seconds=0, render_seconds=3600, api_key=key) as emulator:
-        yield emulator
-
-
-@pytest.fixture(scope="session")
-def statements(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the file in which the database notes all that was ever written into it."""
-    return tmp_path_factory.mktemp("postgres") / "postgres.log"
-
-
-@pytest.fixture(scope="session")
-def database(statements: Path) -> Iterator[str | None]:
-    """Run a PostgreSQL and give its URL; nothing where there is none, which means SQLite.
-
-    With that, a request of a user that comes while tasks write can lock everybody out for as long as the
-    database lets them wait: Airflow's API server notes it in its event loop, which all others need to end.
-    """
-    if not obtainable():
-        yield None
-        return
-    postgres = PrivatePostgres(statements, log_statement="mod")
-    try:
-        postgres.up()
-        yield postgres.url
-    finally:
-        postgres.stop()
-
-
-@pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[PrivateAirflow]:
-    """Run a private Airflow on our Dags and on those of the tests."""
-    home, folders = tmp_path_factory.mktemp("airflow"), [PROJECT / "dags", Path(__file__).parent / "dags"]
-    # The scheduler starts when all runs are made, so that they begin together and wait side by side.
-    first = [component for component in COMPONENTS if component != "scheduler"]
-    with PrivateAirflow(home, folders, env=SETTINGS, database=database, components=first) as airflow:
-        yield airflow
-
-
-@pytest.fixture(scope="session")
-def stage(airflow: PrivateAirflow, gateway: Emulator) -> Stage:
-    """Connect both; the connection is stored by the REST API, as a user stores it."""
-    connection = {
-        "connection_id": "kling_default",
-        "conn_type": "kling",
-        "host": gateway.url,
-        "password": gateway.api_key,
-        "extra": '{"allow_private_hosts": true, "allowed_paths": "/"}',
-    }
-    airflow.api.call("POST", "/connections", connection)
-    return Stage(airflow, gateway)
-
 
 #: The Dags of the other kinds of video, and what is typed into their forms.
 KINDS: dict[str, dict[str, Any]] = {
@@ -188,7 +97,8 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     stage.api.call("POST", "/pools", {"name": "by_hand", "slots": 3})
     held = stage.start_job("ended by hand")
     played.runs["by hand"] = stage.trigger("waits_ended_by_hand", job=held.task_id)
-    stage.airflow.start("scheduler")
+    if "scheduler" not in stage.airflow.services:
+        stage.airflow.start("scheduler")
     return played
 
 

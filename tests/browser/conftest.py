@@ -1,0 +1,56 @@
+"""A headless Chromium, and the private Airflow of the session with its scheduler."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import FLAGS, find_chromium
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import BrowserContext, Page
+    from stage import Stage
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """Run a Chromium with an empty profile."""
+    folder = tmp_path_factory.mktemp("chromium")
+    program = find_chromium(folder / "install.log")
+    if program is None:
+        assert os.environ.get("CI") != "true"
+        pytest.skip("these tests need Chromium; on Debian and Ubuntu: apt-get install chromium")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder / "profile",
+            executable_path=program,
+            headless=True,
+            args=list(FLAGS),
+            viewport={"width": 1280, "height": 1400},
+            permissions=["clipboard-read", "clipboard-write"],
+            # Chromium writes into its home, the connections go to 127.0.0.1 only.
+            env={"HOME": str(folder), "PATH": os.environ["PATH"]},
+        )
+        context.set_default_timeout(30_000)
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Iterator[Page]:
+    """Open a tab."""
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def running(stage: Stage) -> Stage:
+    """Give the Airflow with its scheduler."""
+    if "scheduler" not in stage.airflow.services:
+        stage.airflow.start("scheduler")
+    return stage

@@ -1,0 +1,114 @@
+"""Airflow's UI in headless Chromium: the forms, filled in and read as a person does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from private_airflow import debian
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Locator, Page
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+def find_chromium(log: Path) -> str | None:
+    """Return Chromium's path, or None; where the tests have to run (CI=true) it is installed."""
+    found = shutil.which("chromium") or shutil.which(CHROMIUM)
+    if not found and os.environ.get("CI") == "true":
+        debian.install("chromium", log)
+        found = shutil.which(CHROMIUM)
+    return found
+
+
+class TriggerForm:
+    """The form that triggers a Dag. A field is named as its param."""
+
+    def __init__(self, page: Page, airflow: str, dag_id: str) -> None:
+        self.page = page
+        page.goto(f"{airflow}/dags/{dag_id}")
+        page.get_by_role("button", name="Trigger").first.click()
+        self.dialog = page.get_by_role("dialog")
+        self.dialog.get_by_text("Run Parameters").wait_for()
+
+    def fill(self, values: dict[str, Any]) -> None:
+        """Type the values into their fields: lists of texts one a line, lists of objects as JSON."""
+        for name, value in values.items():
+            field = self._field(name)
+            if isinstance(value, bool):
+                if self._switch(name).is_checked() != value:
+                    self.dialog.locator(f"[id='switch:element_{name}']").click()
+            elif (choice := field.get_by_role("combobox")).count():
+                choice.click()
+                self.page.get_by_role("option", name=str(value), exact=True).click()
+            elif self._is_editor(field):
+                self._write_json(field, value)
+            else:
+                text = "\n".join(value) if isinstance(value, list) else str(value)
+                field.fill(text)
+                field.blur()
+
+    def shown(self) -> dict[str, Any]:
+        """Return what each field shows, as a text or a bool; of a JSON editor what the text says."""
+        found = {}
+        for element in self.dialog.locator("[id^='element_'], [name^='element_']").all():
+            name = (element.get_attribute("name") or element.get_attribute("id")).removeprefix("element_")
+            found[name] = self._shown(name)
+        return found
+
+    def problems(self) -> list[str]:
+        """Return what the form says is wrong with the fields."""
+        return self.dialog.locator("[data-part='error-text']").all_inner_texts()
+
+    def send(self) -> str:
+        """Press the button and return the id of the run."""
+        with self.page.expect_response(
+            lambda answer: answer.url.endswith("/dagRuns") and answer.request.method == "POST"
+        ) as answer:
+            self.button.click()
+        body = answer.value.json()
+        assert answer.value.ok, body
+        return str(body["dag_run_id"])
+
+    @property
+    def button(self) -> Locator:
+        """The button that triggers."""
+        return self.dialog.get_by_role("button", name="Trigger").last
+
+    def _field(self, name: str) -> Locator:
+        return self.dialog.locator(f"[name='element_{name}'], #element_{name}").first
+
+    def _switch(self, name: str) -> Locator:
+        return self.dialog.locator(f"input[type='checkbox'][name='element_{name}']")
+
+    def _is_editor(self, field: Locator) -> bool:
+        return field.locator(".monaco-editor").count() > 0
+
+    def _shown(self, name: str) -> Any:
+        if self._switch(name).count():
+            return self._switch(name).is_checked()
+        field = self._field(name)
+        if self._is_editor(field):
+            lines = field.locator(".view-line").all()
+            lines.sort(key=lambda line: float(line.evaluate("line => parseFloat(line.style.top)")))
+            return json.loads("".join(line.inner_text().replace("\xa0", " ") for line in lines))
+        tag = field.evaluate("field => field.tagName")
+        return field.input_value() if tag in ("INPUT", "TEXTAREA", "SELECT") else field.inner_text().strip()
+
+    def _write_json(self, field: Locator, value: Any) -> None:
+        """Paste: while a person types, the editor closes each bracket and quote by itself."""
+        text = "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+        self.page.evaluate("text => navigator.clipboard.writeText(text)", text)
+        field.locator(".view-lines").click()
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.press("ControlOrMeta+v")

@@ -1,0 +1,95 @@
+"""The fixtures of all tests that need a real Airflow: one Airflow and one stand-in for the whole session."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from private_airflow.components import PrivateAirflow
+    from stage import Stage
+
+    from airflow_provider_kling.emulator import Emulator
+
+# Airflow and the stand-in are imported by the fixtures: the unit tests load this module too.
+
+PROJECT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": "16",  # poking sensors hold a worker each
+    # With its 15 database connections all taken, Airflow's API server stands still for half a minute.
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "60",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",  # a dead triggerer is missed sooner
+    # Longer than a busy machine holds a healthy loop, shorter than the answer that one story waits for.
+    "AIRFLOW__TRIGGERER__BLOCKED_MAIN_THREAD_WARNING_THRESHOLD": "3",
+    "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+}
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Emulator]:
+    """Run a stand-in whose jobs go on until a test lets them end."""
+    from airflow_provider_kling.emulator import Emulator
+
+    key = f"sk-integration-{secrets.token_hex(20)}"
+    with Emulator(render=False, queue_seconds=0, render_seconds=3600, api_key=key) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def statements(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the file in which the database notes all that was ever written into it."""
+    return tmp_path_factory.mktemp("postgres") / "postgres.log"
+
+
+@pytest.fixture(scope="session")
+def database(statements: Path) -> Iterator[str | None]:
+    """Run a PostgreSQL and give its URL; nothing where there is none, which means SQLite.
+
+    With that, a request of a user that comes while tasks write can lock everybody out for as long as the
+    database lets them wait: Airflow's API server notes it in its event loop, which all others need to end.
+    """
+    from private_airflow.postgres import PrivatePostgres, obtainable
+
+    if not obtainable():
+        yield None
+        return
+    postgres = PrivatePostgres(statements, log_statement="mod")
+    try:
+        postgres.up()
+        yield postgres.url
+    finally:
+        postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[PrivateAirflow]:
+    """Run a private Airflow on our Dags and on those of the tests."""
+    from private_airflow.components import COMPONENTS, PrivateAirflow
+
+    home, folders = tmp_path_factory.mktemp("airflow"), [PROJECT / "dags", PROJECT / "tests/integration/dags"]
+    # The scheduler starts when all runs are made, so that they begin together and wait side by side.
+    first = [component for component in COMPONENTS if component != "scheduler"]
+    with PrivateAirflow(home, folders, env=SETTINGS, database=database, components=first) as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="session")
+def stage(airflow: PrivateAirflow, gateway: Emulator) -> Stage:
+    """Connect both; the connection is stored by the REST API, as a user stores it."""
+    from stage import Stage
+
+    connection = {
+        "connection_id": "kling_default",
+        "conn_type": "kling",
+        "host": gateway.url,
+        "password": gateway.api_key,
+        "extra": '{"allow_private_hosts": true, "allowed_paths": "/"}',
+    }
+    airflow.api.call("POST", "/connections", connection)
+    return Stage(airflow, gateway)
