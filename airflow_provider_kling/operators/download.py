@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.xcom import find_request
-from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_if_exists
+from airflow_provider_kling.storage.options import (
+    DEFAULT_MAX_BYTES,
+    IfExists,
+    checked_if_exists,
+    checked_max_bytes,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -68,7 +73,7 @@ class KlingDownloadOperator(KlingBaseOperator):
         self.if_exists = checked_if_exists(if_exists)
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.verify_media = verify_media
-        self.max_bytes = max_bytes
+        self.max_bytes = checked_max_bytes(max_bytes)
         self.kling_conn_id = kling_conn_id
 
     @reports_errors

@@ -16,7 +16,12 @@ from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptio
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
-from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_if_exists
+from airflow_provider_kling.storage.options import (
+    DEFAULT_MAX_BYTES,
+    IfExists,
+    checked_if_exists,
+    checked_max_bytes,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -85,7 +90,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         self.target: str = target  # type: ignore[assignment]  # rendered before it is read
         self.if_exists = checked_if_exists(if_exists)
         self.verify_media = verify_media
-        self.max_bytes = max_bytes
+        self.max_bytes = checked_max_bytes(max_bytes)
         self.wait_options = WaitOptions.checked(
             timeout, poke_interval, initial_delay, max_poll_interval, publish_link=publish_link
         )

@@ -10,6 +10,16 @@ DEFAULT_MAX_BYTES = 4 * 1024**3
 IfExists = Literal["overwrite", "skip", "fail"]
 
 
+def checked_max_bytes(value: int) -> int:
+    """Return *value* if it is a number of bytes.
+
+    :raises ValueError: naming the argument and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"max_bytes={value!r}: must be a whole number of bytes, at least 1")
+    return value
+
+
 def checked_if_exists(value: str) -> IfExists:
     """Return *value* if it is one of :data:`IfExists`.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError
 from airflow_provider_kling.storage.allowed_paths import StoragePath
 from airflow_provider_kling.storage.atomic_write import taken, write_whole
 from airflow_provider_kling.storage.files import input_errors, target_errors, write_errors
@@ -93,12 +93,13 @@ def check_target(
     :param kling_task_id: the job, where it is known already.
     :param owner: the task instance that writes.
     :raises KlingInputError: naming what stands there.
+    :raises KlingDownloadError: where the job is paid for and only a claim is in the way, which ends.
     :raises KlingUnavailableError: where the storage has a trouble that may pass.
     """
     sidecar, sha256 = None, ""
     with target_errors(path), suppress(FileNotFoundError), open_folder(path) as folder:
         if other := _other_claims(folder, path, owner):
-            raise _claimed(path, other[0])
+            raise _claimed(path, other[0], paid=bool(kling_task_id))
         sidecar, sha256 = _standing(folder, path)
     if not sidecar:
         return None
@@ -254,13 +255,16 @@ def _task(owner: Mapping[str, Any]) -> str:
     return f"task {owner.get('task_id')}{mapped}"
 
 
-def _claimed(path: StoragePath, claim: Mapping[str, Any]) -> KlingInputError:
+def _claimed(path: StoragePath, claim: Mapping[str, Any], *, paid: bool = False) -> KlingError:
+    """Return the error for a name that another task has claimed. For a paid video it passes: claims end."""
     who = f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}"
     until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(read_number(claim.get("expires_at"))))
     what = f"target={path.text!r}: {who}, has claimed it until {until} UTC and is not done yet."
     advice = (
         f"Choose another target. If that task will not go on, remove {_claim_name(path, claim)} beside it."
     )
+    if paid:
+        return KlingDownloadError(what, advice=f"Run the download again when that task is done. {advice}")
     return KlingInputError(what, advice=advice)
 
 

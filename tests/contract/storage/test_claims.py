@@ -14,7 +14,7 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError, Money
 from airflow_provider_kling.storage import sidecars
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.atomic_write import receive_video
@@ -81,6 +81,14 @@ def test_a_claim_keeps_another_task_from_the_name_and_a_retry_finds_its_own(fold
     claim_target(at(f"{folder}cat.mp"), owner(map_index=2), later())
     release_target(path, owner(map_index=0))
     claim_target(path, owner(map_index=1), later())
+
+
+def test_a_claim_in_the_way_of_a_paid_video_passes(folder):
+    path = at(f"{folder}cat.mp4")
+    claim_target(path, owner(run_id="later"), later())
+    with pytest.raises(KlingDownloadError, match="has claimed it") as caught:
+        check_target(path, "overwrite", kling_task_id="t-1", owner=owner())
+    assert caught.value.money is Money.PAID
 
 
 def test_a_claim_leaves_nothing_when_it_is_released(folder):

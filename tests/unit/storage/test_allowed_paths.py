@@ -17,7 +17,7 @@ from s3fs import S3FileSystem
 import airflow_provider_kling
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.storage.allowed_paths import is_local, resolve_path
-from airflow_provider_kling.storage.options import checked_if_exists
+from airflow_provider_kling.storage.options import checked_if_exists, checked_max_bytes
 
 
 class Sftp(AbstractFileSystem):
@@ -294,3 +294,10 @@ def test_if_exists_is_one_of_three():
     assert [checked_if_exists(choice) for choice in ("overwrite", "skip", "fail")]
     with pytest.raises(ValueError, match="if_exists='ask': must be 'overwrite', 'skip' or 'fail'"):
         checked_if_exists("ask")
+
+
+@pytest.mark.parametrize("given", ["4GB", None, 0, -1, 1.5, True])
+def test_a_limit_of_bytes_that_is_none_is_refused_before_anything_is_bought(given):
+    assert checked_max_bytes(1) == 1
+    with pytest.raises(ValueError, match="max_bytes=.*whole number of bytes"):
+        checked_max_bytes(given)
