@@ -299,5 +299,5 @@ def test_if_exists_is_one_of_three():
 @pytest.mark.parametrize("given", ["4GB", None, 0, -1, 1.5, True])
 def test_a_limit_of_bytes_that_is_none_is_refused_before_anything_is_bought(given):
     assert checked_max_bytes(1) == 1
-    with pytest.raises(ValueError, match="max_bytes=.*whole number of bytes"):
+    with pytest.raises(ValueError, match=r"max_bytes=.*whole number of bytes"):
         checked_max_bytes(given)
