@@ -42,7 +42,8 @@ _CONNECTION_TYPE: dict[str, Any] = {
     "hook-name": "Kling",
     "ui-field-behaviour": {
         "hidden-fields": ["login", "schema"],
-        "relabeling": {"password": "API key", "host": "Gateway host"},
+        # Airflow 3.3.2 does not test a saved connection without a port. A host's own port wins over 443.
+        "relabeling": {"password": "API key", "host": "Gateway host", "port": "Port (443 to test)"},
         "placeholders": {
             "host": "https://api.myrouter.ai",
             "port": "443",
@@ -52,40 +53,47 @@ _CONNECTION_TYPE: dict[str, Any] = {
     "conn-fields": {
         "default_model": {
             "label": "Default model",
-            "description": "For operators that name none; kling-v3.0-pro-i2v if empty.",
+            "description": "For tasks that name no model. If empty: kling-v3.0-pro-i2v.",
             "schema": {"type": ["string", "null"]},
         },
         "request_timeout": {
             "label": "Request timeout",
-            "description": "Seconds that one call to the gateway may take, 60 if empty.",
+            "description": "Seconds that one request to the gateway may take. If empty: 60.",
             "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 600},
         },
         "queries_per_second": {
             "label": "Queries per second",
-            "description": "How many queries a triggerer may send in a second, however many tasks wait; "
-            "100 if empty.",
+            "description": "Limits how often one triggerer asks the gateway, for all waiting tasks together. "
+            "If empty: 100.",
             "schema": {"type": ["number", "null"], "minimum": 0.1, "maximum": 10000},
         },
         "allow_private_hosts": {
             "label": "Allow private hosts",
-            "description": "Fetch videos from loopback and private addresses too; for test gateways only.",
+            "description": "Fetch videos also from loopback and private addresses. Only for test gateways.",
             "schema": {"type": ["boolean", "null"]},
         },
         "allowed_paths": {
             "label": "Allowed paths",
-            "description": "Folders and storage URLs, with commas between, that pictures and videos must "
-            "lie in; no limit if empty.",
+            "description": "Folders and storage URLs, separated by commas. Tasks read pictures and store "
+            "videos only there. If empty: videos may go anywhere, and a local picture is read only if the "
+            "Dag file itself names it.",
             "schema": {"type": ["string", "null"]},
+        },
+        "prices": {
+            "label": "Prices",
+            "description": 'US dollars for a second without sound, by model: {"kling-v2.1-i2v": 0.05}. They '
+            "replace the list prices in estimates and limits. If empty: the list prices.",
+            "schema": {"type": ["object", "null"]},
         },
         "max_cost_usd": {
             "label": "Most for one job, USD",
-            "description": "A job that is estimated to cost more is refused before it is submitted.",
+            "description": "A job with a higher estimate is not submitted. If empty: no limit.",
             "schema": {"type": ["number", "null"], "minimum": 0},
         },
         "max_run_cost_usd": {
             "label": "Most for one Dag run, USD",
-            "description": "A job with which the jobs of its Dag run would be estimated to cost more "
-            "together is refused before it is submitted.",
+            "description": "A job is not submitted if the estimates of its Dag run then add up to more. If "
+            "empty: no limit.",
             "schema": {"type": ["number", "null"], "minimum": 0},
         },
     },

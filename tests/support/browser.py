@@ -31,15 +31,12 @@ def find_chromium(log: Path) -> str | None:
     return found
 
 
-class TriggerForm:
-    """The form that triggers a Dag. A field is named as its param."""
+class Form:
+    """A form of Airflow's UI, open in its dialog. Its fields are named as the params or the extra's keys."""
 
-    def __init__(self, page: Page, airflow: str, dag_id: str) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
-        page.goto(f"{airflow}/dags/{dag_id}")
-        page.get_by_role("button", name="Trigger").first.click()
         self.dialog = page.get_by_role("dialog")
-        self.dialog.get_by_text("Run Parameters").wait_for()
 
     def fill(self, values: dict[str, Any]) -> None:
         """Type the values into their fields: lists of texts one a line, lists of objects as JSON."""
@@ -70,21 +67,6 @@ class TriggerForm:
         """Return what the form says is wrong with the fields."""
         return self.dialog.locator("[data-part='error-text']").all_inner_texts()
 
-    def send(self) -> str:
-        """Press the button and return the id of the run."""
-        with self.page.expect_response(
-            lambda answer: answer.url.endswith("/dagRuns") and answer.request.method == "POST"
-        ) as answer:
-            self.button.click()
-        body = answer.value.json()
-        assert answer.value.ok, body
-        return str(body["dag_run_id"])
-
-    @property
-    def button(self) -> Locator:
-        """The button that triggers."""
-        return self.dialog.get_by_role("button", name="Trigger").last
-
     def _field(self, name: str) -> Locator:
         return self.dialog.locator(f"[name='element_{name}'], #element_{name}").first
 
@@ -107,8 +89,77 @@ class TriggerForm:
 
     def _write_json(self, field: Locator, value: Any) -> None:
         """Paste: while a person types, the editor closes each bracket and quote by itself."""
-        text = "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list):  # an entry a line: the form only shows what fits in its width and height
+            text = "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
         self.page.evaluate("text => navigator.clipboard.writeText(text)", text)
         field.locator(".view-lines").click()
         self.page.keyboard.press("ControlOrMeta+a")
         self.page.keyboard.press("ControlOrMeta+v")
+
+
+class TriggerForm(Form):
+    """The form that triggers a Dag."""
+
+    def __init__(self, page: Page, airflow: str, dag_id: str) -> None:
+        super().__init__(page)
+        page.goto(f"{airflow}/dags/{dag_id}")
+        page.get_by_role("button", name="Trigger").first.click()
+        self.dialog.get_by_text("Run Parameters").wait_for()
+
+    def send(self) -> str:
+        """Press the button and return the id of the run."""
+        with self.page.expect_response(
+            lambda answer: answer.url.endswith("/dagRuns") and answer.request.method == "POST"
+        ) as answer:
+            self.button.click()
+        body = answer.value.json()
+        assert answer.value.ok, body
+        return str(body["dag_run_id"])
+
+    @property
+    def button(self) -> Locator:
+        """The button that triggers."""
+        return self.dialog.get_by_role("button", name="Trigger").last
+
+
+class ConnectionForm(Form):
+    """The form that adds a connection of type Kling."""
+
+    def __init__(self, page: Page, airflow: str, conn_id: str) -> None:
+        super().__init__(page)
+        page.goto(f"{airflow}/connections")
+        page.get_by_role("button", name="Add Connection").first.click()
+        self.dialog.locator("[name='connection_id']").fill(conn_id)
+        kind = self.dialog.get_by_role("combobox").first
+        kind.click()
+        kind.fill("kling")
+        page.get_by_role("option", name="Kling", exact=True).click()
+        self.dialog.locator("[name='host']").wait_for()
+
+    def fill_standard(self, **values: str) -> None:
+        """Type into Airflow's own fields."""
+        for name, value in values.items():
+            self.dialog.locator(f"[name='{name}']").fill(value)
+
+    def open_extra(self) -> None:
+        """Open the part with the fields of this provider."""
+        self.dialog.get_by_role("button", name="Extra Fields", exact=True).click()
+        self.dialog.locator("[name='element_default_model']").wait_for()
+
+    def save(self) -> None:
+        """Press the button."""
+        with self.page.expect_response(
+            lambda answer: answer.url.endswith("/connections") and answer.request.method == "POST"
+        ) as answer:
+            self.dialog.get_by_role("button", name="Save").click()
+        assert answer.value.ok, answer.value.text()
+        self.dialog.wait_for(state="detached")
+
+
+def press_test(page: Page, conn_id: str) -> tuple[int, Any]:
+    """Press *Test* in the row of a connection, and return the status and the body of the answer."""
+    row = page.get_by_role("row").filter(has_text=conn_id)
+    with page.expect_response(lambda answer: answer.url.endswith("/connections/test")) as answer:
+        row.get_by_role("button", name="Test Connection").click()
+    return answer.value.status, answer.value.json()
