@@ -45,6 +45,7 @@ check: $(STAMP) ## Format, lint, types, and which folder may import which
 	@$(BIN)/ruff format --check $(wildcard $(CODE))
 	@$(BIN)/ruff check $(wildcard $(CODE))
 	@$(BIN)/mypy
+	@$(BIN)/python scripts/typecheck_examples.py
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Format the code and fix what the linter can fix
