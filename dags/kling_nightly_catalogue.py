@@ -3,12 +3,12 @@
 Both folders may be on any storage: `/data/shoes`, `s3://aws_default@shop/shoes`, ... Each picture has its own
 `submit`, `wait` and `download`, so a bad picture fails alone.
 
-**`submit` costs money. If you clear it, or the whole run, it buys again.** A later run does not:
+**`submit` costs money. If you clear it, it buys again.** `plan` finds the pictures that need a video:
 
 - A picture that has a video in the folder is skipped.
-- A picture for which an earlier run has bought a job is skipped too, also where this worker does not see the
-  video. Airflow's Variable `kling_nightly_catalogue` remembers the runs. So workers with disks of their own
-  do not buy twice. The log of `plan` names such a job; the Dag `kling_rescue` stores its video.
+- A picture for which a run has bought a job is skipped too, also where this worker does not see the video.
+  So workers with disks of their own do not buy twice. Airflow's Variable `kling_nightly_catalogue` remembers
+  the runs. The log of `plan` names such a job; the Dag `kling_rescue` stores its video.
 - *Buy again* buys videos for all pictures.
 """
 
@@ -20,9 +20,11 @@ from typing import Any
 
 from airflow.sdk import DAG, ObjectStoragePath, Param, Variable, task, task_group
 
+from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
+from airflow_provider_kling.storage.allowed_paths import resolve_path
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ with DAG(
     def plan(**context: Any) -> list[dict[str, str]]:
         """Return the submit's and the download's arguments for each picture that has no video yet."""
         params, ti = context["params"], context["ti"]
+        for folder in ("pictures", "videos"):  # nothing else is listed, whatever the form says
+            resolve_path(params[folder], folder, KlingHook().settings.allowed_paths)
         pictures, videos = ObjectStoragePath(params["pictures"]), params["videos"].rstrip("/")
         if not pictures.is_dir():
             raise FileNotFoundError(

@@ -25,6 +25,7 @@ from airflow_provider_kling.operators.xcom import ERROR_KEY, find_request, task_
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 _NAME = "{% if ti.map_index >= 0 %}{{ task.request_name(ti) }}{% endif %}"
 #: Of Airflow's own exceptions those that end a task without its author's will.
@@ -45,6 +46,16 @@ class KlingBaseOperator(BaseOperator):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("map_index_template", _NAME)
         super().__init__(**kwargs)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Return the operator with its arguments that are not mapped.
+
+        Airflow reads ``map_index_template`` before it calls ``__init__`` of a mapped operator.
+        """
+        partial = super().partial(**kwargs)
+        partial.kwargs["map_index_template"] = partial.kwargs.get("map_index_template") or _NAME
+        return partial
 
     def request_name(self, ti: Any) -> str:
         """Return a short name for the request. Templates call it, so it never fails."""

@@ -300,6 +300,9 @@ def test_a_person_approves_what_the_form_shows(running: Stage, page: Page, folde
         )
         for image in lines(sent.shown["pictures"])
     }
+    running.until_state(sent.run, "deferred", "video[0]", "video[1]")
+    names = {running.tasks(sent.run)[f"video[{index}]"]["rendered_map_index"] for index in (0, 1)}
+    assert names == {"one.png"}
 
 
 def test_the_rescue_form_stores_the_video_of_the_job_it_names(

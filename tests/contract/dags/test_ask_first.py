@@ -20,7 +20,7 @@ def dag():
 
 def offered(dag, *pictures):
     plan = dag.get_task("plan").python_callable
-    orders = plan({"pictures": list(pictures), **SAME})
+    orders = plan(params={"pictures": list(pictures), **SAME})
     return dag.get_task("offer").python_callable(orders)
 
 

@@ -215,3 +215,13 @@ def test_a_name_that_cannot_be_read_fails_no_task(tmp_path):
 def test_a_template_of_the_authors_own_wins():
     own = KlingSubmitOperator(task_id="submit", map_index_template="{{ task.prompt }}", **TEXT)
     assert own.map_index_template == "{{ task.prompt }}"
+
+
+@pytest.mark.parametrize("own", [None, "{{ task.prompt }}"])
+def test_an_expanded_operator_has_its_name_in_the_grid_too(own):
+    """Airflow reads the template of the operator that is still mapped."""
+    template = {} if own is None else {"map_index_template": own}
+    with DAG("names", schedule=None):
+        mapped = KlingSubmitOperator.partial(task_id="submit", prompt="p", **template).expand(image=["a.png"])
+    unmapped = KlingSubmitOperator(task_id="submit", **TEXT)
+    assert mapped.partial_kwargs["map_index_template"] == (own or unmapped.map_index_template)
