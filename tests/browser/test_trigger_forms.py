@@ -287,7 +287,8 @@ def test_the_catalogue_buys_what_its_form_shows_and_never_again_for_the_same_pic
 
 
 def test_a_person_approves_what_the_form_shows(running: Stage, page: Page, folder: Path) -> None:
-    typed = {"pictures": [LINK, LINK + "&two"], "prompt": "forms: approved", "duration": 3, "sound": True}
+    pictures = ["https://media.example/one.png?b=2", "https://media.example/two.png"]
+    typed = {"pictures": pictures, "prompt": "forms: approved", "duration": 3, "sound": True}
     sent = send(page, running, "kling_ask_first", typed | {"target": f"{folder}/approved/"})
     path = f"/dags/{sent.run.dag_id}/dagRuns/{sent.run.run_id}/taskInstances/ask/-1/hitlDetails"
     running.until("the question", lambda: running.api_or_none("GET", path))
@@ -302,7 +303,7 @@ def test_a_person_approves_what_the_form_shows(running: Stage, page: Page, folde
     }
     running.until_state(sent.run, "deferred", "video[0]", "video[1]")
     names = {running.tasks(sent.run)[f"video[{index}]"]["rendered_map_index"] for index in (0, 1)}
-    assert names == {"one.png"}
+    assert names == {"one.png", "two.png"}
 
 
 def test_the_rescue_form_stores_the_video_of_the_job_it_names(
