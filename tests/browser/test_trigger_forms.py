@@ -293,7 +293,8 @@ def test_a_person_approves_what_the_form_shows(running: Stage, page: Page, folde
     path = f"/dags/{sent.run.dag_id}/dagRuns/{sent.run.run_id}/taskInstances/ask/-1/hitlDetails"
     running.until("the question", lambda: running.api_or_none("GET", path))
     # An answer that comes while the task still runs is stored, but does not resume it.
-    running.until_state(sent.run, "awaiting_input", "ask")
+    before = {None, "scheduled", "queued", "running"}
+    running.until("the task to wait", lambda: running.tasks(sent.run)["ask"]["state"] not in before)
     running.api.call("PATCH", path, {"chosen_options": ["Approve"], "params_input": {}})
     jobs = running.until("both videos to be bought", lambda: both(running.jobs("forms: approved")))
     assert {job.fingerprint for job in jobs} == {
