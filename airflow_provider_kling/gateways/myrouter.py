@@ -35,7 +35,7 @@ def submit(job: VideoJob) -> Call[str]:
         task_id = _new_task_id(reply)
         if task_id and reply.ok and not reply.redactor.finds_secret(task_id):
             return task_id
-        raise _refusal_of_submit(reply, has_id=task_id is not None)
+        raise _refusal_of_submit(reply, has_id=bool(_named_ids(reply)))
 
     path = f"/v3/async/{quote(job.model, safe='')}"
     return Call("POST", path, read, body=job.inputs, starts_job=True)
