@@ -292,9 +292,10 @@ def test_a_person_approves_what_the_form_shows(running: Stage, page: Page, folde
     sent = send(page, running, "kling_ask_first", typed | {"target": f"{folder}/approved/"})
     path = f"/dags/{sent.run.dag_id}/dagRuns/{sent.run.run_id}/taskInstances/ask/-1/hitlDetails"
     running.until("the question", lambda: running.api_or_none("GET", path))
-    # An answer that comes while the task still runs is stored, but does not resume it.
-    before = {None, "scheduled", "queued", "running"}
-    running.until("the task to wait", lambda: running.tasks(sent.run)["ask"]["state"] not in before)
+    # An answer within the first second would come before the scheduler knows that the task has paused: it
+    # would take the resumed task for one that was killed, and fail it.
+    paused = ("Received executor event", "task_id='ask'", f"run_id='{sent.run.run_id}'")
+    running.until("the scheduler to know that the task waits", lambda: scheduler_says(running, *paused))
     running.api.call("PATCH", path, {"chosen_options": ["Approve"], "params_input": {}})
     jobs = running.until("both videos to be bought", lambda: both(running.jobs("forms: approved")))
     assert {job.fingerprint for job in jobs} == {
@@ -357,6 +358,11 @@ def example_dags(stage: Stage) -> set[str]:
 def bought_by(stage: Stage, run: Run) -> Any:
     job = stage.xcom(run, "animate.submit", map_index=0)
     return job and stage.gateway.job_store.find(job)
+
+
+def scheduler_says(stage: Stage, *words: str) -> bool:
+    lines_of_log = (stage.logs / "scheduler.log").read_text().splitlines()
+    return any(all(word in line for word in words) for line in lines_of_log)
 
 
 def both(jobs: list[Any]) -> list[Any]:
