@@ -133,7 +133,7 @@ class KlingHook(BaseHook):
 
         :raises KlingError: as Airflow understands it, see :func:`for_airflow`.
         """
-        from airflow_provider_kling.transport.client import KlingClient
+        from airflow_provider_kling.transport.sync_client import KlingClient
 
         with airflow_errors():
             try:

@@ -1,4 +1,4 @@
-"""The asynchronous client of the gateway, on ``aiohttp``. The synchronous one is in ``client``."""
+"""The asynchronous client of the gateway, on ``aiohttp``. The synchronous one is in ``sync_client``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from yarl import URL
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Call, Reply
-from airflow_provider_kling.transport.client import LONGEST_BODY, describe_failure, request_headers
 from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.transport.sync_client import LONGEST_BODY, describe_failure, request_headers
 from airflow_provider_kling.transport.tls import tls_context
 
 T = TypeVar("T")

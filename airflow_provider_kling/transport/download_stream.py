@@ -19,9 +19,9 @@ from requests.adapters import HTTPAdapter
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, KlingVideoError, Money
 from airflow_provider_kling.redaction import Redactor, clean, shorten
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
-from airflow_provider_kling.transport.client import USER_AGENT, describe_failure
 from airflow_provider_kling.transport.sessions import TimedHTTP, TimedHTTPS, timed
 from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.transport.sync_client import USER_AGENT, describe_failure
 from airflow_provider_kling.transport.tls import verification
 
 _CHUNK = 1024 * 1024

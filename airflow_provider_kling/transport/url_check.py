@@ -13,10 +13,10 @@ from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingInp
 from airflow_provider_kling.media.picture_formats import DamagedPictureError, Shape, read_shape
 from airflow_provider_kling.media.pictures import check_shape, check_size, check_video
 from airflow_provider_kling.redaction import redacted
-from airflow_provider_kling.transport.client import describe_failure
 from airflow_provider_kling.transport.download_stream import WRONG_URL, content_length, guarded_session
 from airflow_provider_kling.transport.sessions import Deadline
 from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.transport.sync_client import describe_failure
 from airflow_provider_kling.transport.tls import verification
 
 _CHUNK = 64 * 1024

@@ -19,7 +19,7 @@ from airflow_provider_kling.operators import (
     KlingSummaryOperator,
 )
 from airflow_provider_kling.sensors import KlingTaskSensor
-from airflow_provider_kling.transport.client import USER_AGENT
+from airflow_provider_kling.transport.sync_client import USER_AGENT
 
 
 @pytest.fixture(params=["local", "memory"])

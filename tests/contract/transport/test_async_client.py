@@ -12,8 +12,8 @@ from airflow_provider_kling.errors import KlingSubmitUncertainError, KlingUnavai
 from airflow_provider_kling.gateways.myrouter import query, submit
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.transport.async_client import AsyncKlingClient
-from airflow_provider_kling.transport.client import LONGEST_BODY
 from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.transport.sync_client import LONGEST_BODY
 
 
 def body_of(kling_task_id="t"):

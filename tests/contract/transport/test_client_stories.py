@@ -34,9 +34,9 @@ from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.transport.async_client import AsyncKlingClient
-from airflow_provider_kling.transport.client import LONGEST_BODY, KlingClient
 from airflow_provider_kling.transport.sessions import gateway_session
 from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.transport.sync_client import LONGEST_BODY, KlingClient
 
 JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
 REFUSED, MAYBE = Money.UNTOUCHED, Money.MAYBE
