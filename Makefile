@@ -25,7 +25,7 @@ help: ## This list
 setup: $(STAMP) ## Make .venv with the locked requirements and the project
 
 demo: export DEMO_BEGAN := $(shell date +%s)
-demo: $(STAMP) ## A picture becomes a video in a private Airflow, against a stand-in of the gateway
+demo: $(STAMP) ## A picture becomes a video in a private Airflow, against an emulator of the gateway
 	@PYTHONPATH=scripts exec $(BIN)/python -m demo
 
 test: $(STAMP) ## Run the tests

@@ -1,4 +1,4 @@
-"""The stand-in as a command: `python -m airflow_provider_kling.emulator`."""
+"""The emulator as a command: `python -m airflow_provider_kling.emulator`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _fault(text: str) -> Fault:
 
 
 def build(arguments: argparse.Namespace) -> Emulator:
-    """Return the stand-in that the command line describes."""
+    """Return the emulator that the command line describes."""
     settings = {k: v for k, v in vars(arguments).items() if k not in ("ready_file", "quiet")}
     settings |= {"faults": tuple(arguments.faults), "models": tuple(arguments.models)}
     return Emulator(**settings, on_request=None if arguments.quiet else print_request)
@@ -82,7 +82,7 @@ def print_address(gateway: Emulator, ready_file: Path | None) -> None:
     """Print the addresses, and write them to *ready_file* for programs."""
     known = {"url": gateway.url, "storage_url": gateway.storage_url, "api_key": gateway.api_key}
     print(  # noqa: T201
-        f"The stand-in of the gateway listens on {gateway.url} (videos: {gateway.storage_url})",
+        f"The emulator listens on {gateway.url} (videos: {gateway.storage_url})",
         f"Job: {gateway.queue_seconds:g} s queued, {gateway.render_seconds:g} s rendered. Stop with Ctrl-C.",
         sep="\n",
         flush=True,

@@ -1,4 +1,4 @@
-"""The stand-in as a server in a thread, for tests and notebooks."""
+"""The emulator as a server in a thread, for tests and notebooks."""
 
 from __future__ import annotations
 

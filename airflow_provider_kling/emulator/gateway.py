@@ -1,4 +1,4 @@
-"""The stand-in without its sockets: one handler for both of its hosts."""
+"""The emulator without its sockets: one handler for both of its hosts."""
 
 from __future__ import annotations
 

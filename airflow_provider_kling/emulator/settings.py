@@ -1,4 +1,4 @@
-"""Everything that can be set on the stand-in, with its defaults."""
+"""Everything that can be set on the emulator, with its defaults."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of one stand-in."""
+    """The settings of one emulator."""
 
     host: str = "127.0.0.1"
     port: int = 0  # 0: any free one
     storage_port: int = 0
-    api_key: str = "emulator-key"  # not a secret: it opens nothing but the stand-in
+    api_key: str = "emulator-key"  # not a secret: it opens nothing but the emulator
     queue_seconds: float = 2.0
     render_seconds: float = 10.0
     render: bool = True  # make real videos; False serves one tiny video to all

@@ -1,4 +1,4 @@
-"""What the stand-in knows: its jobs, faults, requests and clock."""
+"""What the emulator knows: its jobs, faults, requests and clock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Exchange:
 
 
 class GatewayState:
-    """The state of one stand-in: what a test sets, then what it asks."""
+    """The state of one emulator: what a test sets, then what it asks."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

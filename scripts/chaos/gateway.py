@@ -1,4 +1,4 @@
-"""The stand-in of the gateway as a process of its own, and its bill."""
+"""The emulator as a process of its own, and its bill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST_TIMEOUT = 10
 
 
 class Gateway:
-    """Starts the stand-in, asks it over HTTP. It is the one thing that nobody kills."""
+    """Starts the emulator, asks it over HTTP. It is the one thing that nobody kills."""
 
     def __init__(
         self, home: Path, *, api_key: str, fail_rate: float, seed: int, render_seconds: float
@@ -44,7 +44,7 @@ class Gateway:
         while not ready.exists():
             self._service.check()
             if time.monotonic() > began + 60:
-                raise ServiceError(f"the stand-in of the gateway does not get ready; see {log}")
+                raise ServiceError(f"the emulator does not get ready; see {log}")
             time.sleep(0.05)
         known = json.loads(ready.read_text())
         self.url, self.storage_url = known["url"], known["storage_url"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chaos.stage import Stage
 
 #: The links to videos may stand where the task puts them for people, and nowhere else.
-LINKS_MAY_STAND_IN = frozenset({"xcom"})
+LINKS_ALLOWED_IN = frozenset({"xcom"})
 SIGNATURE = "X-Signature="
 _RUN = 48
 _TABLE = re.compile(r"^COPY (?:public\.)?\"?(\w+)\"? .*FROM stdin;$", re.MULTILINE)
@@ -43,7 +43,7 @@ class Secrets:
         """Search the whole database and every log; gives one line for each finding."""
         dump = self._stage.postgres.dump()
         for table, text in _tables(dump):
-            links = table not in LINKS_MAY_STAND_IN
+            links = table not in LINKS_ALLOWED_IN
             self._leaks.update(f"{what} in the table {table}" for what in self._in(text, links=links))
         self._searched = len(dump)
         for log in self._stage.logs.rglob("*"):

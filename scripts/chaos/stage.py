@@ -1,4 +1,4 @@
-"""All that `make chaos` runs: PostgreSQL, the stand-in of the gateway, and an Airflow with two triggerers."""
+"""All that `make chaos` runs: PostgreSQL, the emulator, and an Airflow with two triggerers."""
 
 from __future__ import annotations
 

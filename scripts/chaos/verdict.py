@@ -15,7 +15,7 @@ from airflow_provider_kling.errors import KlingDownloadError
 from airflow_provider_kling.media.mp4 import Mp4Check
 from chaos.stage import FINAL, Order, Stage, TaskInstance
 
-#: What the stand-in serves to every job when it does not render.
+#: What the emulator serves to every job when it does not render.
 VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
 VIDEO_SHA256 = hashlib.sha256(VIDEO).hexdigest()
 

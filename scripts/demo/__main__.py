@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID = "kling_image_to_video"
 GATEWAY = ("--port", "0", "--queue-seconds", "2", "--render-seconds", "10")
-STAND_IN_LIMIT, LIVE_LIMIT, GRACE = 300.0, 3900.0, 5.0
+EMULATOR_LIMIT, LIVE_LIMIT, GRACE = 300.0, 3900.0, 5.0
 
 
 class RunFailedError(RuntimeError):
@@ -34,8 +34,8 @@ class RunFailedError(RuntimeError):
 
 
 @contextmanager
-def stand_in(home: Path, report: Report) -> Iterator[dict[str, object]]:
-    """Run the stand-in of the gateway; gives the connection to it."""
+def emulator(home: Path, report: Report) -> Iterator[dict[str, object]]:
+    """Run the emulator; gives the connection to it."""
     began, ready = time.monotonic(), home / "gateway.json"
     command = [sys.executable, "-m", "airflow_provider_kling.emulator", "--ready-file", str(ready), *GATEWAY]
     service = Service("gateway", command, env=inherited_environment(), log=home / "logs" / "gateway.log")
@@ -43,11 +43,11 @@ def stand_in(home: Path, report: Report) -> Iterator[dict[str, object]]:
         while not ready.exists():
             service.check()
             if time.monotonic() > began + 60:
-                raise ServiceError(f"the stand-in of the gateway does not get ready; see {service.log}")
+                raise ServiceError(f"the emulator does not get ready; see {service.log}")
             time.sleep(0.05)
         known = json.loads(ready.read_text())
-        report.spans["stand-in of the gateway"] = time.monotonic() - began
-        report.say("gateway", f"a stand-in at {known['url']}, free of charge")
+        report.spans["emulator"] = time.monotonic() - began
+        report.say("gateway", f"an emulator at {known['url']}, free of charge")
         yield _connection(known["url"], known["api_key"], allow_private_hosts=True)
     finally:
         stop([service], GRACE)
@@ -96,7 +96,7 @@ def make_video(airflow: PrivateAirflow, options: Options, image: str, report: Re
             report.say(who, what)
         return over
 
-    limit = LIVE_LIMIT if options.live else STAND_IN_LIMIT
+    limit = LIVE_LIMIT if options.live else EMULATOR_LIMIT
     airflow.wait_until("the end of the run", look, limit)
     if failed := watch.failed_task():
         task_id, attempt = failed["task_id"], failed["try_number"]
@@ -117,7 +117,7 @@ def demo(options: Options, home: Path) -> str:
         sample_picture.paint(Path(image))
     report.say("picture", options.image or "a painted sunset")
     report.say("prompt", options.prompt)
-    gateway = live(options, report) if options.live else stand_in(home, report)
+    gateway = live(options, report) if options.live else emulator(home, report)
     with gateway as connection, airflow_for(home, connection, report) as airflow:
         path = make_video(airflow, options, image, report)
         if options.keep:

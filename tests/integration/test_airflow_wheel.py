@@ -50,7 +50,7 @@ def test_the_wheel_names_its_provider_its_licence_and_its_needs(installed: Path)
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     needs = {_name(need) for need in wheel.requires or [] if "extra ==" not in need}
     assert needs == {_name(need) for need in project["dependencies"]}
-    assert not needs & {"av", "Pillow"}, "only the stand-in needs these"
+    assert not needs & {"av", "Pillow"}, "only the emulator needs these"
 
 
 def test_airflow_finds_the_provider_in_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fixtures of all tests that need a real Airflow: one Airflow and one stand-in for the whole session."""
+"""The fixtures of all tests that need a real Airflow: one Airflow and one emulator for the whole session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.emulator import Emulator
 
-# Airflow and the stand-in are imported by the fixtures: the unit tests load this module too.
+# Airflow and the emulator are imported by the fixtures: the unit tests load this module too.
 
 PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -33,7 +33,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[Emulator]:
-    """Run a stand-in whose jobs go on until a test lets them end."""
+    """Run an emulator whose jobs go on until a test lets them end."""
     from airflow_provider_kling.emulator import Emulator
 
     key = f"sk-integration-{secrets.token_hex(20)}"

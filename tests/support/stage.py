@@ -1,4 +1,4 @@
-"""What the tests see of the private Airflow, and how they make things happen at the stand-in."""
+"""What the tests see of the private Airflow, and how they make things happen at the emulator."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Run:
 
 
 class Stage:
-    """A private Airflow and a stand-in of the gateway, together."""
+    """A private Airflow and an emulator of the gateway, together."""
 
     def __init__(self, airflow: PrivateAirflow, gateway: Emulator) -> None:
         self.airflow, self.gateway, self.api = airflow, gateway, airflow.api

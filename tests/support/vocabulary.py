@@ -1,4 +1,4 @@
-"""One run that meets every word of the stand-in's vocabulary of faults, where the word makes sense."""
+"""One run that meets every word of the emulator's vocabulary of faults, where the word makes sense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example Dags of the other kinds of video: the stand-in takes what they submit, as meant."""
+"""The example Dags of the other kinds of video: the emulator takes what they submit, as meant."""
 
 import importlib.util
 import json

@@ -1,10 +1,10 @@
-"""Our validation and the stand-in's, written apart from the same pages, take and refuse the same requests.
+"""Our validation and the emulator's, written apart from the same pages, take and refuse the same requests.
 
-What our side accepts, the stand-in accepts as we send it; what the stand-in accepts, our side accepts and
+What our side accepts, the emulator accepts as we send it; what the emulator accepts, our side accepts and
 sends unchanged. They differ by design in three things, which are left out here: our side takes numbers,
 flags and lists as texts too and sends them in the documented form; an empty text and the word "None", as
 templates leave them, count as not set; and whether a text that is no URL is a picture is for the reader of
-pictures to say, not for the catalogue. What is warned of, we send, and the stand-in takes.
+pictures to say, not for the catalogue. What is warned of, we send, and the emulator takes.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ def is_set(value):
 
 
 class Service:
-    """The stand-in, asked through its door."""
+    """The emulator, asked through its door."""
 
     def __init__(self):
         self._gateway, self._loop = Gateway(Settings(render=False)), asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""The stand-in as a command, as a fixture, as a thread: it starts, tells, and ends cleanly."""
+"""The emulator as a command, as a fixture, as a thread: it starts, tells, and ends cleanly."""
 
 import ast
 import contextlib

@@ -1,4 +1,4 @@
-"""The stand-in is judged by somebody else's client: `novita-client` speaks the same protocol, strictly."""
+"""The emulator is judged by somebody else's client: `novita-client` speaks the same protocol, strictly."""
 
 import pytest
 import requests

@@ -1,4 +1,4 @@
-"""The stand-in speaks the protocol: keys, errors, the life of a job, what it remembers."""
+"""The emulator speaks the protocol: keys, errors, the life of a job, what it remembers."""
 
 import json
 import tracemalloc

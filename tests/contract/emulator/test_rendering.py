@@ -1,4 +1,4 @@
-"""The stand-in makes real videos of the caller's own picture."""
+"""The emulator makes real videos of the caller's own picture."""
 
 import base64
 import io

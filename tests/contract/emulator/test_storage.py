@@ -1,4 +1,4 @@
-"""The storage host of the stand-in: its own address, signed links, ranges."""
+"""The storage host of the emulator: its own address, signed links, ranges."""
 
 import pytest
 import requests

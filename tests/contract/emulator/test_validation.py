@@ -1,4 +1,4 @@
-"""The stand-in takes and refuses what the documented service takes and refuses."""
+"""The emulator takes and refuses what the documented service takes and refuses."""
 
 import base64
 import io

@@ -41,7 +41,7 @@ ANSWERS = {
 
 
 class TwoViews:
-    """A fault of the stand-in that answers worker and triggerer differently."""
+    """A fault of the emulator that answers worker and triggerer differently."""
 
     times, text = None, "two views"
 
