@@ -20,7 +20,7 @@ from airflow.sdk import task
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
 from airflow_provider_kling.models.input_names import INPUTS, PICTURE_INPUTS
-from airflow_provider_kling.models.inputs import plain
+from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
 from airflow_provider_kling.redaction import redacted
@@ -110,7 +110,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         with airflow_errors(), naming_earlier_job(state):
             request = arguments_of(answer, name)
         for name, value in request.items():
-            setattr(self, name, redacted(sent := plain(value)))
+            setattr(self, name, redacted(sent := plain_value(value)))
             if name in (*INPUTS, "extra_body"):
                 self._private[name] = sent
             self._outside.add(name)  # the function may pass on what another task has told it
@@ -120,7 +120,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
 def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request as Airflow may hand it on to the mapped tasks: paths as texts, no picture itself."""
-    sent = {name: plain(value) for name, value in request.items()}
+    sent = {name: plain_value(value) for name, value in request.items()}
     for name, value in sent.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, bytes) or (name in PICTURE_INPUTS and may_be_data(str(item))):

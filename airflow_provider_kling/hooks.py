@@ -60,7 +60,7 @@ def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
     return _airflow_class(type(error), retry=retry)(**error.facts())
 
 
-def no_connection(conn_id: str) -> KlingUnavailableError:
+def connection_not_found(conn_id: str) -> KlingUnavailableError:
     """Return the error for a connection that Airflow does not find.
 
     To Airflow, a secrets backend that does not answer looks the same, so a retry may find it.
@@ -84,7 +84,7 @@ def airflow_errors() -> Iterator[None]:
 
 
 @contextmanager
-def harmless(log: Any, what: str) -> Iterator[None]:
+def suppress_and_log(log: Any, what: str) -> Iterator[None]:
     """Log what goes wrong in the block and go on: what only informs never ends a task that has paid."""
     try:
         yield
@@ -120,7 +120,7 @@ class KlingHook(BaseHook):
             try:
                 return Settings.from_connection(self.get_connection(self.kling_conn_id))
             except AirflowNotFoundException as error:
-                raise no_connection(self.kling_conn_id) from error
+                raise connection_not_found(self.kling_conn_id) from error
 
     def get_conn(self) -> requests.Session:
         """Return a session with the connection's key, proxies and TLS settings."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from airflow_provider_kling.models.catalog import DEFAULT_MODEL
 from airflow_provider_kling.models.input_names import INPUTS, MEDIA_INPUTS
-from airflow_provider_kling.models.inputs import plain
-from airflow_provider_kling.models.job import PictureSource, Place, VideoJob
+from airflow_provider_kling.models.inputs import plain_value
+from airflow_provider_kling.models.job import PathOrUrl, PictureSource, VideoJob
 from airflow_provider_kling.models.prices import estimate
 from airflow_provider_kling.models.validation import build_job
 from airflow_provider_kling.redaction import redacted
@@ -43,7 +43,7 @@ class VideoRequest:
     aspect_ratio: str | None = None
     mode: str | None = None
     images: Sequence[PictureSource] | str | None = None
-    video: Place | None = None
+    video: PathOrUrl | None = None
     voice_list: Sequence[Any] | str | None = None
     character_orientation: str | None = None
     keep_original_sound: bool | str | None = None
@@ -78,12 +78,12 @@ class VideoRequest:
         :param prices: dollars a second without sound by model, in place of the catalogue's.
         :raises KlingInputError: as :meth:`job`; what would be refused has no price.
         """
-        stored = re.match(r"(?!https?:|file:)\w+://", str(plain(self.video)), re.IGNORECASE)
+        stored = re.match(r"(?!https?:|file:)\w+://", str(plain_value(self.video)), re.IGNORECASE)
         job, _ = (replace(self, video=_SIGNED) if stored else self).job()
         return estimate(job, prices)
 
 
 def _sent(value: Any) -> Any:
     """Return an input as a text could say it: pictures' bytes in base64, paths by their names."""
-    value = [_sent(item) for item in value] if isinstance(value, (list, tuple)) else plain(value)
+    value = [_sent(item) for item in value] if isinstance(value, (list, tuple)) else plain_value(value)
     return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value

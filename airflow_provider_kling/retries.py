@@ -27,13 +27,13 @@ class KlingRetryPolicy(RetryPolicy):
     Passing troubles are retried with a delay that doubles. Errors that are not ours are left to the
     task's own settings.
 
-    :param first_delay: seconds before the first retry.
-    :param longest_delay: seconds that no later delay exceeds.
+    :param initial_delay: seconds before the first retry.
+    :param max_delay: seconds that no later delay exceeds.
     """
 
-    def __init__(self, first_delay: float = 10.0, longest_delay: float = 600.0) -> None:
-        self.first_delay = first_delay
-        self.longest_delay = longest_delay
+    def __init__(self, initial_delay: float = 10.0, max_delay: float = 600.0) -> None:
+        self.initial_delay = initial_delay
+        self.max_delay = max_delay
 
     def evaluate(
         self,
@@ -54,5 +54,5 @@ class KlingRetryPolicy(RetryPolicy):
         if exception.retry_after is not None:
             delay = min(exception.retry_after, LONGEST_RETRY_AFTER)
             return RetryDecision.retry(timedelta(seconds=delay), "the gateway asked for this delay")
-        delay = min(self.first_delay * 2 ** min(max(try_number, 1) - 1, 30), self.longest_delay)
+        delay = min(self.initial_delay * 2 ** min(max(try_number, 1) - 1, 30), self.max_delay)
         return RetryDecision.retry(timedelta(seconds=delay), f"{type(exception).__name__} may pass")

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import checked_task_id
-from airflow_provider_kling.hooks import KlingHook, harmless
+from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PROGRESS_KEY, PollPolicy
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, DurationModels, Schedule
@@ -136,7 +136,7 @@ class KlingTaskTrigger(BaseTrigger):
         names = ("dag_id", "run_id", "task_id", "map_index")
         # Airflow 3.1 has no asynchronous call for it.
         store = XCom.aset if hasattr(XCom, "aset") else sync_to_async(XCom.set)
-        with harmless(self.log, "The progress could not be stored"):
+        with suppress_and_log(self.log, "The progress could not be stored"):
             await store(key=key, value=value, **{name: getattr(ti, name) for name in names})
 
     async def on_kill(self) -> None:

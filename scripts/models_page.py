@@ -32,12 +32,12 @@ UNKNOWN = "unknown"
 PICTURES = {"data_uri": "data URI", "base64": "bare base64", "url": "URL only"}
 WORDS = {
     Kind.TEXT: "text",
-    Kind.WHOLE: "whole number",
+    Kind.INTEGER: "whole number",
     Kind.NUMBER: "number",
-    Kind.FLAG: "true or false",
+    Kind.BOOLEAN: "true or false",
     Kind.PICTURE: "picture",
     Kind.PICTURES: "list of pictures",
-    Kind.LINK: "URL",
+    Kind.URL: "URL",
     Kind.LIST: "list",
     Kind.SHOTS: "list of shots",
 }
@@ -61,7 +61,7 @@ def page() -> str:
 
 def _summary(model: Model) -> list[str]:
     task = next(words for part, words in TASKS.items() if part in model.slug)
-    form = f"{PICTURES[model.picture_form]} ({model.form_sure.value})"
+    form = f"{PICTURES[model.picture_form]} ({model.picture_form_confidence.value})"
     takes_pictures = any(field.kind in (Kind.PICTURE, Kind.PICTURES) for field in model.fields)
     silent = UNKNOWN if model.price is None else f"{model.price}"
     loud = f"{model.price * SOUND_FACTOR:.3f}" if model.price and model.field("sound") else ""
@@ -89,11 +89,11 @@ def _row(field: Field) -> list[str]:
     default = "" if field.default is None else f"`{json.dumps(field.default)}`"
     return [
         f"`{field.name}`",
-        f"`{field.wire_name}`",
+        f"`{field.json_key}`",
         what,
         _limits(field),
         default,
-        field.sure.value,
+        field.confidence.value,
         field.note,
     ]
 

@@ -6,7 +6,7 @@ from airflow_provider_kling.errors import KlingDownloadError, KlingVideoError
 
 _SHORT, _LONG = 8, 16
 #: More top-level boxes than any video has, one with a fragment for each frame included.
-_MOST_BOXES = 100_000
+_MAX_BOXES = 100_000
 
 
 class Mp4Check:
@@ -29,7 +29,7 @@ class Mp4Check:
         if len(self.first_bytes) < 64:  # enough to show in an error
             self.first_bytes += chunk[: 64 - len(self.first_bytes)]
         start, self.size = self.size, self.size + len(chunk)
-        while self._next_box < self.size and not self._open_ended and self._boxes < _MOST_BOXES:
+        while self._next_box < self.size and not self._open_ended and self._boxes < _MAX_BOXES:
             at = self._next_box + len(self._header) - start
             self._header += chunk[at : at + _LONG - len(self._header)]
             if not self._read_header():
@@ -66,8 +66,8 @@ class Mp4Check:
             raise KlingVideoError(f"What came is not an mp4; it starts with {self.first_bytes[:40]!r}.")
         if expected_size is not None and expected_size != self.size:
             raise KlingDownloadError(f"The video is not whole: {self.size} of {expected_size} bytes came.")
-        if self._boxes == _MOST_BOXES:
-            raise KlingVideoError(f"The file is no video: it has more than {_MOST_BOXES - 1} boxes.")
+        if self._boxes == _MAX_BOXES:
+            raise KlingVideoError(f"The file is no video: it has more than {_MAX_BOXES - 1} boxes.")
         if not self._open_ended and self._next_box != self.size:
             missing = f"its last box, {self._last_box!r}, ends at byte {self._next_box}"
             if self._next_box < self.size:

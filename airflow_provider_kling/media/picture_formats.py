@@ -15,7 +15,7 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 #: More chunks or segments than any picture of ten megabytes has.
-_MOST_PIECES = 100_000
+_MAX_SEGMENTS = 100_000
 _QUARTER_TURNS = range(5, 9)
 #: The tag, its type (a short number) and that there is one of it.
 _ORIENTATION = (0x0112, 3, 1)
@@ -92,7 +92,7 @@ def _png(data: bytes, *, whole: bool) -> Shape:
         raise DamagedPictureError("the picture's header is damaged: its check sum is wrong")
     width, height = int.from_bytes(header[8:12]), int.from_bytes(header[12:16])
     at, exif = 33, b""
-    for _ in range(_MOST_PIECES):
+    for _ in range(_MAX_SEGMENTS):
         length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
         if kind == b"eXIf" and not exif:
             exif = data[at + 8 : at + 8 + length]
@@ -127,7 +127,7 @@ def _jpeg(data: bytes, *, whole: bool) -> Shape:
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start and end of each segment up to the first scan."""
     at = 2
-    for _ in range(_MOST_PIECES):
+    for _ in range(_MAX_SEGMENTS):
         if at + 4 > len(data) or data[at] != 0xFF:  # a marker starts with FF
             return
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])

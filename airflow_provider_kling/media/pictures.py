@@ -11,11 +11,11 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.media.picture_formats import DamagedPictureError, Shape, format_name, read_shape
 
 #: Limits of the gateway's pages: bytes, pixels a side, width to height.
-LARGEST_FILE = 10 * 1024 * 1024
-SMALLEST_SIDE = 300
-WIDEST, TALLEST = 2.5, 1 / 2.5
+MAX_PICTURE_BYTES = 10 * 1024 * 1024
+MIN_SIDE = 300
+MAX_RATIO, MIN_RATIO = 2.5, 1 / 2.5
 #: Pixels above which Pillow, a common imaging library, refuses to open a file.
-MOST_PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ def check_size(size: int, argument: str, source: str) -> None:
     """Raise :class:`KlingInputError` where a picture has no bytes or too many."""
     if not size:
         raise _wrong(argument, source, "the file is empty")
-    if size > LARGEST_FILE:
-        raise _wrong(argument, source, f"the file has more than the {LARGEST_FILE // 2**20} MiB allowed")
+    if size > MAX_PICTURE_BYTES:
+        raise _wrong(argument, source, f"the file has more than the {MAX_PICTURE_BYTES // 2**20} MiB allowed")
 
 
 def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) -> Shape:
@@ -89,15 +89,13 @@ def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) 
         what = f"; it is {name}" if (name := format_name(data)) else ""
         raise _wrong(argument, source, f"not a JPEG or PNG picture, by its content{what}")
     width, height = shape.width, shape.height
-    if min(width, height) < SMALLEST_SIDE:
-        raise _wrong(
-            argument, source, f"{width}x{height} pixels; each side must have at least {SMALLEST_SIDE}"
-        )
-    if not TALLEST <= width / height <= WIDEST:
+    if min(width, height) < MIN_SIDE:
+        raise _wrong(argument, source, f"{width}x{height} pixels; each side must have at least {MIN_SIDE}")
+    if not MIN_RATIO <= width / height <= MAX_RATIO:
         what = f"{width}x{height} pixels; width to height must be between 1:2.5 and 2.5:1"
         raise _wrong(argument, source, what)
-    if width * height > MOST_PIXELS:
-        what = f"{width}x{height} pixels; together they must not be more than {MOST_PIXELS:,}"
+    if width * height > MAX_PIXELS:
+        what = f"{width}x{height} pixels; together they must not be more than {MAX_PIXELS:,}"
         raise _wrong(argument, source, what)
     return shape
 

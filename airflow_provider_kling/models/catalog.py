@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 
-from airflow_provider_kling.models.fields import Field, Kind, Model, Sure
+from airflow_provider_kling.models.fields import Confidence, Field, Kind, Model
 
 SOUND_FACTOR = Decimal("1.5")
 #: Seconds of a shot that names no duration.
@@ -25,21 +25,21 @@ _IMAGE = Field("image", Kind.PICTURE)
 _IMAGE_OR_BASE64 = replace(_IMAGE, note="a URL or base64")
 _END_IMAGE = Field("end_image", Kind.PICTURE)
 _PROMPT = Field("prompt", Kind.TEXT, maximum=2500)
-_PLAIN_PROMPT = replace(_PROMPT, sure=Sure.INFERRED, note="the page gives no limit")
+_PLAIN_PROMPT = replace(_PROMPT, confidence=Confidence.INFERRED, note="the page gives no limit")
 _NEGATIVE = Field("negative_prompt", Kind.TEXT, maximum=2500)
-_SECONDS = Field("duration", Kind.WHOLE, minimum=3, maximum=15, default=5)
-_FIVE_OR_TEN = Field("duration", Kind.WHOLE, choices=(5, 10), default=5)
+_SECONDS = Field("duration", Kind.INTEGER, minimum=3, maximum=15, default=5)
+_FIVE_OR_TEN = Field("duration", Kind.INTEGER, choices=(5, 10), default=5)
 _FIVE_OR_TEN_TEXT = replace(_FIVE_OR_TEN, as_text=True)
 _CFG = Field("cfg_scale", Kind.NUMBER, minimum=0, maximum=1, default=0.5)
-_CFG_V3 = replace(_CFG, sure=Sure.DISPUTED, note="MyRouter prints no default")
+_CFG_V3 = replace(_CFG, confidence=Confidence.DISPUTED, note="MyRouter prints no default")
 _CFG_V26 = replace(_CFG, default=None)
-_GUIDANCE = replace(_CFG, wire="guidance_scale")
-_SOUND = Field("sound", Kind.FLAG, default=False, note="half as much again in price")
+_GUIDANCE = replace(_CFG, gateway_name="guidance_scale")
+_SOUND = Field("sound", Kind.BOOLEAN, default=False, note="half as much again in price")
 _SHOTS = Field(
     "multi_prompt",
     Kind.SHOTS,
     minimum=1,
-    sure=Sure.DISPUTED,
+    confidence=Confidence.DISPUTED,
     note="some pages show objects, others texts; Kling itself takes 1 to 6 shots of at most 512 characters, "
     "as long together as the video",
 )
@@ -47,16 +47,16 @@ _SHOTS_3_TO_15 = replace(
     _SHOTS,
     minimum=3,
     maximum=15,
-    sure=Sure.DOCUMENTED,
+    confidence=Confidence.DOCUMENTED,
     note="documented as objects; a shot lasts 5 s if unsaid",
 )
 _RATIO = Field("aspect_ratio", Kind.TEXT, choices=("16:9", "9:16", "1:1"), default="16:9")
-_KEEP_SOUND = Field("keep_original_sound", Kind.FLAG, default=True)
+_KEEP_SOUND = Field("keep_original_sound", Kind.BOOLEAN, default=True)
 _MODE_PRO = Field("mode", Kind.TEXT, choices=("pro",), default="pro")
 _MODE = Field("mode", Kind.TEXT, choices=("Standard", "Professional"), default="Standard")
 _VOICES = Field("voice_list", Kind.LIST, maximum=2, note="ids of voices")
 _SHORT_PROMPTS = (replace(_PROMPT, maximum=2000), replace(_NEGATIVE, maximum=2000))
-_VIDEO = Field("video", Kind.LINK)
+_VIDEO = Field("video", Kind.URL)
 
 _V3_TEXT = (_PROMPT, _NEGATIVE, _SECONDS, _CFG_V3, _SOUND)
 _V3_IMAGE = (_IMAGE, *_V3_TEXT, _END_IMAGE, _SHOTS_3_TO_15)
@@ -76,13 +76,13 @@ _MODEL_NAME = Field(
     Kind.TEXT,
     choices=("kling-v3-0-std", "kling-v3-0-pro"),
     default="kling-v3-0-std",
-    sure=Sure.DISPUTED,
+    confidence=Confidence.DISPUTED,
     note="called required on its page, with a default",
 )
 _TURBO = (_PROMPT, _NEGATIVE, _FIVE_OR_TEN_TEXT, _CFG, _MODE_PRO)
 _V21 = (_PROMPT, _NEGATIVE, _FIVE_OR_TEN_TEXT, _GUIDANCE)
 _V16 = (*_SHORT_PROMPTS, _FIVE_OR_TEN, _GUIDANCE)
-_V16_IMAGES = (replace(_IMAGE, wire="image_url"), replace(_END_IMAGE, wire="end_image_url"))
+_V16_IMAGES = (replace(_IMAGE, gateway_name="image_url"), replace(_END_IMAGE, gateway_name="end_image_url"))
 _REFERENCES = Field("images", Kind.PICTURES, maximum=7)
 
 _STD, _PRO, _REF = Decimal("0.084"), Decimal("0.112"), Decimal("0.168")
@@ -104,7 +104,7 @@ MODELS = _by_slug(
             exactly_one=_PROMPT_OR_SHOTS,
             excludes=(_SHOTS_OR_END,),
             price=_PRO,
-            form_sure=Sure.SEEN,
+            picture_form_confidence=Confidence.SEEN,
         ),
         Model(
             "kling-v3.0-std-i2v",
@@ -112,7 +112,7 @@ MODELS = _by_slug(
             required=_BOTH,
             excludes=(_SHOTS_OR_END,),
             price=_STD,
-            form_sure=Sure.SEEN,
+            picture_form_confidence=Confidence.SEEN,
         ),
         Model(
             "kling-v3.0-4k-i2v",
@@ -121,7 +121,7 @@ MODELS = _by_slug(
             excludes=(_SHOTS_OR_END,),
             source="sister hosts",
             picture_form="url",
-            form_sure=Sure.SEEN,
+            picture_form_confidence=Confidence.SEEN,
         ),
         Model("kling-v3.0-pro-t2v", (*_V3_TEXT, _RATIO, _SHOTS), exactly_one=_PROMPT_OR_SHOTS, price=_PRO),
         Model("kling-v3.0-std-t2v", (*_V3_TEXT, _RATIO), required=_WORDS, price=_STD),
@@ -145,7 +145,7 @@ MODELS = _by_slug(
             (_IMAGE, *_TURBO),
             required=_BOTH,
             picture_form="base64",
-            form_sure=Sure.SEEN,
+            picture_form_confidence=Confidence.SEEN,
         ),
         Model("kling-2.5-turbo-t2v", (*_TURBO, _RATIO), required=_WORDS, source="sister hosts"),
         Model("kling-v2.1-i2v", (_IMAGE, *_V21, _MODE), required=_BOTH),
@@ -161,7 +161,7 @@ MODELS = _by_slug(
         Model("kling-v1.6-t2v", (*_V16, replace(_MODE, choices=("Standard",))), required=_WORDS),
         Model(
             "kling-o1-i2v",
-            (_IMAGE_OR_BASE64, replace(_END_IMAGE, wire="last_image"), _PROMPT, _FIVE_OR_TEN, _RATIO),
+            (_IMAGE_OR_BASE64, replace(_END_IMAGE, gateway_name="last_image"), _PROMPT, _FIVE_OR_TEN, _RATIO),
             required=_BOTH,
             price=_PRO,
         ),
@@ -178,7 +178,7 @@ MODELS = _by_slug(
                 _PLAIN_PROMPT,
                 _VIDEO,
                 replace(_REFERENCES, maximum=4),
-                Field("fast_mode", Kind.FLAG, default=False),
+                Field("fast_mode", Kind.BOOLEAN, default=False),
                 replace(_RATIO, default=None),
                 _KEEP_SOUND,
             ),

@@ -12,17 +12,17 @@ class Kind(Enum):
     """What a field holds, in the words of an error message."""
 
     TEXT = "a text"
-    WHOLE = "a whole number"
+    INTEGER = "a whole number"
     NUMBER = "a number"
-    FLAG = "true or false"
+    BOOLEAN = "true or false"
     PICTURE = "a picture (URL, data URI, base64 or a path)"
     PICTURES = "a list of pictures (URLs or base64)"
-    LINK = "a URL (http or https)"
+    URL = "a URL (http or https)"
     LIST = "a list"
     SHOTS = "a list of shots (all texts, or all objects with a prompt and a duration)"
 
 
-class Sure(Enum):
+class Confidence(Enum):
     """How sure we are of what the catalogue says."""
 
     DOCUMENTED = "documented"
@@ -44,25 +44,25 @@ class Field:
     :param choices: the values allowed, where they are few.
     :param as_text: the model wants the number as a JSON string.
     :param default: what the service takes where nothing is sent; None: nothing, or it is not documented.
-    :param sure: how sure all this is.
+    :param confidence: how sure all this is.
     :param note: what else is known, in a few words; most of it only the service can judge.
     """
 
     name: str
     kind: Kind
-    wire: str = ""
+    gateway_name: str = ""
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str | int, ...] = ()
     as_text: bool = False
     default: str | float | None = None
-    sure: Sure = Sure.DOCUMENTED
+    confidence: Confidence = Confidence.DOCUMENTED
     note: str = ""
 
     @property
-    def wire_name(self) -> str:
+    def json_key(self) -> str:
         """The JSON key of this field."""
-        return self.wire or self.name
+        return self.gateway_name or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Model:
     :param price: US dollars a second without sound, or None where no price is published.
     :param source: whose pages document it.
     :param picture_form: how a picture's data goes: ``data_uri``, ``base64`` (bare), or ``url`` (not at all).
-    :param form_sure: how sure that is.
+    :param picture_form_confidence: how sure that is.
     """
 
     slug: str
@@ -90,8 +90,8 @@ class Model:
     price: Decimal | None = None
     source: Literal["MyRouter", "sister hosts"] = "MyRouter"
     picture_form: Literal["data_uri", "base64", "url"] = "data_uri"
-    form_sure: Sure = Sure.INFERRED
+    picture_form_confidence: Confidence = Confidence.INFERRED
 
     def field(self, name: str) -> Field | None:
         """Return the field that the operator or the model calls *name*, or None."""
-        return next((f for f in self.fields if name in (f.name, f.wire_name)), None)
+        return next((f for f in self.fields if name in (f.name, f.json_key)), None)

@@ -99,12 +99,12 @@ def _check_shot(field: Field, shot: Any) -> None:
 
 _READERS: dict[Kind, Callable[[Field, Any], Any]] = {
     Kind.TEXT: _text,
-    Kind.WHOLE: _whole,
+    Kind.INTEGER: _whole,
     Kind.NUMBER: _number,
-    Kind.FLAG: _flag,
+    Kind.BOOLEAN: _flag,
     Kind.PICTURE: _text,
     Kind.PICTURES: _pictures,
-    Kind.LINK: _link,
+    Kind.URL: _link,
     Kind.LIST: _list,
     Kind.SHOTS: _shots,
 }
@@ -137,14 +137,14 @@ def from_json(value: Any) -> Any:
         return value
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a picture's value as a text or bytes: paths and assets are named, lists in JSON are read."""
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [plain_value(item) for item in value]
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, os.PathLike):
-        return plain(os.fspath(value))
+        return plain_value(os.fspath(value))
     if isinstance(value, StoragePath):
         return str(value)
     read = from_json(value) if isinstance(value, str) and value.lstrip().startswith(("[", "{")) else value

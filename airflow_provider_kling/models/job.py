@@ -24,8 +24,8 @@ class StoragePath(Protocol):
 
 
 #: What may name a video, and what may name a picture or be it.
-Place = str | os.PathLike[str] | StoragePath
-PictureSource = Place | bytes
+PathOrUrl = str | os.PathLike[str] | StoragePath
+PictureSource = PathOrUrl | bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def read_limit(value: Any) -> Decimal | None:
     return Decimal(str(number))
 
 
-def lower(*limits: Decimal | None) -> Decimal | None:
+def lowest(*limits: Decimal | None) -> Decimal | None:
     """Return the lowest of the limits that are set."""
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -45,7 +45,7 @@ def read_prices(value: Any) -> dict[str, Decimal]:
     return {model: Decimal(str(price)) for model, price in read.items()}
 
 
-def dollars(usd: Decimal) -> str:
+def format_usd(usd: Decimal) -> str:
     """Return an amount as text: two digits after the point, more where it has more, up to four."""
     text = f"{usd:.4f}"
     return f"{text.removesuffix('0').removesuffix('0')} USD"
@@ -89,9 +89,9 @@ def _positive(value: Any) -> Decimal | None:
 def input_or_default(job: VideoJob, model: Model, name: str) -> Any:
     """Return an input of the job, or the model's documented default."""
     field = model.field(name) or Field(name, Kind.NUMBER)
-    return job.inputs.get(field.wire_name, field.default)
+    return job.inputs.get(field.json_key, field.default)
 
 
-def cost_words(cost: Decimal | None) -> str:
+def describe_cost(cost: Decimal | None) -> str:
     """Say an estimate in a sentence; an unknown price is said, not guessed."""
     return "an unknown price" if cost is None else f"an estimated {cost:.2f} USD"

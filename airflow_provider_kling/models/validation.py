@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.models.catalog import MODELS
-from airflow_provider_kling.models.fields import Model, Sure
+from airflow_provider_kling.models.fields import Confidence, Model
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.inputs import from_json, read_input
 from airflow_provider_kling.models.job import VideoJob
@@ -93,11 +93,11 @@ def _checked(
             body[name] = value
         elif field is None:
             problems.append(f"{name} is not an input of this model{_who_has(name)}")
-        elif field.wire_name in body:
+        elif field.json_key in body:
             problems.append(_twice(name))
         else:
             try:
-                body[field.wire_name] = read_input(field, value)
+                body[field.json_key] = read_input(field, value)
             except ValueError as problem:
                 problems.append(str(problem))
     return body, problems
@@ -123,7 +123,7 @@ def _combinations(model: Model, present: set[str], body: Mapping[str, Any]) -> l
 
 def _broken_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the texts: nobody should pay for a prompt that a form has broken."""
-    media = {field.wire_name if (field := model.field(name)) else name for name in MEDIA_INPUTS}
+    media = {field.json_key if (field := model.field(name)) else name for name in MEDIA_INPUTS}
     problems = []
     for name, value in body.items():
         for text in _texts(value) if name not in media else ():
@@ -163,7 +163,7 @@ def _shots_warnings(model: Model, body: Mapping[str, Any]) -> list[str]:
         return []
     warnings = []
     texts = [shot["prompt"] if isinstance(shot, dict) else shot for shot in shots]
-    if field.sure is Sure.DOCUMENTED and texts == shots:
+    if field.confidence is Confidence.DOCUMENTED and texts == shots:
         warnings.append(f"{model.slug} documents shots as objects; these are texts, and are passed on.")
     if len(shots) > _USUAL_SHOTS:
         warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {_USUAL_SHOTS}.")

@@ -20,7 +20,7 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.hooks import for_airflow, harmless
+from airflow_provider_kling.hooks import for_airflow, suppress_and_log
 from airflow_provider_kling.operators.xcom import ERROR_KEY, find_request, task_instance_key
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class KlingBaseOperator(BaseOperator):
         kling_task_id = getattr(self, "kling_task_id", "")
         if name := name_of(vars(self)):
             return name
-        with harmless(self.log, "The name of the request could not be read"):
+        with suppress_and_log(self.log, "The name of the request could not be read"):
             return str(find_request(self, ti, kling_task_id).get("name") or kling_task_id)
         return str(kling_task_id)
 
@@ -119,7 +119,7 @@ def _report(operator: KlingBaseOperator, ti: Any, error: KlingError) -> None:
 
 
 def _push(operator: KlingBaseOperator, ti: Any, failure: dict[str, Any]) -> None:
-    with harmless(operator.log, "Why the task failed could not be stored"):
+    with suppress_and_log(operator.log, "Why the task failed could not be stored"):
         failure |= {"name": operator.request_name(ti), **task_instance_key(ti)}
         failure["kling_task_id"] = failure.get("kling_task_id") or getattr(operator, "kling_task_id", None)
         ti.xcom_push(key=ERROR_KEY, value=failure)

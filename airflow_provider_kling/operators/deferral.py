@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 
 from airflow_provider_kling.errors import from_dict
-from airflow_provider_kling.hooks import airflow_errors, harmless
+from airflow_provider_kling.hooks import airflow_errors, suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class WaitingOperator(KlingBaseOperator):
 
         now, kling_task_id = time.time(), self._job_to_wait_for(context)
         times = now - self.wait_options.timeout, now
-        with harmless(self.log, "When the wait began could not be read"):
+        with suppress_and_log(self.log, "When the wait began could not be read"):
             times = submission_state(context).recorded_wait(kling_task_id) or times
         with self._wait_errors():
             policy = wait_policy(kling_task_id, times[0], min(times[1], now), self.wait_options)

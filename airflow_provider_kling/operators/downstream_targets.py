@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import KlingError, Money
 from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.models.inputs import plain
+from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.operators.download import KlingDownloadOperator
 from airflow_provider_kling.storage.allowed_paths import is_local
 
@@ -58,7 +58,9 @@ def _known_downloads(operator: BaseOperator, context: Context) -> Iterator[Video
         target, conn_id = arguments.get("target"), arguments.get("kling_conn_id", KlingHook.default_conn_name)
         if any(_is_of_task(value, task, operator) for value in (target, conn_id)):
             continue
-        target, conn_id = (operator.render_template(plain(value), context) for value in (target, conn_id))
+        target, conn_id = (
+            operator.render_template(plain_value(value), context) for value in (target, conn_id)
+        )
         if isinstance(target, str) and is_local(target) and task.queue != operator.queue:
             continue  # it means another worker's disk
         allowed = arguments.get("allowed_paths") or ()

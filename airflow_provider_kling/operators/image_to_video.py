@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
-from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions
@@ -143,7 +143,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
             yield
         except KlingError as error:
             if error.money in (Money.UNTOUCHED, Money.ENDED):
-                with harmless(self.log, "The claim on the target could not be removed"):
+                with suppress_and_log(self.log, "The claim on the target could not be removed"):
                     self._download(context).release(_job_of(submission_state(context)))
             raise
 
@@ -151,9 +151,9 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         from airflow_provider_kling.operators.job_wait import begin_wait, read_request
         from airflow_provider_kling.submission.state import submission_state
 
-        with harmless(self.log, "The task id could not be stored"):
+        with suppress_and_log(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
-        with harmless(self.log, "The task id could not be recorded"):
+        with suppress_and_log(self.log, "The task id could not be recorded"):
             submission_state(context).confirm_task_id(kling_task_id)
         request = read_request(self, context, kling_task_id)
         if request.get("reused"):
@@ -177,12 +177,12 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         from airflow_provider_kling.submission.state import submission_state
 
         download, ti = self._download(context), context["ti"]
-        with harmless(self.log, "The task id could not be recorded"):
+        with suppress_and_log(self.log, "The task id could not be recorded"):
             submission_state(context).confirm_task_id(kling_task_id)
         result = download.run(kling_task_id, find_request(self, ti, kling_task_id), task)
         result.publish(ti)
         if not result.reused:
-            with harmless(self.log, "That the video is stored could not be recorded"):
+            with suppress_and_log(self.log, "That the video is stored could not be recorded"):
                 submission_state(context).record_delivered()
         download.release(kling_task_id)
         return result.path

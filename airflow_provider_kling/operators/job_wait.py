@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Task
-from airflow_provider_kling.hooks import KlingHook, harmless
+from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink, is_web_url
 from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.xcom import find_request
@@ -94,7 +94,7 @@ class JobWait:
         :param stay: says whether the worker stays after a result.
         :raises KlingError: that ends the wait.
         """
-        with harmless(self._operator.log, "The progress link could not be stored"):
+        with suppress_and_log(self._operator.log, "The progress link could not be stored"):
             KlingProgressLink().show(self._operator, self._ti, self._ti.log_url.split("?")[0] + "/xcom")
         result = PollResult(next_poll_at=self._policy.earliest)
         if result.next_poll_at <= time.time():
@@ -113,7 +113,7 @@ class JobWait:
         result = self._policy.update(answer, time.time())
         for message in result.messages:
             self._operator.log.info(message)
-        with harmless(self._operator.log, "The progress could not be stored"):
+        with suppress_and_log(self._operator.log, "The progress could not be stored"):
             if result.progress:
                 self._ti.xcom_push(key=PROGRESS_KEY, value=result.progress)
             video_url = result.task and result.task.videos[0].to_dict(with_link=True).get("video_url")
@@ -153,7 +153,7 @@ class JobWait:
 
 def read_request(operator: WaitingOperator, context: Context, kling_task_id: str) -> dict[str, Any]:
     """Return what is known of the request that made the job; empty where nothing is."""
-    with harmless(operator.log, "The request of the job could not be read"):
+    with suppress_and_log(operator.log, "The request of the job could not be read"):
         return find_request(operator, context["ti"], kling_task_id)
     return {}
 
@@ -177,13 +177,13 @@ def begin_wait(
     submitted_at = read_number(request.get("submitted_at"))
     started_at = submitted_at if submitted_at and 0 < now - submitted_at < options.timeout else now
     deadline = started_at + options.timeout
-    with harmless(operator.log, "When the wait began could not be stored for a retry"):
+    with suppress_and_log(operator.log, "When the wait began could not be stored for a retry"):
         state = submission_state(context)
         if recorded := state.recorded_wait(kling_task_id):
             started_at, deadline = recorded
         else:
             state.record_wait(kling_task_id, started_at, deadline)
-    with harmless(operator.log, "What kind of job it is could not be read"):
+    with suppress_and_log(operator.log, "What kind of job it is could not be read"):
         kind = kind_of(request["model"], request["inputs"]) if request else ""
     return JobWait(
         operator, context, options, wait_policy(kling_task_id, started_at, deadline, options), kind

@@ -36,7 +36,7 @@ class RequestOperator(BaseOperator):
 
         Airflow renders mapped and plain tasks through this method, and stores the attributes after it.
         """
-        from airflow_provider_kling.models.inputs import plain
+        from airflow_provider_kling.models.inputs import plain_value
         from airflow_provider_kling.redaction import redacted
 
         written = {name: getattr(self, name) for name in (*_MEDIA, *LIMITS)}
@@ -50,7 +50,7 @@ class RequestOperator(BaseOperator):
             rendered = getattr(self, name)
             if rendered != written[name] or not self._in_dag_file(name, written[name]):
                 self._outside.add(name)
-            value = plain(rendered)
+            value = plain_value(rendered)
             if (shown := redacted(value)) != value:
                 self._private[name] = value
             if shown != rendered:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kling.errors import Money
-from airflow_provider_kling.models.prices import dollars
+from airflow_provider_kling.models.prices import format_usd
 from airflow_provider_kling.redaction import shorten
 from airflow_provider_kling.submission.cost_limits import Reservation, ReservationState
 from airflow_provider_kling.values import read_number
@@ -133,7 +133,7 @@ class RunReport:
         unknown = f", and {data['unknown_price']} of unknown price" if data["unknown_price"] else ""
         rows = [_row(self.entries[key]) for key in sorted(self.entries)]
         head = ["| request | outcome | estimated | where, or why not |", "|---|---|---|---|"]
-        return [f"{counts}; estimated at {dollars(self.cost)}{unknown}.", *(head if rows else []), *rows]
+        return [f"{counts}; estimated at {format_usd(self.cost)}{unknown}.", *(head if rows else []), *rows]
 
     def _entry(self, key: TaskKey) -> RequestReport:
         task_id, map_index = key
@@ -171,7 +171,7 @@ def _charged(entry: RequestReport) -> bool:
 
 def _cost(entry: RequestReport) -> str:
     usd = entry.estimated_cost_usd
-    return "unknown" if usd is None else dollars(Decimal(str(usd)))
+    return "unknown" if usd is None else format_usd(Decimal(str(usd)))
 
 
 def _row(entry: RequestReport) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kling.errors import KlingUnavailableError
-from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import COST_KEY, REQUEST_KEY, submit_task_ids, task_instance_key
@@ -24,7 +24,7 @@ from airflow_provider_kling.submission.options import (
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_kling.models.job import PictureSource, Place
+    from airflow_provider_kling.models.job import PathOrUrl, PictureSource
     from airflow_provider_kling.submission.submit_once import Submission, SubmissionOptions, SubmissionResult
 
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
@@ -119,7 +119,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         aspect_ratio: str | XComArg | None = None,
         mode: str | XComArg | None = None,
         images: Sequence[PictureSource] | str | XComArg | None = None,
-        video: Place | XComArg | None = None,
+        video: PathOrUrl | XComArg | None = None,
         voice_list: Sequence[Any] | str | XComArg | None = None,
         character_orientation: str | XComArg | None = None,
         keep_original_sound: bool | str | XComArg | None = None,
@@ -245,7 +245,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
 
     def _publish(self, ti: Any, result: SubmissionResult) -> str:
         """Push what was asked for, for people and for the download's sidecar; return the task id."""
-        with harmless(self.log, "What was asked for could not be stored"):
+        with suppress_and_log(self.log, "What was asked for could not be stored"):
             request = {**result.to_dict(), "name": self.request_name(ti), **task_instance_key(ti)}
             ti.xcom_push(key=COST_KEY, value=request["estimated_cost_usd"])
             ti.xcom_push(key=REQUEST_KEY, value=request)

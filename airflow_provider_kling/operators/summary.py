@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from airflow_provider_kling.hooks import harmless
+from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, is_submit
 
@@ -72,7 +72,7 @@ class KlingSummaryOperator(BaseOperator):
     def _states(self, ti: Any, task_ids: list[str]) -> dict[tuple[str, int], str]:
         """Return the state of each task instance, also of those that pushed nothing."""
         states: dict[tuple[str, int], str] = {}
-        with harmless(self.log, "The states of the tasks could not be read"):
+        with suppress_and_log(self.log, "The states of the tasks could not be read"):
             for task_id in task_ids:
                 found = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
                 for name, state in found.get(ti.run_id, {}).items():

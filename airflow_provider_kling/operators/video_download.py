@@ -17,7 +17,7 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.gateways.base import Task, checked_task_id
-from airflow_provider_kling.hooks import KlingHook, airflow_errors, harmless
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.media.probe import check_media, probe_video, require_pyav
 from airflow_provider_kling.operators.xcom import VIDEO_KEY, task_instance_key
 from airflow_provider_kling.polling.policy import PollPolicy
@@ -124,7 +124,7 @@ class VideoDownload:
 
     def release(self, kling_task_id: str) -> None:
         """Give back the claim on the target."""
-        with harmless(self._log, "The claim on the target could not be removed"):
+        with suppress_and_log(self._log, "The claim on the target could not be removed"):
             release_target(self._resolve(kling_task_id or "video"), self._origin)
 
     def run(self, kling_task_id: str, request: Mapping[str, Any], task: Task | None = None) -> DownloadResult:
@@ -149,7 +149,7 @@ class VideoDownload:
                 facts = self._examined(path, facts)
                 check_media(facts["media_problems"], str(path))
             if request.get("library_entry") and not reused:
-                with harmless(self._log, "The video could not be added to the library"):
+                with suppress_and_log(self._log, "The video could not be added to the library"):
                     add_to_library(request["library_entry"], str(path), facts, self._owner)
         self._log.info(
             "%s: %d bytes, %s, sha256 %s", path, facts["size"], facts["content_type"], facts["sha256"]

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Call, Task, about_job
-from airflow_provider_kling.hooks import KlingHook, no_connection
+from airflow_provider_kling.hooks import KlingHook, connection_not_found
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import Poller, Wait
 from airflow_provider_kling.polling.rate_limit import RateLimiter
@@ -107,7 +107,7 @@ class PooledClient:
         try:
             return Settings.from_connection(await get_async_connection(self._conn_id, KlingHook))
         except AirflowNotFoundException as error:
-            raise no_connection(self._conn_id) from error
+            raise connection_not_found(self._conn_id) from error
         except KlingError:
             raise
         except Exception as error:  # whatever a secrets backend raises; its words may hold a secret

@@ -19,8 +19,8 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.hooks import harmless
-from airflow_provider_kling.models.prices import cost_words, dollars, lower, read_limit
+from airflow_provider_kling.hooks import suppress_and_log
+from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit
 from airflow_provider_kling.submission.state import SubmissionState
 from airflow_provider_kling.transport.settings import Settings
 
@@ -150,7 +150,7 @@ class Limits:
         limits = {}
         for argument, value in arguments.items():
             try:
-                limits[argument] = lower(read_limit(value), getattr(settings, argument))
+                limits[argument] = lowest(read_limit(value), getattr(settings, argument))
             except ValueError as problem:
                 raise KlingInputError(f"{argument}={value!r}: {problem}.") from None
         return cls(**limits)
@@ -219,7 +219,7 @@ class CostControl:
         usd = _total([*self.state.costs().values(), cost])
         limit = self.limits.max_run_cost_usd
         if limit is None:
-            with harmless(self.log, "What this job costs could not be shown to other tasks"):
+            with suppress_and_log(self.log, "What this job costs could not be shown to other tasks"):
                 self.run.post(self.run.mine(ReservationState.TAKEN, usd))
             return
         mine = self.run.mine(ReservationState.ASKING, usd)
@@ -237,7 +237,7 @@ class CostControl:
 
     def release(self) -> None:
         """Reserve no more than what was bought."""
-        with harmless(self.log, "The reservation could not be withdrawn"):
+        with suppress_and_log(self.log, "The reservation could not be withdrawn"):
             self.run.post(_bought(self.run, self.state))
 
     def _run_refusal(self, limit: Decimal, mine: Reservation, cost: Decimal | None) -> KlingInputError:
@@ -245,7 +245,7 @@ class CostControl:
         earlier = self.state.costs().values()
         self.release()
         before = sum_of(others) + (_total(usd for usd in earlier if usd) or 0)
-        so_far = f"all jobs of the run are an estimated {dollars(before)} so far"
+        so_far = f"all jobs of the run are an estimated {format_usd(before)} so far"
         if unknown := sum(usd is None for usd in (*earlier, *(other.usd for other in others))):
             so_far += f", without {unknown} of unknown price"
         return self._refusal("max_run_cost_usd", limit, cost, f", and {so_far}")
@@ -253,7 +253,7 @@ class CostControl:
     def _refusal(
         self, argument: str, limit: Decimal, cost: Decimal | None, more: str = ""
     ) -> KlingInputError:
-        what = f"{argument}={dollars(limit)} does not allow it: this job is {cost_words(cost)}{more}."
+        what = f"{argument}={format_usd(limit)} does not allow it: this job is {describe_cost(cost)}{more}."
         where = f"the task or connection {self.conn_id!r}"
         advice = f"Raise {argument} on {where}, ask for less, or name missing prices in the connection."
         return KlingInputError(what, advice=advice)
@@ -264,7 +264,7 @@ def publish_costs(ti: Any, state: SubmissionState, log: Any) -> None:
 
     This comes first in each try: also a request whose answer is unknown counts from then on.
     """
-    with harmless(log, "What earlier tries bought could not be shown to other tasks"):
+    with suppress_and_log(log, "What earlier tries bought could not be shown to other tasks"):
         if state.costs():
             run = RunReservations(ti, [])
             run.post(_bought(run, state))

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.media.pictures import (
-    LARGEST_FILE,
+    MAX_PICTURE_BYTES,
     check_picture,
     check_size,
     check_video,
     from_base64,
 )
 from airflow_provider_kling.models.input_names import PICTURE_INPUTS, VIDEO_INPUT
-from airflow_provider_kling.models.inputs import plain
+from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, redacted
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
 from airflow_provider_kling.storage.files import file_size, read_file, signed_url
@@ -68,7 +68,7 @@ class MediaInputs:
         """
         ready = dict(inputs)
         for name in PICTURE_INPUTS:
-            value = plain(inputs.get(name))
+            value = plain_value(inputs.get(name))
             if isinstance(value, list):
                 places = [f"{name}[{number}]" for number in range(len(value))]
                 pairs = [self._picture(*pair, name) for pair in zip(places, value, strict=True)]
@@ -77,7 +77,7 @@ class MediaInputs:
                 ready[name], self.facts[name] = self._picture(name, value, name)
                 if name == "images":
                     ready[name], self.facts[name] = [ready[name]], [self.facts[name]]
-        if _is_set(video := plain(inputs.get(VIDEO_INPUT))):
+        if _is_set(video := plain_value(inputs.get(VIDEO_INPUT))):
             ready[VIDEO_INPUT], self.facts[VIDEO_INPUT] = self._video(video)
         return ready
 
@@ -117,7 +117,7 @@ class MediaInputs:
         if data is not None:
             return None, data
         path = self._resolved(argument, value, name)
-        return path, read_file(path, argument, LARGEST_FILE + 1)
+        return path, read_file(path, argument, MAX_PICTURE_BYTES + 1)
 
     def _linked(self, argument: str, url: str) -> dict[str, Any]:
         self._log.info("%s: a URL, which the gateway fetches", argument)

@@ -16,7 +16,7 @@ from itertools import zip_longest
 from typing import Any
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, Money
-from airflow_provider_kling.hooks import KlingHook, harmless
+from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.media.pictures import check_picture
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
@@ -73,7 +73,7 @@ def library_entry(
     model, rest, hashes = MODELS.get(job.model), dict(job.inputs), {}
     for name in MEDIA_INPUTS:
         field = model.field(name) if model else None
-        value, facts = rest.pop(field.wire_name if field else name, None), pictures.get(name)
+        value, facts = rest.pop(field.json_key if field else name, None), pictures.get(name)
         values = value if isinstance(value, list) else [value]
         known = facts if isinstance(facts, list) else [facts]
         pairs = zip_longest(values, known[: len(values)])
@@ -101,7 +101,7 @@ def find_video(
 
     :param allowed_paths: the operator's folders, and the connection's.
     """
-    with harmless(log, "The library could not be read, so nothing is reused"):
+    with suppress_and_log(log, "The library could not be read, so nothing is reused"):
         try:
             index = read_file(resolve_path(entry.index, "library", *allowed_paths), "library", _CHUNK)
         except KlingInputError:

@@ -25,10 +25,10 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER, NOT_FOUND_GRACE, Outcome, failed_task
-from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, harmless
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.models.prices import cost_words, estimate
+from airflow_provider_kling.models.prices import describe_cost, estimate
 from airflow_provider_kling.models.validation import build_job
 from airflow_provider_kling.redaction import clean, shorten
 from airflow_provider_kling.submission.cost_limits import CostControl, Limits, RunReservations
@@ -118,7 +118,7 @@ class Submission:
 
     def describe(self) -> str:
         """Return the request for a log line, without the data of pictures and the signatures of URLs."""
-        return f"to {self.job.model}, {cost_words(self.cost)}: {self.job.describe()}"
+        return f"to {self.job.model}, {describe_cost(self.cost)}: {self.job.describe()}"
 
     def resume(self) -> SubmissionResult | None:
         """Return the job that an earlier try of this request bought; None: nothing stands in the way.
@@ -180,7 +180,7 @@ class Submission:
         except KlingSubmitUncertainError as error:
             raise self._uncertain(error) from error
         except KlingError:
-            with harmless(self.log, "It could not be recorded that no job was started"):
+            with suppress_and_log(self.log, "It could not be recorded that no job was started"):
                 self.state.remove_intent()
             self.costs.release()
             raise
@@ -270,11 +270,11 @@ class Submission:
 
     def _uncertain(self, error: KlingError) -> KlingError:
         again = self.options.on_uncertain == "submit_again"
-        facts = {**error.facts(), "what": f"{error.what} It may have cost {cost_words(self.cost)}."}
+        facts = {**error.facts(), "what": f"{error.what} It may have cost {describe_cost(self.cost)}."}
         if again:
             facts["advice"] = "Airflow's next try submits again, as on_uncertain='submit_again' says."
         else:
-            with harmless(self.log, "It could not be recorded that this was reported"):
+            with suppress_and_log(self.log, "It could not be recorded that this was reported"):
                 self.state.record_reported()
         return for_airflow(KlingSubmitUncertainError(**facts), retry=again)
 

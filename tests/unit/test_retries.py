@@ -11,7 +11,7 @@ from airflow_provider_kling.retries import KlingRetryPolicy
 PASSING = (KlingDownloadError, KlingUnavailableError)
 KINDS = [kind for kind in KlingError.__subclasses__() if kind.__module__ == KlingError.__module__]
 FINAL = [kind for kind in {kind.__name__: kind for kind in reversed(KINDS)}.values() if kind not in PASSING]
-POLICY = KlingRetryPolicy(first_delay=10, longest_delay=600)
+POLICY = KlingRetryPolicy(initial_delay=10, max_delay=600)
 
 
 def decision(error, try_number=1, policy=POLICY):
@@ -63,7 +63,7 @@ def test_the_delay_that_the_gateway_named_is_kept_within_reason(asked, kept):
 
 
 def test_delays_are_the_dags_authors_to_choose():
-    policy = KlingRetryPolicy(first_delay=1, longest_delay=3)
+    policy = KlingRetryPolicy(initial_delay=1, max_delay=3)
     error = KlingDownloadError("Broken.")
     assert [seconds(error, n, policy) for n in (1, 2, 3, 4)] == [1, 2, 3, 3]
 

@@ -31,7 +31,7 @@ with DAG(
             task_id="download",
             kling_task_id=submit.output,
             target=target,
-            retry_policy=KlingRetryPolicy(first_delay=2, longest_delay=10),
+            retry_policy=KlingRetryPolicy(initial_delay=2, max_delay=10),
         )
         wait >> download
 

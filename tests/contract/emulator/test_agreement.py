@@ -132,7 +132,7 @@ def ours(slug, arguments, extra=None):
 
 def agreed(service, slug, body):
     """Hold both sides to each other for one body, under the model's own words; return whether it is taken."""
-    words = {field.wire_name: field.name for field in OURS[slug].fields}
+    words = {field.json_key: field.name for field in OURS[slug].fields}
     arguments = {words[name]: value for name, value in body.items()}
     sent, refusal = ours(slug, arguments), service.refuses(slug, body)
     assert ours(slug, {}, body) == sent, "as arguments and as extra_body"
@@ -150,7 +150,7 @@ def least(slug):
 
 def test_both_know_the_same_models_and_the_same_words():
     theirs = {slug: set(model.fields) for slug, model in THEIRS.items()}
-    assert theirs == {slug: {field.wire_name for field in model.fields} for slug, model in OURS.items()}
+    assert theirs == {slug: {field.json_key for field in model.fields} for slug, model in OURS.items()}
     assert VALUES.keys() == {*INPUTS, *(name for names in theirs.values() for name in names)}
 
 
@@ -176,7 +176,7 @@ def test_they_agree_on_every_value_of_every_input(service, slug):
 def test_they_agree_on_what_excludes_what_and_what_needs_what(service, slug):
     ruled = {name for pair in OURS[slug].excludes for name in pair} | {*OURS[slug].exactly_one}
     ruled |= {name for need in OURS[slug].needs for name in need[:2]}
-    wire = [field.wire_name for field in OURS[slug].fields if field.name in ruled]
+    wire = [field.json_key for field in OURS[slug].fields if field.name in ruled]
     for one in wire:
         for other in wire:
             for first in VALUES[one]:
@@ -228,7 +228,7 @@ TEMPLATED = st.sampled_from(
     arguments=st.dictionaries(st.sampled_from(INPUTS), TEMPLATED, max_size=5),
 )
 def test_what_templates_give_is_sent_as_it_is_documented(service, slug, arguments):
-    words = {field.wire_name: field.name for field in OURS[slug].fields}
+    words = {field.json_key: field.name for field in OURS[slug].fields}
     needed = {words[name]: value for name, value in least(slug).items()}
     sent = ours(slug, needed | arguments)
     pictures = {"image", "end_image", "images"} & arguments.keys()
@@ -238,7 +238,7 @@ def test_what_templates_give_is_sent_as_it_is_documented(service, slug, argument
 
 @pytest.mark.parametrize("slug", sorted(OURS))
 def test_an_input_of_another_model_is_our_error_before_it_is_theirs(service, slug):
-    words = {field.wire_name: field.name for field in OURS[slug].fields}
+    words = {field.json_key: field.name for field in OURS[slug].fields}
     needed = {words[name]: value for name, value in least(slug).items()}
     for name in set(INPUTS) - set(words.values()):
         with pytest.raises(

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.media.pictures import (
-    LARGEST_FILE,
+    MAX_PICTURE_BYTES,
     check_picture,
     check_shape,
     check_video,
@@ -339,8 +339,8 @@ def of_size(size):
 
 
 def test_a_file_is_taken_up_to_ten_mebibytes():
-    assert len(check(of_size(LARGEST_FILE)).data) == LARGEST_FILE
-    assert "more than the 10 MiB" in refusal(of_size(LARGEST_FILE + 1))
+    assert len(check(of_size(MAX_PICTURE_BYTES)).data) == MAX_PICTURE_BYTES
+    assert "more than the 10 MiB" in refusal(of_size(MAX_PICTURE_BYTES + 1))
 
 
 def test_a_picture_describes_itself_and_becomes_base64():

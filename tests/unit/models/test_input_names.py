@@ -17,5 +17,5 @@ def test_the_operators_have_each_input_of_the_catalogue_and_no_other():
 
 def test_pictures_videos_and_free_texts_are_named_by_their_kind():
     assert set(PICTURE_INPUTS) == named(Kind.PICTURE, Kind.PICTURES)
-    assert VIDEO_INPUT in named(Kind.LINK)
+    assert VIDEO_INPUT in named(Kind.URL)
     assert set(TEXT_INPUTS) == named(Kind.TEXT, Kind.SHOTS)

@@ -11,7 +11,7 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Kind
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.models.prices import cost_words, estimate
+from airflow_provider_kling.models.prices import describe_cost, estimate
 from airflow_provider_kling.models.validation import build_job
 
 PIC, END, CLIP = "https://p.example/a.png", "https://p.example/b.png", "https://p.example/c.mp4"
@@ -92,7 +92,7 @@ def test_every_documented_model_is_known():
 def test_a_minimal_request_carries_only_what_was_set(model, inputs):
     unset = {"negative_prompt": None, "sound": "", "duration": " ", "end_image": None, "multi_prompt": None}
     job, warned = build_job(model, inputs | unset)
-    wire = {MODELS[model].field(name).wire_name: value for name, value in inputs.items()}
+    wire = {MODELS[model].field(name).json_key: value for name, value in inputs.items()}
     assert (job.model, job.inputs, warned) == (model, wire, [])
 
 
@@ -146,7 +146,10 @@ def test_a_prompt_is_taken_up_to_its_limit(model, name):
 
 
 FLAGS = [
-    (model.slug, field.name) for model in MODELS.values() for field in model.fields if field.kind is Kind.FLAG
+    (model.slug, field.name)
+    for model in MODELS.values()
+    for field in model.fields
+    if field.kind is Kind.BOOLEAN
 ]
 CHOICES = [(m.slug, f) for m in MODELS.values() for f in m.fields if f.choices and f.kind is Kind.TEXT]
 
@@ -162,7 +165,7 @@ def test_a_flag_is_true_or_false_also_as_a_text(model, name):
 @pytest.mark.parametrize(("model", "field"), CHOICES, ids=lambda value: getattr(value, "name", value))
 def test_a_choice_is_one_of_those_documented(model, field):
     for choice in field.choices:
-        assert body(model, **{field.name: choice})[field.wire_name] == choice
+        assert body(model, **{field.name: choice})[field.json_key] == choice
     words = refusal(model, **{field.name: "other"})
     assert f"{field.name}='other': must be {field.choices[0]!r}" in words
 
@@ -372,7 +375,7 @@ def test_a_published_price_gives_an_estimate(model, inputs, price):
 @pytest.mark.parametrize("model", sorted(MINIMAL.keys() - {model for model, *_ in PRICES}))
 def test_no_published_price_gives_none(model):
     assert estimate(build_job(model, MINIMAL[model])[0]) is None
-    assert cost_words(None) == "an unknown price"
+    assert describe_cost(None) == "an unknown price"
 
 
 def test_prices_can_be_given_also_for_unknown_models():
@@ -402,7 +405,7 @@ def test_a_length_that_is_not_asked_for_is_not_guessed(model):
 
 
 def test_an_estimate_is_said_in_words():
-    assert cost_words(Decimal("0.56")) == "an estimated 0.56 USD"
+    assert describe_cost(Decimal("0.56")) == "an estimated 0.56 USD"
 
 
 ANYTHING = st.recursive(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.models.prices import dollars, lower, read_limit, read_prices
+from airflow_provider_kling.models.prices import format_usd, lowest, read_limit, read_prices
 from airflow_provider_kling.submission.cost_limits import (
     RESERVATION_TIMEOUT,
     Reservation,
@@ -149,8 +149,8 @@ def test_what_is_no_limit_is_refused(value):
 
 
 def test_of_two_limits_the_lower_one_holds():
-    assert lower(None, Decimal(3), Decimal(2)) == 2
-    assert lower(None, None) is None
+    assert lowest(None, Decimal(3), Decimal(2)) == 2
+    assert lowest(None, None) is None
 
 
 def test_prices_are_dollars_a_second_by_model():
@@ -165,4 +165,4 @@ def test_prices_are_dollars_a_second_by_model():
     [("5", "5.00"), ("0.56", "0.56"), ("0.336", "0.336"), ("0.50", "0.50"), ("1.6800", "1.68")],
 )
 def test_an_amount_is_told_to_the_cent_or_finer_where_it_is_finer(usd, text):
-    assert dollars(Decimal(usd)) == f"{text} USD"
+    assert format_usd(Decimal(usd)) == f"{text} USD"
