@@ -1,4 +1,4 @@
-"""Apache Airflow provider for Kling: pictures become videos, paid once, never lost."""
+"""Apache Airflow provider for Kling: pictures become videos. No video is paid twice or lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return what Airflow's providers manager wants to know: the hook, and the form of its connection."""
+    """Return the provider's metadata for Airflow: its modules and the form of its connection."""
     return {
         "package-name": "airflow-provider-kling",
         "name": "Kling",
@@ -63,8 +63,8 @@ _CONNECTION_TYPE: dict[str, Any] = {
         },
         "queries_per_second": {
             "label": "Queries per second",
-            "description": "Limits how often one triggerer asks the gateway, for all waiting tasks together. "
-            "If empty: 100.",
+            "description": "The most queries that one triggerer sends per second, for all waiting tasks "
+            "together. If empty: 100.",
             "schema": {"type": ["number", "null"], "minimum": 0.1, "maximum": 10000},
         },
         "allow_private_hosts": {
@@ -81,18 +81,18 @@ _CONNECTION_TYPE: dict[str, Any] = {
         },
         "prices": {
             "label": "Prices",
-            "description": 'US dollars for a second without sound, by model: {"kling-v2.1-i2v": 0.05}. They '
+            "description": 'US dollars per second without sound, by model: {"kling-v2.1-i2v": 0.05}. They '
             "replace the list prices in estimates and limits. If empty: the list prices.",
             "schema": {"type": ["object", "null"]},
         },
         "max_cost_usd": {
-            "label": "Most for one job, USD",
+            "label": "Limit for one job, USD",
             "description": "A job with a higher estimate is not submitted. If empty: no limit.",
             "schema": {"type": ["number", "null"], "minimum": 0},
         },
         "max_run_cost_usd": {
-            "label": "Most for one Dag run, USD",
-            "description": "A job is not submitted if the estimates of its Dag run then add up to more. If "
+            "label": "Limit for one Dag run, USD",
+            "description": "A job is not submitted if the estimates of its Dag run would add up to more. If "
             "empty: no limit.",
             "schema": {"type": ["number", "null"], "minimum": 0},
         },

@@ -1,23 +1,22 @@
-"""Every failure, sorted by what the caller does next.
+"""The errors of this provider. Each class means another next step for the caller.
 
 ::
 
     KlingError
     ├── KlingInputError            the request is wrong: correct it; nothing was started
-    ├── KlingAccessError           the connection is wrong: its key, its rights or its host
+    ├── KlingAccessError           the connection is wrong: correct its key, rights or host
     ├── KlingBalanceError          the account is empty: top it up
     ├── KlingModerationError       the picture or the prompt was refused: change it
-    ├── KlingUnavailableError      a passing trouble: ask again, later (``retry_after``)
-    ├── KlingSubmitUncertainError  a job may have been started: look before paying again
+    ├── KlingUnavailableError      a temporary error: try again later (``retry_after``)
+    ├── KlingSubmitUncertainError  a job may have been started: check that before you pay again
     ├── KlingJobFailedError        the job ended without a video
     ├── KlingTaskNotFoundError     the gateway does not know this task id
-    ├── KlingWaitTimeoutError      our deadline passed; the job itself may still run
-    └── KlingDownloadError         the video is there and paid for, but was not fetched whole
-        └── KlingVideoError        what the link leads to is not a usable video; a retry cannot help
+    ├── KlingWaitTimeoutError      our timeout has passed; the job may still run
+    └── KlingDownloadError         the video is paid for, but was not downloaded whole: download it again
+        └── KlingVideoError        the link leads to no usable video; a retry cannot help
 
-Each message says what happened, what it means for the money, and what to do next. Raised from
-Airflow's classes (hook, operators, sensor) every one of them is an ``AirflowException`` too, see
-:func:`airflow_provider_kling.hooks.for_airflow`.
+Each message says what happened, where the money is, and what to do next. The hook, the operators and the
+sensor raise them as ``AirflowException`` too, see :func:`airflow_provider_kling.hooks.for_airflow`.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ class Money(StrEnum):
 
 
 class KlingError(Exception):
-    """The root of every failure of this provider.
+    """The base class of all errors of this provider.
 
-    :param what: what happened, a sentence; the gateway's own code and message stand in it.
+    :param what: what happened, one sentence with the gateway's own code and message.
     :param money: what it means for the bill.
     :param advice: what to do next; each class has a default.
-    :param kling_task_id: the job, where one is known.
-    :param reason: the gateway's machine-readable reason, such as ``INVALID_API_KEY``.
-    :param http_status: the HTTP status of the answer, where there was one.
-    :param retry_after: seconds to leave the gateway alone, where it said so.
+    :param kling_task_id: the job's id, if it is known.
+    :param reason: the gateway's machine-readable reason, such as ``INVALID_API_KEY``, if there is one.
+    :param http_status: the HTTP status of the answer, if there was an answer.
+    :param retry_after: seconds until the gateway may be asked again, if it named a delay.
     """
 
     default_money: ClassVar[Money] = Money.UNTOUCHED
@@ -76,7 +75,7 @@ class KlingError(Exception):
         return " ".join(part for part in (self.what, self.money, self.advice) if part)
 
     def facts(self) -> dict[str, Any]:
-        """Return the arguments that make this error again."""
+        """Return the arguments of this error."""
         return {name: getattr(self, name) for name in _FACTS}
 
     def replace(self, **changes: Any) -> Self:

@@ -1,4 +1,4 @@
-"""KlingHook: from an Airflow connection to the gateway. Errors are translated for Airflow here, once."""
+"""KlingHook sends calls to the gateway of an Airflow connection. It turns our errors into Airflow's."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def _airflow_class(kind: type[KlingError], *, retry: bool) -> type[KlingError]:
 
 
 def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
-    """Return the same error as one that Airflow understands too.
+    """Return the same error as an instance of its own class and of one of Airflow's exceptions.
 
-    What may pass becomes an ``AirflowException`` (retried), our own deadline an
-    ``AirflowSensorTimeout``, everything else an ``AirflowFailException`` (a retry cannot help and may
-    cost). It stays an instance of its own class, for ``except`` and for failure callbacks.
+    A temporary error becomes an ``AirflowException``, which is retried; our own timeout an
+    ``AirflowSensorTimeout``; any other an ``AirflowFailException``, because a retry cannot help and may cost.
+    ``except`` clauses and failure callbacks still find the error's own class.
 
-    :param retry: let Airflow retry it in any case, because the user said so.
+    :param retry: let Airflow retry it in any case, because the user allowed it.
     """
     if isinstance(error, AirflowException):
         return error
@@ -63,7 +63,7 @@ def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
 def connection_not_found(conn_id: str) -> KlingUnavailableError:
     """Return the error for a connection that Airflow does not find.
 
-    To Airflow, a secrets backend that does not answer looks the same, so a retry may find it.
+    It can be retried: Airflow raises the same error if a secrets backend does not answer.
     """
     advice = (
         f"Create it (Admin, Connections, type Kling) or set AIRFLOW_CONN_{conn_id.upper()}. If it is in a "
@@ -76,7 +76,7 @@ def connection_not_found(conn_id: str) -> KlingUnavailableError:
 
 @contextmanager
 def airflow_errors() -> Iterator[None]:
-    """Translate every :class:`KlingError` that leaves the block, see :func:`for_airflow`."""
+    """Convert each :class:`KlingError` that leaves the block with :func:`for_airflow`."""
     try:
         yield
     except KlingError as error:
@@ -85,7 +85,12 @@ def airflow_errors() -> Iterator[None]:
 
 @contextmanager
 def suppress_and_log(log: Any, what: str) -> Iterator[None]:
-    """Log what goes wrong in the block and go on: what only informs never ends a task that has paid."""
+    """Log an exception of the block as a warning and continue.
+
+    For steps that only inform: their failure must not end a task that has paid.
+
+    :param what: the beginning of the warning, such as "The progress could not be stored".
+    """
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a state or XCom backend raises
@@ -93,13 +98,12 @@ def suppress_and_log(log: Any, what: str) -> Iterator[None]:
 
 
 class KlingHook(BaseHook):
-    """Talks to the gateway with an Airflow connection of type ``kling``.
+    """Sends calls to the gateway with an Airflow connection of type ``kling``.
 
-    The connection's password is the API key. Its host may be empty (MyRouter), a host name or a URL
-    with port and path; in the extra, ``request_timeout`` (seconds, 1..600), ``default_model``,
-    ``allow_private_hosts``, ``allowed_paths`` and ``prices`` are ours, the rest is the http provider's.
+    The connection's password is the API key. Its host is empty (MyRouter), a host name, or a URL with port
+    and path. ``docs/connection.md`` lists the keys of the extra; other keys go to the http provider.
 
-    :param kling_conn_id: the Airflow connection's id.
+    :param kling_conn_id: the id of the Airflow connection.
     """
 
     conn_name_attr: ClassVar[str] = "kling_conn_id"
@@ -113,7 +117,7 @@ class KlingHook(BaseHook):
 
     @cached_property
     def settings(self) -> Settings:
-        """The connection, read and checked. Raises :class:`KlingAccessError` naming a wrong field."""
+        """The checked settings of the connection. Raises :class:`KlingAccessError` for a wrong field."""
         from airflow_provider_kling.transport.settings import Settings
 
         with airflow_errors():
@@ -143,16 +147,16 @@ class KlingHook(BaseHook):
                 raise call.about(error) from error.__cause__
 
     def submit(self, job: VideoJob) -> str:
-        """Start a job, which costs money, and return its task id. Sent once, whatever happens.
+        """Start a job, which costs money, and return its task id. The request is sent only once.
 
-        :raises KlingSubmitUncertainError: when a job may have been started all the same.
+        :raises KlingSubmitUncertainError: the submit failed, but a job may have been started.
         """
         return self.send(self.settings.gateway.submit(job))
 
     def get_task(self, kling_task_id: str) -> Task:
-        """Return the state of a job. Costs nothing.
+        """Return the state of a job. This costs nothing.
 
-        A refused key is looked up anew once before it counts: it may have been rotated.
+        If the key is refused, the connection is read again once: the key may have been rotated.
         """
         try:
             return self._query(kling_task_id)
@@ -171,14 +175,14 @@ class KlingHook(BaseHook):
 
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:
-        """Open a video's link for reading, without the key."""
+        """Open a video's link for reading. The key is not sent."""
         from airflow_provider_kling.transport.download_stream import open_link
 
         with airflow_errors(), open_link(video_url, self.settings) as stream:
             yield stream
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for a job that cannot exist: costs nothing and shows whether the gateway accepts the key."""
+        """Ask for a job that cannot exist: this costs nothing and shows whether the key is accepted."""
         try:
             self.send(self.settings.gateway.probe())
         except KlingAccessError as error:

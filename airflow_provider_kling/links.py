@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 def is_web_url(address: Any) -> bool:
-    """Return whether a browser may be led to an address: an http(s) URL, printable and without blanks."""
+    """Return whether an address may become a link: an http(s) URL, printable and without spaces."""
     if not isinstance(address, str) or not address.lower().startswith(("http://", "https://")):
         return False
     return address.isprintable() and not any(char.isspace() for char in address)
 
 
 class _KlingLink(BaseOperatorLink):
-    """A link that is shown as soon as its address is known.
+    """A button that is shown as soon as its address is known.
 
-    Airflow's UI reads the address from XCom, and the worker asks :meth:`get_link` for it at the end of
-    each run of the task. So it is pushed at once, for the UI, and kept on the operator, for the worker.
+    Airflow's UI reads the address from XCom. At the end of each run of the task, the worker calls
+    :meth:`get_link` and overwrites this XCom. So the address is pushed as XCom and stored on the operator.
     """
 
     def show(self, operator: Any, ti: Any, address: str) -> None:
-        """Let the button lead to *address* from now on, also while the task is deferred.
+        """Show the button with *address* from now on, also while the task is deferred.
 
-        Only an http(s) URL becomes a button: a browser would run a ``javascript:`` link.
+        Only an http(s) URL becomes a button, because a browser runs ``javascript:`` links.
         """
         if not is_web_url(address):
             return
@@ -36,12 +36,12 @@ class _KlingLink(BaseOperatorLink):
         ti.xcom_push(key=self.xcom_key, value=address)
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
-        """Return the address, or an empty text (no button) while there is none."""
+        """Return the address, or an empty text (no button) if there is none."""
         return str(getattr(operator, "kling_links", {}).get(self.xcom_key, ""))
 
 
 class KlingVideoLink(_KlingLink):
-    """Opens the finished video at the gateway's storage, as long as its link lives (about an hour)."""
+    """Opens the finished video at the gateway's storage, until its link expires (about an hour)."""
 
     name = "Kling video"
     xcom_key = "kling_video_link"

@@ -1,4 +1,4 @@
-"""A request as a value, in Kling's own words: it can be checked, priced and mapped before anybody pays."""
+"""A request as a value, with Kling's own names. It can be checked, priced and mapped without Airflow."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SIGNED = "https://storage.invalid/signed"
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class VideoRequest:
-    """What is asked for, whatever the model calls it. None is not sent, the service's default applies.
+    """A request for one video. An input that is None is not sent: the service's default applies.
 
-    The inputs are those of :class:`~airflow_provider_kling.operators.KlingSubmitOperator`, which describes
-    each; ``docs/models.md`` says which model takes which, and within which limits.
+    :class:`~airflow_provider_kling.operators.KlingSubmitOperator` describes the inputs. ``docs/models.md``
+    lists the inputs and limits of each model.
 
     :param model: the model's slug.
-    :param extra_body: further JSON keys of the gateway, for what the catalogue does not know.
+    :param extra_body: further JSON keys for the gateway that the catalogue does not know.
     """
 
     model: str = DEFAULT_MODEL
@@ -55,28 +55,28 @@ class VideoRequest:
         return f"VideoRequest({', '.join(f'{n}={redacted(v)!r}' for n, v in self.arguments().items())})"
 
     def arguments(self) -> dict[str, Any]:
-        """Return what was set, as the operator's arguments: one entry for ``.expand_kwargs``."""
+        """Return the inputs that are set, as the operator's arguments: one item for ``.expand_kwargs``."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in given.items() if value is not None}
 
     def job(self) -> tuple[VideoJob, list[str]]:
-        """Return the job in the model's own words, and warnings for what only the service can judge.
+        """Return the job by the gateway's names, and warnings about what only the service can check.
 
-        Paths of pictures stay as they are; the operator reads them. A video has to be a URL here.
+        Pictures' paths stay as they are; the operator reads the files. A video must be a URL here.
 
-        :raises KlingInputError: naming every input that is wrong, what was given and what is allowed.
+        :raises KlingInputError: it names every wrong input, its value and what is allowed.
         """
         inputs = {name: getattr(self, name) for name in INPUTS}
         media = {name: _sent(inputs[name]) for name in MEDIA_INPUTS}
         return build_job(self.model, inputs | media, self.extra_body)
 
     def estimate(self, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
-        """Return the estimated cost in US dollars, or None where no price or no length is known.
+        """Return the estimated cost in US dollars, or None if the price or the length is unknown.
 
-        A video on a storage counts as the signed URL that the operator will make of it.
+        A video on a storage counts as a URL, because the operator signs one for it.
 
-        :param prices: dollars a second without sound by model, in place of the catalogue's.
-        :raises KlingInputError: as :meth:`job`; what would be refused has no price.
+        :param prices: US dollars per second without sound, by model; they replace the catalogue's.
+        :raises KlingInputError: the request is wrong, see :meth:`job`.
         """
         stored = re.match(r"(?!https?:|file:)\w+://", str(plain_value(self.video)), re.IGNORECASE)
         job, _ = (replace(self, video=_SIGNED) if stored else self).job()
@@ -84,6 +84,6 @@ class VideoRequest:
 
 
 def _sent(value: Any) -> Any:
-    """Return an input as a text could say it: pictures' bytes in base64, paths by their names."""
+    """Return an input as JSON-ready data: bytes as base64, paths as texts."""
     value = [_sent(item) for item in value] if isinstance(value, (list, tuple)) else plain_value(value)
     return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value

@@ -1,4 +1,4 @@
-"""A ready-made retry policy for Airflow 3.3 and newer: what may pass is retried, what cannot is not."""
+"""A retry policy for Airflow 3.3 and newer: only temporary errors are retried."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
 
 class KlingRetryPolicy(RetryPolicy):
-    """Decides by the class of the error, within the task's own number of ``retries``.
+    """Decides by the class of the error, within the task's ``retries``.
 
-    Final errors fail at once. Where the gateway named a delay, that delay is kept (at most 15 minutes).
-    Passing troubles are retried with a delay that doubles. Errors that are not ours are left to the
-    task's own settings.
+    A final error fails at once. A temporary error is retried after the gateway's ``Retry-After`` (at most 15
+    minutes), or else after a delay that doubles. For errors of other classes the task's own settings apply.
 
     :param initial_delay: seconds before the first retry.
-    :param max_delay: seconds that no later delay exceeds.
+    :param max_delay: the longest delay, in seconds.
     """
 
     def __init__(self, initial_delay: float = 10.0, max_delay: float = 600.0) -> None:
@@ -42,17 +41,17 @@ class KlingRetryPolicy(RetryPolicy):
         max_tries: int,  # noqa: ARG002 - Airflow's signature
         context: Context | None = None,  # noqa: ARG002 - Airflow's signature
     ) -> RetryDecision:
-        """Return what to do after *exception*; Airflow asks this on the worker."""
+        """Return whether and when to retry after *exception*. Airflow calls this on the worker."""
         if not isinstance(exception, KlingError):
             return RetryDecision.default()
         may_help = isinstance(exception, (KlingUnavailableError, KlingDownloadError))
         if not may_help or isinstance(exception, KlingVideoError):
-            # An uncertain submit comes here as an AirflowException only where the Dag's author allowed it.
+            # An uncertain submit is an AirflowException only if the Dag's author allowed its retry.
             allowed = isinstance(exception, AirflowException)
-            why = f"{type(exception).__name__}: a retry cannot help and may cost"
-            return RetryDecision.default() if allowed else RetryDecision.fail(why)
+            reason = f"{type(exception).__name__}: a retry cannot help and may cost"
+            return RetryDecision.default() if allowed else RetryDecision.fail(reason)
         if exception.retry_after is not None:
             delay = min(exception.retry_after, LONGEST_RETRY_AFTER)
             return RetryDecision.retry(timedelta(seconds=delay), "the gateway asked for this delay")
         delay = min(self.initial_delay * 2 ** min(max(try_number, 1) - 1, 30), self.max_delay)
-        return RetryDecision.retry(timedelta(seconds=delay), f"{type(exception).__name__} may pass")
+        return RetryDecision.retry(timedelta(seconds=delay), f"{type(exception).__name__} is temporary")

@@ -1,4 +1,4 @@
-"""Values from outside: odd numbers are read, what is empty counts as not set."""
+"""Reads values that come from templates and JSON: numbers, and whether a value is set."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def read_number(value: Any) -> float | None:
-    """Read a number that comes as integer, float, numeric text, empty text or not at all."""
+    """Return a number that is given as a number or as a text, or None if it is neither."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if abs(number) < 1e15 else None  # so neither nan nor infinity
+    return number if abs(number) < 1e15 else None  # this excludes nan and infinity
 
 
 def is_unset(value: Any) -> bool:

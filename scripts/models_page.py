@@ -1,4 +1,4 @@
-"""`make models`: writes docs/models.md, made from the catalogue."""
+"""`make models`: writes docs/models.md from the catalogue."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from airflow_provider_kling.models.fields import Field, Kind, Model
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 INTRO = """# Models
 
-Made from `airflow_provider_kling/models/catalog.py` by `make models`; a test compares both.
+For Dag authors: which model takes which input, within which limits, at which price. `make models` generates
+this page from `airflow_provider_kling/models/catalog.py`.
 
-One operator serves all of them, in the same words: *input* is the argument of `KlingSubmitOperator` and of
-`VideoRequest`. Where a model calls an input something else, *on the wire* says so, and the provider
-translates. An input that a model does not have is refused with the models that have it. A model that is not
-listed here is passed on unvalidated, with a warning.
-
-- *default*: what the service is documented to take; the provider sends only what you set.
-- *documented by* MyRouter: on MyRouter's own pages. Sister hosts: only on those of Novita AI or PPIO, which
-  speak the same protocol; MyRouter may have the model or not.
-- *how sure*: documented; disputed (the documents differ); seen in clients (of other people); inferred.
-- *silent*, *with sound*: US dollars a second by Novita's list; MyRouter's may differ. `prices` in the
-  connection's extra replaces them. Where no price is published, none is guessed.
-- *pictures go as*: how the data of a picture that is no URL is sent. Pictures are JPEG or PNG, at most 10 MB,
-  with sides of at least 300 px and a ratio between 1:2.5 and 2.5:1.
+- *input* is the argument of `KlingSubmitOperator` and `VideoRequest`, the same for all models. *JSON key* is
+  the gateway's name for it. An input that a model does not have is refused; the error names the models that
+  have it. A model that is not listed is passed on unvalidated, with a warning.
+- *default*: the service's documented value. The provider sends only inputs that you set.
+- *documented by*: MyRouter's own pages, or only those of its sister hosts Novita AI and PPIO, which have the
+  same protocol. MyRouter may not have such a model.
+- *confidence*: documented; disputed (the documents differ); seen in clients (of other people); inferred.
+- *silent*, *with sound*: US dollars per second by Novita's list. MyRouter's prices may differ; `prices` in
+  the connection replaces them.
+- *pictures sent as*: the form of a picture's data, if it is not a URL. [pictures.md](pictures.md) lists the
+  limits of pictures.
 """
 UNKNOWN = "unknown"
 PICTURES = {"data_uri": "data URI", "base64": "bare base64", "url": "URL only"}
@@ -52,7 +51,7 @@ TASKS = {
 
 def page() -> str:
     """Return the whole page."""
-    head = ["model", "makes", "silent", "with sound", "documented by", "pictures go as"]
+    head = ["model", "makes", "silent", "with sound", "documented by", "pictures sent as"]
     rows = [_summary(model) for model in MODELS.values()]
     return "\n".join(
         [INTRO, *_table(head, rows), "", *(line for m in MODELS.values() for line in _section(m))]
@@ -70,7 +69,7 @@ def _summary(model: Model) -> list[str]:
 
 
 def _section(model: Model) -> list[str]:
-    head = ["input", "on the wire", "what", "limits", "default", "how sure", "note"]
+    head = ["input", "JSON key", "type", "limits", "default", "confidence", "note"]
     rows = [_row(field) for field in model.fields]
     return [f"## {model.slug}", "", f"{_rules(model)}", "", *_table(head, rows), ""]
 

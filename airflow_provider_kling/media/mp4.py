@@ -1,18 +1,19 @@
-"""Checks that a stream of bytes is a whole mp4: walks its boxes as they come, in constant memory."""
+"""Checks that a stream of bytes is a whole mp4: reads the headers of its boxes, in constant memory."""
 
 from __future__ import annotations
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingVideoError
 
+#: Bytes of a box's header, without and with a 64-bit size.
 _SHORT, _LONG = 8, 16
-#: More top-level boxes than any video has, one with a fragment for each frame included.
+#: More top-level boxes than any video has, also one with a fragment for each frame.
 _MAX_BOXES = 100_000
 
 
 class Mp4Check:
-    """Feed it a file's bytes in any pieces, then ask whether they are a whole mp4.
+    """Takes a file's bytes in chunks of any size, and checks at the end that they are a whole mp4.
 
-    The work is bound by the bytes that come and by the number of boxes, which has a limit.
+    The time is linear in the number of bytes. The number of boxes is limited.
     """
 
     def __init__(self) -> None:
@@ -25,8 +26,8 @@ class Mp4Check:
         self._open_ended = self._has_moov = self._has_mdat = False
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece."""
-        if len(self.first_bytes) < 64:  # enough to show in an error
+        """Take the next chunk."""
+        if len(self.first_bytes) < 64:  # for error messages
             self.first_bytes += chunk[: 64 - len(self.first_bytes)]
         start, self.size = self.size, self.size + len(chunk)
         while self._next_box < self.size and not self._open_ended and self._boxes < _MAX_BOXES:
@@ -36,12 +37,12 @@ class Mp4Check:
                 return
 
     def _read_header(self) -> bool:
-        """Read the header of the next box; return False where more of it has to come first."""
+        """Read the header of the next box. Return False if it is not complete yet."""
         header, header_size = self._header, _SHORT
         if len(header) < _SHORT:
             return False
         size, kind = int.from_bytes(header[:4]), header[4:8]
-        if size == 1:  # the size follows, in eight bytes
+        if size == 1:  # a 64-bit size follows
             if len(header) < _LONG:
                 return False
             size, header_size = int.from_bytes(header[8:16]), _LONG
@@ -49,18 +50,18 @@ class Mp4Check:
         self._first_box, self._last_box = self._first_box or kind, kind
         self._has_moov |= kind == b"moov"
         self._has_mdat |= kind == b"mdat"
-        self._open_ended = size == 0  # it ends where the file ends
+        self._open_ended = size == 0  # the box ends with the file
         self._next_box += max(size, header_size)
         self._header = b""
         return True
 
     def finish(self, expected_size: int | None) -> None:
-        """Raise unless all that was fed is one whole mp4.
+        """Raise unless all chunks together are one whole mp4.
 
-        :param expected_size: bytes that the storage host promised, or None.
-        :raises KlingDownloadError: where the stream may have broken: fewer bytes than promised came, or none
-            were promised.
-        :raises KlingVideoError: where the file itself is wrong, saying what is missing or what came instead.
+        :param expected_size: bytes that the storage host announced, or None.
+        :raises KlingDownloadError: the stream may have broken: not all announced bytes came, or the file is
+            cut off and no size was announced.
+        :raises KlingVideoError: the file itself is wrong; the message says what is missing or what came.
         """
         if self._first_box != b"ftyp":
             raise KlingVideoError(f"What came is not an mp4; it starts with {self.first_bytes[:40]!r}.")

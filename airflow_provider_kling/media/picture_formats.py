@@ -1,4 +1,4 @@
-"""Reads size, orientation and end of a PNG or JPEG from the file's structure; nothing is decoded."""
+"""Reads size, orientation and end of a PNG or JPEG from the file's structure. No pixels are decoded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-#: More chunks or segments than any picture of ten megabytes has.
+#: More chunks (PNG) or segments (JPEG) than any picture of ten megabytes has.
 _MAX_SEGMENTS = 100_000
 _QUARTER_TURNS = range(5, 9)
-#: The tag, its type (a short number) and that there is one of it.
+#: An Exif entry for the orientation: tag, type (short) and count.
 _ORIENTATION = (0x0112, 3, 1)
 
-#: What other files begin with: at which byte, with what, and their name.
+#: How other formats begin: offset, bytes, name.
 _OTHERS = (
     (0, b"GIF8", "GIF"),
     (8, b"WEBP", "WebP"),
@@ -40,17 +40,17 @@ _OTHERS = (
 
 
 class DamagedPictureError(ValueError):
-    """The file begins as a PNG or JPEG and is damaged; the text says how."""
+    """The file begins like a PNG or JPEG, and is damaged; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The properties of a picture that its structure names.
+    """The format and size of a picture.
 
     :param media_type: ``image/png`` or ``image/jpeg``.
-    :param width: pixels of the picture as it is shown, after the quarter turn that a camera notes (Exif).
-    :param height: pixels, likewise.
-    :param end: bytes that belong to the picture; the rest of the file does not.
+    :param width: in pixels, after the Exif rotation.
+    :param height: in pixels, after the Exif rotation.
+    :param end: the number of bytes that belong to the picture; a file can have more.
     """
 
     media_type: str
@@ -64,7 +64,7 @@ def read_shape(data: bytes, *, whole: bool = True) -> Shape | None:
 
     :param data: the file, or its beginning.
     :param whole: *data* is the whole file, so its end is checked too.
-    :raises DamagedPictureError: where it is damaged or cut off.
+    :raises DamagedPictureError: it is damaged or cut off.
     """
     if data.startswith(_PNG):
         return _png(data, whole=whole)
@@ -111,14 +111,14 @@ def _jpeg(data: bytes, *, whole: bool) -> Shape:
             exif = data[start + 6 : end]
         elif marker in _START_OF_FRAME:
             parts = data[start + 5 : start + 6]
-            if size or not parts or end - start != 6 + 3 * parts[0]:  # a second one, or of another length
+            if size or not parts or end - start != 6 + 3 * parts[0]:  # a second frame, or a wrong length
                 raise DamagedPictureError("the picture's header is damaged or cut off")
             size = int.from_bytes(data[start + 3 : start + 5]), int.from_bytes(data[start + 1 : start + 3])
         elif marker == _START_OF_SCAN:
             scan = end
     if size is None or (whole and not scan):
         raise DamagedPictureError("the picture's header is damaged or cut off")
-    # Cameras put more behind the end (a second picture, a short film), so the last end mark counts.
+    # Cameras add data after the end (a second picture, a short video), so the last end marker counts.
     if whole and data.rfind(_END_OF_IMAGE, scan) < 0:
         raise DamagedPictureError("the picture is cut off: its end is missing")
     return _shape("image/jpeg", *size, exif, len(data))
@@ -153,7 +153,7 @@ def _shape(media_type: str, width: int, height: int, exif: bytes, end: int) -> S
 
 
 def _orientation(exif: bytes) -> int:
-    """Return the orientation that a camera noted, 1 to 8; 1 (upright) where there is none."""
+    """Return the Exif orientation, 1 to 8; 1 (upright) if there is none."""
     order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Checks pictures by the gateway's limits: format, bytes, sides and ratio, without decoding them."""
+"""Checks the format, size and ratio of pictures against the gateway's limits, without decoding them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.media.picture_formats import DamagedPictureError, Shape, format_name, read_shape
 
-#: Limits of the gateway's pages: bytes, pixels a side, width to height.
+#: The gateway's documented limits: bytes, pixels per side, width to height.
 MAX_PICTURE_BYTES = 10 * 1024 * 1024
 MIN_SIDE = 300
 MAX_RATIO, MIN_RATIO = 2.5, 1 / 2.5
-#: Pixels above which Pillow, a common imaging library, refuses to open a file.
+#: With more pixels, Pillow (a common imaging library) refuses to open a file.
 MAX_PIXELS = 178_956_970
 
 
@@ -22,10 +22,10 @@ MAX_PIXELS = 178_956_970
 class Picture:
     """A picture within the gateway's documented limits.
 
-    :param data: the picture's bytes, without what follows the end of a PNG.
+    :param data: the picture's bytes, without bytes after the end of a PNG.
     :param media_type: ``image/jpeg`` or ``image/png``, by content.
-    :param width: pixels of the picture as it is shown, after the quarter turn that a camera notes.
-    :param height: pixels, likewise.
+    :param width: in pixels, after the Exif rotation.
+    :param height: in pixels, after the Exif rotation.
     """
 
     data: bytes = field(repr=False)
@@ -40,7 +40,7 @@ class Picture:
 
     @property
     def sha256(self) -> str:
-        """The hash of the file."""
+        """The SHA-256 of the picture, in hex."""
         return hashlib.sha256(self.data).hexdigest()
 
     def describe(self) -> str:
@@ -50,14 +50,14 @@ class Picture:
 
 
 def check_picture(data: bytes, argument: str, source: str) -> Picture:
-    """Return the picture in *data* if the gateway's limits allow it.
+    """Return the picture in *data* if it is within the gateway's limits.
 
     Bytes after the end of a PNG are cut off: they may be the rest of a cropped screenshot, or another file.
-    A JPEG stays as it is: cameras store a second picture or a short film behind the first one.
+    A JPEG stays as it is: cameras store a second picture or a short video after the first one.
 
     :param argument: the operator's argument, for the message.
-    :param source: where the picture came from, for the message.
-    :raises KlingInputError: saying what is wrong and what is allowed.
+    :param source: the path or kind of the picture, for the message.
+    :raises KlingInputError: the message says what is wrong and what is allowed.
     """
     check_size(len(data), argument, source)
     shape = check_shape(data, argument, source)
@@ -65,7 +65,7 @@ def check_picture(data: bytes, argument: str, source: str) -> Picture:
 
 
 def check_size(size: int, argument: str, source: str) -> None:
-    """Raise :class:`KlingInputError` where a picture has no bytes or too many."""
+    """Raise :class:`KlingInputError` if a picture has no bytes or too many."""
     if not size:
         raise _wrong(argument, source, "the file is empty")
     if size > MAX_PICTURE_BYTES:
@@ -73,13 +73,13 @@ def check_size(size: int, argument: str, source: str) -> None:
 
 
 def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) -> Shape:
-    """Return the picture's shape, if the gateway's limits allow it.
+    """Return the format and size of a picture if they are within the gateway's limits.
 
     :param data: the file, or its beginning.
     :param argument: the operator's argument, for the message.
-    :param source: where the picture came from, for the message.
+    :param source: the path or kind of the picture, for the message.
     :param whole: *data* is the whole file, so its end is checked too.
-    :raises KlingInputError: saying what is wrong and what is allowed.
+    :raises KlingInputError: the message says what is wrong and what is allowed.
     """
     try:
         shape = read_shape(data, whole=whole)
@@ -101,7 +101,7 @@ def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) 
 
 
 def check_video(data: bytes, argument: str, source: str) -> None:
-    """Raise :class:`KlingInputError` where a file does not begin like an MP4 or a MOV."""
+    """Raise :class:`KlingInputError` if a file does not begin like an MP4 or MOV."""
     if (name := format_name(data)) != "a video":
         what = f"; it is {name}" if name else ""
         raise _wrong(argument, source, f"not an MP4 or MOV video, by its content{what}")
@@ -112,7 +112,7 @@ def _wrong(argument: str, source: str, what: str) -> KlingInputError:
 
 
 def from_base64(text: str) -> bytes | None:
-    """Return the bytes of a data URI or of bare base64, or None where the text is neither."""
+    """Return the bytes of a data URI or of bare base64, or None if the text is neither."""
     if text.startswith("data:"):
         head, _, text = text.partition(",")
         if not head.endswith(";base64"):

@@ -1,4 +1,4 @@
-"""Reads what is in a video with PyAV, an extra, and compares it with the request."""
+"""Reads the properties of a video with PyAV, an optional package, and compares them with the request."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError, 
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.values import read_number
 
-#: A generated video may be this much shorter or longer than asked for, in seconds.
+#: Seconds by which a video may be shorter or longer than requested.
 _TOLERANCE = 1.0
-#: Its width:height may be off by this share: Kling rounds sides to what codecs like.
+#: Relative difference that is allowed in width to height: Kling rounds the sides for the codec.
 _RATIO_TOLERANCE = 0.03
 
 
@@ -31,7 +31,7 @@ class Media:
 
 
 def require_pyav() -> None:
-    """Raise :class:`KlingInputError` where PyAV is not installed; before anything is fetched."""
+    """Raise :class:`KlingInputError` if PyAV is not installed. Called before anything is downloaded."""
     try:
         import av  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
@@ -44,7 +44,7 @@ def require_pyav() -> None:
 def inspect_media(file: BinaryIO) -> Media:
     """Return the properties of the video in *file*.
 
-    :raises KlingVideoError: where no picture can be read from it.
+    :raises KlingVideoError: no frame can be decoded.
     """
     import av  # noqa: PLC0415 - an extra
 
@@ -61,8 +61,8 @@ def inspect_media(file: BinaryIO) -> Media:
 def probe_video(file: BinaryIO, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of the video in *file*, and its differences from the request, for the sidecar.
 
-    :param request: the job's ``model`` and ``inputs``; what is missing is not compared.
-    :raises KlingVideoError: where no picture can be read.
+    :param request: the job's ``model`` and ``inputs``; missing inputs are not compared.
+    :raises KlingVideoError: no frame can be decoded.
     """
     media = inspect_media(file)
     problems = differences(media, str(request.get("model")), request.get("inputs") or {})
@@ -70,9 +70,9 @@ def probe_video(file: BinaryIO, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(media: Media, model: str, inputs: Mapping[str, Any]) -> list[str]:
-    """Return the differences between a video and its request, or its model's defaults, in words.
+    """Return the differences between a video and its request, each as a text.
 
-    :param inputs: the job's inputs. Where shots or another video decide, no default is compared.
+    The model's default counts for an input that is not set, unless shots or a source video decide.
     """
     problems = []
     seconds, unsaid = _wanted("duration", model, inputs)
@@ -90,7 +90,7 @@ def differences(media: Media, model: str, inputs: Mapping[str, Any]) -> list[str
 
 
 def _wanted(name: str, model: str, inputs: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return an input's value, the model's default where it was not given, and how to say which."""
+    """Return an input's value or its default, and the words that say which of both it is."""
     if name in inputs:
         return inputs[name], "was asked for"
     field = MODELS[model].field(name) if model in MODELS else None
@@ -99,11 +99,11 @@ def _wanted(name: str, model: str, inputs: Mapping[str, Any]) -> tuple[Any, str]
 
 
 def check_media(problems: Sequence[str], path: str) -> None:
-    """Raise where a video differs from its request.
+    """Raise if a video differs from its request.
 
-    :param problems: the :func:`differences`.
-    :param path: where the video is.
-    :raises KlingJobFailedError: to download it again would not help.
+    :param problems: the result of :func:`differences`.
+    :param path: the path of the video.
+    :raises KlingJobFailedError: there are differences; another download would not help.
     """
     if problems:
         what = f"The video at {path} is whole but not what was asked for: {'; '.join(problems)}."

@@ -1,4 +1,4 @@
-"""The catalogue's nouns: what a field is, what a model is, and how sure something may be."""
+"""The types of the catalogue: a model, its fields, and how well each fact is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 
 class Kind(Enum):
-    """What a field holds, in the words of an error message."""
+    """The type of a field's value; its text is what an error message says."""
 
     TEXT = "a text"
     INTEGER = "a whole number"
@@ -23,7 +23,7 @@ class Kind(Enum):
 
 
 class Confidence(Enum):
-    """How sure we are of what the catalogue says."""
+    """How well a fact of the catalogue is known."""
 
     DOCUMENTED = "documented"
     DISPUTED = "disputed"  # the documents differ
@@ -35,17 +35,16 @@ class Confidence(Enum):
 class Field:
     """One input of a model.
 
-    :param name: the operator's word for it; the same for all models.
-    :param kind: what it holds.
-    :param wire: this model's own word for it, where that differs.
-    :param minimum: smallest number, fewest entries of a list, or fewest seconds of a shot.
-    :param maximum: largest number, most characters of a text, most entries of a list, or most seconds of a
-        shot.
-    :param choices: the values allowed, where they are few.
-    :param as_text: the model wants the number as a JSON string.
-    :param default: what the service takes where nothing is sent; None: nothing, or it is not documented.
-    :param confidence: how sure all this is.
-    :param note: what else is known, in a few words; most of it only the service can judge.
+    :param name: the operator's argument; the same for all models.
+    :param kind: the type of its value.
+    :param gateway_name: the gateway's name for it with this model, if it differs.
+    :param minimum: of a number its value, of a list its entries, of a shot its seconds.
+    :param maximum: likewise; of a text its characters.
+    :param choices: the allowed values, if they are few.
+    :param as_text: the number is sent as a JSON string.
+    :param default: the service's documented value if nothing is sent, or None.
+    :param confidence: how well these facts are known.
+    :param note: further facts, for people; nothing is validated by them.
     """
 
     name: str
@@ -61,24 +60,24 @@ class Field:
 
     @property
     def json_key(self) -> str:
-        """The JSON key of this field."""
+        """The key of this field in the request's JSON body."""
         return self.gateway_name or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of the family.
+    """One model of Kling.
 
-    :param slug: its name in the gateway's path.
+    :param slug: its name in the gateway's URL path.
     :param fields: its inputs.
-    :param required: names of the fields it cannot do without.
+    :param required: names of the required fields.
     :param exactly_one: names of fields of which exactly one must be given.
     :param excludes: pairs of fields that must not be given together.
-    :param needs: a field, another one, and the value that the other one must have with it.
-    :param price: US dollars a second without sound, or None where no price is published.
-    :param source: whose pages document it.
-    :param picture_form: how a picture's data goes: ``data_uri``, ``base64`` (bare), or ``url`` (not at all).
-    :param picture_form_confidence: how sure that is.
+    :param needs: (field, other, value): a request with *field* must set *other* to *value*.
+    :param price: US dollars per second without sound, or None if no price is published.
+    :param source: the pages that document it.
+    :param picture_form: how a picture's data is sent: ``data_uri``, bare ``base64``, or ``url`` (a URL only).
+    :param picture_form_confidence: how well that is known.
     """
 
     slug: str

@@ -19,7 +19,7 @@ INPUTS = (
     "images",
     "fast_mode",
 )
-#: The inputs that are a picture or a list of pictures, the one that is a video, and the free texts.
+#: The inputs that hold pictures, a video, and free text.
 PICTURE_INPUTS = ("image", "end_image", "images")
 VIDEO_INPUT = "video"
 MEDIA_INPUTS = (*PICTURE_INPUTS, VIDEO_INPUT)

@@ -1,4 +1,4 @@
-"""One input of a model, read and checked: what it may be, and what is said where it is something else."""
+"""Reads and checks one input of a model."""
 
 from __future__ import annotations
 
@@ -13,75 +13,75 @@ from airflow_provider_kling.models.job import StoragePath
 from airflow_provider_kling.redaction import redacted, shorten
 from airflow_provider_kling.values import read_number
 
-_FLAGS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 
 
 def read_input(field: Field, value: Any) -> Any:
-    """Return *value* as it goes over the wire; numbers and flags may come as text.
+    """Return *value* as it is sent to the gateway. Numbers and booleans may be given as text.
 
-    :raises ValueError: naming the field, what was given and what is allowed.
+    :raises ValueError: the value is not allowed; the message names the field, the value and what is allowed.
     """
     return _READERS[field.kind](field, value)
 
 
-def _refuse(field: Field, value: Any, allowed: str) -> ValueError:
+def _error(field: Field, value: Any, allowed: str) -> ValueError:
     return ValueError(f"{field.name}={shorten(repr(redacted(value)), 60)}: must be {allowed}")
 
 
-def _text(field: Field, value: Any) -> str:
+def _read_text(field: Field, value: Any) -> str:
     if not isinstance(value, str) or (field.choices and value not in field.choices):
-        raise _refuse(field, value, _one_of(field) if field.choices else field.kind.value)
+        raise _error(field, value, _choices(field) if field.choices else field.kind.value)
     if field.maximum is not None and len(value) > field.maximum:
-        raise _refuse(field, f"{value[:20]}…", f"at most {field.maximum:g} characters, not {len(value)}")
+        raise _error(field, f"{value[:20]}…", f"at most {field.maximum:g} characters, not {len(value)}")
     return value
 
 
-def _whole(field: Field, value: Any) -> int | str:
+def _read_integer(field: Field, value: Any) -> int | str:
     number = read_number(value)
     if number is None or number != int(number) or not _in_range(field, number):
-        raise _refuse(field, value, _range(field))
+        raise _error(field, value, _range(field))
     return str(int(number)) if field.as_text else int(number)
 
 
-def _number(field: Field, value: Any) -> float:
+def _read_number(field: Field, value: Any) -> float:
     number = read_number(value)
     if number is None or not _in_range(field, number):
-        raise _refuse(field, value, _range(field))
+        raise _error(field, value, _range(field))
     return int(number) if number == int(number) else number
 
 
-def _flag(field: Field, value: Any) -> bool:
-    flag = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
+def _read_boolean(field: Field, value: Any) -> bool:
+    flag = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(flag, bool):
-        raise _refuse(field, value, field.kind.value)
+        raise _error(field, value, field.kind.value)
     return flag
 
 
-def _list(field: Field, value: Any) -> list[Any]:
-    items = from_json(value)
+def _read_list(field: Field, value: Any) -> list[Any]:
+    items = parse_if_json(value)
     if not isinstance(items, (list, tuple)) or len(items) > (field.maximum or 0):
-        raise _refuse(field, value, f"{field.kind.value} with 0 to {field.maximum} entries")
+        raise _error(field, value, f"{field.kind.value} with 0 to {field.maximum} entries")
     return list(items)
 
 
-def _link(field: Field, value: Any) -> str:
-    if not _text(field, value).lower().startswith(("http://", "https://")):
-        raise _refuse(field, value, field.kind.value)
+def _read_url(field: Field, value: Any) -> str:
+    if not _read_text(field, value).lower().startswith(("http://", "https://")):
+        raise _error(field, value, field.kind.value)
     return str(value)
 
 
-def _pictures(field: Field, value: Any) -> list[Any]:
-    items = _list(field, value)
+def _read_pictures(field: Field, value: Any) -> list[Any]:
+    items = _read_list(field, value)
     for number, item in enumerate(items):
         if not isinstance(item, str) or not item.strip():
-            raise _refuse(Field(f"{field.name}[{number}]", Kind.PICTURE), item, Kind.PICTURE.value)
+            raise _error(Field(f"{field.name}[{number}]", Kind.PICTURE), item, Kind.PICTURE.value)
     return items
 
 
-def _shots(field: Field, value: Any) -> list[Any]:
-    shots = from_json(value)
+def _read_shots(field: Field, value: Any) -> list[Any]:
+    shots = parse_if_json(value)
     if not isinstance(shots, (list, tuple)) or {type(shot) for shot in shots} not in ({str}, {dict}):
-        raise _refuse(field, value, field.kind.value)
+        raise _error(field, value, field.kind.value)
     for number, shot in enumerate(shots, 1):
         _check_shot(replace(field, name=f"{field.name}[{number}]"), shot)
     return list(shots)
@@ -91,22 +91,22 @@ def _check_shot(field: Field, shot: Any) -> None:
     parts = shot if isinstance(shot, dict) else {"prompt": shot}
     prompt, seconds = parts.get("prompt"), parts.get("duration", field.minimum)
     if not isinstance(prompt, str) or not prompt.strip():
-        raise _refuse(field, shot, "a shot with a prompt, such as {'prompt': 'It waves', 'duration': 5}")
+        raise _error(field, shot, "a shot with a prompt, such as {'prompt': 'It waves', 'duration': 5}")
     if type(seconds) is not int or not _in_range(field, seconds):
         limit = "" if field.maximum is None else f" and at most {field.maximum}"
-        raise _refuse(field, shot, f"a shot of a whole number of seconds, at least {field.minimum}{limit}")
+        raise _error(field, shot, f"a shot of a whole number of seconds, at least {field.minimum}{limit}")
 
 
 _READERS: dict[Kind, Callable[[Field, Any], Any]] = {
-    Kind.TEXT: _text,
-    Kind.INTEGER: _whole,
-    Kind.NUMBER: _number,
-    Kind.BOOLEAN: _flag,
-    Kind.PICTURE: _text,
-    Kind.PICTURES: _pictures,
-    Kind.URL: _link,
-    Kind.LIST: _list,
-    Kind.SHOTS: _shots,
+    Kind.TEXT: _read_text,
+    Kind.INTEGER: _read_integer,
+    Kind.NUMBER: _read_number,
+    Kind.BOOLEAN: _read_boolean,
+    Kind.PICTURE: _read_text,
+    Kind.PICTURES: _read_pictures,
+    Kind.URL: _read_url,
+    Kind.LIST: _read_list,
+    Kind.SHOTS: _read_shots,
 }
 
 
@@ -117,18 +117,20 @@ def _in_range(field: Field, number: float) -> bool:
     return (low is None or number >= low) and (high is None or number <= high)
 
 
-def _one_of(field: Field) -> str:
+def _choices(field: Field) -> str:
     return " or ".join(repr(choice) for choice in field.choices)
 
 
 def _range(field: Field) -> str:
     return (
-        _one_of(field) if field.choices else f"{field.kind.value} from {field.minimum:g} to {field.maximum:g}"
+        _choices(field)
+        if field.choices
+        else f"{field.kind.value} from {field.minimum:g} to {field.maximum:g}"
     )
 
 
-def from_json(value: Any) -> Any:
-    """Return what a JSON text says, as templates give lists and objects; anything else as it is."""
+def parse_if_json(value: Any) -> Any:
+    """Parse a JSON text, which is what a template makes of a list. Return any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -138,7 +140,7 @@ def from_json(value: Any) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a picture's value as a text or bytes: paths and assets are named, lists in JSON are read."""
+    """Return an input without its Python type: a path or asset as text, a list in JSON as a list."""
     if isinstance(value, (list, tuple)):
         return [plain_value(item) for item in value]
     if isinstance(value, (bytearray, memoryview)):
@@ -147,5 +149,5 @@ def plain_value(value: Any) -> Any:
         return plain_value(os.fspath(value))
     if isinstance(value, StoragePath):
         return str(value)
-    read = from_json(value) if isinstance(value, str) and value.lstrip().startswith(("[", "{")) else value
+    read = parse_if_json(value) if isinstance(value, str) and value.lstrip().startswith(("[", "{")) else value
     return read if isinstance(read, (list, dict)) else value

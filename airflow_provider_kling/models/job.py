@@ -1,4 +1,4 @@
-"""The nouns: what is asked for (a video job) and what comes back (a task and its videos)."""
+"""A job as a value: the model and its inputs, checked and ready to be sent."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from airflow_provider_kling.redaction import redacted
 
 @runtime_checkable
 class StoragePath(Protocol):
-    """As much of Airflow's ``ObjectStoragePath`` as is known here; its text names the connection too."""
+    """The part of Airflow's ``ObjectStoragePath`` that is used here. ``str()`` includes the connection."""
 
     @property
     def protocol(self) -> str:
-        """The kind of storage."""
+        """The URL scheme of the storage."""
 
     @property
     def conn_id(self) -> str | None:
-        """The Airflow connection."""
+        """The id of the Airflow connection."""
 
 
-#: What may name a video, and what may name a picture or be it.
+#: The types of a video input and of a picture input.
 PathOrUrl = str | os.PathLike[str] | StoragePath
 PictureSource = PathOrUrl | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class VideoJob:
-    """One order for one video: a model and its inputs, as they go over the wire.
+    """One request for one video: a model and its inputs, as they are sent.
 
-    :param model: the model's slug, such as ``kling-v3.0-pro-i2v``; it names the path.
-    :param inputs: the JSON body: only what the user set and what the model requires.
-    :param signed: what each URL that was signed for this request stands for: the same words whenever it is
-        signed anew.
+    :param model: the model's slug, such as ``kling-v3.0-pro-i2v``.
+    :param inputs: the JSON body. It holds only inputs that the user has set.
+    :param signed: URLs that were signed for this request, each with a text that stays the same in every
+        signature: the fingerprint uses it in place of the URL.
     """
 
     model: str
@@ -43,9 +43,9 @@ class VideoJob:
     signed: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def describe(self) -> str:
-        """Return the inputs for a log line, without a picture's data or a URL's signature."""
+        """Return the inputs for a log line, without pictures' data and URLs' signatures."""
         return ", ".join(f"{name}={redacted(value)!r}" for name, value in self.inputs.items())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the job as JSON-ready data to show and keep, likewise without data and signatures."""
+        """Return the job as JSON-ready data for XComs and sidecars, without data and signatures."""
         return {"model": self.model, "inputs": redacted(self.inputs)}

@@ -1,4 +1,4 @@
-"""What a job costs: an estimate, and how amounts are read and shown."""
+"""The estimated cost of a job, and amounts of money as numbers and texts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kling.models.catalog import MODELS, SHOT_SECONDS, SOUND_FACTOR
+from airflow_provider_kling.models.catalog import DEFAULT_SHOT_SECONDS, MODELS, SOUND_FACTOR
 from airflow_provider_kling.models.fields import Field, Kind, Model
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.values import is_unset, read_number
 
 
 def read_limit(value: Any) -> Decimal | None:
-    """Return a limit in US dollars; None means no limit.
+    """Return a limit in US dollars. None means no limit.
 
-    An empty text and a template's ``"None"`` are refused: a limit that was set and is lost must not let the
-    task pay without one.
+    An empty text and a template's ``"None"`` are refused: a limit that renders to nothing must not mean "no
+    limit".
 
-    :raises ValueError: where it is no number of at least 0, saying what is allowed.
+    :raises ValueError: it is not a number of at least 0; the message says what is allowed.
     """
     if value is None:
         return None
@@ -35,9 +35,9 @@ def lowest(*limits: Decimal | None) -> Decimal | None:
 
 
 def read_prices(value: Any) -> dict[str, Decimal]:
-    """Return US dollars a second without sound by model.
+    """Return US dollars per second without sound, by model.
 
-    :raises ValueError: saying what is allowed.
+    :raises ValueError: a price is not a number of at least 0; the message says what is allowed.
     """
     read = {m: read_number(price) for m, price in value.items()} if isinstance(value, Mapping) else {"": None}
     if any(price is None or price < 0 for price in read.values()):
@@ -46,18 +46,18 @@ def read_prices(value: Any) -> dict[str, Decimal]:
 
 
 def format_usd(usd: Decimal) -> str:
-    """Return an amount as text: two digits after the point, more where it has more, up to four."""
+    """Return an amount as text, with two to four decimal places."""
     text = f"{usd:.4f}"
     return f"{text.removesuffix('0').removesuffix('0')} USD"
 
 
 def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
-    """Return the estimated cost of the job in US dollars, or None where it is unknown.
+    """Return the estimated cost of the job in US dollars, or None if it is unknown.
 
-    It is unknown without a published price, and where the video's length is not a positive number or comes
-    from another video. The model's documented defaults count where duration and sound are not set.
+    It is unknown if no price is published, or if the length of the video is not known before: an edited video
+    is as long as its source. If duration and sound are not set, the model's documented defaults count.
 
-    :param prices: US dollars a second without sound by model; they replace the catalogue's.
+    :param prices: US dollars per second without sound, by model; they replace the catalogue's.
     """
     model = MODELS.get(job.model, Model(job.model, ()))
     price = (prices or {}).get(job.model, model.price)
@@ -70,12 +70,14 @@ def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Deci
 
 
 def _seconds(job: VideoJob, model: Model) -> Decimal | None:
-    """Return the longer of the duration and the sum of the shots; None where one of them makes no sense."""
+    """Return the longer of the duration and the sum of the shots, or None if one is not a positive number."""
     lengths = [_positive(input_or_default(job, model, "duration"))]
     shots = job.inputs.get("multi_prompt") or []
     if not isinstance(shots, (list, tuple)):
         return None
-    timed = [_positive(shot.get("duration", SHOT_SECONDS)) for shot in shots if isinstance(shot, Mapping)]
+    timed = [
+        _positive(shot.get("duration", DEFAULT_SHOT_SECONDS)) for shot in shots if isinstance(shot, Mapping)
+    ]
     if timed:
         lengths.append(None if None in timed else sum((each for each in timed if each), Decimal(0)))
     return None if None in lengths else max(length for length in lengths if length)
@@ -87,11 +89,11 @@ def _positive(value: Any) -> Decimal | None:
 
 
 def input_or_default(job: VideoJob, model: Model, name: str) -> Any:
-    """Return an input of the job, or the model's documented default."""
+    """Return an input of the job, or the model's documented default if it is not set."""
     field = model.field(name) or Field(name, Kind.NUMBER)
     return job.inputs.get(field.json_key, field.default)
 
 
 def describe_cost(cost: Decimal | None) -> str:
-    """Say an estimate in a sentence; an unknown price is said, not guessed."""
+    """Return an estimate as part of a sentence."""
     return "an unknown price" if cost is None else f"an estimated {cost:.2f} USD"

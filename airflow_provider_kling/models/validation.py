@@ -1,4 +1,4 @@
-"""From arguments to a job: a request is checked by its model's own rules before anything is sent."""
+"""Checks a request by its model's rules and makes a job of it, before anything is sent."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Confidence, Model
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
-from airflow_provider_kling.models.inputs import from_json, read_input
+from airflow_provider_kling.models.inputs import parse_if_json, read_input
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import input_or_default
 from airflow_provider_kling.redaction import shorten
 from airflow_provider_kling.values import is_unset
 
 _SLUG = re.compile(r"[^\s/?#]+")
-#: What JavaScript makes of one object, or of a list of objects, as a text.
+#: JavaScript's text of one object, or of a list of objects.
 _OBJECTS = re.compile(r"\s*\[object \w+\](\s*,?\s*\[object \w+\])*\s*")
-#: Control characters but TAB, LF and CR, and halves of a character.
+#: Control characters except TAB, LF and CR, and lone surrogates.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_USUAL_SHOTS, _USUAL_SHOT_CHARACTERS = 6, 512
+#: Kling's own limits. The gateway does not document them, so a request beyond them is only warned of.
+_MAX_SHOTS, _MAX_SHOT_CHARACTERS = 6, 512
 
 
 def build_job(
     model: str, inputs: Mapping[str, Any], extra_body: Mapping[str, Any] | str | None = None
 ) -> tuple[VideoJob, list[str]]:
-    """Return the job that the arguments ask for, and warnings for what only the service can judge.
+    """Return the job that the arguments describe, and warnings about what only the service can check.
 
-    An input that is None, an empty text or a rendered ``"None"`` counts as not set. Numbers and flags
-    may come as text, as templates give them. A model that the catalogue does not know is passed on
-    unvalidated.
+    An input that is None, an empty text or a rendered ``"None"`` counts as not set. Numbers and booleans may
+    be texts, as templates produce them. A model that the catalogue does not know is passed on unvalidated.
 
     :param model: the model's slug.
-    :param inputs: the inputs under the operator's names.
-    :param extra_body: further JSON keys under the gateway's names; those that the model documents are
-        checked as well, the others go out as they are.
-    :raises KlingInputError: naming every argument that is wrong, what was given and what is allowed.
+    :param inputs: the inputs by the operator's names.
+    :param extra_body: further JSON keys by the gateway's names. Documented ones are checked too; the others
+        are sent unchanged.
+    :raises KlingInputError: it names every wrong argument, its value and what is allowed.
     """
     if not isinstance(model, str) or not _SLUG.fullmatch(model):
         raise KlingInputError(f"model={model!r} is not a model's name, such as {next(iter(MODELS))!r}.")
     given = {name: value for name, value in inputs.items() if not is_unset(value)}
-    known, extra = MODELS.get(model), _extra(extra_body)
+    known, extra = MODELS.get(model), _read_extra_body(extra_body)
     if known is None:
-        body, problems = {**given, **extra}, [_twice(name) for name in given if name in extra]
-        problems += _not_json(body)
-        warnings = [f"Model {model!r} is not in the catalogue{_similar(model)}: it is passed on unvalidated."]
+        body, problems = {**given, **extra}, [_given_twice(name) for name in given if name in extra]
+        problems += _check_json(body)
+        warnings = [f"Model {model!r} is not in the catalogue{_suggest(model)}: it is passed on unvalidated."]
     else:
         extra = {name: value for name, value in extra.items() if not (known.field(name) and is_unset(value))}
-        body, problems = _checked(known, given, extra)
+        body, problems = _check_inputs(known, given, extra)
         present = {field.name for name in (*given, *extra) if (field := known.field(name))}
-        problems += _combinations(known, present, body)
-        problems += _not_json(body)
-        warnings = [] if problems else [*_unchecked(known, extra), *_shots_warnings(known, body)]
-    problems = problems or _broken_texts(known or Model(model, ()), body)
+        problems += _check_combinations(known, present, body)
+        problems += _check_json(body)
+        warnings = [] if problems else [*_undocumented(known, extra), *_warn_of_shots(known, body)]
+    problems = problems or _check_texts(known or Model(model, ()), body)
     if problems:
         raise KlingInputError(f"{model} does not accept this request: {'; '.join(problems)}.")
     return VideoJob(model, body), warnings
 
 
-def _similar(model: str) -> str:
+def _suggest(model: str) -> str:
     close = get_close_matches(model, MODELS, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _extra(value: Any) -> dict[str, Any]:
-    extra = from_json(value)
+def _read_extra_body(value: Any) -> dict[str, Any]:
+    extra = parse_if_json(value)
     if is_unset(extra):
         return {}
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
@@ -77,12 +77,12 @@ def _extra(value: Any) -> dict[str, Any]:
     return dict(extra)
 
 
-def _unchecked(model: Model, extra: Mapping[str, Any]) -> list[str]:
+def _undocumented(model: Model, extra: Mapping[str, Any]) -> list[str]:
     names = [name for name in extra if not model.field(name)]
     return [f"{model.slug} does not document {name!r} of extra_body; it is passed on." for name in names]
 
 
-def _checked(
+def _check_inputs(
     model: Model, given: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     body: dict[str, Any] = {}
@@ -92,9 +92,9 @@ def _checked(
         if field is None and name in extra:
             body[name] = value
         elif field is None:
-            problems.append(f"{name} is not an input of this model{_who_has(name)}")
+            problems.append(f"{name} is not an input of this model{_models_with(name)}")
         elif field.json_key in body:
-            problems.append(_twice(name))
+            problems.append(_given_twice(name))
         else:
             try:
                 body[field.json_key] = read_input(field, value)
@@ -103,16 +103,16 @@ def _checked(
     return body, problems
 
 
-def _twice(name: str) -> str:
+def _given_twice(name: str) -> str:
     return f"{name} is given twice, as an argument and in extra_body"
 
 
-def _who_has(name: str) -> str:
+def _models_with(name: str) -> str:
     slugs = [model.slug for model in MODELS.values() if model.field(name)]
     return f" (it is one of {', '.join(slugs)})" if slugs else ""
 
 
-def _combinations(model: Model, present: set[str], body: Mapping[str, Any]) -> list[str]:
+def _check_combinations(model: Model, present: set[str], body: Mapping[str, Any]) -> list[str]:
     problems = [f"{name} is required" for name in model.required if name not in present]
     if model.exactly_one and len(present.intersection(model.exactly_one)) != 1:
         problems.append(f"exactly one of {' and '.join(model.exactly_one)} must be given")
@@ -121,14 +121,14 @@ def _combinations(model: Model, present: set[str], body: Mapping[str, Any]) -> l
     return problems + [f"{name} needs {other}={value!r}" for name, other, value in needs]
 
 
-def _broken_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the texts: nobody should pay for a prompt that a form has broken."""
+def _check_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the texts: a form or a script can break a prompt, which would be paid."""
     media = {field.json_key if (field := model.field(name)) else name for name in MEDIA_INPUTS}
     problems = []
     for name, value in body.items():
         for text in _texts(value) if name not in media else ():
             if _OBJECTS.fullmatch(text):
-                what = f"{name}={shorten(text, 60)!r}: is what a form or a script makes of an object"
+                what = f"{name}={shorten(text, 60)!r}: a form has turned an object into this text"
                 problems.append(f"{what}; give each prompt as a text")
             elif found := _CONTROL.search(text):
                 problems.append(f"{name} has the control character U+{ord(found[0]):04X}")
@@ -138,7 +138,7 @@ def _broken_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield each text in a value, also the names of an object's entries."""
+    """Yield each text in a value, and the keys of objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (Mapping, list, tuple)):
@@ -147,7 +147,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _not_json(body: Mapping[str, Any]) -> list[str]:
+def _check_json(body: Mapping[str, Any]) -> list[str]:
     problems = []
     for name, value in body.items():
         try:
@@ -157,7 +157,7 @@ def _not_json(body: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _shots_warnings(model: Model, body: Mapping[str, Any]) -> list[str]:
+def _warn_of_shots(model: Model, body: Mapping[str, Any]) -> list[str]:
     field, shots = model.field("multi_prompt"), body.get("multi_prompt")
     if not field or not shots:
         return []
@@ -165,11 +165,11 @@ def _shots_warnings(model: Model, body: Mapping[str, Any]) -> list[str]:
     texts = [shot["prompt"] if isinstance(shot, dict) else shot for shot in shots]
     if field.confidence is Confidence.DOCUMENTED and texts == shots:
         warnings.append(f"{model.slug} documents shots as objects; these are texts, and are passed on.")
-    if len(shots) > _USUAL_SHOTS:
-        warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {_USUAL_SHOTS}.")
-    if any(len(text) > _USUAL_SHOT_CHARACTERS for text in texts):
+    if len(shots) > _MAX_SHOTS:
+        warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {_MAX_SHOTS}.")
+    if any(len(text) > _MAX_SHOT_CHARACTERS for text in texts):
         warnings.append(
-            f"A shot is longer than the {_USUAL_SHOT_CHARACTERS} characters that Kling itself takes."
+            f"A shot is longer than the {_MAX_SHOT_CHARACTERS} characters that Kling itself takes."
         )
     lengths = [shot["duration"] for shot in shots if isinstance(shot, dict) and "duration" in shot]
     total = int(input_or_default(VideoJob(model.slug, body), model, "duration"))

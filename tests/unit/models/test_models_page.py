@@ -57,7 +57,7 @@ def test_the_summary_says_the_price_and_where_a_model_is_documented(model):
     )
     pictures = any(field.kind in (Kind.PICTURE, Kind.PICTURES) for field in model.fields)
     form = {"data_uri": "data URI", "base64": "bare base64", "url": "URL only"}[model.picture_form]
-    assert row["pictures go as"] == (f"{form} ({model.picture_form_confidence.value})" if pictures else "")
+    assert row["pictures sent as"] == (f"{form} ({model.picture_form_confidence.value})" if pictures else "")
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
@@ -65,10 +65,10 @@ def test_the_table_of_a_model_has_its_inputs_line_by_line(model):
     rows = table(SECTIONS[model.slug])
     assert [row["input"].strip("`") for row in rows] == [field.name for field in model.fields]
     for row, field in zip(rows, model.fields, strict=True):
-        assert row["on the wire"].strip("`") == field.json_key
-        assert row["how sure"] == field.confidence.value
+        assert row["JSON key"].strip("`") == field.json_key
+        assert row["confidence"] == field.confidence.value
         assert row["note"] == field.note
-        assert ("sent as a text" in row["what"]) == field.as_text
+        assert ("sent as a text" in row["type"]) == field.as_text
         assert (value(row["default"]) if row["default"] else None) == field.default
         told = row["limits"]
         if field.choices:

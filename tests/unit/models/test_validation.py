@@ -432,11 +432,17 @@ def test_any_arguments_at_all_give_a_job_or_an_input_error(model, inputs, extra)
 
 
 BROKEN = [
-    ({"prompt": "[object Object]"}, "makes of an object"),
-    ({"prompt": " [object Object],[object Object] "}, "makes of an object"),
-    ({"negative_prompt": "[object Array]"}, "makes of an object"),
-    ({"prompt": None, "multi_prompt": ["a cat", "[object Object]"]}, "multi_prompt=.* makes of an object"),
-    ({"prompt": None, "multi_prompt": [{"prompt": "[object Object]", "duration": 5}]}, "makes of an object"),
+    ({"prompt": "[object Object]"}, "turned an object into this text"),
+    ({"prompt": " [object Object],[object Object] "}, "turned an object into this text"),
+    ({"negative_prompt": "[object Array]"}, "turned an object into this text"),
+    (
+        {"prompt": None, "multi_prompt": ["a cat", "[object Object]"]},
+        "multi_prompt=.* turned an object into this text",
+    ),
+    (
+        {"prompt": None, "multi_prompt": [{"prompt": "[object Object]", "duration": 5}]},
+        "turned an object into this text",
+    ),
     ({"prompt": "a\0cat"}, r"prompt has the control character U\+0000"),
     ({"prompt": "a\x1b[31mcat"}, r"control character U\+001B"),
     ({"prompt": "a \ud800 cat"}, r"control character U\+D800"),
@@ -454,7 +460,7 @@ def test_a_prompt_that_a_form_has_broken_is_refused(model, inputs, words):
 
 @pytest.mark.parametrize("extra", [{"style": "[object Object]"}, {"camera": {"moves": ["[object Object]"]}}])
 def test_a_broken_text_in_further_keys_is_refused_too(extra):
-    with pytest.raises(KlingInputError, match="makes of an object"):
+    with pytest.raises(KlingInputError, match="turned an object into this text"):
         build_job(PRO, IMAGE, extra)
 
 
