@@ -1,4 +1,4 @@
-"""An emulator of the gateway: the same protocol on this machine, without a bill.
+"""An emulator of the gateway: the same protocol on your machine, without costs.
 
 It shares no code with the provider. `python -m airflow_provider_kling.emulator` runs it as a server;
 `with Emulator() as gateway:` runs it inside a test.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.emulator.request_log import Request
 
-LONGEST_PROMPT = 50
+MAX_SHOWN_PROMPT = 50
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,19 +32,19 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m airflow_provider_kling.emulator", description=__doc__)
     add = parser.add_argument
     add("--host", default=default.host, help="address to listen on (%(default)s)")
-    add("--port", type=int, default=0, help="port of the API; 0 takes any free one")
-    add("--storage-port", type=int, default=0, help="port of the storage host; 0 takes any free one")
-    add("--api-key", default=default.api_key, help="the one key that is good (%(default)s)")
-    add("--queue-seconds", type=float, default=default.queue_seconds, help="queued that long (%(default)s)")
-    add("--render-seconds", type=float, default=default.render_seconds, help="then rendered (%(default)s)")
+    add("--port", type=int, default=0, help="port of the API; 0 is any free port")
+    add("--storage-port", type=int, default=0, help="port of the storage host; 0 is any free port")
+    add("--api-key", default=default.api_key, help="the accepted key (%(default)s)")
+    add("--queue-seconds", type=float, default=default.queue_seconds, help="time in the queue (%(default)s)")
+    add("--render-seconds", type=float, default=default.render_seconds, help="rendering time (%(default)s)")
     add("--no-render", dest="render", action="store_false", help="serve one tiny video to all jobs")
-    add("--link-seconds", type=float, default=default.link_seconds, help="life of a link (%(default)s)")
-    add("--fail-rate", type=float, default=0.0, help="share of calls that fail in passing, 0 to 1")
-    add("--seed", type=int, help="seed of these failures")
+    add("--link-seconds", type=float, default=default.link_seconds, help="lifetime of a link (%(default)s)")
+    add("--fail-rate", type=float, default=0.0, help="share of calls with a temporary fault, 0 to 1")
+    add("--seed", type=int, help="seed of these faults")
     add("--fault", dest="faults", action="append", default=[], type=_fault, help="see docs/emulator.md")
-    add("--model", dest="models", action="append", default=[], help="one more model to take, unchecked")
-    add("--keep-requests", type=int, default=default.keep_requests, help="remember so many (%(default)s)")
-    add("--ready-file", type=Path, help="write the addresses to this file, as JSON, once listening")
+    add("--model", dest="models", action="append", default=[], help="accept this model too, unchecked")
+    add("--keep-requests", type=int, default=default.keep_requests, help="keep this number (%(default)s)")
+    add("--ready-file", type=Path, help="write the addresses to this JSON file when it listens")
     add("--quiet", action="store_true", help="print no line for each request")
     return parser.parse_args(argv)
 
@@ -57,7 +57,7 @@ def _fault(text: str) -> Fault:
 
 
 def build(arguments: argparse.Namespace) -> Emulator:
-    """Return the emulator that the command line describes."""
+    """Return an emulator with the settings of the command line."""
     settings = {k: v for k, v in vars(arguments).items() if k not in ("ready_file", "quiet")}
     settings |= {"faults": tuple(arguments.faults), "models": tuple(arguments.models)}
     return Emulator(**settings, on_request=None if arguments.quiet else print_request)
@@ -66,7 +66,7 @@ def build(arguments: argparse.Namespace) -> Emulator:
 def print_request(request: Request) -> None:
     """Print one line about a request."""
     prompt = request.prompt
-    short = prompt if len(prompt) <= LONGEST_PROMPT else prompt[:LONGEST_PROMPT] + "..."
+    short = prompt if len(prompt) <= MAX_SHOWN_PROMPT else prompt[:MAX_SHOWN_PROMPT] + "..."
     parts = [
         time.strftime("%H:%M:%S"),
         f"{request.method:4} {request.path}",

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_kling.emulator.jobs import LONGEST_KEPT_PROMPT, Job, Phase, fingerprint, prompt_of
-from airflow_provider_kling.emulator.messages import Json, Reply, Wire, error_reply, json_reply
+from airflow_provider_kling.emulator.jobs import MAX_STORED_PROMPT, Job, Phase, fingerprint, prompt_of
+from airflow_provider_kling.emulator.messages import Json, Reply, Transfer, error_reply, json_reply
 from airflow_provider_kling.emulator.pictures import RefusedError, digest
 from airflow_provider_kling.emulator.render_request import RenderRequest
 from airflow_provider_kling.emulator.validation import check_body, check_pictures, pictures_in, unknown_fields
@@ -35,7 +35,7 @@ async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
 
 
 def _check_key(api_key: str, authorization: str) -> Reply | None:
-    """Check the key. Like the service, accept it without the word Bearer too."""
+    """Check the key. Like the service, it also accepts a key without the word Bearer."""
     scheme, _, key = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
         scheme, key = "", key.strip()
@@ -49,7 +49,7 @@ def _check_key(api_key: str, authorization: str) -> Reply | None:
 
 
 async def submit(gateway: GatewayState, exchange: Exchange) -> Reply:
-    """Create a job. A fault may prevent that, or lose the answer afterwards."""
+    """Create a job. A fault may prevent this, or lose the answer."""
     slug = exchange.call.path.removeprefix(SUBMIT)
     model = gateway.models.get(slug)
     if model is None:
@@ -57,11 +57,11 @@ async def submit(gateway: GatewayState, exchange: Exchange) -> Reply:
     body = _read(exchange)
     early = gateway.take_fault(exchange, "submit")
     if early is not None and not early.late:
-        spoiled = await _apply_early_fault(gateway, exchange, early)
-        if spoiled is not None:
-            return spoiled
+        failure = await _apply_early_fault(gateway, exchange, early)
+        if failure is not None:
+            return failure
     try:
-        exchange.job = await _make(gateway, slug, model, body)
+        exchange.job = await _create_job(gateway, slug, model, body)
     except RefusedError as refused:
         return error_reply(refused.reason, str(refused))
     reply = json_reply({"task_id": exchange.job.task_id})
@@ -69,7 +69,7 @@ async def submit(gateway: GatewayState, exchange: Exchange) -> Reply:
     if late is None:
         return reply
     reply = late.apply_to_reply(reply)
-    return reply if late.late else replace(reply, wire=replace(reply.wire, delay=0.0))
+    return reply if late.late else replace(reply, transfer=replace(reply.transfer, delay=0.0))
 
 
 def _read(exchange: Exchange) -> Json | None:
@@ -84,35 +84,35 @@ def _read(exchange: Exchange) -> Json | None:
 
 
 def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 async def _apply_early_fault(gateway: GatewayState, exchange: Exchange, fault: Fault) -> Reply | None:
-    """Apply a fault before the job is created; None if the submit goes on."""
-    wire = fault.effect.wire
-    if fault.effect.reply is not None or wire.cut:
+    """Apply a fault before the job is created. Return None if the submit continues."""
+    transfer = fault.effect.transfer
+    if fault.effect.reply is not None or transfer.cut:
         return fault.apply_to_reply(Reply())
-    await gateway.pause(wire.delay)
-    return Reply(wire=Wire(cut=True)) if exchange.call.gone() else None
+    await gateway.pause(transfer.delay)
+    return Reply(transfer=Transfer(cut=True)) if exchange.call.disconnected() else None
 
 
-async def _make(gateway: GatewayState, slug: str, model: Model, body: Json | None) -> Job:
+async def _create_job(gateway: GatewayState, slug: str, model: Model, body: Json | None) -> Job:
     if body is None:
         raise RefusedError("the body is not a JSON object")
     check_body(model, body)
     texts = list(pictures_in(model, body))
     pictures = await check_pictures(iter(texts))
-    job = gateway.job_store.make(
+    job = gateway.job_store.create(
         model=slug,
         created_at=gateway.now(),
         queue_seconds=gateway.queue_seconds,
         render_seconds=gateway.render_seconds,
         fingerprint=fingerprint(slug, body),
-        prompt=prompt_of(body)[:LONGEST_KEPT_PROMPT],
+        prompt=prompt_of(body)[:MAX_STORED_PROMPT],
         pictures=tuple(map(digest, texts)),
         unknown_fields=unknown_fields(model, body) if model.fields else (),
     )
-    gateway.faults.bind(job)
+    gateway.faults.attach(job)
     gateway.render_queue.begin(job.task_id, RenderRequest.of(model, body, pictures))
     return job
 
@@ -123,7 +123,7 @@ def query(gateway: GatewayState, exchange: Exchange) -> Reply:
     if not task_id:
         return error_reply("INVALID_REQUEST_BODY", "task_id is required")
     job = exchange.job = gateway.job_store.find(task_id)
-    job_faults = () if job is None else gateway.faults.bind(job)
+    job_faults = () if job is None else gateway.faults.attach(job)
     passing = gateway.take_fault(exchange, "query")
     faults = [*_applicable(gateway, job, job_faults), *([passing] if passing else [])]
     exchange.fault = faults[-1] if faults else None

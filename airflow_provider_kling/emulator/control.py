@@ -1,4 +1,4 @@
-"""The control paths: what a test in another process asks and sets. No key is needed."""
+"""The control paths, for tests in another process. No key is needed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def answer(gateway: GatewayState, call: Call) -> Reply:
 
 
 def describe_job(gateway: GatewayState, job: Job) -> Json:
-    """Return what is known of a job, with the faults that apply to it."""
+    """Return the properties and the state of a job, and its faults."""
     age, state = gateway.now() - job.created_at, gateway.state(job)
     task = {"status": state.phase, "reason": "", "eta": state.eta, "progress_percent": state.progress}
     shown: Json = {"task": task, "videos": []}
-    for fault in gateway.faults.bind(job):
+    for fault in gateway.faults.attach(job):
         if fault.applies(age, state.phase):
             fault.edit(shown)
     kept = ("number", "task_id", "model", "created_at", "prompt", "fingerprint", "unknown_fields")
@@ -64,7 +64,7 @@ def _requests(gateway: GatewayState, call: Call) -> list[Json]:
 
 
 def _faults(gateway: GatewayState, _: Call) -> list[str]:
-    return [fault.text for fault in gateway.faults.waiting]
+    return [fault.text for fault in gateway.faults.pending]
 
 
 def _add_faults(gateway: GatewayState, call: Call) -> list[str]:

@@ -39,7 +39,7 @@ class Emulator(Gateway):
         self.stop()
 
     def start(self) -> Self:
-        """Listen in a thread. An instance can start once."""
+        """Listen in a thread. An instance can start only once."""
         self._thread = Thread(target=self._run, name="kling-emulator", daemon=True)
         self._thread.start()
         self._ready.result()
@@ -72,13 +72,13 @@ class Emulator(Gateway):
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not so within {timeout} s")
+                raise TimeoutError(f"the condition was not true within {timeout} s")
             time.sleep(0.005)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # raised in the thread that waits for the start
+        except BaseException as error:  # start() raises it
             if self._ready.done():
                 raise
             self._ready.set_exception(error)

@@ -1,4 +1,4 @@
-"""The vocabulary of faults: each word is one effect. docs/emulator.md lists them for people."""
+"""The effects of faults, by the words that docs/emulator.md lists."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from airflow_provider_kling.emulator.jobs import Phase
-from airflow_provider_kling.emulator.messages import NO_FAULT, Json, Reply, Wire, error_reply, json_reply
+from airflow_provider_kling.emulator.messages import (
+    NORMAL_TRANSFER,
+    Json,
+    Reply,
+    Transfer,
+    error_reply,
+    json_reply,
+)
 
 Edit = Callable[[Json], None]
-TO_STORAGE = "storage:"  # a redirect to the storage host, whose address is not known beforehand
+TO_STORAGE = "storage:"  # a redirect to the storage host; the server fills in its address
 
 PROXY_PAGE = (
     "<html><head><title>{0} Bad Gateway</title></head>"
@@ -23,18 +30,18 @@ MODERATION = "The content was rejected by moderation: it may contain sensitive i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a fault does: it replaces the answer, edits it, or harms the connection."""
+    """The effect of a fault: it replaces the answer, edits it, or disturbs its transfer."""
 
     reply: Reply | None = None
     edit: Edit | None = None
-    wire: Wire = NO_FAULT
-    phase: Phase | None = None  # only when the job has this status
-    until_age: float = math.inf  # only while the job is younger, in seconds
+    transfer: Transfer = NORMAL_TRANSFER
+    phase: Phase | None = None  # applies only in this phase of the job
+    until_age: float = math.inf  # applies only to younger jobs; in seconds
     queue_seconds: float | None = None
     render_seconds: float | None = None
 
     def and_then(self, other: Effect) -> Effect:
-        """Return both effects together; where both set a field, the other wins."""
+        """Return both effects together. If both set a field, the value of *other* is used."""
         plain = Effect()
         chosen: dict[str, Any] = {
             f.name: getattr(self if getattr(other, f.name) == getattr(plain, f.name) else other, f.name)
@@ -50,7 +57,7 @@ def _error(value: str) -> Effect:
 
 
 def _nested(reason: str) -> Effect:
-    """Put the error under `error`, and leave out its metadata, as some paths of the service do."""
+    """Put the error below `error`, without metadata, as some paths of the service do."""
     plain = error_reply(reason)
     inner = json.loads(plain.body)
     del inner["metadata"]
@@ -138,17 +145,17 @@ _FORMS: dict[str, Callable[[Any], Any]] = {"float": float, "text": str, "blank":
 
 
 def _numbers(form: str) -> Effect:
-    """Write the numbers as `float`, `text`, `blank` (empty text) or leave them out (`missing`)."""
+    """Write the numbers as `float`, `text` or `blank` (empty text), or omit them (`missing`)."""
     if form != "missing" and form not in _FORMS:
-        raise ValueError(f"numbers={form}: there are {', '.join(_FORMS)} and missing")
+        raise ValueError(f"numbers={form}: must be one of {', '.join(_FORMS)}, missing")
 
     def edit(answer: Json) -> None:
-        places = [(answer["task"], "progress_percent"), (answer["task"], "eta")]
-        places += [(video, "video_url_ttl") for video in answer["videos"]]
-        for place, key in places:
-            number = place.pop(key)
+        numbers = [(answer["task"], "progress_percent"), (answer["task"], "eta")]
+        numbers += [(video, "video_url_ttl") for video in answer["videos"]]
+        for parent, key in numbers:
+            number = parent.pop(key)
             if form in _FORMS:
-                place[key] = _FORMS[form](number)
+                parent[key] = _FORMS[form](number)
 
     return Effect(edit=edit)
 
@@ -157,11 +164,11 @@ def _invisible(value: str) -> Effect:
     return Effect(reply=error_reply("TASK_NOT_FOUND"), until_age=float(value))
 
 
-def _wire(**faults: Any) -> Effect:
-    return Effect(wire=Wire(**faults))
+def _transfer(**faults: Any) -> Effect:
+    return Effect(transfer=Transfer(**faults))
 
 
-WORDS: dict[str, Callable[[str], Effect]] = {
+EFFECTS: dict[str, Callable[[str], Effect]] = {
     # any call
     "error": _error,
     "nested": _nested,
@@ -170,8 +177,8 @@ WORDS: dict[str, Callable[[str], Effect]] = {
     "rate-limit": _rate_limit,
     "malformed": _malformed,
     "redirect": _redirect,
-    "hang": lambda value: _wire(delay=float(value or 30)),
-    "cut": lambda _: _wire(cut=True),
+    "hang": lambda value: _transfer(delay=float(value or 30)),
+    "cut": lambda _: _transfer(cut=True),
     # answers to queries: one answer (query:) or all answers for a job (job:)
     "fail": _fail,
     "cancel": lambda _: _ends("TASK_STATUS_CANCELED", ""),
@@ -185,8 +192,8 @@ WORDS: dict[str, Callable[[str], Effect]] = {
     "render": lambda value: Effect(render_seconds=float(value)),
     # downloads
     "dead": _dead,
-    "truncate": lambda value: _wire(cut=True, keep=int(value or 100)),
-    "wrong-length": lambda value: _wire(claim=int(value or 100)),
+    "truncate": lambda value: _transfer(cut=True, keep_bytes=int(value or 100)),
+    "wrong-length": lambda value: _transfer(extra_length=int(value or 100)),
     "not-video": _not_video,
-    "slow": lambda value: _wire(spread=float(value or 5)),
+    "slow": lambda value: _transfer(seconds=float(value or 5)),
 }

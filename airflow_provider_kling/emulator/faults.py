@@ -1,4 +1,4 @@
-"""What can go wrong, as values: which calls a fault meets, and what it does to their answers."""
+"""Faults as values: which calls a fault applies to, and what it does to their answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.emulator.fault_effects import WORDS, Effect
-from airflow_provider_kling.emulator.messages import NO_FAULT, Json, Reply
+from airflow_provider_kling.emulator.fault_effects import EFFECTS, Effect
+from airflow_provider_kling.emulator.messages import NORMAL_TRANSFER, Json, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CALLS = ("submit", "query", "download", "job")
 CONDITIONS = ("times", "match", "job", "late")
-PASSING = {
+TEMPORARY_FAULTS = {
     "submit": ("error=CREATE_TASK_FAILED", "rate-limit", "cut", "cut,late"),
     "query": ("error=GET_RESULT_FAILED", "html=502", "rate-limit", "cut"),
     "download": ("dead=403", "truncate", "cut"),
@@ -29,10 +29,10 @@ PASSING = {
 class Fault:
     """One fault.
 
-    `call` is the kind of request that it applies to. With "job" it is attached to a job, and every query
-    about that job shows it. `times` counts calls (with "job": jobs); None means always. `match` is a text in
-    the prompt, `job` is the number of the job, counted from 1. With `late`, a submit creates its job, which
-    is paid for, before the fault is applied.
+    `call` is the kind of call that it applies to. With "job" it is attached to a job, and each query about
+    that job shows it. `times` is a number of calls (with "job": of jobs); None means always. `match` is a
+    text in the prompt, `job` is the number of the job, counted from 1. With `late`, a submit creates its job,
+    which is paid for, before the fault is applied.
     """
 
     call: str
@@ -45,7 +45,7 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Read a fault as written: `call:word[=value][,word[=value]]...`."""
+        """Parse a fault: `call:word[=value][,word[=value]]...`."""
         call, colon, rest = text.partition(":")
         if call not in CALLS or not colon:
             raise ValueError(f"{text!r}: a fault begins with one of {', '.join(c + ':' for c in CALLS)}")
@@ -53,16 +53,16 @@ class Fault:
         given = {name: words.pop(name) for name in CONDITIONS if name in words}
         effect = Effect()
         for word, value in words.items():
-            if word not in WORDS:
-                raise ValueError(f"{text!r}: no such word as {word!r}; there are {', '.join(WORDS)}")
-            effect = effect.and_then(WORDS[word](value))
+            if word not in EFFECTS:
+                raise ValueError(f"{text!r}: unknown word {word!r}; there are {', '.join(EFFECTS)}")
+            effect = effect.and_then(EFFECTS[word](value))
         if not words:
-            raise ValueError(f"{text!r}: nothing is to happen; there are {', '.join(WORDS)}")
-        _check_place(text, call, effect, late="late" in given)
+            raise ValueError(f"{text!r}: it has no effect; there are {', '.join(EFFECTS)}")
+        _check_call(text, call, effect, late="late" in given)
         return cls(call=call, effect=effect, text=text, **_conditions(given))
 
-    def meets(self, call: str, job: Job | None, prompt: str, number: int, *, late: bool) -> bool:
-        """Return whether this fault is for a call about that prompt or job."""
+    def matches(self, call: str, job: Job | None, prompt: str, number: int, *, late: bool) -> bool:
+        """Return whether this fault is for a call with this prompt or job."""
         return (
             self.call == call
             and self.late == late
@@ -71,7 +71,7 @@ class Fault:
         )
 
     def applies(self, age: float, phase: Phase | None) -> bool:
-        """Return whether the job is in the state that this fault waits for."""
+        """Return whether a job of this age and phase shows the fault."""
         effect = self.effect
         return age < effect.until_age and (effect.phase is None or effect.phase == phase)
 
@@ -80,9 +80,9 @@ class Fault:
         effect = self.effect
         if effect.reply is not None:
             reply = effect.reply
-        return reply if effect.wire == NO_FAULT else replace(reply, wire=effect.wire)
+        return reply if effect.transfer == NORMAL_TRANSFER else replace(reply, transfer=effect.transfer)
 
-    def assign_to(self, job: Job) -> None:
+    def apply_to_job(self, job: Job) -> None:
         """Attach this fault to a job."""
         effect = self.effect
         job.faults = (*job.faults, self)
@@ -98,52 +98,52 @@ class Fault:
 
 
 class FaultList:
-    """The faults that wait for their calls, and random faults at a set rate."""
+    """The faults that have not been applied yet, and random faults at a given rate."""
 
     def __init__(self, faults: Iterable[str | Fault], fail_rate: float, seed: int | None) -> None:
-        self.waiting: list[Fault] = []
+        self.pending: list[Fault] = []
         self.fail_rate = fail_rate
-        self._met: Counter[int] = Counter()  # id of a fault -> how often it was applied
+        self._applied: Counter[int] = Counter()  # id() of a fault -> how often it was applied
         self._dice = Random(seed)  # noqa: S311, nothing secret is drawn
         self.add(*faults)
 
     def add(self, *faults: str | Fault) -> None:
         """Add faults. The first one that fits a call is applied."""
         added = [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
-        self.waiting = [*self.waiting, *added]
+        self.pending = [*self.pending, *added]
 
     def clear(self) -> None:
-        """Remove all faults; a job keeps those that are attached to it."""
-        self.waiting = []
-        self._met.clear()
+        """Remove all faults, except those that are attached to a job."""
+        self.pending = []
+        self._applied.clear()
 
     def take(self, wanted: Callable[[Fault], bool]) -> Fault | None:
         """Return the first wanted fault and count it."""
-        for fault in self.waiting:
+        for fault in self.pending:
             if wanted(fault):
                 self._count(fault)
                 return fault
         return None
 
-    def bind(self, job: Job) -> tuple[JobFault, ...]:
-        """Attach the faults that are for this job, and return all that it has."""
-        for fault in self.waiting:
-            if fault not in job.faults and fault.meets("job", job, "", 0, late=False):
+    def attach(self, job: Job) -> tuple[JobFault, ...]:
+        """Attach the faults that match this job, and return all its faults."""
+        for fault in self.pending:
+            if fault not in job.faults and fault.matches("job", job, "", 0, late=False):
                 self._count(fault)
-                fault.assign_to(job)
+                fault.apply_to_job(job)
         return job.faults
 
-    def chance(self, call: str, *, late: bool) -> Fault | None:
-        """Return a random passing fault, at the set rate."""
+    def draw(self, call: str, *, late: bool) -> Fault | None:
+        """Return a random temporary fault, or None, at the given rate."""
         if late or self.fail_rate <= 0 or self._dice.random() >= self.fail_rate:
             return None
-        return Fault.parse(f"{call}:{self._dice.choice(PASSING[call])}")
+        return Fault.parse(f"{call}:{self._dice.choice(TEMPORARY_FAULTS[call])}")
 
     def _count(self, fault: Fault) -> None:
-        self._met[id(fault)] += 1
-        if fault.times is not None and self._met[id(fault)] >= fault.times:
-            self.waiting = [other for other in self.waiting if other is not fault]
-            self._met.pop(id(fault), None)
+        self._applied[id(fault)] += 1
+        if fault.times is not None and self._applied[id(fault)] >= fault.times:
+            self.pending = [other for other in self.pending if other is not fault]
+            self._applied.pop(id(fault), None)
 
 
 def _split(part: str) -> tuple[str, str]:
@@ -151,11 +151,11 @@ def _split(part: str) -> tuple[str, str]:
     return word.strip().replace("_", "-"), value.strip().strip('"')
 
 
-def _check_place(text: str, call: str, effect: Effect, *, late: bool) -> None:
+def _check_call(text: str, call: str, effect: Effect, *, late: bool) -> None:
     if late and call != "submit":
-        raise ValueError(f"{text!r}: only a submit can go wrong late; write submit:")
+        raise ValueError(f"{text!r}: only a submit can be late; write submit:")
     if effect.edit and call not in ("query", "job"):
-        raise ValueError(f"{text!r}: only the answer to a query says this; write query: or job:")
+        raise ValueError(f"{text!r}: only for answers to queries; write query: or job:")
     if (effect.queue_seconds, effect.render_seconds) != (None, None) and call != "job":
         raise ValueError(f"{text!r}: only jobs have a timing; write job:")
 

@@ -1,4 +1,4 @@
-"""The emulator without its sockets: one handler for both of its hosts."""
+"""The emulator without sockets: one handler for both hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Gateway(GatewayState):
-    """A gateway that makes jobs, says how far they are, and serves their videos."""
+    """A gateway that creates jobs, returns their state, and serves their videos."""
 
     async def handle(self, host: str, call: Call) -> Reply:
         """Answer a call to a host, "api" or "storage", and log it."""
@@ -37,7 +37,7 @@ class Gateway(GatewayState):
                 status=reply.status,
                 authorization=bool(call.header("Authorization")),
                 body=Digest.of(call.body),
-                cut=reply.wire.cut,
+                cut=reply.transfer.cut,
                 task_id=job.task_id if job else call.query.get("task_id", ""),
                 job=job.number if job else 0,
                 prompt=job.prompt if job else exchange.prompt,

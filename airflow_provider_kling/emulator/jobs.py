@@ -1,4 +1,4 @@
-"""Jobs, and how far each one is: a function of its age and nothing else."""
+"""Jobs and their state, which depends only on their age."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-LONGEST_KEPT_PROMPT = 2500
+MAX_STORED_PROMPT = 2500
 
 
 class Phase(StrEnum):
-    """The documented status words."""
+    """The documented values of `status`."""
 
     QUEUED = "TASK_STATUS_QUEUED"
     PROCESSING = "TASK_STATUS_PROCESSING"
@@ -73,14 +73,14 @@ def fingerprint(model: str, body: Mapping[str, Any]) -> str:
 
 
 class JobFault(Protocol):
-    """A fault that is attached to a job: every query about the job shows it."""
+    """A fault that is attached to a job. Each query about the job shows it."""
 
     @property
     def text(self) -> str:
         """The fault as written."""
 
     def applies(self, age: float, phase: Phase | None) -> bool:
-        """Return whether the job is in the state that this fault waits for."""
+        """Return whether a job of this age and phase shows the fault."""
 
     def edit(self, answer: dict[str, Any]) -> None:
         """Edit the correct answer to a query."""
@@ -91,7 +91,7 @@ class JobFault(Protocol):
 
 @dataclass(slots=True)
 class Job:
-    """One job; creating it is what the gateway charges for."""
+    """One job. The gateway charges for its creation."""
 
     number: int  # counted from 1
     task_id: str
@@ -111,12 +111,12 @@ class Job:
 
 
 class JobStore:
-    """All jobs, oldest first. Only the newest `keep` jobs are kept."""
+    """The newest `keep` jobs, oldest first."""
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._jobs: dict[str, Job] = {}
-        self._made = 0
+        self._created = 0
 
     def __iter__(self) -> Iterator[Job]:
         return iter(tuple(self._jobs.values()))
@@ -127,16 +127,16 @@ class JobStore:
     @property
     def next_number(self) -> int:
         """The number of the next job."""
-        return self._made + 1
+        return self._created + 1
 
     def find(self, task_id: str) -> Job | None:
         """Return the job with this id."""
         return self._jobs.get(task_id)
 
-    def make(self, **known: Any) -> Job:
+    def create(self, **known: Any) -> Job:
         """Create a job."""
-        self._made += 1
-        job = Job(number=self._made, task_id=str(uuid.uuid4()), **known)
+        self._created += 1
+        job = Job(number=self._created, task_id=str(uuid.uuid4()), **known)
         self._jobs[job.task_id] = job
         while len(self._jobs) > self._keep:
             del self._jobs[next(iter(self._jobs))]

@@ -1,4 +1,4 @@
-"""What comes in and what goes out: plain values, no sockets."""
+"""Requests and answers as values, without sockets."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def _never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request. `gone()` says whether the caller has hung up meanwhile."""
+    """One HTTP request. `disconnected()` returns whether the client has closed the connection."""
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    gone: Callable[[], bool] = _never
+    disconnected: Callable[[], bool] = _never
 
     def header(self, name: str) -> str:
         """Return a header, or an empty text. Upper and lower case are equal."""
@@ -35,27 +35,27 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """How the answer is sent, and what is broken about that."""
+class Transfer:
+    """How an answer is sent."""
 
-    delay: float = 0.0  # seconds of silence before the first byte
+    delay: float = 0.0  # seconds before the first byte
     cut: bool = False  # close the connection; send only the first `keep` bytes of the body, if any
-    keep: int = 0
-    claim: int = 0  # how many bytes too many Content-Length names
-    spread: float = 0.0  # seconds over which the body trickles out
+    keep_bytes: int = 0
+    extra_length: int = 0  # added to Content-Length, in bytes
+    seconds: float = 0.0  # how long the body takes
 
 
-NO_FAULT = Wire()
+NORMAL_TRANSFER = Transfer()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer, and how it is sent."""
+    """One HTTP answer and its transfer."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    wire: Wire = NO_FAULT
+    transfer: Transfer = NORMAL_TRANSFER
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
@@ -63,7 +63,7 @@ def json_reply(value: object, status: int = 200) -> Reply:
     return Reply(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
 
 
-# The service's documented reasons and the HTTP status each comes with.
+# The service's documented reasons and their HTTP status.
 STATUS_OF_REASON = {
     "MISSING_API_KEY": 400,
     "FAILED_TO_AUTH": 401,
@@ -95,6 +95,6 @@ STATUS_OF_REASON = {
 def error_reply(reason: str, message: str = "", status: int | None = None) -> Reply:
     """Return an error in the form of the service, with a trace id."""
     code = status or STATUS_OF_REASON.get(reason, 500)
-    words = message or f"{reason.replace('_', ' ').lower()} (said by the emulator)"
+    words = message or f"{reason.replace('_', ' ').lower()} (from the emulator)"
     body = {"code": code, "reason": reason, "message": f"{words} trace_id: emulator", "metadata": {}}
     return json_reply(body, code)

@@ -1,4 +1,4 @@
-"""The documented models as data: which inputs each takes, and within which limits."""
+"""The documented models as data: their inputs and limits."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ class Field:
 
     kind: str
     required: bool = False
-    least: float | None = None  # of a number: its value; of a list: how many; of shots: seconds of each
-    most: float | None = None  # as above; of a text: how many characters
+    minimum: float | None = None  # of a number its value, of a list its length, of each shot its seconds
+    maximum: float | None = None  # likewise; of a text its characters
     choices: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: its inputs, and what excludes what."""
+    """One model: its inputs, and rules about more than one of them."""
 
     fields: dict[str, Field]
     excludes: tuple[tuple[str, str], ...] = ()
-    one_of: tuple[str, ...] = ()  # exactly one of these is required
+    exactly_one: tuple[str, ...] = ()  # exactly one of these is required
     needs: tuple[tuple[str, str, str], ...] = ()  # (input, other, value): input requires other=value
     sound: bool = False  # the default of `sound`
 
 
-def need(field: Field) -> Field:
-    """Return the field as a required one."""
+def required(field: Field) -> Field:
+    """Return a copy of the field that is required."""
     return replace(field, required=True)
 
 
 PICTURE = Field("picture")
-TEXT = Field("text", most=2500)
-SHORTER_TEXT = Field("text", most=2000)
-FLAG = Field("flag")
+TEXT = Field("text", maximum=2500)
+SHORTER_TEXT = Field("text", maximum=2000)
+FLAG = Field("boolean")
 URL = Field("url")
-SHARE = Field("number", least=0, most=1)
+SHARE = Field("number", minimum=0, maximum=1)
 RATIO = Field("text", choices=ASPECT_RATIOS)
-SHOTS = Field("shots", least=1)  # the page of pro gives no length for a shot, those of std and 4k do
-SHOTS_3_TO_15 = Field("shots", least=3, most=15)
-SECONDS_3_TO_15 = Field("integer", least=3, most=15)
-SECONDS_3_TO_10 = Field("integer", least=3, most=10)
+SHOTS = Field("shots", minimum=1)  # only the pages of std and 4k document the length of a shot
+SHOTS_3_TO_15 = Field("shots", minimum=3, maximum=15)
+SECONDS_3_TO_15 = Field("integer", minimum=3, maximum=15)
+SECONDS_3_TO_10 = Field("integer", minimum=3, maximum=10)
 FIVE_OR_TEN = Field("integer", choices=(5, 10))
 FIVE_OR_TEN_AS_TEXT = Field("text", choices=("5", "10"))
 ORIENTATION = Field("text", choices=("image", "video"))
 QUALITY = Field("text", choices=("Standard", "Professional"))
 
-_WORDS = {"prompt": need(TEXT), "negative_prompt": TEXT}
+_WORDS = {"prompt": required(TEXT), "negative_prompt": TEXT}
 _V3 = {**_WORDS, "duration": SECONDS_3_TO_15, "cfg_scale": SHARE, "sound": FLAG}
-_V3_PICTURES = {"image": need(PICTURE), "end_image": PICTURE}
+_V3_PICTURES = {"image": required(PICTURE), "end_image": PICTURE}
 _V26 = {**_WORDS, "duration": FIVE_OR_TEN, "cfg_scale": SHARE, "sound": FLAG, "aspect_ratio": RATIO}
 _V25 = {
     **_WORDS,
@@ -62,16 +62,16 @@ _V25 = {
 }
 _V21 = {**_WORDS, "duration": FIVE_OR_TEN_AS_TEXT, "guidance_scale": SHARE}
 _V16 = {
-    "prompt": need(SHORTER_TEXT),
+    "prompt": required(SHORTER_TEXT),
     "negative_prompt": SHORTER_TEXT,
     "duration": FIVE_OR_TEN,
     "guidance_scale": SHARE,
     "mode": QUALITY,
 }
 _MOTION = {
-    "image": need(PICTURE),
-    "video": need(URL),
-    "character_orientation": need(ORIENTATION),
+    "image": required(PICTURE),
+    "video": required(URL),
+    "character_orientation": required(ORIENTATION),
     "keep_original_sound": FLAG,
     "prompt": TEXT,
     "negative_prompt": TEXT,
@@ -80,14 +80,14 @@ _MOTION = {
 _PRO_I2V = Model(
     {**_V3, **_V3_PICTURES, "prompt": TEXT, "multi_prompt": SHOTS},
     excludes=(("multi_prompt", "end_image"),),
-    one_of=("prompt", "multi_prompt"),
+    exactly_one=("prompt", "multi_prompt"),
 )
 _STD_I2V = Model(
     {**_V3, **_V3_PICTURES, "multi_prompt": SHOTS_3_TO_15}, excludes=(("multi_prompt", "end_image"),)
 )
 _PRO_T2V = Model(
     {**_V3, "prompt": TEXT, "aspect_ratio": RATIO, "multi_prompt": SHOTS},
-    one_of=("prompt", "multi_prompt"),
+    exactly_one=("prompt", "multi_prompt"),
 )
 _STD_T2V = Model({**_V3, "aspect_ratio": RATIO})
 
@@ -102,35 +102,35 @@ MODELS = {
         {**_MOTION, "model_name": Field("text", choices=("kling-v3-0-std", "kling-v3-0-pro"))}
     ),
     "kling-v2.6-pro-i2v": Model(
-        {**_V26, "image": need(PICTURE), "voice_list": Field("list", least=0, most=2)}, sound=True
+        {**_V26, "image": required(PICTURE), "voice_list": Field("list", minimum=0, maximum=2)}, sound=True
     ),
     "kling-v2.6-pro-t2v": Model(_V26, sound=True),
     "kling-v2.6-pro-motion-control": Model(_MOTION),
-    "kling-2.5-turbo-i2v": Model({**_V25, "image": need(PICTURE)}),
+    "kling-2.5-turbo-i2v": Model({**_V25, "image": required(PICTURE)}),
     "kling-2.5-turbo-t2v": Model({**_V25, "aspect_ratio": RATIO}),
-    "kling-v2.1-i2v": Model({**_V21, "image": need(PICTURE), "mode": QUALITY}),
-    "kling-v2.1-i2v-master": Model({**_V21, "image": need(PICTURE)}),
+    "kling-v2.1-i2v": Model({**_V21, "image": required(PICTURE), "mode": QUALITY}),
+    "kling-v2.1-i2v-master": Model({**_V21, "image": required(PICTURE)}),
     "kling-v2.1-t2v-master": Model({**_V21, "aspect_ratio": RATIO}),
     "kling-v1.6-i2v": Model(
-        {**_V16, "image_url": need(PICTURE), "end_image_url": PICTURE},
+        {**_V16, "image_url": required(PICTURE), "end_image_url": PICTURE},
         needs=(("end_image_url", "mode", "Professional"),),
     ),
     "kling-v1.6-t2v": Model({**_V16, "mode": Field("text", choices=("Standard",))}),
     "kling-o1-i2v": Model(
         {
-            "image": need(PICTURE),
+            "image": required(PICTURE),
             "last_image": PICTURE,
-            "prompt": need(TEXT),
+            "prompt": required(TEXT),
             "duration": FIVE_OR_TEN,
             "aspect_ratio": RATIO,
         }
     ),
-    "kling-o1-t2v": Model({"prompt": need(TEXT), "duration": FIVE_OR_TEN, "aspect_ratio": RATIO}),
+    "kling-o1-t2v": Model({"prompt": required(TEXT), "duration": FIVE_OR_TEN, "aspect_ratio": RATIO}),
     "kling-o1-ref2v": Model(
         {
-            "prompt": need(TEXT),
+            "prompt": required(TEXT),
             "video": URL,
-            "images": Field("pictures", least=0, most=7),
+            "images": Field("pictures", minimum=0, maximum=7),
             "duration": SECONDS_3_TO_10,
             "keep_original_sound": FLAG,
             "aspect_ratio": RATIO,
@@ -138,9 +138,9 @@ MODELS = {
     ),
     "kling-o1-video-edit": Model(
         {
-            "prompt": need(TEXT),
-            "video": need(URL),
-            "images": Field("pictures", least=0, most=4),
+            "prompt": required(TEXT),
+            "video": required(URL),
+            "images": Field("pictures", minimum=0, maximum=4),
             "fast_mode": FLAG,
             "keep_original_sound": FLAG,
             "aspect_ratio": RATIO,

@@ -1,4 +1,4 @@
-"""Pictures that callers send: getting at the bytes, and the documented limits, read from the header."""
+"""Reads the pictures of a request, and checks the documented limits by their headers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import aiohttp
 
 from airflow_provider_kling.emulator.jobs import Digest
 
-MOST_BYTES = 10 * 1024 * 1024
-LEAST_SIDE = 300
-MOST_RATIO = 2.5
+MAX_BYTES = 10 * 1024 * 1024
+MIN_SIDE = 300
+MAX_RATIO = 2.5
 # JPEG markers that carry the size: SOF0..SOF15 without DHT, JPG and DAC, which share the range.
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class RefusedError(Exception):
-    """The service would answer 4xx to this input."""
+    """The service answers 4xx to this input."""
 
     def __init__(self, message: str, reason: str = "INVALID_REQUEST_BODY") -> None:
         super().__init__(message)
@@ -85,7 +85,7 @@ async def _fetch(url: str) -> bytes:
             found = bytearray()
             async for chunk in r.content.iter_chunked(1 << 16):
                 found += chunk
-                if len(found) > MOST_BYTES:
+                if len(found) > MAX_BYTES:
                     break
             return bytes(found)
     except (aiohttp.ClientError, TimeoutError):
@@ -93,7 +93,7 @@ async def _fetch(url: str) -> bytes:
 
 
 def measure(picture: bytes) -> Size | None:
-    """Read width and height of a PNG or JPEG; None when it is neither."""
+    """Return width and height of a PNG or JPEG, or None for other files."""
     if picture.startswith(b"\x89PNG\r\n\x1a\n") and len(picture) >= 24:
         return Size(*struct.unpack(">II", picture[16:24]))
     return _measure_jpeg(picture) if picture.startswith(b"\xff\xd8\xff") else None
@@ -115,14 +115,14 @@ def _measure_jpeg(picture: bytes) -> Size | None:
 
 def check(picture: bytes) -> None:
     """Refuse a picture beyond the documented limits."""
-    if len(picture) > MOST_BYTES:
+    if len(picture) > MAX_BYTES:
         raise RefusedError("the picture is larger than 10 MB", "IMAGE_FILE_EXCEEDS_MAX_SIZE")
     size = measure(picture)
     if size is None:
         raise RefusedError("the picture is neither JPEG nor PNG", "INVALID_IMAGE_FORMAT")
-    if min(size) < LEAST_SIDE:
+    if min(size) < MIN_SIDE:
         raise RefusedError(f"{size.width}x{size.height}: both sides need 300 px", "INVALID_IMAGE_SIZE")
-    if max(size) > MOST_RATIO * min(size):
+    if max(size) > MAX_RATIO * min(size):
         raise RefusedError(
             f"{size.width}x{size.height}: the ratio must be within 1:2.5 and 2.5:1", "INVALID_IMAGE_SIZE"
         )

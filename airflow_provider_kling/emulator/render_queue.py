@@ -1,4 +1,4 @@
-"""Where videos are made, beside the requests: one at a time, in a thread of its own."""
+"""Renders videos one after another in a thread of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RenderQueue:
             raise RuntimeError(MISSING)
         self._render = render
         self._stop = Event()
-        self._works: dict[str, Future[Any]] = {}
+        self._renderings: dict[str, Future[Any]] = {}
         self._folder: TemporaryDirectory[str] | None = None
         self._pool: ThreadPoolExecutor | None = None
         tiny_video()
@@ -46,17 +46,17 @@ class RenderQueue:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="emulator-render")
-        self._works[task_id] = self._pool.submit(self._work, task_id, request)
+        self._renderings[task_id] = self._pool.submit(self._render_job, task_id, request)
 
     def is_done(self, task_id: str) -> bool:
         """Return whether rendering of this job has ended."""
-        work = self._works.get(task_id)
-        return work is None or work.done()
+        rendering = self._renderings.get(task_id)
+        return rendering is None or rendering.done()
 
     def failure(self, task_id: str) -> str:
         """Return why rendering failed; empty if it did not."""
-        work = self._works.get(task_id)
-        error = None if work is None or work.cancelled() else work.exception()
+        rendering = self._renderings.get(task_id)
+        error = None if rendering is None or rendering.cancelled() else rendering.exception()
         return "" if error is None else f"The video could not be rendered: {error}"
 
     async def video(self, task_id: str) -> bytes | None:
@@ -73,7 +73,7 @@ class RenderQueue:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _work(self, task_id: str, request: RenderRequest) -> None:
+    def _render_job(self, task_id: str, request: RenderRequest) -> None:
         from airflow_provider_kling.emulator.rendering import render  # noqa: PLC0415, heavy and optional
 
         if self._folder is None:

@@ -1,4 +1,4 @@
-"""What video a submit asks for."""
+"""The properties of the video that a submit asks for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """What video is wanted."""
+    """The properties of a video."""
 
     first: bytes | None = None  # picture of the first frame
     last: bytes | None = None

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 FPS = 24
 LONGEST_SIDE = 960
-ZOOM = 0.16  # so much of the picture is cut off at the end of the move
-OVERSIZE = 1.2  # pictures are scaled down to this many times the frame first, for speed
+ZOOM = 0.16  # share of the picture that is cut off at the end of the move
+OVERSIZE = 1.2  # for speed, pictures are first scaled to this multiple of the frame
 SOUND_RATE = 44_100
 CHORD = (220, 277, 330, 440)  # hertz; whole numbers, so that one second can be repeated
 BLOCK = 1024
 FADE = 0.5  # seconds
-END_SHARE = 0.35  # share of the video over which the last picture comes in
+END_SHARE = 0.35  # share of the video in which the last picture fades in
 
 
 class StoppedError(Exception):
@@ -39,7 +39,7 @@ class StoppedError(Exception):
 
 
 def render(request: RenderRequest, path: Path, stop: Event) -> None:
-    """Render a video into an mp4 file; the file appears only when it is whole."""
+    """Render a video into an mp4 file, under a temporary name until it is complete."""
     draft = path.with_suffix(".part")
     first = (
         open_picture(request.first) if request.first else draw_picture(request.prompt, request.aspect_ratio)
@@ -63,7 +63,7 @@ def render(request: RenderRequest, path: Path, stop: Event) -> None:
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """Decode a picture the right way up."""
+    """Decode a picture and apply its Exif rotation."""
     with Image.open(io.BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("RGBA", "LA", "P"):
@@ -83,7 +83,7 @@ def frame_size(size: tuple[int, int]) -> tuple[int, int]:
 def camera_move(
     first: Image.Image, last: Image.Image | None, size: tuple[int, int], count: int
 ) -> Iterator[Image.Image]:
-    """Give the frames: the whole picture, then slowly closer and aside; towards the last picture, if any."""
+    """Yield the frames: the camera slowly moves closer and aside, and the last picture fades in."""
     source = first.resize((round(size[0] * OVERSIZE), round(size[1] * OVERSIZE)), Image.Resampling.LANCZOS)
     width, height = source.size
     for number in range(count):
@@ -98,7 +98,7 @@ def camera_move(
 
 
 def draw_picture(prompt: str, aspect_ratio: str) -> Image.Image:
-    """Draw a picture for a prompt that came without one: its words on two colours of their own."""
+    """Draw a picture for a prompt: its text on two colours that depend on the prompt."""
     across, _, down = aspect_ratio.partition(":")
     size = frame_size((int(across), int(down or across)))
     seed = sha256(prompt.encode()).digest()
@@ -132,9 +132,9 @@ def _write_sound(file: OutputContainer, audio: AudioStream, seconds: int) -> Non
     ]
     total, edge = seconds * SOUND_RATE, FADE * SOUND_RATE
     for start in range(0, total, BLOCK):
-        places = range(start, min(start + BLOCK, total))
+        block = range(start, min(start + BLOCK, total))
         samples = array(
-            "f", (second[at % SOUND_RATE] * min(1, at / edge, (total - at) / edge) for at in places)
+            "f", (second[at % SOUND_RATE] * min(1, at / edge, (total - at) / edge) for at in block)
         )
         frame = av.AudioFrame(format="fltp", layout="mono", samples=len(samples))
         frame.planes[0].update(samples.tobytes().ljust(frame.planes[0].buffer_size, b"\0"))

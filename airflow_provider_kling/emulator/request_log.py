@@ -1,4 +1,4 @@
-"""A bounded log of the requests. It keeps no keys and no pictures."""
+"""A log of the latest requests. It holds no keys and no pictures."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Request:
     """One request and its answer."""
 
     at: float
-    host: str  # "api" or "storage": they are two hosts
+    host: str  # "api" or "storage"
     method: str
-    path: str  # without the query string: it may hold a signature
-    status: int  # of the answer, also if the connection was cut
+    path: str  # without the query string, which may hold a signature
+    status: int  # of the answer, also if the connection was closed
     authorization: bool  # whether it had an Authorization header
     body: Digest
     cut: bool = False  # whether the connection was closed before the answer was complete
@@ -50,8 +50,3 @@ class RequestLog:
         self.key_reached_storage |= request.host == "storage" and request.authorization
         if self._listener is not None:
             self._listener(request)
-
-    def clear(self) -> None:
-        """Remove all requests."""
-        self._entries.clear()
-        self.key_reached_storage = False

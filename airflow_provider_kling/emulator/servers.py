@@ -1,4 +1,4 @@
-"""Two HTTP servers, for the API and for the storage, that pass each request to the gateway."""
+"""Two HTTP servers, for the API and the storage, that pass each request to the gateway."""
 
 from __future__ import annotations
 
@@ -48,36 +48,36 @@ class HostServer:
             request.query,
             request.headers,
             await request.read(),
-            gone=lambda: request.transport is None or request.transport.is_closing(),
+            disconnected=lambda: request.transport is None or request.transport.is_closing(),
         )
         reply = await self._gateway.handle(self._name, call)
-        await self._gateway.pause(reply.wire.delay)
+        await self._gateway.pause(reply.transfer.delay)
         return await self._send(request, reply)
 
     async def _send(self, request: web.Request, reply: Reply) -> web.StreamResponse:
-        wire, headers = reply.wire, dict(reply.headers)
+        transfer, headers = reply.transfer, dict(reply.headers)
         if headers.get("Location") == TO_STORAGE:
             headers["Location"] = self._gateway.storage_url + request.path_qs
-        if wire.cut and not wire.keep:
+        if transfer.cut and not transfer.keep_bytes:
             _hang_up(request)
             return web.Response()
-        if not (wire.cut or wire.claim or wire.spread) or request.method == "HEAD":
+        if not (transfer.cut or transfer.extra_length or transfer.seconds) or request.method == "HEAD":
             return web.Response(status=reply.status, headers=headers, body=reply.body)
         response = web.StreamResponse(status=reply.status, headers=headers)
-        response.content_length = len(reply.body) + wire.claim
+        response.content_length = len(reply.body) + transfer.extra_length
         await response.prepare(request)
         with suppress(ConnectionError):
             await self._trickle(response, reply)
-        if wire.cut or wire.claim:
+        if transfer.cut or transfer.extra_length:
             _hang_up(request)
         return response
 
     async def _trickle(self, response: web.StreamResponse, reply: Reply) -> None:
-        body = reply.body[: reply.wire.keep] if reply.wire.cut else reply.body
-        size = max(1, -(-len(body) // PIECES)) if reply.wire.spread else max(1, len(body))
+        body = reply.body[: reply.transfer.keep_bytes] if reply.transfer.cut else reply.body
+        size = max(1, -(-len(body) // PIECES)) if reply.transfer.seconds else max(1, len(body))
         for at in range(0, len(body), size):
             await response.write(body[at : at + size])
-            await self._gateway.pause(reply.wire.spread / PIECES)
+            await self._gateway.pause(reply.transfer.seconds / PIECES)
 
 
 def _hang_up(request: web.Request) -> None:
@@ -87,11 +87,11 @@ def _hang_up(request: web.Request) -> None:
 
 @asynccontextmanager
 async def serve_both_hosts(gateway: Gateway) -> AsyncIterator[str]:
-    """Listen on both hosts inside the block; yields the URL of the API."""
+    """Listen on both hosts inside the block, and yield the URL of the API."""
     closing = asyncio.Event()
 
     async def pause(seconds: float) -> None:
-        """Sleep, but no longer than the servers are open."""
+        """Sleep, but at most until the servers close."""
         if seconds > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), seconds)

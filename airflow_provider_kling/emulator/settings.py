@@ -1,4 +1,4 @@
-"""Everything that can be set on the emulator, with its defaults."""
+"""The settings of the emulator and their defaults."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Settings:
     """The settings of one emulator."""
 
     host: str = "127.0.0.1"
-    port: int = 0  # 0: any free one
+    port: int = 0  # 0: any free port
     storage_port: int = 0
-    api_key: str = "emulator-key"  # not a secret: it opens nothing but the emulator
+    api_key: str = "emulator-key"  # not a secret: only the emulator accepts it
     queue_seconds: float = 2.0
     render_seconds: float = 10.0
-    render: bool = True  # make real videos; False serves one tiny video to all
+    render: bool = True  # render real videos; False serves one tiny video to all jobs
     link_seconds: float = 3600.0
     faults: tuple[str | Fault, ...] = ()
-    fail_rate: float = 0.0  # share of all calls that get a random passing fault
+    fail_rate: float = 0.0  # share of all calls that get a random temporary fault
     seed: int | None = None
-    models: tuple[str, ...] = ()  # more models to take, whatever their inputs
+    models: tuple[str, ...] = ()  # further models to accept, with any inputs
     keep_jobs: int = 200_000
     keep_requests: int = 10_000
     clock: Callable[[], float] = time.time

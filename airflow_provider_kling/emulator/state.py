@@ -1,4 +1,4 @@
-"""What the emulator knows: its jobs, faults, requests and clock."""
+"""The state of the emulator: its jobs, faults, requests and clock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Exchange:
 
 
 class GatewayState:
-    """The state of one emulator: what a test sets, then what it asks."""
+    """The state of one emulator. Tests change and read it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -48,14 +48,14 @@ class GatewayState:
         self.queue_seconds = settings.queue_seconds
         self.render_seconds = settings.render_seconds
         self.pause: Callable[[float], Awaitable[object]] = asyncio.sleep
-        self._ahead = 0.0
+        self._advanced_by = 0.0
 
     def add_fault(self, *faults: str | Fault) -> None:
         """Add faults, such as `add_fault("submit:rate-limit=2,times=3")`."""
         self.faults.add(*faults)
 
     def clear_faults(self) -> None:
-        """Remove all faults; jobs keep those that are attached to them."""
+        """Remove all faults, except those that are attached to a job."""
         self.faults.clear()
         self.faults.fail_rate = 0.0
 
@@ -66,7 +66,7 @@ class GatewayState:
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward."""
-        self._ahead += seconds
+        self._advanced_by += seconds
 
     @property
     def jobs(self) -> list[Job]:
@@ -108,7 +108,7 @@ class GatewayState:
         )
 
     def state(self, job: Job) -> State:
-        """Return the state of a job, by its age. It succeeds only when its video is rendered."""
+        """Return the state of a job by its age. It succeeds only after its video is rendered."""
         state = job.state(self.now())
         if state.phase == Phase.SUCCEED and not self.render_queue.is_done(job.task_id):
             return State(Phase.PROCESSING, 99, 1)
@@ -118,18 +118,18 @@ class GatewayState:
 
     def now(self) -> float:
         """Return the time in epoch seconds."""
-        return self.settings.clock() + self._ahead
+        return self.settings.clock() + self._advanced_by
 
     def take_fault(self, exchange: Exchange, kind: str, *, late: bool = False) -> Fault | None:
-        """Return the fault for this call, if there is one."""
+        """Return the fault for this call, or None."""
         job, prompt = exchange.job, exchange.prompt
         age, phase = (self.now() - job.created_at, self.state(job).phase) if job else (0.0, None)
         number = self.job_store.next_number if kind == "submit" else 0
 
         def wanted(fault: Fault) -> bool:
-            return fault.meets(kind, job, prompt, number, late=late) and fault.applies(age, phase)
+            return fault.matches(kind, job, prompt, number, late=late) and fault.applies(age, phase)
 
-        fault = self.faults.take(wanted) or self.faults.chance(kind, late=late)
+        fault = self.faults.take(wanted) or self.faults.draw(kind, late=late)
         exchange.fault = fault or exchange.fault
         return fault
 

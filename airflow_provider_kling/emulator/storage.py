@@ -51,8 +51,8 @@ def serve(video: bytes, call: Call) -> Reply:
     first, last = _bounds(wanted.group(1), wanted.group(2), len(video))
     if first > last:
         return Reply(416, headers | {"Content-Range": f"bytes */{len(video)}"})
-    said = {"Content-Range": f"bytes {first}-{last}/{len(video)}"}
-    return Reply(206, headers | said, video[first : last + 1])
+    content_range = {"Content-Range": f"bytes {first}-{last}/{len(video)}"}
+    return Reply(206, headers | content_range, video[first : last + 1])
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The documented rules for the body of a submit; the first broken rule is reported."""
+"""Checks the body of a submit by the documented rules, and reports the first broken one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_body(model: Model, body: Json) -> None:
-    """Refuse a body that breaks a rule of its model. Unknown inputs pass."""
+    """Refuse a body that breaks a rule of its model. Unknown inputs are accepted."""
     for name, field in model.fields.items():
         value = body.get(name)
         if value is not None:
@@ -39,7 +39,7 @@ def pictures_in(model: Model, body: Json) -> Iterator[str]:
 
 
 async def check_pictures(pictures: Iterator[str]) -> list[bytes | None]:
-    """Return the bytes of each picture, None for a URL; refuse pictures beyond the limits."""
+    """Return the bytes of each picture, or None for a URL. Refuse pictures beyond the limits."""
     found = [await bytes_of(picture) for picture in pictures]
     for picture in found:
         if picture is not None:
@@ -49,8 +49,8 @@ async def check_pictures(pictures: Iterator[str]) -> list[bytes | None]:
 
 def _check_rules(model: Model, body: Json) -> None:
     given = {name for name, value in body.items() if value is not None and not _is_empty(value)}
-    if model.one_of and len(given.intersection(model.one_of)) != 1:
-        raise RefusedError(f"exactly one of {' and '.join(model.one_of)} is required")
+    if model.exactly_one and len(given.intersection(model.exactly_one)) != 1:
+        raise RefusedError(f"exactly one of {' and '.join(model.exactly_one)} is required")
     for one, other in model.excludes:
         if {one, other} <= given:
             raise RefusedError(f"{one} and {other} exclude each other")
@@ -70,10 +70,10 @@ def _check_value(name: str, field: Field, value: Any) -> None:
         _check_shots(field, value)
         return
     size = value if isinstance(value, (int, float)) else len(value)
-    if field.least is not None and size < field.least:
-        raise RefusedError(f"{name} must be at least {field.least}")
-    if field.most is not None and size > field.most:
-        raise RefusedError(f"{name} must be at most {field.most}{_UNITS.get(field.kind, '')}")
+    if field.minimum is not None and size < field.minimum:
+        raise RefusedError(f"{name} must be at least {field.minimum}")
+    if field.maximum is not None and size > field.maximum:
+        raise RefusedError(f"{name} must be at most {field.maximum}{_UNITS.get(field.kind, '')}")
 
 
 def _check_shots(field: Field, shots: list[Any]) -> None:
@@ -87,12 +87,12 @@ def _check_shots(field: Field, shots: list[Any]) -> None:
 
 def _check_shot(field: Field, shot: Json) -> None:
     text: Any = shot.get("prompt")
-    seconds: Any = shot.get("duration", field.least)
+    seconds: Any = shot.get("duration", field.minimum)
     if not isinstance(text, str) or _is_empty(text):
         raise RefusedError("every shot of multi_prompt needs a prompt")
     if not _is_integer(seconds):
         raise RefusedError("the duration of a shot must be an integer")
-    if seconds < (field.least or 0) or seconds > (field.most or seconds):
+    if seconds < (field.minimum or 0) or seconds > (field.maximum or seconds):
         raise RefusedError(f"a shot of {seconds} seconds is too short or too long")
 
 
@@ -120,7 +120,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "text": _is_text,
     "integer": _is_integer,
     "number": _is_number,
-    "flag": lambda value: isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
     "picture": _is_text,
     "pictures": lambda value: _is_list(value) and all(map(_is_text, value)),
     "url": lambda value: _is_text(value) and is_url(value),
@@ -131,7 +131,7 @@ _NAMES = {
     "text": "a string",
     "integer": "an integer",
     "number": "a number",
-    "flag": "a boolean",
+    "boolean": "a boolean",
     "picture": "a string: a URL or base64",
     "pictures": "a list of URLs or base64 strings",
     "url": "an http(s) URL",

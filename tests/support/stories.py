@@ -106,7 +106,7 @@ def _trouble(story: Story) -> Callable[[Stage], bool]:
         if done and story.plot.ends:
             assert story.job is not None
             board = stage.gateway.faults
-            board.waiting = [fault for fault in board.waiting if fault.text not in faults]
+            board.pending = [fault for fault in board.pending if fault.text not in faults]
             stage.finish(story.job)
         if done:
             story.step = None

@@ -145,7 +145,9 @@ def agreed(service, slug, body):
 
 def least(slug):
     needed = {name for name, field in THEIRS[slug].fields.items() if field.required}
-    return {name: value for name, value in LEAST.items() if name in needed or name in THEIRS[slug].one_of}
+    return {
+        name: value for name, value in LEAST.items() if name in needed or name in THEIRS[slug].exactly_one
+    }
 
 
 def test_both_know_the_same_models_and_the_same_words():
@@ -157,7 +159,7 @@ def test_both_know_the_same_models_and_the_same_words():
 def around(slug, name):
     """Return a body in which the input alone decides."""
     body = least(slug) | {other: value for one, other, value in THEIRS[slug].needs if one == name}
-    rivals = set(THEIRS[slug].one_of) - {name} if name in THEIRS[slug].one_of else ()
+    rivals = set(THEIRS[slug].exactly_one) - {name} if name in THEIRS[slug].exactly_one else ()
     return {other: value for other, value in body.items() if other not in rivals}
 
 

@@ -64,7 +64,7 @@ def test_the_command_starts_answers_and_ends(tmp_path, number):
 def test_the_command_refuses_a_fault_that_makes_no_sense(capsys):
     with pytest.raises(SystemExit):
         main(["--fault", "submit:explode"])
-    assert "no such word as 'explode'" in capsys.readouterr().err
+    assert "unknown word 'explode'" in capsys.readouterr().err
 
 
 def test_the_command_names_the_missing_extra(monkeypatch):

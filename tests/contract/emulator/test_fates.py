@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_kling.emulator import Call, Fault, Gateway, Settings
-from airflow_provider_kling.emulator.fault_effects import WORDS
+from airflow_provider_kling.emulator.fault_effects import EFFECTS
 
 KEY = {"Authorization": "Bearer emulator-key"}
 MANUAL = Path(__file__).parents[3] / "docs" / "emulator.md"
@@ -137,6 +137,6 @@ def test_a_fault_that_makes_no_sense_is_not_taken(text):
         Fault.parse(text)
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", EFFECTS)
 def test_every_word_of_the_vocabulary_is_in_the_manual(word):
     assert f"`{word}" in MANUAL.read_text()

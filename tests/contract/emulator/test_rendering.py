@@ -50,7 +50,7 @@ async def make(gateway, model="kling-v3.0-pro-i2v", **body):
     call = Call("POST", f"/v3/async/{model}", {}, KEY, json.dumps({"prompt": "a cat", **body}).encode())
     assert (await gateway.handle("api", call)).status == 200
     job = gateway.jobs[-1]
-    wait([gateway.render_queue._works[job.task_id]])
+    wait([gateway.render_queue._renderings[job.task_id]])
     assert (await ask(gateway, job))["status"] == "TASK_STATUS_SUCCEED"
     return await gateway.render_queue.video(job.task_id)
 
@@ -175,7 +175,7 @@ async def test_a_picture_that_cannot_be_decoded_fails_the_job(gateway):
     body = json.dumps({"prompt": "a cat", "image": broken}).encode()
     call = Call("POST", "/v3/async/kling-v3.0-pro-i2v", {}, KEY, body)
     await gateway.handle("api", call)
-    wait([gateway.render_queue._works[gateway.jobs[0].task_id]])
+    wait([gateway.render_queue._renderings[gateway.jobs[0].task_id]])
     task = await ask(gateway, gateway.jobs[0])
     assert task["status"] == "TASK_STATUS_FAILED"
     assert "could not be rendered" in task["reason"]

@@ -46,7 +46,7 @@ async def submit(gateway, slug, **changes):
     """Submit the least body that the model takes, changed; give the reason of the refusal."""
     fields = MODELS[slug].fields
     body = {name: value for name, value in LEAST.items() if name in fields and fields[name].required}
-    if MODELS[slug].one_of:
+    if MODELS[slug].exactly_one:
         body["prompt"] = "a cat"
     body = {name: value for name, value in (body | changes).items() if value is not ...}
     call = Call("POST", f"/v3/async/{slug}", {}, KEY, json.dumps(body).encode())

@@ -172,7 +172,7 @@ def test_a_first_look_that_is_refused_for_good_ends_the_wait_in_every_mode(gatew
 def test_a_look_that_may_work_later_ends_no_wait_in_any_mode(gateway, clock, mode, plain, reason):
     kling_task_id = arrange(gateway, (f"query:{plain.format(reason)},times=3",))
     assert Wait(mode, clock, kling_task_id=kling_task_id).end()["kling_task_id"] == kling_task_id
-    assert not gateway.faults.waiting
+    assert not gateway.faults.pending
     assert submits(gateway) == 1
 
 

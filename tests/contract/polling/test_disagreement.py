@@ -50,7 +50,7 @@ class TwoViews:
         self._answers = {who: itertools.cycle(names) for who, names in answers.items()}
         self._now = ANSWERS["video"]
 
-    def meets(self, call, job, prompt, number, *, late):
+    def matches(self, call, job, prompt, number, *, late):
         return call == "query" and not late
 
     def applies(self, age, phase):

@@ -146,7 +146,7 @@ async def test_a_wait_that_is_cancelled_during_its_poll_ends_no_other(waiting):
     async with ClientPool.client(ID) as client:
         waiting.add_fault("query:hang=30")
         hanging = asyncio.create_task(poll(client, waiting.job))
-        await asyncio.to_thread(waiting.wait_until, lambda: not waiting.faults.waiting)
+        await asyncio.to_thread(waiting.wait_until, lambda: not waiting.faults.pending)
         await cancelled(hanging)
         assert (await poll(client, waiting.job)).kling_task_id == waiting.job
 

@@ -108,7 +108,7 @@ def test_passing_answers_end_no_wait_in_any_mode(gateway, clock, mode, cause):
     kling_task_id = arrange(gateway, PASSING[cause])
     wait = Wait(mode, clock, kling_task_id=kling_task_id)
     assert wait.end()["status"] == "TASK_STATUS_SUCCEED"
-    assert not gateway.faults.waiting
+    assert not gateway.faults.pending
 
 
 @pytest.mark.parametrize(("waited", "left"), [(100, 500), (599, 1), (601, 600), (86_400, 600)])

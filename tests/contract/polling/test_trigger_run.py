@@ -290,7 +290,7 @@ async def test_a_wait_that_is_cancelled_during_a_poll_leaves_nothing_either(monk
         kling_task_id = bought(gateway)
         gateway.add_fault("query:hang=30")
         wait = asyncio.create_task(payload(waiting(kling_task_id)))
-        await asyncio.to_thread(gateway.wait_until, lambda: not gateway.faults.waiting)
+        await asyncio.to_thread(gateway.wait_until, lambda: not gateway.faults.pending)
         wait.cancel()
         with pytest.raises(asyncio.CancelledError):
             await wait
