@@ -93,7 +93,7 @@ def ours(url: str, out: Path) -> dict[str, float]:
 def fetch() -> None:
     """Do in this process what :func:`ours` measures."""
     from airflow_provider_kling.storage.allowed_paths import resolve_path  # noqa: PLC0415
-    from airflow_provider_kling.storage.atomic_write import receive_video  # noqa: PLC0415
+    from airflow_provider_kling.storage.target import receive_video  # noqa: PLC0415
     from airflow_provider_kling.transport.download_stream import open_link  # noqa: PLC0415 - the other processes need none of it
     from airflow_provider_kling.transport.settings import Settings  # noqa: PLC0415
 

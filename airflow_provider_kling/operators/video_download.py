@@ -23,16 +23,18 @@ from airflow_provider_kling.operators.xcom import VIDEO_KEY, task_instance_key
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.redaction import clean, shorten
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
-from airflow_provider_kling.storage.atomic_write import TOO_LARGE, receive_video, remove_leftovers
 from airflow_provider_kling.storage.files import open_file
 from airflow_provider_kling.storage.options import IfExists
-from airflow_provider_kling.storage.sidecars import (
+from airflow_provider_kling.storage.target import (
+    TOO_LARGE,
     check_target,
     check_writable,
     claim_target,
     owner_name,
     read_sidecar,
+    receive_video,
     release_target,
+    remove_leftovers,
     video_path,
     write_sidecar,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Literal, Protocol
@@ -82,6 +83,33 @@ def open_folder(path: StoragePath, *, create: bool = False) -> Iterator[Folder]:
         yield LocalFolder(handle)
     finally:
         os.close(handle)
+
+
+def write_whole(folder: Folder, name: str, data: bytes, owner: str, *, replace: bool = True) -> None:
+    """Write a small file, whole or not at all.
+
+    :param owner: who writes; stands in the temporary name.
+    :raises FileExistsError: where the name is taken and *replace* is False.
+    """
+    with temporary_name(folder, name, owner) as part:
+        with folder.create(part) as file:
+            file.write(data)
+            folder.sync(file)
+        folder.rename(part, name, replace=replace)
+
+
+@contextmanager
+def temporary_name(folder: Folder, name: str, owner: str) -> Iterator[str]:
+    """Yield a name that nothing else uses, and leave no file under it.
+
+    Where it cannot be removed now, :func:`remove_leftovers` does it; the error of the block counts.
+    """
+    part = f".{name}.{owner}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        yield part
+    finally:
+        with suppress(Exception):
+            folder.remove(part)
 
 
 class LocalFolder:

@@ -23,7 +23,7 @@ from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import open_file, read_file
-from airflow_provider_kling.storage.sidecars import read_sidecar, write_sidecar
+from airflow_provider_kling.storage.target import read_sidecar, write_sidecar
 from airflow_provider_kling.submission.fingerprint import fingerprint
 from airflow_provider_kling.values import is_unset
 

@@ -19,8 +19,7 @@ from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator
 from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.atomic_write import receive_video, remove_leftovers
-from airflow_provider_kling.storage.sidecars import read_sidecar, write_sidecar
+from airflow_provider_kling.storage.target import read_sidecar, receive_video, remove_leftovers, write_sidecar
 
 VIDEO = tiny_video()
 

@@ -29,7 +29,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
-from airflow_provider_kling.storage.sidecars import owner_name
+from airflow_provider_kling.storage.target import owner_name
 
 VIDEO = tiny_video()
 

@@ -15,14 +15,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError, Money
-from airflow_provider_kling.storage import sidecars
+from airflow_provider_kling.storage import target as sidecars
 from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.atomic_write import receive_video
-from airflow_provider_kling.storage.sidecars import (
+from airflow_provider_kling.storage.target import (
     check_target,
     check_writable,
     claim_target,
     owner_name,
+    receive_video,
     release_target,
     write_sidecar,
 )

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError
 from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.atomic_write import receive_video
 from airflow_provider_kling.storage.files import file_size, read_file
-from airflow_provider_kling.storage.sidecars import check_target, claim_target, write_sidecar
+from airflow_provider_kling.storage.target import check_target, claim_target, receive_video, write_sidecar
 
 VIDEO = tiny_video()
 SECRET = b"a secret"

@@ -25,13 +25,14 @@ from s3fs import S3FileSystem
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingError, KlingInputError
 from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.atomic_write import receive_video, remove_leftovers
 from airflow_provider_kling.storage.files import file_size, read_file, signed_url
-from airflow_provider_kling.storage.sidecars import (
+from airflow_provider_kling.storage.target import (
     check_target,
     check_writable,
     claim_target,
     read_sidecar,
+    receive_video,
+    remove_leftovers,
     write_sidecar,
 )
 

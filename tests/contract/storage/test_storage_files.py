@@ -7,8 +7,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError
 from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.atomic_write import receive_video
-from airflow_provider_kling.storage.sidecars import write_sidecar
+from airflow_provider_kling.storage.target import receive_video, write_sidecar
 
 VIDEO = tiny_video()
 MINE = {"max_bytes": 10**9, "owner": "me"}

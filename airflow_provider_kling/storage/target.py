@@ -1,4 +1,4 @@
-"""Tells what may be done with a target: the JSON file beside each video, and claims on a name."""
+"""The target of a video: its name, claims on it, the file, and the JSON file beside it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError
+from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, KlingVideoError
+from airflow_provider_kling.media.mp4 import Mp4Check
 from airflow_provider_kling.storage.allowed_paths import StoragePath
-from airflow_provider_kling.storage.atomic_write import taken, write_whole
 from airflow_provider_kling.storage.files import input_errors, target_errors, write_errors
-from airflow_provider_kling.storage.folders import Folder, open_folder
+from airflow_provider_kling.storage.folders import Folder, open_folder, temporary_name, write_whole
 from airflow_provider_kling.storage.options import IfExists
 from airflow_provider_kling.values import read_number
 
+#: The reason of the error for a video that has more.
+TOO_LARGE = "TOO_LARGE"
 #: Who writes: the task instance, the same in all its tries.
 Owner = Mapping[str, Any]
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
@@ -162,6 +165,84 @@ def release_target(path: StoragePath, owner: Owner) -> None:
     """Remove the task's own claim, once its video is there or will never come."""
     with target_errors(path), suppress(FileNotFoundError), open_folder(path) as folder:
         folder.remove(_claim_name(path, owner))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A video in its place: where, how many bytes, and their SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@contextmanager
+def receive_video(
+    chunks: Iterator[bytes],
+    length: int | None,
+    path: StoragePath,
+    *,
+    max_bytes: int,
+    owner: str,
+    replace: bool = True,
+) -> Iterator[tuple[Stored, BinaryIO]]:
+    """Receive a video under a temporary name, and give it its name when the block ends without an error.
+
+    Yields the video's facts and the file, open for reading.
+
+    :param chunks: the bytes.
+    :param length: how many the storage host promised, or None.
+    :param path: where it appears, whole or not at all.
+    :param max_bytes: more bytes than these are not taken.
+    :param owner: who writes; stands in the temporary name.
+    :param replace: whether a file that stands there in the end is replaced.
+    :raises KlingVideoError: where all bytes came but are no whole mp4, or too many.
+    :raises KlingDownloadError: where bytes are missing or cannot be written, or the name is taken.
+    """
+    if length is not None and length > max_bytes:
+        raise _too_large(f"{length} bytes", max_bytes)
+    check, digest = Mp4Check(), hashlib.sha256()
+    with (
+        write_errors(path),
+        open_folder(path, create=True) as folder,
+        temporary_name(folder, path.name, owner) as part,
+    ):
+        with folder.create(part) as file:
+            for chunk in chunks:
+                check.feed(chunk)
+                if check.size > max_bytes:
+                    raise _too_large("more bytes", max_bytes)
+                digest.update(chunk)
+                file.write(chunk)
+            folder.sync(file)
+        check.finish(length)
+        if (written := folder.size(part)) != check.size:
+            raise KlingDownloadError(f"The storage took {written} of {check.size} bytes for {path}.")
+        with folder.open(part) as received:
+            yield Stored(str(path), check.size, digest.hexdigest()), received
+        try:
+            folder.rename(part, path.name, replace=replace)
+        except FileExistsError:
+            raise taken(path) from None
+
+
+def remove_leftovers(path: StoragePath, owner: str) -> None:
+    """Remove the temporary files of a killed try of the same owner; no other's."""
+    with write_errors(path), suppress(FileNotFoundError), open_folder(path) as folder:
+        for name in folder.names(f".{path.name}", ".part"):
+            if f".{owner}." in name:
+                folder.remove(name)
+
+
+def taken(path: StoragePath) -> KlingDownloadError:
+    """Return the error for a name that another task has taken since it was checked."""
+    return KlingDownloadError(f"Meanwhile another task has put a file at {path}.")
+
+
+def _too_large(size: str, max_bytes: int) -> KlingVideoError:
+    advice = "Allow more with max_bytes, then clear this task: it does not pay again."
+    what = f"The video has {size}; at most {max_bytes} bytes are allowed."
+    return KlingVideoError(what, advice=advice, reason=TOO_LARGE)
 
 
 def _sidecar_name(path: StoragePath) -> str:
