@@ -6,16 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+from airflow_provider_kling.values import is_web_url
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
-
-
-def is_web_url(address: Any) -> bool:
-    """Return whether an address may become a link: an http(s) URL, printable and without spaces."""
-    if not isinstance(address, str) or not address.lower().startswith(("http://", "https://")):
-        return False
-    return address.isprintable() and not any(char.isspace() for char in address)
 
 
 class _KlingLink(BaseOperatorLink):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def read_number(value: Any) -> float | None:
@@ -19,3 +19,10 @@ def read_number(value: Any) -> float | None:
 def is_unset(value: Any) -> bool:
     """Return whether a value means "not set": None, an empty text, or a template's ``None``."""
     return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+
+
+def is_web_url(value: Any) -> TypeGuard[str]:
+    """Return whether a value is an http(s) URL, in any case, printable and without blanks."""
+    if not isinstance(value, str) or not value.lower().startswith(("http://", "https://")):
+        return False
+    return value.isprintable() and " " not in value

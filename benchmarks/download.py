@@ -93,7 +93,7 @@ def ours(url: str, out: Path) -> dict[str, float]:
 def fetch() -> None:
     """Do in this process what :func:`ours` measures."""
     from airflow_provider_kling.storage.allowed_paths import resolve_path  # noqa: PLC0415
-    from airflow_provider_kling.storage.target import receive_video  # noqa: PLC0415
+    from airflow_provider_kling.storage.target import Target  # noqa: PLC0415
     from airflow_provider_kling.transport.download_stream import open_link  # noqa: PLC0415 - the other processes need none of it
     from airflow_provider_kling.transport.settings import Settings  # noqa: PLC0415
 
@@ -101,13 +101,9 @@ def fetch() -> None:
     settings = Settings("none", "none", allow_private_hosts=True, http_extra={"trust_env": False})
 
     def once(link: str) -> None:
-        with (
-            open_link(link, settings) as stream,
-            receive_video(
-                stream.chunks, stream.length, resolve_path(out, "out"), max_bytes=1 << 40, owner="benchmark"
-            ),
-        ):
-            pass
+        target = Target(resolve_path(out, "out"), {}, max_bytes=1 << 40)
+        with open_link(link, settings) as stream:
+            target.store(stream.chunks, stream.length, {"kling_task_id": "benchmark"})
 
     once(re.sub(r"\d+\.mp4", f"{SIZES[0]}.mp4", url))  # what is loaded at the first call counts as loading
     before, began, used = peak(), time.perf_counter(), time.process_time()

@@ -82,11 +82,8 @@ class KlingDownloadOperator(KlingBaseOperator):
         from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
         ti = context["ti"]
-        options = DownloadOptions(
-            self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes
-        )
         request = find_request(self, ti, self.kling_task_id)
-        download = VideoDownload(KlingHook(self.kling_conn_id), options, ti, self.log)
+        download = VideoDownload(KlingHook(self.kling_conn_id), DownloadOptions.of(vars(self)), ti, self.log)
         result = download.run(self.kling_task_id, request)
         download.release(self.kling_task_id)  # the submit may have claimed the target
         result.publish(ti)

@@ -63,14 +63,7 @@ def _known_downloads(operator: BaseOperator, context: Context) -> Iterator[Video
         )
         if isinstance(target, str) and is_local(target) and task.queue != operator.queue:
             continue  # it means another worker's disk
-        allowed = arguments.get("allowed_paths") or ()
-        options = DownloadOptions(
-            target,
-            arguments.get("if_exists", "overwrite"),
-            [allowed] if isinstance(allowed, str) else list(allowed),
-            bool(arguments.get("verify_media")),
-            0,
-        )
+        options = DownloadOptions.of({**arguments, "target": target})
         owner = SimpleNamespace(
             dag_id=ti.dag_id, run_id=ti.run_id, task_id=task.task_id, map_index=ti.map_index
         )

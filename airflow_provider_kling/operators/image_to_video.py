@@ -203,10 +203,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     def _download(self, context: Context) -> VideoDownload:
         from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
-        options = DownloadOptions(
-            self.target, self.if_exists, self.allowed_paths, self.verify_media, self.max_bytes
-        )
-        return VideoDownload(KlingHook(self.kling_conn_id), options, context["ti"], self.log)
+        hook, options = KlingHook(self.kling_conn_id), DownloadOptions.of(vars(self))
+        return VideoDownload(hook, options, context["ti"], self.log)
 
 
 def _job_of(state: SubmissionState) -> str:

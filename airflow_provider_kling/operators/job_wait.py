@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
-from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink, is_web_url
+from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PROGRESS_KEY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import Schedule, kind_of
+from airflow_provider_kling.redaction import without_signatures
 from airflow_provider_kling.submission.state import submission_state
 from airflow_provider_kling.triggers import KlingTaskTrigger
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import is_web_url, read_number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -87,32 +88,14 @@ class JobWait:
         raise AssertionError("defer() does not return")  # pragma: no cover
 
     def poll(self, stay: Callable[[PollResult], bool]) -> PollResult:
-        """Poll until the job is done, or until the worker need not stay for the next poll.
-
-        This is the only loop that waits on a worker.
-
-        :param stay: says whether the worker stays after a result.
-        :raises KlingError: that ends the wait.
-        """
+        """Poll as :func:`poll` does, and show the wait in Airflow."""
         with suppress_and_log(self._operator.log, "The progress link could not be stored"):
-            KlingProgressLink().show(self._operator, self._ti, self._ti.log_url.split("?")[0] + "/xcom")
-        result = PollResult(next_poll_at=self._policy.earliest)
-        if result.next_poll_at <= time.time():
-            result = self._poll_once()
-        while not result.task and stay(result):
-            time.sleep(max(0.0, result.next_poll_at - time.time()))
-            result = self._poll_once()
-        return result
+            xcoms = without_signatures(self._ti.log_url) + "/xcom"
+            KlingProgressLink().show(self._operator, self._ti, xcoms)
+        hook = KlingHook(self._operator.kling_conn_id)
+        return poll(hook, self._policy, self._operator.log, stay, self._show)
 
-    def _poll_once(self) -> PollResult:
-        answer: Task | KlingError
-        try:
-            answer = KlingHook(self._operator.kling_conn_id).get_task(self._policy.kling_task_id)
-        except KlingError as error:
-            answer = error
-        result = self._policy.update(answer, time.time())
-        for message in result.messages:
-            self._operator.log.info(message)
+    def _show(self, result: PollResult) -> None:
         with suppress_and_log(self._operator.log, "The progress could not be stored"):
             if result.progress:
                 self._ti.xcom_push(key=PROGRESS_KEY, value=result.progress)
@@ -121,9 +104,6 @@ class JobWait:
                 if is_web_url(video_url):  # the UI makes a link of it too
                     self._ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
                 KlingVideoLink().show(self._operator, self._ti, video_url)
-        if result.error:
-            raise result.error
-        return result
 
     def _defer(self, first_poll_at: float, deferrals: int) -> None:
         policy = self._policy
@@ -149,6 +129,41 @@ class JobWait:
             kwargs={"deferrals": deferrals},
             timeout=timedelta(seconds=policy.deadline - time.time() + BACKSTOP),
         )
+
+
+def poll(
+    hook: KlingHook,
+    policy: PollPolicy,
+    log: Any,
+    stay: Callable[[PollResult], bool] = lambda _: True,
+    show: Callable[[PollResult], None] = lambda _: None,
+) -> PollResult:
+    """Poll until the job is done, or until the worker need not stay for the next poll.
+
+    This is the only loop that waits on a worker.
+
+    :param stay: says whether the worker stays after a result.
+    :param show: gets each result.
+    :raises KlingError: that ends the wait.
+    """
+    result = PollResult(next_poll_at=policy.earliest)
+    is_due = result.next_poll_at <= time.time()
+    while is_due or (not result.task and stay(result)):
+        if not is_due:
+            time.sleep(max(0.0, result.next_poll_at - time.time()))
+        is_due = False
+        answer: Task | KlingError
+        try:
+            answer = hook.get_task(policy.kling_task_id)
+        except KlingError as error:
+            answer = error
+        result = policy.update(answer, time.time())
+        for message in result.messages:
+            log.info(message)
+        show(result)
+        if result.error:
+            raise result.error
+    return result
 
 
 def read_request(operator: WaitingOperator, context: Context, kling_task_id: str) -> dict[str, Any]:

@@ -1,25 +1,32 @@
-"""Reads input files from any storage, and turns the storages' exceptions into our errors."""
+"""Reads and writes files on any storage, and turns the storages' exceptions into our errors."""
 
 from __future__ import annotations
 
 import errno
+import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
     KlingInputError,
     KlingUnavailableError,
+    Money,
 )
-from airflow_provider_kling.redaction import clean
+from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.storage.allowed_paths import StoragePath
-from airflow_provider_kling.storage.folders import open_folder
+from airflow_provider_kling.storage.folders import open_folder, write_whole
+from airflow_provider_kling.values import is_web_url
 
 #: Seconds for which a signed URL is good; the gateway may fetch the picture only when the job's turn comes.
 _SIGNED_FOR = 24 * 3600
+#: The reason of the errors for what a storage has raised.
+STORAGE_FAILED = "STORAGE_FAILED"
+#: Characters that are shown of it.
+_MAX_CAUSE = 500
 #: Exceptions and system errors that the next try meets too.
 _LASTING = (
     FileNotFoundError,
@@ -65,7 +72,7 @@ def signed_url(path: StoragePath, argument: str) -> str:
                 url = path.filesystem().sign(path.resolved, expiration=_SIGNED_FOR)
         except NotImplementedError:
             pass
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+    if not is_web_url(url):
         what = f"{argument}={path.text!r}: it has to go to the gateway as a URL, and the storage"
         advice = "Give a public URL, or a path on a storage that can sign URLs (s3, gs, ...)."
         raise KlingInputError(f"{what} {path.protocol!r} cannot sign any.", advice=advice)
@@ -79,6 +86,20 @@ def open_file(path: StoragePath) -> Iterator[BinaryIO]:
         yield file
 
 
+def write_json(path: StoragePath, data: Mapping[str, Any], owner: str) -> None:
+    """Write a small JSON file, whole or not at all.
+
+    :param owner: who writes; stands in the temporary name.
+    """
+    with open_folder(path, create=True) as folder:
+        write_whole(folder, path.name, to_json(data), owner)
+
+
+def to_json(data: Mapping[str, Any]) -> bytes:
+    """Return *data* as the text of a JSON file."""
+    return f"{json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode()
+
+
 @contextmanager
 def input_errors(path: StoragePath, argument: str) -> Iterator[None]:
     """Turn what a storage raises while an input is read into our errors."""
@@ -86,48 +107,31 @@ def input_errors(path: StoragePath, argument: str) -> Iterator[None]:
         yield
     except (KlingError, NotImplementedError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a storage raises
         where = f" on {socket.gethostname()}" if path.is_local else ""
-        what = f"{argument}={path.text!r}: no such file can be read{where} ({_cause(error)})."
-        raise _input_error(error, what) from error
+        what = f"{argument}={path.text!r}: no such file can be read{where}"
+        raise storage_error(error, what) from None
 
 
-@contextmanager
-def target_errors(path: StoragePath) -> Iterator[None]:
-    """Turn what a storage raises while a target is checked into our errors; nothing is bought yet."""
-    try:
-        yield
-    except KlingError:
-        raise
-    except Exception as error:
-        advice = (
-            "Check that its bucket or folder exists, and that files may be listed, written and removed in it."
-        )
-        what = f"target={path.text!r}: no file can be written there ({_cause(error)})."
-        raise _input_error(error, what, advice=advice) from error
+def storage_error(
+    error: Exception, what: str, advice: str | None = None, *, paid: bool = False
+) -> KlingError:
+    """Return what a storage has raised as one of our errors: final if a retry would meet it too.
 
-
-@contextmanager
-def write_errors(path: StoragePath) -> Iterator[None]:
-    """Turn what a storage raises while a paid video is written into our errors."""
-    try:
-        yield
-    except KlingError:
-        raise
-    except Exception as error:
-        advice = "Make room or give the right to write there, then run the download again; it does not pay."
-        what = f"The video cannot be written to {path} ({_cause(error)})."
-        raise KlingDownloadError(what, advice=advice) from error
-
-
-def _input_error(error: Exception, what: str, *, advice: str | None = None) -> KlingError:
+    :param what: what could not be done, without a full stop.
+    :param paid: whether a job is paid for; else nothing is bought.
+    """
     lasting = (
         isinstance(error, _LASTING)
         or type(error).__name__ in _LASTING_NAMES
         or getattr(error, "errno", None) in _LASTING_NUMBERS
     )
-    return (KlingInputError if lasting else KlingUnavailableError)(what, advice=advice)
-
-
-def _cause(error: Exception) -> str:
-    return clean(f"{type(error).__name__}: {error}")
+    if paid and isinstance(error, FileNotFoundError):
+        lasting = False  # a folder or bucket that was removed can be made again
+    passing = KlingDownloadError if paid else KlingUnavailableError
+    kind: type[KlingError] = KlingInputError if lasting else passing
+    cause = NO_SECRETS.shown(f"{type(error).__name__}: {error}", _MAX_CAUSE)
+    money = Money.PAID if paid else None
+    ours = kind(f"{what} ({cause}).", money=money, advice=advice, reason=STORAGE_FAILED)
+    # The storage's exception itself is not chained: its text may hold secrets and control characters.
+    return ours.with_traceback(error.__traceback__)

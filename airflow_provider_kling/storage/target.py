@@ -1,12 +1,11 @@
-"""The target of a video: its name, claims on it, the file, and the JSON file beside it."""
+"""The target of a video: its name, the claims on it, the file, and the JSON file (sidecar) beside it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -14,33 +13,21 @@ from typing import Any, BinaryIO
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, KlingVideoError
 from airflow_provider_kling.media.mp4 import Mp4Check
 from airflow_provider_kling.storage.allowed_paths import StoragePath
-from airflow_provider_kling.storage.files import input_errors, target_errors, write_errors
+from airflow_provider_kling.storage.files import input_errors, open_file, storage_error, to_json
 from airflow_provider_kling.storage.folders import Folder, open_folder, temporary_name, write_whole
-from airflow_provider_kling.storage.options import IfExists
+from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists
 from airflow_provider_kling.values import read_number
 
-#: The reason of the error for a video that has more.
-TOO_LARGE = "TOO_LARGE"
 #: Who writes: the task instance, the same in all its tries.
 Owner = Mapping[str, Any]
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
+#: The reason of the error for a video that has more bytes than are allowed.
+TOO_LARGE = "TOO_LARGE"
 _CHUNK = 1024 * 1024
 #: Bytes that must be free on a local disk before a video is bought.
 _ROOM = 64 * 1024 * 1024
 #: How often, and after how many seconds, a claim looks again whether the others have withdrawn.
 _CLAIM_CHECKS, _CLAIM_PAUSE = 10, 0.2
-
-
-def video_path(target: Any, kling_task_id: str) -> str:
-    """Return the file that *target* means: itself, or ``<kling_task_id>.mp4`` in it after a slash.
-
-    :raises KlingInputError: where it is no path.
-    """
-    if isinstance(target, os.PathLike):
-        target = os.fspath(target)
-    if not isinstance(target, str) or not target.strip():
-        raise KlingInputError(f"target={target!r}: must be a path or a storage URL.")
-    return f"{target}{kling_task_id}.mp4" if target.endswith("/") else target
 
 
 def owner_name(owner: Owner) -> str:
@@ -52,230 +39,278 @@ def owner_name(owner: Owner) -> str:
 def read_sidecar(path: StoragePath) -> dict[str, Any]:
     """Return the sidecar of the very video at *path*, whose SHA-256 is compared; nothing without either."""
     with input_errors(path, "target"), suppress(FileNotFoundError), open_folder(path) as folder:
-        sidecar = _read(folder, path)
+        sidecar = _read_json(folder, f"{path.name}.json")
         if sidecar and _sha256(folder, path.name) == sidecar.get("sha256"):
             return sidecar
     return {}
 
 
-def write_sidecar(path: StoragePath, sidecar: Mapping[str, Any], owner: str, *, replace: bool = True) -> None:
-    """Write the JSON beside the video at *path*, whole or not at all.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one task instance puts a video. A file there that is no video of ours is never replaced.
 
-    It is written before the video has its name, and notes the video that it replaces: after a crash in
-    between, the old video is still known as one of ours.
+    Each method opens the folder once. What a storage raises becomes one of our errors: what a retry meets
+    too a :class:`KlingInputError`; what may pass a :class:`KlingUnavailableError`, or a
+    :class:`KlingDownloadError` where the job is paid for.
 
-    :param replace: whether the sidecar and the video of another job are replaced.
-    :raises KlingDownloadError: where it cannot be written, or the name is taken.
+    :param path: the video's file.
+    :param owner: the task instance: ``dag_id``, ``run_id``, ``task_id``, ``map_index``.
+    :param if_exists: what to do where a video stands there.
+    :param max_bytes: bytes that a video may have.
     """
-    name = _sidecar_name(path)
-    with write_errors(path), open_folder(path, create=True) as folder:
-        there = _read(folder, path)
-        if not replace and folder.kind(path.name):
-            raise taken(path)
-        standing = _sha256(folder, path.name)
-        if standing and not _is_ours(standing, there):  # it was put there while the video was fetched
-            raise taken(path)
-        told = {**sidecar, **({"replaces": standing} if standing else {})}
-        data = json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False)
-        own = (there or {}).get("kling_task_id") == sidecar["kling_task_id"]
-        try:
-            write_whole(folder, name, f"{data}\n".encode(), owner, replace=replace or own)
-        except FileExistsError:
-            raise taken(path) from None
 
+    path: StoragePath
+    owner: Owner
+    if_exists: IfExists = "overwrite"
+    max_bytes: int = DEFAULT_MAX_BYTES
 
-def check_target(
-    path: StoragePath, if_exists: IfExists, *, kling_task_id: str = "", owner: Owner | None = None
-) -> dict[str, Any] | None:
-    """Return the sidecar of a video that may stay, or None where a video may be written.
+    def check(self, kling_task_id: str = "") -> dict[str, Any] | None:
+        """Return the sidecar of a video that may stay, or None where a video may be written.
 
-    ``overwrite`` replaces videos of ours only: a sidecar names their job and their SHA-256. A video that
-    another task of the same Dag run has written is not replaced, and a name that another task has claimed
-    is not used.
+        ``overwrite`` replaces videos of ours only: a sidecar names their job and their SHA-256. A video
+        that another task of the same Dag run has written is not replaced, and a name that another task has
+        claimed is not used.
 
-    :param kling_task_id: the job, where it is known already.
-    :param owner: the task instance that writes.
-    :raises KlingInputError: naming what stands there.
-    :raises KlingDownloadError: where the job is paid for and only a claim is in the way, which ends.
-    :raises KlingUnavailableError: where the storage has a trouble that may pass.
-    """
-    sidecar, sha256 = None, ""
-    with target_errors(path), suppress(FileNotFoundError), open_folder(path) as folder:
-        if other := _other_claims(folder, path, owner):
-            raise _claimed(path, other[0], paid=bool(kling_task_id))
-        sidecar, sha256 = _standing(folder, path)
-    if not sidecar:
+        :param kling_task_id: the job, where it is bought already.
+        :raises KlingInputError: naming what stands there.
+        :raises KlingDownloadError: where the job is paid for and only a claim is in the way, which ends.
+        """
+        paid = bool(kling_task_id)
+        with self._errors(paid=paid), suppress(FileNotFoundError), open_folder(self.path) as folder:
+            if others := self._other_claims(folder):
+                raise self._claimed(others[0], paid=paid)
+            return self._check(folder, kling_task_id)
         return None
-    if sidecar["kling_task_id"] == kling_task_id:
-        if if_exists == "overwrite" or not sha256:
+
+    def check_writable(self) -> None:
+        """Raise unless files can be written and removed beside the target: one is, for a moment."""
+        with self._errors(), open_folder(self.path, create=True) as folder:
+            self._check_room(folder)
+            name = f".{self.path.name}.{owner_name(self.owner)}.probe"
+            try:
+                write_whole(folder, name, b"{}\n", owner_name(self.owner))
+            finally:
+                folder.remove(name)
+
+    def claim(self, expires_at: float, kling_task_id: str = "") -> None:
+        """Claim the name before the video for it is bought, then :meth:`check` what stands there.
+
+        A retry of the same task finds its own claim. Each task writes a claim of its own, and only then
+        reads the others'. So of two tasks that claim at once at least one sees the other. The later one
+        withdraws, and the earlier one waits for that. Claims that have expired are removed.
+
+        :param expires_at: epoch seconds after which others need not respect the claim.
+        :param kling_task_id: the job, where an earlier try has bought it.
+        """
+        name, paid = self._claim_name(self.owner), bool(kling_task_id)
+        claim = {key: self.owner.get(key) for key in _OWNER}
+        claim |= {"claimed_at": time.time(), "expires_at": expires_at}
+        with self._errors(paid=paid), open_folder(self.path, create=True) as folder:
+            self._check_room(folder)
+            own = _read_json(folder, name)
+            if own and isinstance(own.get("claimed_at"), float):
+                claim["claimed_at"] = own["claimed_at"]
+            write_whole(folder, name, json.dumps(claim).encode(), owner_name(self.owner))
+            try:
+                self._wait_for_withdrawals(folder, claim, paid=paid)
+                self._check(folder, kling_task_id)  # now: another task may just have stored its video
+            except BaseException:
+                with suppress(Exception):
+                    folder.remove(name)
+                raise
+
+    def release(self) -> None:
+        """Remove the task's own claim, once its video is there or will never come."""
+        with self._errors(), suppress(FileNotFoundError), open_folder(self.path) as folder:
+            folder.remove(self._claim_name(self.owner))
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of a killed try of the same task instance; no other's."""
+        with self._errors(paid=True), suppress(FileNotFoundError), open_folder(self.path) as folder:
+            for name in folder.names(f".{self.path.name}", ".part"):
+                if f".{owner_name(self.owner)}." in name:
+                    folder.remove(name)
+
+    def store(
+        self,
+        chunks: Iterable[bytes],
+        length: int | None,
+        facts: Mapping[str, Any],
+        examine: Callable[[BinaryIO], Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """Write a video and its sidecar, and return the sidecar: both whole, or nothing under the name.
+
+        The video is received under a temporary name. The sidecar is written before the video gets its name:
+        a retry must never find a video that is not known as ours.
+
+        :param chunks: the bytes.
+        :param length: how many the storage host promised, or None.
+        :param facts: what the sidecar tells; among it ``kling_task_id``.
+        :param examine: looks at the whole file, and adds to the sidecar or raises.
+        :raises KlingVideoError: where all bytes came but are no whole mp4, or too many.
+        :raises KlingDownloadError: where bytes are missing or cannot be written, or the name is taken.
+        """
+        if length is not None and length > self.max_bytes:
+            raise self._too_large(f"{length} bytes")
+        name, owner = self.path.name, owner_name(self.owner)
+        with (
+            self._errors(paid=True),
+            open_folder(self.path, create=True) as folder,
+            temporary_name(folder, name, owner) as part,
+        ):
+            stored = self._receive(folder, part, chunks, length)
+            told = {**facts, **self.owner, **stored}
+            if examine:
+                with folder.open(part) as file:
+                    told |= examine(file)
+            try:
+                self._write_sidecar(folder, told)
+                folder.rename(part, name, replace=self.if_exists == "overwrite")
+            except FileExistsError:
+                raise self._taken() from None
+        return told
+
+    def examine(self, look: Callable[[BinaryIO], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return what *look* finds in the video that stands there."""
+        with input_errors(self.path, "target"), open_file(self.path) as file:
+            return look(file)
+
+    def _receive(
+        self, folder: Folder, part: str, chunks: Iterable[bytes], length: int | None
+    ) -> dict[str, Any]:
+        """Write the bytes, and return how many there are and their SHA-256."""
+        mp4, digest = Mp4Check(), hashlib.sha256()
+        with folder.create(part) as file:
+            for chunk in chunks:
+                mp4.feed(chunk)
+                if mp4.size > self.max_bytes:
+                    raise self._too_large("more bytes")
+                digest.update(chunk)
+                file.write(chunk)
+            folder.sync(file)
+        mp4.finish(length)
+        if (written := folder.size(part)) != mp4.size:
+            raise KlingDownloadError(f"The storage took {written} of {mp4.size} bytes for {self.path}.")
+        return {"size": mp4.size, "sha256": digest.hexdigest()}
+
+    def _write_sidecar(self, folder: Folder, told: dict[str, Any]) -> None:
+        """Write the sidecar. It notes the video that is replaced.
+
+        After a crash before the new video has its name, the old video is still known as one of ours.
+        """
+        name = f"{self.path.name}.json"
+        there, standing = _read_json(folder, name), _sha256(folder, self.path.name)
+        replace = self.if_exists == "overwrite"
+        if folder.kind(self.path.name) and not (replace and _is_ours(standing, there)):
+            raise self._taken()  # it was put there while the video was fetched
+        data = {**told, "replaces": standing} if standing else told
+        own = (there or {}).get("kling_task_id") == told["kling_task_id"]
+        write_whole(folder, name, to_json(data), owner_name(self.owner), replace=replace or own)
+
+    def _check(self, folder: Folder, kling_task_id: str) -> dict[str, Any] | None:
+        kind, sidecar = folder.kind(self.path.name), _read_json(folder, f"{self.path.name}.json")
+        if kind == "folder":
+            what = f"target={self.path.text!r} is a folder; with a slash at its end, the video goes into it."
+            raise KlingInputError(what)
+        if sidecar is not None and not sidecar.get("kling_task_id"):
+            raise self._refused(f"{self.path.name}.json exists already and is not ours")
+        sha256 = _sha256(folder, self.path.name)
+        if kind and not _is_ours(sha256, sidecar):
+            raise self._refused("the file exists already, made by no known job")
+        if not sidecar:
             return None
-        if if_exists == "skip" and sha256 == sidecar.get("sha256"):
-            return sidecar
-    if if_exists != "overwrite":
-        there = path.name if sha256 else _sidecar_name(path)
-        raise _refused(path, f"{there} exists already, made by job {sidecar['kling_task_id']}")
-    if owner and _same_run(sidecar, owner) and owner_name(sidecar) != owner_name(owner):
-        raise _refused(path, f"{_task(sidecar)} of this run has the same target")
-    return None
+        is_own = owner_name(sidecar) == owner_name(self.owner)
+        if sidecar["kling_task_id"] == kling_task_id:
+            if self.if_exists == "overwrite" or not sha256:
+                return None
+            if (self.if_exists == "skip" or is_own) and sha256 == sidecar.get("sha256"):
+                return sidecar
+        if self.if_exists != "overwrite":
+            there = self.path.name if sha256 else f"{self.path.name}.json"
+            raise self._refused(f"{there} exists already, made by job {sidecar['kling_task_id']}")
+        same_run = all(sidecar.get(key) == self.owner.get(key, "") for key in ("dag_id", "run_id"))
+        if same_run and not is_own:
+            raise self._refused(f"{_task(sidecar)} of this run has the same target")
+        return None
 
+    def _check_room(self, folder: Folder) -> None:
+        free = folder.free_bytes()
+        if free is not None and free < _ROOM:
+            what = f"target={self.path.text!r}: the disk has only {free} bytes left, too few for a video."
+            raise KlingInputError(what, advice="Make room on the disk.")
 
-def check_writable(path: StoragePath, owner: Owner) -> None:
-    """Raise unless files can be written and removed beside *path*: one is, for a moment.
-
-    :raises KlingInputError: where that is not possible; the message has the storage's own words.
-    """
-    with target_errors(path), open_folder(path, create=True) as folder:
-        _check_room(folder, path)
-        name = f".{path.name}.{owner_name(owner)}.probe"
-        try:
-            write_whole(folder, name, b"{}\n", owner_name(owner))
-        finally:
-            folder.remove(name)
-
-
-def claim_target(path: StoragePath, owner: Owner, expires_at: float) -> None:
-    """Claim a name before the video for it is bought; a retry of the same task finds its own claim.
-
-    Each task writes a claim of its own, and only then reads the others'. So of two tasks that claim at
-    once at least one sees the other. The later one withdraws, and the earlier one waits for that.
-
-    :param expires_at: epoch seconds after which others need not respect the claim.
-    :raises KlingInputError: where another task has claimed the name, or nothing can be written there.
-    """
-    name = _claim_name(path, owner)
-    claim = {key: owner.get(key) for key in _OWNER} | {"claimed_at": time.time(), "expires_at": expires_at}
-    with target_errors(path), open_folder(path, create=True) as folder:
-        _check_room(folder, path)
-        own = _read_json(folder, name)
-        if own and isinstance(own.get("claimed_at"), float):
-            claim["claimed_at"] = own["claimed_at"]
-        write_whole(folder, name, json.dumps(claim).encode(), owner_name(owner))
+    def _wait_for_withdrawals(self, folder: Folder, claim: Owner, *, paid: bool) -> None:
+        """Raise where another task's claim is earlier than *claim*, or does not go away."""
         for _ in range(_CLAIM_CHECKS):
-            others = _other_claims(folder, path, owner)
+            others = self._other_claims(folder, remove_expired=True)
             if not others:
                 return
             if any(_rank(other) < _rank(claim) for other in others):
                 break
             time.sleep(_CLAIM_PAUSE)
-        folder.remove(name)
-        raise _claimed(path, others[0])
+        raise self._claimed(others[0], paid=paid)
 
+    def _claim_name(self, owner: Owner) -> str:
+        return f".{self.path.name}.{owner_name(owner)}.claim"
 
-def release_target(path: StoragePath, owner: Owner) -> None:
-    """Remove the task's own claim, once its video is there or will never come."""
-    with target_errors(path), suppress(FileNotFoundError), open_folder(path) as folder:
-        folder.remove(_claim_name(path, owner))
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A video in its place: where, how many bytes, and their SHA-256."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-@contextmanager
-def receive_video(
-    chunks: Iterator[bytes],
-    length: int | None,
-    path: StoragePath,
-    *,
-    max_bytes: int,
-    owner: str,
-    replace: bool = True,
-) -> Iterator[tuple[Stored, BinaryIO]]:
-    """Receive a video under a temporary name, and give it its name when the block ends without an error.
-
-    Yields the video's facts and the file, open for reading.
-
-    :param chunks: the bytes.
-    :param length: how many the storage host promised, or None.
-    :param path: where it appears, whole or not at all.
-    :param max_bytes: more bytes than these are not taken.
-    :param owner: who writes; stands in the temporary name.
-    :param replace: whether a file that stands there in the end is replaced.
-    :raises KlingVideoError: where all bytes came but are no whole mp4, or too many.
-    :raises KlingDownloadError: where bytes are missing or cannot be written, or the name is taken.
-    """
-    if length is not None and length > max_bytes:
-        raise _too_large(f"{length} bytes", max_bytes)
-    check, digest = Mp4Check(), hashlib.sha256()
-    with (
-        write_errors(path),
-        open_folder(path, create=True) as folder,
-        temporary_name(folder, path.name, owner) as part,
-    ):
-        with folder.create(part) as file:
-            for chunk in chunks:
-                check.feed(chunk)
-                if check.size > max_bytes:
-                    raise _too_large("more bytes", max_bytes)
-                digest.update(chunk)
-                file.write(chunk)
-            folder.sync(file)
-        check.finish(length)
-        if (written := folder.size(part)) != check.size:
-            raise KlingDownloadError(f"The storage took {written} of {check.size} bytes for {path}.")
-        with folder.open(part) as received:
-            yield Stored(str(path), check.size, digest.hexdigest()), received
-        try:
-            folder.rename(part, path.name, replace=replace)
-        except FileExistsError:
-            raise taken(path) from None
-
-
-def remove_leftovers(path: StoragePath, owner: str) -> None:
-    """Remove the temporary files of a killed try of the same owner; no other's."""
-    with write_errors(path), suppress(FileNotFoundError), open_folder(path) as folder:
-        for name in folder.names(f".{path.name}", ".part"):
-            if f".{owner}." in name:
+    def _other_claims(self, folder: Folder, *, remove_expired: bool = False) -> list[dict[str, Any]]:
+        """Return the claims of other tasks that have not expired, the earliest first."""
+        own, found = self._claim_name(self.owner), []
+        for name in folder.names(f".{self.path.name}.", ".claim"):
+            if name == own or len(name) != len(own):  # those of cat.mp4.mov are none of cat.mp4
+                continue
+            claim = _read_json(folder, name) or {}
+            expires_at = read_number(claim.get("expires_at"))
+            if (expires_at or 0) > time.time():
+                found.append(claim)
+            elif remove_expired and expires_at:
                 folder.remove(name)
+        return sorted(found, key=_rank)
 
+    @contextmanager
+    def _errors(self, *, paid: bool = False) -> Iterator[None]:
+        """Turn what a storage raises into our errors."""
+        try:
+            yield
+        except KlingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a storage raises
+            if paid:
+                what = f"The video cannot be written to {self.path}"
+                advice = (
+                    "Make room or give the right to write there, then clear this task: it does not pay again."
+                )
+            else:
+                what = f"target={self.path.text!r}: no file can be written there"
+                advice = "Its bucket or folder must exist; files must be listed, written and removed there."
+            raise storage_error(error, what, advice, paid=paid) from None
 
-def taken(path: StoragePath) -> KlingDownloadError:
-    """Return the error for a name that another task has taken since it was checked."""
-    return KlingDownloadError(f"Meanwhile another task has put a file at {path}.")
+    def _claimed(self, claim: Mapping[str, Any], *, paid: bool) -> KlingError:
+        """Return the error for a name that another task has claimed; a paid video may wait for its end."""
+        who = f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}"
+        until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(read_number(claim.get("expires_at"))))
+        what = f"target={self.path.text!r}: {who}, has claimed it until {until} UTC and is not done yet."
+        remove = f"If that task will not go on, remove {self._claim_name(claim)} beside it."
+        advice = f"Choose another target. {remove}"
+        if paid:
+            return KlingDownloadError(what, advice=f"Run the download again when that task is done. {advice}")
+        return KlingInputError(what, advice=advice)
 
+    def _refused(self, why: str) -> KlingInputError:
+        advice = "Choose another target. if_exists='overwrite' replaces only videos of earlier runs."
+        return KlingInputError(f"target={self.path.text!r}: {why}.", advice=advice)
 
-def _too_large(size: str, max_bytes: int) -> KlingVideoError:
-    advice = "Allow more with max_bytes, then clear this task: it does not pay again."
-    what = f"The video has {size}; at most {max_bytes} bytes are allowed."
-    return KlingVideoError(what, advice=advice, reason=TOO_LARGE)
+    def _taken(self) -> KlingDownloadError:
+        return KlingDownloadError(f"Meanwhile another task has put a file at {self.path}.")
 
-
-def _sidecar_name(path: StoragePath) -> str:
-    return f"{path.name}.json"
-
-
-def _claim_name(path: StoragePath, owner: Owner) -> str:
-    return f".{path.name}.{owner_name(owner)}.claim"
-
-
-def _read(folder: Folder, path: StoragePath) -> dict[str, Any] | None:
-    """Return the sidecar; None where there is none, an empty dict where it is not ours."""
-    return _read_json(folder, _sidecar_name(path))
-
-
-def _standing(folder: Folder, path: StoragePath) -> tuple[dict[str, Any] | None, str]:
-    """Return the sidecar, None without one, and the SHA-256 of the video, an empty text without one.
-
-    :raises KlingInputError: where something stands there that is not ours.
-    """
-    kind, sidecar = folder.kind(path.name), _read(folder, path)
-    if kind == "folder":
-        what = f"target={path.text!r} is a folder; with a slash at its end, the video goes into it."
-        raise KlingInputError(what)
-    if sidecar is not None and not sidecar.get("kling_task_id"):
-        raise _refused(path, f"{_sidecar_name(path)} exists already and is not ours")
-    sha256 = _sha256(folder, path.name)
-    if kind and not _is_ours(sha256, sidecar):
-        raise _refused(path, "the file exists already, made by no known job")
-    return sidecar, sha256
+    def _too_large(self, what: str) -> KlingVideoError:
+        advice = "Allow more with max_bytes, then clear this task: it does not pay again."
+        what = f"The video has {what}; at most {self.max_bytes} bytes are allowed."
+        return KlingVideoError(what, advice=advice, reason=TOO_LARGE)
 
 
 def _read_json(folder: Folder, name: str) -> dict[str, Any] | None:
+    """Return the JSON object in a file: None where there is no file, an empty one where it is none."""
     if not folder.kind(name):
         return None
     try:
@@ -305,50 +340,11 @@ def _is_ours(sha256: str, sidecar: Mapping[str, Any] | None) -> bool:
     return sha256 in (known.get("sha256"), known.get("replaces"))
 
 
-def _check_room(folder: Folder, path: StoragePath) -> None:
-    free = folder.free_bytes()
-    if free is not None and free < _ROOM:
-        what = f"target={path.text!r}: the disk has only {free} bytes left, too few for a video."
-        raise KlingInputError(what, advice="Make room on the disk.")
-
-
-def _other_claims(folder: Folder, path: StoragePath, owner: Owner | None) -> list[dict[str, Any]]:
-    """Return the claims of other tasks that have not expired, the earliest first."""
-    own = _claim_name(path, owner or {})
-    found = folder.names(f".{path.name}.", ".claim")
-    names = [name for name in found if name != own and len(name) == len(own)]  # not those of cat.mp4.mov
-    claims = [claim for name in names if (claim := _read_json(folder, name))]
-    live = [claim for claim in claims if (read_number(claim.get("expires_at")) or 0) > time.time()]
-    return sorted(live, key=_rank)
-
-
 def _rank(claim: Mapping[str, Any]) -> tuple[float, str]:
     return read_number(claim.get("claimed_at")) or 0.0, owner_name(claim)
-
-
-def _same_run(sidecar: Mapping[str, Any], owner: Owner) -> bool:
-    return all(sidecar.get(key) == owner.get(key) for key in ("dag_id", "run_id"))
 
 
 def _task(owner: Mapping[str, Any]) -> str:
     index = owner.get("map_index")
     mapped = f"[{index}]" if isinstance(index, int) and index >= 0 else ""
     return f"task {owner.get('task_id')}{mapped}"
-
-
-def _claimed(path: StoragePath, claim: Mapping[str, Any], *, paid: bool = False) -> KlingError:
-    """Return the error for a name that another task has claimed. For a paid video it passes: claims end."""
-    who = f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}"
-    until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(read_number(claim.get("expires_at"))))
-    what = f"target={path.text!r}: {who}, has claimed it until {until} UTC and is not done yet."
-    advice = (
-        f"Choose another target. If that task will not go on, remove {_claim_name(path, claim)} beside it."
-    )
-    if paid:
-        return KlingDownloadError(what, advice=f"Run the download again when that task is done. {advice}")
-    return KlingInputError(what, advice=advice)
-
-
-def _refused(path: StoragePath, why: str) -> KlingInputError:
-    advice = "Choose another target. if_exists='overwrite' replaces only videos of earlier runs."
-    return KlingInputError(f"target={path.text!r}: {why}.", advice=advice)

@@ -22,8 +22,8 @@ from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.files import open_file, read_file
-from airflow_provider_kling.storage.target import read_sidecar, write_sidecar
+from airflow_provider_kling.storage.files import open_file, read_file, write_json
+from airflow_provider_kling.storage.target import read_sidecar
 from airflow_provider_kling.submission.fingerprint import fingerprint
 from airflow_provider_kling.values import is_unset
 
@@ -129,9 +129,9 @@ def add_to_library(entry: Mapping[str, Any], path: str, told: Mapping[str, Any],
     :param told: the video's sidecar.
     :param owner: who writes.
     """
-    name = f"{str(entry['library']).rstrip('/')}/{entry['content']}"
+    index = LibraryEntry(**entry).index
     kept = {key: told[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
-    write_sidecar(resolve_path(name, "library"), {**kept, "path": path}, owner)
+    write_json(resolve_path(index, "library"), {**kept, "path": path}, owner)
 
 
 def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from airflow_provider_kling.transport.sessions import TimedHTTP, TimedHTTPS, tim
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.sync_client import USER_AGENT, describe_failure
 from airflow_provider_kling.transport.tls import verification
+from airflow_provider_kling.values import is_web_url
 
 _CHUNK = 1024 * 1024
 _MAX_REDIRECTS = 5
@@ -146,7 +147,7 @@ class _Link:
     """One link and the response that is read from it at the moment."""
 
     def __init__(self, url: str, session: requests.Session, settings: Settings) -> None:
-        if not url.lower().startswith(("http://", "https://")):
+        if not is_web_url(url):
             scheme = shorten(clean(url.split(":", maxsplit=1)[0]), 20)
             raise KlingVideoError(f"The video's link is no http(s) URL but {scheme!r}.")
         self._url, self._session, self._settings = url, session, settings

@@ -1,7 +1,6 @@
 """One name, one video: whoever else writes, nobody takes another's place unless that was chosen."""
 
 import errno
-import json
 import os
 import threading
 import uuid
@@ -12,16 +11,13 @@ from airflow.sdk.io import attach
 from airflow_fakes import TI, context_of
 from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import serving
+from targets import OTHER_VIDEO, VIDEO, names, owner, store, store_killed, target
 
-from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator
-from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.target import read_sidecar, receive_video, remove_leftovers, write_sidecar
-
-VIDEO = tiny_video()
+from airflow_provider_kling.storage.target import read_sidecar
 
 
 def bought():
@@ -42,21 +38,8 @@ def folder(request, tmp_path):
     return f"{tmp_path}/videos/"
 
 
-def names(folder):
-    path = ObjectStoragePath(folder)
-    return sorted(found.name for found in path.iterdir()) if path.exists() else []
-
-
 def read(path):
     return ObjectStoragePath(path).read_bytes()
-
-
-def at(path):
-    return resolve_path(path, "target")
-
-
-def receiving(path, data=VIDEO, *, owner="me", replace=False):
-    return receive_video(iter([data]), None, at(path), max_bytes=10**9, owner=owner, replace=replace)
 
 
 @pytest.mark.parametrize("choice", ["fail", "skip"])
@@ -89,34 +72,32 @@ def test_who_comes_second_to_a_name_does_not_take_it_from_the_first(gateway, fol
         thread.join(30)
     assert f"exists already, made by job {fast}" in str(ends[0])
     assert (read(path), names(folder)) == (VIDEO, ["cat.mp4", "cat.mp4.json"])
-    assert read_sidecar(at(path))["kling_task_id"] == fast
+    assert read_sidecar(target(path).path)["kling_task_id"] == fast
 
 
 def test_what_another_put_there_during_the_last_look_stays(folder):
     path = folder + "cat.mp4"
 
-    def last_look():
-        with receiving(path):
-            ObjectStoragePath(path).write_bytes(b"another's")
+    def another_writes():
+        ObjectStoragePath(path).write_bytes(b"another's")
 
-    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        last_look()
-    assert (read(path), names(folder)) == (b"another's", ["cat.mp4"])
-    with receiving(path, replace=True):
-        pass
-    assert read(path) == VIDEO
+    for choice in ("fail", "overwrite"):
+        with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+            store(target(path, if_exists=choice), then=another_writes)
+        assert (read(path), names(folder)) == (b"another's", ["cat.mp4"])
 
 
 def test_on_a_local_disk_not_even_a_look_that_came_too_early_lets_two_write(tmp_path, monkeypatch):
-    path = f"{tmp_path}/cat.mp4"
+    real = os.link
 
-    def last_look():
-        with receiving(path):
-            (tmp_path / "cat.mp4").write_bytes(b"another's")
-            monkeypatch.setattr(ObjectStoragePath, "exists", lambda *_, **__: False)
+    def too_late(old, new, **folders):
+        if new == "cat.mp4":
+            (tmp_path / new).write_bytes(b"another's")
+        real(old, new, **folders)
 
+    monkeypatch.setattr(os, "link", too_late)
     with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        last_look()
+        store(target(f"{tmp_path}/cat.mp4", if_exists="fail"))
     assert (tmp_path / "cat.mp4").read_bytes() == b"another's"
 
 
@@ -125,29 +106,28 @@ def test_a_disk_without_links_gets_its_videos_too(tmp_path, monkeypatch):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
-    for _ in range(2):
-        with receiving(f"{tmp_path}/{uuid.uuid4()}.mp4") as (stored, _file):
-            pass
-        assert read(stored.path) == VIDEO
-    with pytest.raises(KlingDownloadError, match="Meanwhile another task"), receiving(stored.path):
-        pass
-    assert len(names(tmp_path)) == 2
+    new = target(f"{tmp_path}/cat.mp4", if_exists="fail")
+    store(new)
+    assert read(f"{tmp_path}/cat.mp4") == VIDEO
+    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+        store(new)
+    assert names(tmp_path) == ["cat.mp4", "cat.mp4.json"]
 
 
 @pytest.mark.parametrize("choice", ["fail", "skip"])
 def test_a_sidecar_lays_claim_to_the_name_before_its_video_has_it(gateway, folder, choice):
     first, second, path = bought(), bought(), folder + "cat.mp4"
-    write_sidecar(at(path), {"kling_task_id": first}, "dead", replace=False)  # and then it was killed
+    store_killed(target(path, if_exists=choice), first)
     with pytest.raises(KlingInputError, match=rf"cat\.mp4\.json exists already, made by job {first}"):
         download(second, path, if_exists=choice)
     with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        write_sidecar(at(path), {"kling_task_id": second}, "late", replace=False)
+        store(target(path, if_exists=choice), second)
     assert download(first, path, if_exists=choice) == path
-    assert read_sidecar(at(path))["kling_task_id"] == first
+    assert read_sidecar(target(path).path)["kling_task_id"] == first
     with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        write_sidecar(at(path), {"kling_task_id": first}, "late", replace=False)
+        store(target(path, if_exists=choice), first)
     assert download(second, path) == path
-    assert read_sidecar(at(path))["kling_task_id"] == second
+    assert read_sidecar(target(path).path)["kling_task_id"] == second
 
 
 def test_a_file_that_is_no_sidecar_but_has_its_name_is_not_lost(gateway, tmp_path):
@@ -173,8 +153,7 @@ def test_a_file_of_the_right_size_is_not_believed_for_its_size(gateway, folder):
 def test_the_sidecar_of_a_killed_try_makes_no_ones_video_its_own(gateway, folder):
     first, second, path = bought(), bought(), folder + "cat.mp4"
     download(first, path)
-    told = json.loads(read(f"{path}.json"))
-    write_sidecar(at(path), {**told, "kling_task_id": second, "sha256": "of the second"}, "killed")
+    store_killed(target(path), second, OTHER_VIDEO)
     for job in (first, second):
         with pytest.raises(KlingInputError, match="exists already"):
             download(job, path, if_exists="skip")
@@ -182,18 +161,24 @@ def test_the_sidecar_of_a_killed_try_makes_no_ones_video_its_own(gateway, folder
 
 def test_two_tries_of_one_task_write_under_names_of_their_own(folder):
     path = folder + "cat.mp4"
-    with receiving(path, replace=True), receiving(path, replace=True):
-        assert len(names(folder)) == 2
-    assert names(folder) == ["cat.mp4"]
+
+    def second_try():
+        store(target(path))
+        assert len(names(folder)) == 3
+
+    store(target(path), then=second_try)
+    assert names(folder) == ["cat.mp4", "cat.mp4.json"]
 
 
 def test_what_a_killed_try_left_is_found_by_its_owner_alone(folder):
-    path = folder + "cat.mp4"
-    mine, others = receiving(path, owner="me"), receiving(path, owner="other")
-    with others:
-        mine.__enter__()  # and then it was killed
-        assert len(names(folder)) == 2
-        remove_leftovers(at(path), "me")
-        (left,) = names(folder)
-        assert ".other." in left
-    assert names(folder) == ["cat.mp4"]
+    path, left = folder + "cat.mp4", []
+
+    def clean_up():
+        target(path, owner("other")).remove_leftovers()
+        left.extend(names(folder))
+        target(path, owner("mine")).remove_leftovers()
+
+    with pytest.raises(KlingDownloadError):
+        store(target(path, owner("mine")), then=clean_up)
+    assert len(left) == 1
+    assert names(folder) == ["cat.mp4.json"]

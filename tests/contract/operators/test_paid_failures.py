@@ -152,7 +152,8 @@ def test_whatever_a_storage_raises_becomes_our_error_with_its_words(gateway, att
     with pytest.raises(KlingDownloadError, match=type(error).__name__) as caught:
         download(kling_task_id, attached(storage) + "cat.mp4", ti)
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
-    assert caught.value.__cause__ is error
+    assert str(error) in caught.value.what
+    assert caught.value.__cause__ is None  # a log would show it as it came, with what it may hold
 
 
 class BrokenTI(TI):

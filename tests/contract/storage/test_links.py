@@ -8,14 +8,12 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from targets import store, target
 
-from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import file_size, read_file
-from airflow_provider_kling.storage.target import check_target, claim_target, receive_video, write_sidecar
 
-VIDEO = tiny_video()
 SECRET = b"a secret"
 
 
@@ -37,18 +35,13 @@ def listing(folder):
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def receive(path, *, replace=True):
-    with receive_video(iter([VIDEO]), None, path, max_bytes=10**9, owner="me", replace=replace):
-        write_sidecar(path, {"kling_task_id": "job"}, "me", replace=replace)
-
-
 OPERATIONS = {
     "read": lambda path: read_file(path, "image", 100),
     "size": lambda path: file_size(path, "image"),
-    "receive": receive,
-    "receive a new one": lambda path: receive(path, replace=False),
-    "check": lambda path: check_target(path, "overwrite"),
-    "claim": lambda path: claim_target(path, {}, 1e12),
+    "store": lambda path: store(target(path)),
+    "store a new one": lambda path: store(target(path, if_exists="fail")),
+    "check": lambda path: target(path).check(),
+    "claim": lambda path: target(path).claim(1e12),
 }
 
 
@@ -94,7 +87,7 @@ def test_a_folder_that_is_exchanged_all_the_time_never_leads_outside(disk):
             with suppress(KlingInputError, KlingDownloadError):
                 new = resolve_path(f"{disk}/allowed/a/b/{number}.mp4", "target", [f"{disk}/allowed"])
                 if number % 10 == 0:
-                    receive(new)
+                    store(target(new))
     finally:
         going.set()
         thread.join()
@@ -125,9 +118,9 @@ def test_a_sidecar_that_is_a_link_is_neither_read_nor_followed(disk):
     (disk / "allowed/cat.mp4.json").symlink_to(disk / "private/notes.json")
     path = resolve_path(f"{disk}/allowed/cat.mp4", "target")
     with pytest.raises(KlingInputError):
-        check_target(path, "overwrite")
-    with pytest.raises(KlingDownloadError):
-        receive(path)
+        target(path).check()
+    with pytest.raises(KlingInputError):
+        store(target(path))
     assert (disk / "private/notes.json").read_text() == '{"kling_task_id": "x"}'
 
 

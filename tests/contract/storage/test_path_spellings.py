@@ -21,24 +21,14 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
+from targets import VIDEO, store, target
 
-from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import KlingError, KlingInputError
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import file_size, read_file, signed_url
-from airflow_provider_kling.storage.target import (
-    check_target,
-    check_writable,
-    claim_target,
-    read_sidecar,
-    receive_video,
-    remove_leftovers,
-    write_sidecar,
-)
+from airflow_provider_kling.storage.target import Target, read_sidecar
 
-VIDEO = tiny_video()
 INSIDE, OUTSIDE = b"inside", b"outside"
-OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}
 FILES = {
     **dict.fromkeys(
         ("kling/x.png", "kling/a/x.png", "kling/a/b/x.png", "kling/deep/x.png", "kling/%2e%2e/x.png"), INSIDE
@@ -188,11 +178,6 @@ def attempt(operation, path):
     return None
 
 
-def receive(path):
-    with receive_video(iter([VIDEO]), None, path, max_bytes=10**9, owner="me"):
-        write_sidecar(path, {**OWNER, "kling_task_id": "job", "sha256": "x"}, "me")
-
-
 def touch(storage, path):
     """Do everything that a task does with a path, and check that nothing outside is read or written."""
     before = storage.outside()
@@ -204,12 +189,13 @@ def touch(storage, path):
         attempt(lambda path: signed_url(path, "image"), resolved)
     with suppress(KlingInputError):
         resolved = resolve_path(path, "target", [storage.allowed], for_writing=True)
-        attempt(lambda path: check_target(path, "overwrite", owner=OWNER), resolved)
-        attempt(lambda path: check_writable(path, OWNER), resolved)
-        attempt(lambda path: claim_target(path, OWNER, 1e12), resolved)
-        attempt(receive, resolved)
         attempt(read_sidecar, resolved)
-        attempt(lambda path: remove_leftovers(path, "me"), resolved)
+        where = target(resolved)
+        attempt(Target.check, where)
+        attempt(Target.check_writable, where)
+        attempt(lambda where: where.claim(1e12), where)
+        attempt(store, where)
+        attempt(Target.remove_leftovers, where)
     assert storage.outside() == before
 
 
@@ -259,19 +245,19 @@ def test_what_lies_inside_is_read_and_written(name, request):
     storage = request.getfixturevalue(name)
     picture = resolve_path(f"{storage.allowed}/deep/x.png", "image", [storage.allowed])
     assert read_file(picture, "image", 1000) == INSIDE
-    target = resolve_path(f"{storage.allowed}/some where/né 50%.mp4", "target", [storage.allowed])
-    claim_target(target, OWNER, 1e12)
-    receive(target)
+    where = target(resolve_path(f"{storage.allowed}/some where/né 50%.mp4", "target", [storage.allowed]))
+    where.claim(1e12)
+    store(where)
     assert storage.listing()["kling/some where/né 50%.mp4"] == VIDEO
 
 
 def test_a_bucket_that_is_missing_is_found_before_the_purchase_and_is_not_made(s3):
     missing = s3.allowed.replace("@bucket", "@buckett")
-    path = resolve_path(f"{missing}/cat.mp4", "target")
-    for check in (lambda: check_writable(path, OWNER), lambda: claim_target(path, OWNER, 1e12)):
+    where = target(f"{missing}/cat.mp4")
+    for check in (where.check_writable, lambda: where.claim(1e12)):
         with pytest.raises(KlingInputError, match=r"target='s3://.*bucket"):
             check()
-    attempt(receive, path)
+    attempt(store, where)
     assert s3.listing()["buckets"] == ["bucket", "other"]
 
 
