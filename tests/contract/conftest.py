@@ -1,5 +1,5 @@
 """Fixtures of this ring, made in ``tests/support``."""
 
-from airflow_fakes import attached, clock, gateway, logged  # noqa: F401 - fixtures
+from airflow_fakes import attached, clock, gateway, logged, own_storages  # noqa: F401 - fixtures
 from fake_internet import inside, internet  # noqa: F401 - fixtures
 from sensor_modes import mode  # noqa: F401 - fixtures

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from airflow.sdk.io import attach
+from airflow.sdk.io.store import _STORE_CACHE
 
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.polling.policy import PollResult
@@ -173,9 +174,18 @@ def logged(capsys, caplog):
     return Logged(capsys, caplog)
 
 
+@pytest.fixture(autouse=True)
+def own_storages():
+    """Let Airflow forget the storages that a test has attached: an unusable one would stay for the others."""
+    before = dict(_STORE_CACHE)
+    yield
+    _STORE_CACHE.clear()
+    _STORE_CACHE.update(before)
+
+
 @pytest.fixture
 def attached():
-    """Attach a storage to Airflow, for good, as a connection of its own, and return a folder on it."""
+    """Attach a storage to Airflow as a connection of its own, and return a folder on it."""
 
     def attach_it(storage):
         connection = f"c{uuid.uuid4().hex}"

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import Asset, ObjectStoragePath
 from airflow_fakes import KEY, png
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 from PIL import Image
@@ -176,6 +176,7 @@ BEGINNINGS = [
 
 @settings_of(max_examples=300, deadline=None)
 @given(st.sampled_from(BEGINNINGS), st.text(max_size=40))
+@example("memory://", "bucket/cat.png")
 def test_any_text_at_all_is_an_input_error_or_is_left_to_the_validation(begin, rest):
     for name in ("image", "images", "video"):
         try:
