@@ -21,13 +21,18 @@ from typing import Any, Literal
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit
-from airflow_provider_kling.submission.state import SubmissionState
+from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState
 from airflow_provider_kling.transport.settings import Settings
 
 #: XCom key of what a task instance has bought or wants to buy.
 RESERVATION_KEY = "kling_reservation"
 #: Seconds after which nobody waits for a reservation that is still asking; it counts all the same.
 RESERVATION_TIMEOUT = 60.0
+#: What to do about an earlier job of the same task whose price is unknown: no limit has room for it.
+_CORRECT_COSTS = (
+    f"What an earlier job of this task costs is unknown. Correct {COSTS_KEY!r} in the state of this task "
+    "instance, a JSON object of US dollars by task id (Airflow's REST API), or start a new run."
+)
 #: The shortest and the longest pause, in seconds, before the reservations of a run are read again.
 _PAUSES = 0.2, 1.0
 
@@ -248,7 +253,8 @@ class CostControl:
         so_far = f"all jobs of the run are an estimated {format_usd(before)} so far"
         if unknown := sum(usd is None for usd in (*earlier, *(other.usd for other in others))):
             so_far += f", without {unknown} of unknown price"
-        return self._refusal("max_run_cost_usd", limit, cost, f", and {so_far}")
+        error = self._refusal("max_run_cost_usd", limit, cost, f", and {so_far}")
+        return error.replace(advice=_CORRECT_COSTS) if None in earlier else error
 
     def _refusal(
         self, argument: str, limit: Decimal, cost: Decimal | None, more: str = ""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _KEY = "kling_submit"
 _WAIT_KEY = "kling_wait"
-_COSTS_KEY = "kling_spent"
+#: The task state value with the costs of earlier jobs: US dollars as a text, by task id.
+COSTS_KEY = "kling_spent"
 #: Seconds between the attempts to reach the store; together, how long it may be away.
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 
@@ -154,7 +155,7 @@ class SubmissionState:
         :raises KlingUnavailableError: the store does not take it; then nothing may be sent.
         """
         if costs := self.costs():  # the record of an earlier job is about to be replaced
-            self._set(_COSTS_KEY, costs)
+            self._set(COSTS_KEY, costs)
         self._write(SubmissionRecord(self.current, fingerprint, now, cost=_text(cost)))
 
     def record_task_id(self, fingerprint: str, now: float, kling_task_id: str, cost: Decimal | None) -> None:
@@ -214,10 +215,13 @@ class SubmissionState:
     def costs(self) -> dict[str, str | None]:
         """Return the estimated cost of each job that this task instance has bought or may have bought.
 
-        A request whose answer is unknown counts from its intent on. None means: of unknown price.
+        A request whose answer is unknown counts from its intent on. None means: of unknown price. Costs that
+        cannot be read count as one job of unknown price.
         """
-        value = self._get(_COSTS_KEY)
-        costs = {job: _usd(usd) for job, usd in value.items()} if isinstance(value, dict) else {}
+        value = self._get(COSTS_KEY)
+        if not isinstance(value, dict):
+            value = {} if value is None else {"unreadable": None}
+        costs = {job: _usd(usd) for job, usd in value.items()}
         record = self.last_record()
         return {record.job: _usd(record.cost), **costs} if record else costs
 

@@ -370,3 +370,17 @@ def test_one_task_that_fails_early_on_a_retry_shows_what_it_has_bought(gateway, 
     with pytest.raises(KlingInputError, match="max_run_cost_usd"):
         submit(run, at=1, **LOST)
     assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("spent", ["0.56", ["0.56"], {"t-1": "much"}, {"t-1": {}}])
+def test_earlier_costs_that_cannot_be_read_leave_no_room_and_the_error_says_what_to_do(gateway, spent):
+    store, run = Store(), {}
+    store.set("kling_spent", spent)
+    with pytest.raises(KlingInputError, match=r"1 of unknown price.*kling_spent") as caught:
+        submit(run, store=store, max_run_cost_usd=100)
+    assert "kling_spent" in caught.value.advice
+    with pytest.raises(KlingInputError, match="1 of unknown price"):  # other tasks of the run see it, too
+        submit(run, task_id="other", max_run_cost_usd=100)
+    assert not submits(gateway)
+    store.set("kling_spent", {"t-1": "0.56"})
+    assert submit(run, store=store, max_run_cost_usd=100)

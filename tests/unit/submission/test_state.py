@@ -241,6 +241,17 @@ def test_a_cost_that_makes_no_sense_is_unknown(usd):
     assert SubmissionState(store, Try(3)).costs() == {"t-1": None}
 
 
+@pytest.mark.parametrize("spent", ["0.56", 7, [], ["t-1"], True])
+def test_costs_that_are_no_object_are_unknown_and_stay_so(spent):
+    store = Store()
+    store.set("kling_spent", spent)
+    state = SubmissionState(store, Try(3))
+    assert None in state.costs().values()
+    state.record_intent("f", 100.0, Decimal("0.56"))
+    state.record_task_id("f", 101.0, "t-1", Decimal("0.56"))
+    assert set(state.costs().values()) == {None, "0.56"}
+
+
 def test_what_an_older_version_has_recorded_is_read():
     store = Store()
     store.set("kling_submit", {"generation": 3, "fingerprint": "f", "noted_at": 1.0, "told": True})
