@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError
 from airflow_provider_kling.media.pictures import (
     MAX_PICTURE_BYTES,
     check_picture,
@@ -23,6 +23,10 @@ from airflow_provider_kling.transport.settings import Settings
 
 _LINK = ("http://", "https://")
 _LONGEST_PATH = 4096
+_ON_OTHER_WORKER = (
+    "A retry may run on another worker, which has the file. Correct the path, or keep pictures on a storage "
+    "that all workers share."
+)
 
 Form = Literal["data_uri", "base64", "url"]
 
@@ -64,7 +68,8 @@ class MediaInputs:
 
         :param inputs: under the operator's names; what is no picture at all is left for the validation.
         :raises KlingInputError: naming the argument, what was given and what is allowed.
-        :raises KlingUnavailableError: where a URL was to be checked and its host does not answer.
+        :raises KlingUnavailableError: a host or a storage does not answer, or a local picture is not on this
+            worker: another worker may have it.
         """
         ready = dict(inputs)
         for name in PICTURE_INPUTS:
@@ -117,7 +122,12 @@ class MediaInputs:
         if data is not None:
             return None, data
         path = self._resolved(argument, value, name)
-        return path, read_file(path, argument, MAX_PICTURE_BYTES + 1)
+        try:
+            return path, read_file(path, argument, MAX_PICTURE_BYTES + 1)
+        except KlingInputError as error:
+            if not (path.is_local and isinstance(error.__cause__, FileNotFoundError)):
+                raise
+            raise KlingUnavailableError(error.what, advice=_ON_OTHER_WORKER) from error.__cause__
 
     def _linked(self, argument: str, url: str) -> dict[str, Any]:
         self._log.info("%s: a URL, which the gateway fetches", argument)

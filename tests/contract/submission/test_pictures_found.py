@@ -5,6 +5,7 @@ import io
 import itertools
 import logging
 import pathlib
+import socket
 
 import pytest
 from airflow.sdk import Asset, ObjectStoragePath
@@ -135,7 +136,7 @@ def test_a_single_picture_where_a_list_belongs_is_a_list_of_one(places):
 
 
 def test_what_is_wrong_in_a_list_is_told_by_its_place(places):
-    assert "images[1]='/gone.png'" in refusal([places["path"], "/gone.png"], "images")
+    assert "images[1]='/dev/null/x.png'" in refusal([places["path"], "/dev/null/x.png"], "images")
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "None", 7, {"a": 1}, Asset.ref(name="cat")])
@@ -146,8 +147,8 @@ def test_what_is_not_set_or_no_picture_at_all_is_left_to_the_validation(value):
 
 
 WRONG = [
-    *("{}/gone.png", "{}", "{}/a cat.png/x.png", "{}/" + "x" * 300, "{}/\0.png", "file://{}/gone.png"),
-    *("nowhere://x/cat.png", "//[", "\ud800", "simplecache::file://{}/a cat.png", "~nobody-at-all/cat.png"),
+    *("{}", "{}/a cat.png/x.png", "{}/" + "x" * 300, "{}/\0.png", "nowhere://x/cat.png"),
+    *("\ud800", "simplecache::file://{}/a cat.png", "~nobody-at-all/cat.png"),
 ]
 
 
@@ -177,13 +178,26 @@ BEGINNINGS = [
 @settings_of(max_examples=300, deadline=None)
 @given(st.sampled_from(BEGINNINGS), st.text(max_size=40))
 @example("memory://", "bucket/cat.png")
-def test_any_text_at_all_is_an_input_error_or_is_left_to_the_validation(begin, rest):
+def test_any_text_at_all_is_refused_or_is_left_to_the_validation(begin, rest):
     for name in ("image", "images", "video"):
         try:
             left = sent(begin + rest, name)
-        except KlingInputError:
+        except (KlingInputError, KlingUnavailableError):
             continue
         assert left == begin + rest or isinstance(left, (list, dict))
+
+
+@pytest.mark.parametrize("name", ["image", "images"])
+def test_a_local_file_that_this_worker_does_not_have_may_be_on_another_worker(tmp_path, name):
+    for path in (f"{tmp_path}/gone.png", f"file://{tmp_path}/no/folder/gone.png", "//["):
+        with pytest.raises(KlingUnavailableError, match=rf"^{name}=.*{socket.gethostname()}") as caught:
+            sent(path, name)
+        assert caught.value.money is Money.UNTOUCHED
+        assert "another worker" in caught.value.advice
+
+
+def test_a_file_that_the_storage_does_not_have_is_on_no_other_worker(attached):
+    assert "FileNotFoundError" in refusal(f"{attached(Signing())}gone.png")
 
 
 def test_a_trouble_of_the_storage_that_may_pass_is_not_called_a_wrong_input(attached):

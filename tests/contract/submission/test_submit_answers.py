@@ -191,7 +191,7 @@ WRONG = [
     ({"duration": "soon"}, "duration"),
     ({"cfg_scale": 2}, "cfg_scale"),
     ({"model": "kling-v3.0-pro-i2v", "image": None}, "image"),
-    ({"model": "kling-v3.0-pro-i2v", "image": "/no/such/picture.png"}, "image"),
+    ({"model": "kling-v3.0-pro-i2v", "image": "/dev/null/picture.png"}, "image"),
     ({"model": "kling-v3.0-pro-i2v", "image": "data:image/png;base64,!!"}, "image"),
     ({"model": "kling-v3.0-pro-i2v", "image": "nowhere://x/y.png"}, "image"),
     ({"prompt": None, "multi_prompt": ["a", {"prompt": "b"}]}, "multi_prompt"),
