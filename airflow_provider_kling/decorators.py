@@ -98,7 +98,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
             answer = self.python_callable(*self.op_args, **arguments)
         except Exception as error:
             entry = state.last_record()
-            if entry and not entry.delivered:
+            if entry and not entry.finished:
                 self.log.warning(
                     "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
                     entry.kling_task_id or "a job of unknown id",

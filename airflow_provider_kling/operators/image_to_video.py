@@ -183,7 +183,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         result.publish(ti)
         if not result.reused:
             with suppress_and_log(self.log, "That the video is stored could not be recorded"):
-                submission_state(context).record_delivered()
+                submission_state(context).record_finished()
         download.release(kling_task_id)
         return result.path
 
@@ -210,7 +210,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 def _job_of(state: SubmissionState) -> str:
     """Return the job that this try may go on with, or an empty text."""
     record = state.last_record()
-    over = record and record.delivered and state.is_cleared_since(record)
+    over = record and record.finished and state.is_cleared_since(record)
     return record.kling_task_id if record and not over else ""
 
 

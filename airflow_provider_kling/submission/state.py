@@ -56,17 +56,22 @@ class Try:
     retries: int = 0
     clear_number: int = 0
 
-    def is_cleared_since(self, earlier: Try) -> bool:
+    def is_cleared_since(self, earlier: Try, *, has_ended: bool) -> bool:
         """Return whether a user has cleared the task since an *earlier* try.
 
-        A clear sets ``max_tries`` to the last try plus the retries. With fewer retries than before, that
-        can be the same number again. Then the run counts one more clear, and the first try after the
-        clear, ``max_tries - retries + 1``, comes after the earlier try.
+        A clear sets ``max_tries`` to the last try plus the retries. With fewer retries than before, that can
+        be the same number again. Then the run counts one more clear, and the first try after the clear,
+        ``max_tries - retries + 1``, comes after the earlier try. A retry looks the same if meanwhile the
+        retries were lowered and another task was cleared. So it counts as a clear only after a try that has
+        ended: nothing else runs the task again.
+
+        :param has_ended: whether the earlier try is known to have ended, well or with a final error.
         """
         if self.max_tries != earlier.max_tries:
             return True
         first_try = self.max_tries - self.retries + 1
-        return self.clear_number > earlier.clear_number and earlier.try_number < first_try <= self.try_number
+        is_later = earlier.try_number < first_try <= self.try_number
+        return has_ended and is_later and self.clear_number > earlier.clear_number
 
     @classmethod
     def of_task(cls, context: Context) -> Try:
@@ -104,7 +109,7 @@ class SubmissionRecord:
     :param kling_task_id: the job; empty while only the intent is recorded.
     :param cost: the estimated cost in US dollars; None where it is unknown.
     :param reported: a person was told that a job may exist whose id is unknown.
-    :param delivered: the task that bought the job has downloaded its video, too.
+    :param finished: the task has ended well: a submit with the task id, the one task with the video.
     """
 
     recorded_by: Try
@@ -113,7 +118,7 @@ class SubmissionRecord:
     kling_task_id: str = ""
     cost: str | None = None
     reported: bool = False
-    delivered: bool = False
+    finished: bool = False
 
     @property
     def job(self) -> str:
@@ -147,7 +152,8 @@ class SubmissionState:
 
     def is_cleared_since(self, record: SubmissionRecord) -> bool:
         """Return whether a user has cleared the task since the record was made."""
-        return self.current.is_cleared_since(record.recorded_by)
+        has_ended = record.finished or record.reported
+        return self.current.is_cleared_since(record.recorded_by, has_ended=has_ended)
 
     def record_intent(self, fingerprint: str, now: float, cost: Decimal | None) -> None:
         """Record that the request is about to be sent, in epoch seconds, and what it is estimated to cost.
@@ -185,9 +191,9 @@ class SubmissionState:
         """Record that a person was told of a job of unknown id."""
         self._change(reported=True)
 
-    def record_delivered(self) -> None:
-        """Record that the job's video is stored."""
-        self._change(delivered=True)
+    def record_finished(self) -> None:
+        """Record that the task has ended well: only a clear runs it again."""
+        self._change(finished=True)
 
     def adopt_job(self) -> None:
         """Make the job that was bought before a clear the job of this try."""
@@ -203,8 +209,8 @@ class SubmissionState:
         """Return when the wait for a job began and when it ends, in epoch seconds; None after a clear."""
         match self._get(_WAIT_KEY):
             case {"of": [recorded_by, job], "began_at": float(began_at), "deadline": float(deadline)}:
-                same = job == kling_task_id and not self.current.is_cleared_since(Try.read(recorded_by))
-                return (began_at, deadline) if same else None
+                cleared = self.current.is_cleared_since(Try.read(recorded_by), has_ended=True)
+                return (began_at, deadline) if job == kling_task_id and not cleared else None
         return None
 
     def record_wait(self, kling_task_id: str, began_at: float, deadline: float) -> None:
@@ -296,6 +302,7 @@ def _read(value: Any) -> SubmissionRecord | None:
         known = {name: value[name] for name in names if name in value}
         known["recorded_by"] = Try.read(value["recorded_by" if "recorded_by" in value else "generation"])
         known.setdefault("reported", value.get("told", False))
+        known.setdefault("finished", value.get("delivered", False))
         record = SubmissionRecord(**known)
     except (TypeError, KeyError, AttributeError):
         return None

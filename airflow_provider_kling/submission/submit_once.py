@@ -223,7 +223,7 @@ class Submission:
     def _continues(self, record: SubmissionRecord) -> bool:
         """Return whether a task that was cleared amid its work goes on with the job that it bought."""
         known, same = record.kling_task_id, record.fingerprint == self._fingerprint()
-        if not (self.options.until_delivered and known and same) or record.reported or record.delivered:
+        if not (self.options.until_delivered and known and same) or record.reported or record.finished:
             return False
         with suppress(KlingTaskNotFoundError):  # _is_usable handles it
             if self._failure_of(known):

@@ -1,11 +1,10 @@
 """What a task is_persistent of its submit: the same request finds its job, another one never does."""
 
+import itertools
 import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.submission.fingerprint import fingerprint
@@ -49,13 +48,15 @@ def test_what_a_person_was_told_is_noted_with_the_rest():
     assert SubmissionState(store, Try(4)).last_record() == SubmissionRecord(Try(3), "f", 100.0, reported=True)
 
 
-def test_a_video_that_is_home_is_noted_with_the_rest():
+def test_a_task_that_has_finished_is_noted_with_the_rest():
     store = Store()
     SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
-    SubmissionState(store, Try(3)).record_delivered()
-    assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(
-        Try(3), "f", 100.0, "t-1", delivered=True
-    )
+    SubmissionState(store, Try(3)).record_finished()
+    finished = SubmissionRecord(Try(3), "f", 100.0, "t-1", finished=True)
+    assert SubmissionState(store, Try(3)).last_record() == finished
+    del store["kling_submit"]["finished"]
+    store["kling_submit"]["delivered"] = True  # its name in an older version
+    assert SubmissionState(store, Try(3)).last_record() == finished
 
 
 def test_a_job_of_before_the_clear_can_become_this_generations_own():
@@ -271,46 +272,108 @@ def test_an_id_that_the_store_did_not_take_can_be_confirmed():
     assert state.last_record() == SubmissionRecord(Try(3), "f", 100.0, "t-1", "0.56")
 
 
-class Run:
-    """The numbers of a task instance, as Airflow counts them."""
+class TaskInstance:
+    """A task instance with its numbers and its store, as Airflow counts and keeps them."""
 
     def __init__(self, retries):
         self.retries = self.max_tries = retries
         self.try_number, self.clear_number = 1, 0
+        self.store, self.is_cleared, self.has_ended = Store(), False, False
+        self.state().record_task_id("f", 100.0, "t-1", None)
 
-    def now(self):
-        return Try(self.max_tries, self.try_number, self.retries, self.clear_number)
+    def state(self):
+        return SubmissionState(
+            self.store, Try(self.max_tries, self.try_number, self.retries, self.clear_number)
+        )
 
     def retry(self):
-        self.try_number += 1
+        """Begin the next try after one that failed or was killed."""
+        if self.try_number <= self.max_tries and not self.has_ended:
+            self.try_number += 1
 
-    def clear(self, retries):
-        self.retries, self.max_tries = retries, self.try_number + retries
+    def finish(self):
+        """End well, or with an error that Airflow does not retry."""
+        self.has_ended = True
+        self.state().record_finished()
+
+    def report(self):
+        self.has_ended = True
+        self.state().record_reported()
+
+    def clear(self):
+        self.max_tries = self.try_number + self.retries
         self.clear_number += 1
         self.try_number += 1
+        self.is_cleared, self.has_ended = True, False
+
+    def clear_while_running(self):
+        """Clear a task whose executor then reports a failure: ``max_tries`` stays as it is."""
+        if not self.has_ended:
+            self.clear_number += 1
+            self.try_number += 1
+            self.is_cleared = True
+
+    def clear_another_task(self):
+        self.clear_number += 1
+
+    def lower_retries(self):
+        self.retries = max(self.retries - 1, 0)
+
+    def raise_retries(self):
+        self.retries += 1
+
+    def seems_cleared(self):
+        state = self.state()
+        return state.is_cleared_since(state.last_record())
 
 
-@given(
-    st.integers(0, 5),
-    st.integers(0, 5),
-    st.lists(st.one_of(st.just("retry"), st.just("another task is cleared"), st.integers(0, 6)), max_size=6),
-)
-def test_a_clear_is_told_from_a_retry_whatever_the_retries_become(retries, tries_before, steps):
-    run = Run(retries)
-    for _ in range(min(tries_before, retries)):
-        run.retry()
-    earlier, cleared = run.now(), False
-    for step in steps:
-        if step == "another task is cleared":
-            run.clear_number += 1
-        elif step != "retry":
-            run.clear(step)
-            cleared = True
-        elif run.try_number <= run.max_tries:
-            run.retry()
-    assert run.now().is_cleared_since(earlier) == cleared
+STEPS = ("retry", "finish", "report", "clear", "clear_while_running", "clear_another_task")
+CHANGES = ("lower_retries", "raise_retries")
 
 
-def test_retries_that_are_lowered_without_a_clear_do_not_make_a_clear():
-    assert not Try(3, 2, retries=1).is_cleared_since(Try(3, 1, retries=3))
-    assert not Try(3, 3, retries=1).is_cleared_since(Try(3, 1, retries=3))
+def histories(retries, steps):
+    """Yield a task instance after each step of each history, and the steps up to there."""
+    for history in itertools.product(steps, repeat=4):
+        task = TaskInstance(retries)
+        for number, step in enumerate(history, 1):
+            getattr(task, step)()
+            if not task.has_ended:
+                yield task, history[:number]
+
+
+@pytest.mark.parametrize("retries", range(4))
+def test_no_history_looks_like_a_clear_that_was_none(retries):
+    for task, steps in histories(retries, (*STEPS, *CHANGES)):
+        assert task.is_cleared or not task.seems_cleared(), steps
+
+
+@pytest.mark.parametrize("retries", range(4))
+def test_without_a_change_of_the_retries_every_clear_of_a_task_that_does_not_run_is_seen(retries):
+    for task, steps in histories(retries, STEPS):
+        assert task.seems_cleared() or "clear" not in steps, steps
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("end", ["finish", "report"])
+@pytest.mark.parametrize("tries", range(4))
+def test_a_task_that_has_ended_and_is_cleared_with_other_retries_is_seen_as_cleared(
+    before, after, end, tries
+):
+    task = TaskInstance(before)
+    for _ in range(tries):
+        task.retry()
+    getattr(task, end)()
+    task.retries = after
+    task.clear()
+    for _ in range(3):
+        assert task.seems_cleared()
+        task.retry()
+
+
+def test_a_killed_submit_whose_retries_are_lowered_while_another_task_is_cleared_is_no_clear():
+    task = TaskInstance(3)
+    task.lower_retries()
+    task.clear_another_task()
+    task.retry()
+    assert not task.seems_cleared()
