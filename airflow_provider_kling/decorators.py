@@ -29,6 +29,7 @@ from airflow_provider_kling.submission.cost_limits import publish_costs
 from airflow_provider_kling.submission.media_inputs import may_be_data
 from airflow_provider_kling.submission.state import submission_state
 from airflow_provider_kling.submission.submit_once import naming_earlier_job
+from airflow_provider_kling.xcom_keys import TARGET_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -41,8 +42,6 @@ R = TypeVar("R")
 
 #: What a function may return besides a :class:`VideoRequest`: a dict with some of these keys.
 KEYS = (*INPUTS, "model", "extra_body", "target")
-#: XCom key of where the video goes, when the function has said so: a resumed task does not ask it again.
-TARGET_KEY = "kling_target"
 
 
 class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 from airflow_provider_kling.values import is_web_url
+from airflow_provider_kling.xcom_keys import PROGRESS_LINK_KEY, VIDEO_LINK_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -39,11 +40,11 @@ class KlingVideoLink(_KlingLink):
     """Opens the finished video at the gateway's storage, until its link expires (about an hour)."""
 
     name = "Kling video"
-    xcom_key = "kling_video_link"
+    xcom_key = VIDEO_LINK_KEY
 
 
 class KlingProgressLink(_KlingLink):
     """Opens the XComs of the task, where the job's state can be read while the task waits."""
 
     name = "Kling progress"
-    xcom_key = "kling_progress_link"
+    xcom_key = PROGRESS_LINK_KEY

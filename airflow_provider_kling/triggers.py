@@ -15,8 +15,9 @@ from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.polling.client_pool import ClientPool
-from airflow_provider_kling.polling.policy import PROGRESS_KEY, PollPolicy
+from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, DurationModels, Schedule
+from airflow_provider_kling.xcom_keys import PROGRESS_KEY
 
 #: How long jobs take, for all waits of this process.
 DURATIONS = DurationModels()

@@ -21,7 +21,8 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.hooks import for_airflow, suppress_and_log
-from airflow_provider_kling.operators.xcom import ERROR_KEY, find_request, task_instance_key
+from airflow_provider_kling.operators.xcom import find_request, task_instance_key
+from airflow_provider_kling.xcom_keys import ERROR_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -22,6 +22,7 @@ from airflow_provider_kling.storage.options import (
     checked_if_exists,
     checked_max_bytes,
 )
+from airflow_provider_kling.xcom_keys import TASK_ID_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 #: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
 _CLAIM_MARGIN = 3600.0
-#: XCom key of the job's task id.
-TASK_ID_KEY = "kling_task_id"
 
 
 class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):

@@ -13,18 +13,17 @@ from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.xcom import find_request
-from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PROGRESS_KEY, PollPolicy, PollResult
+from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import Schedule, kind_of
 from airflow_provider_kling.redaction import without_signatures
 from airflow_provider_kling.submission.state import submission_state
 from airflow_provider_kling.triggers import KlingTaskTrigger
 from airflow_provider_kling.values import is_web_url, read_number
+from airflow_provider_kling.xcom_keys import PROGRESS_KEY, VIDEO_URL_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: XCom key of the first video's link.
-VIDEO_URL_KEY = "kling_video_url"
 #: A wait is deferred this many times at most. So it starts one worker more than that at most, also where the
 #: worker never sees the end that the triggerer saw; the last worker stays.
 MAX_DEFERRALS = 3

@@ -11,7 +11,7 @@ from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.operators.xcom import COST_KEY, REQUEST_KEY, submit_task_ids, task_instance_key
+from airflow_provider_kling.operators.xcom import submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.options import (
     Choice,
     Transport,
@@ -20,6 +20,7 @@ from airflow_provider_kling.submission.options import (
     checked_choice,
     checked_transport,
 )
+from airflow_provider_kling.xcom_keys import COST_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg

@@ -9,14 +9,17 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator
-from airflow_provider_kling.operators.xcom import ERROR_KEY, REQUEST_KEY, VIDEO_KEY, is_submit
+from airflow_provider_kling.operators.xcom import is_submit
+from airflow_provider_kling.xcom_keys import (
+    ERROR_KEY,
+    REQUEST_KEY,
+    RESERVATION_KEY,
+    SUMMARY_KEY,
+    VIDEO_KEY,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-
-#: XCom key of the summary as a text in Markdown.
-SUMMARY_KEY = "kling_summary"
 
 
 class KlingSummaryOperator(BaseOperator):
@@ -46,7 +49,6 @@ class KlingSummaryOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Collect, log and return the report."""
         from airflow_provider_kling.operators.run_report import RunReport
-        from airflow_provider_kling.submission.cost_limits import RESERVATION_KEY
 
         ti = context["ti"]
         tasks = [task for task in self.get_flat_relatives(upstream=True) if _ours(task)]

@@ -23,7 +23,7 @@ from airflow_provider_kling.gateways.base import Task, checked_task_id
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.media.probe import check_media, probe_video, require_pyav
 from airflow_provider_kling.operators.job_wait import poll
-from airflow_provider_kling.operators.xcom import VIDEO_KEY, task_instance_key
+from airflow_provider_kling.operators.xcom import task_instance_key
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.redaction import NO_SECRETS, redacted
 from airflow_provider_kling.storage.allowed_paths import resolve_path
@@ -31,6 +31,7 @@ from airflow_provider_kling.storage.files import STORAGE_FAILED
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists
 from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name, read_sidecar
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
+from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
 #: Seconds for which the gateway is asked for the link of a job that is said to be done, and how often.
 QUERY_TIMEOUT, QUERY_INTERVAL = 300.0, 5.0
@@ -86,7 +87,7 @@ class DownloadResult:
 
     def publish(self, ti: Any) -> None:
         """Push ``size``, ``sha256``, ``content_type`` and ``kling_video``."""
-        for key in ("size", "sha256", "content_type"):
+        for key in (SIZE_KEY, SHA256_KEY, CONTENT_TYPE_KEY):
             ti.xcom_push(key=key, value=self.facts[key])
         video = {"kling_task_id": self.facts["kling_task_id"], "path": self.path, "reused": self.reused}
         ti.xcom_push(key=VIDEO_KEY, value={**video, **task_instance_key(ti)})

@@ -1,25 +1,14 @@
-"""The XComs of all tasks: their keys and schemas, and how a task finds the request of its job."""
+"""How a task finds the request of its job, and the tasks that buy, in the XComs of its run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.operators.request_arguments import RequestOperator
+from airflow_provider_kling.xcom_keys import REQUEST_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
-
-#: What was asked for: ``kling_task_id``, ``model``, ``inputs``, ``pictures`` (by source and hash),
-#: ``submitted_at`` (epoch seconds), ``estimated_cost_usd``, ``name``, ``task_id``, ``map_index``; with
-#: ``reuse`` also ``library_entry`` and ``reused``.
-REQUEST_KEY = "kling_request"
-#: The estimated cost: a number of US dollars, or None where it is unknown.
-COST_KEY = "estimated_cost_usd"
-#: The video that was stored: ``kling_task_id``, ``path``, ``reused``, ``task_id``, ``map_index``.
-VIDEO_KEY = "kling_video"
-#: The failure that ended a task: ``class``, ``what``, ``money``, ``advice``, ``kling_task_id``, ``reason``,
-#: ``http_status``, ``retry_after``, ``name``, ``task_id``, ``map_index``.
-ERROR_KEY = "kling_error"
 
 
 def task_instance_key(ti: Any) -> dict[str, Any]:

@@ -23,8 +23,6 @@ from airflow_provider_kling.gateways.base import (
 )
 from airflow_provider_kling.polling.schedule import Schedule
 
-#: XCom key of the job's state, to be read in the UI while the task waits.
-PROGRESS_KEY = "kling_progress"
 #: Seconds for which a finished job may not name its video yet, and the interval of its polls meanwhile.
 EMPTY_GRACE, EMPTY_INTERVAL = 30.0, 5.0
 #: Seconds for which a refused key may pass that comes without the gateway's own reason: a proxy may send it.

@@ -23,9 +23,8 @@ from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit
 from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState
 from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.xcom_keys import RESERVATION_KEY
 
-#: XCom key of what a task instance has bought or wants to buy.
-RESERVATION_KEY = "kling_reservation"
 #: Seconds after which nobody waits for a reservation that is still asking; it counts all the same.
 RESERVATION_TIMEOUT = 60.0
 #: What to do about an earlier job of the same task whose price is unknown: no limit has room for it.

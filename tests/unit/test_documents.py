@@ -96,3 +96,16 @@ def test_the_changelog_knows_this_version():
     import airflow_provider_kling
 
     assert f"## {airflow_provider_kling.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_page_of_xcoms_has_every_key_and_no_other():
+    from airflow_provider_kling import xcom_keys
+
+    rows = re.findall(r"^\|[^|]+\|([^|]+)\|", (ROOT / "docs" / "xcoms.md").read_text(), re.MULTILINE)
+    listed = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert listed == {"return_value", *(value for name, value in vars(xcom_keys).items() if name.isupper())}
+
+
+def test_no_other_module_has_a_key_of_an_xcom():
+    for file in (ROOT / "airflow_provider_kling").rglob("*.py"):
+        assert not re.search(r'xcom_(push|pull)\([^)]*key="(?!return_value)', file.read_text()), file

@@ -11,7 +11,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow_fakes import TI, Store, connect, context_of, png, running_gateway, runtime_error, submits
 
 from airflow_provider_kling.errors import (
-    KlingInputError,
     KlingJobFailedError,
     KlingSubmitUncertainError,
     KlingUnavailableError,
