@@ -1,186 +1,16 @@
-"""``@task.kling_video``: a function says what is wanted, the decorator buys it, waits and brings it home."""
+"""``@task.kling_video``: a function returns a request, and its task makes the video."""
 
 from __future__ import annotations
 
 import functools
-import inspect
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSkipException,
-    DecoratedOperator,
-    context_merge,
-    determine_kwargs,
-    task_decorator_factory,
-)
-from airflow.sdk import task
-
-from airflow_provider_kling.errors import KlingInputError
-from airflow_provider_kling.hooks import airflow_errors
-from airflow_provider_kling.models.input_names import INPUTS, PICTURE_INPUTS
-from airflow_provider_kling.models.inputs import plain_value
-from airflow_provider_kling.operators.base import reports_errors
-from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
-from airflow_provider_kling.redaction import redacted
-from airflow_provider_kling.request import VideoRequest
-from airflow_provider_kling.submission.cost_limits import publish_costs
-from airflow_provider_kling.submission.media_inputs import may_be_data
-from airflow_provider_kling.submission.state import submission_state
-from airflow_provider_kling.submission.submit_once import naming_earlier_job
-from airflow_provider_kling.xcom_keys import TARGET_KEY
-
 if TYPE_CHECKING:
-    from airflow.sdk import Context
     from airflow.sdk.bases.decorator import Task
-
-    from airflow_provider_kling.operators.video_download import VideoDownload
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: What a function may return besides a :class:`VideoRequest`: a dict with some of these keys.
-KEYS = (*INPUTS, "model", "extra_body", "target")
-
-
-class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
-    """Calls the function for one request and goes on as ``KlingImageToVideoOperator``.
-
-    A retry calls the function again. Where it then wants something else than what an earlier try has
-    bought, the task fails with ``KlingSubmitUncertainError`` and names that job; nothing is bought twice.
-    Where it then skips the task, that fails too, and names the job: a skip would hide what is paid for.
-
-    :param python_callable: returns a :class:`VideoRequest`, or a dict of :data:`KEYS`.
-    """
-
-    template_fields: Sequence[str] = (
-        *DecoratedOperator.template_fields,
-        *KlingImageToVideoOperator.template_fields,
-    )
-    template_fields_renderers = {  # noqa: RUF100 - both parents' own
-        **DecoratedOperator.template_fields_renderers,
-        **KlingImageToVideoOperator.template_fields_renderers,
-    }
-    custom_operator_name = "@task.kling_video"
-
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("target", "")
-        super().__init__(**kwargs)
-
-    @reports_errors
-    def execute(self, context: Context) -> str:
-        """Ask the function, then do as the operator does."""
-        self._ask(context)
-        return str(super().execute(context))
-
-    def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:
-        """Ask anew after the pause of a busy gateway; nothing has been bought."""
-        self._ask(context)
-        return super().execute_again(context, event, attempt, give_up_at)
-
-    def _download(self, context: Context) -> VideoDownload:
-        """Return the download to the target that the function has named, also in a resumed task."""
-        ti = context["ti"]
-        found = ti.xcom_pull(task_ids=ti.task_id, key=TARGET_KEY, map_indexes=ti.map_index)
-        self.target = (found[0] if isinstance(found, list) and found else found) or self.target
-        return super()._download(context)
-
-    def _ask(self, context: Context) -> None:
-        """Call the function and take what it returns for our own arguments."""
-        state = submission_state(context)
-        publish_costs(context["ti"], state, self.log)
-        context_merge(context, self.op_kwargs)
-        arguments = determine_kwargs(self.python_callable, self.op_args, context)
-        name = self.python_callable.__name__
-        try:
-            answer = self.python_callable(*self.op_args, **arguments)
-        except Exception as error:
-            entry = state.last_record()
-            if entry and not entry.finished:
-                self.log.warning(
-                    "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
-                    entry.kling_task_id or "a job of unknown id",
-                )
-                if isinstance(error, AirflowSkipException) and not state.is_cleared_since(entry):
-                    with airflow_errors(), naming_earlier_job(state):  # a skip would hide what is paid for
-                        raise KlingInputError(f"{name}() has skipped the task.") from error
-            raise
-        with airflow_errors(), naming_earlier_job(state):
-            request = arguments_of(answer, name)
-        for name, value in request.items():
-            setattr(self, name, redacted(sent := plain_value(value)))
-            if name in (*INPUTS, "extra_body"):
-                self._private[name] = sent
-            self._outside.add(name)  # the function may pass on what another task has told it
-        if "target" in request:
-            context["ti"].xcom_push(key=TARGET_KEY, value=self.target)
-
-
-def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request as Airflow may hand it on to the mapped tasks: paths as texts, no picture itself."""
-    sent = {name: plain_value(value) for name, value in request.items()}
-    for name, value in sent.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, bytes) or (name in PICTURE_INPUTS and may_be_data(str(item))):
-                what = (
-                    f"{name}={redacted(item)}: a list of requests goes through XCom, no place for pictures."
-                )
-                advice = "Name a path or a URL, or return one request from a mapped function."
-                raise KlingInputError(what, advice=advice)
-    return sent
-
-
-def arguments_of(answer: Any, function: str) -> dict[str, Any]:
-    """Return what a function has answered as the operator's arguments.
-
-    :param answer: one request.
-    :param function: its name, for the message.
-    :raises KlingInputError: where it is no request, naming what is wrong.
-    """
-    if isinstance(answer, VideoRequest):
-        return answer.arguments()
-    if isinstance(answer, (list, tuple)):
-        what = f"{function}() has returned a {type(answer).__name__}, but is not annotated to return one."
-        advice = "Write '-> list[VideoRequest]' or '-> list[dict]': then each item becomes a mapped task."
-        raise KlingInputError(what, advice=advice)
-    if not isinstance(answer, Mapping):
-        kind = type(answer).__name__
-        raise KlingInputError(f"{function}() has returned a {kind}: must be a VideoRequest or a dict.")
-    if unknown := [name for name in answer if name not in KEYS]:
-        names = ", ".join(map(repr, unknown))
-        raise KlingInputError(f"{function}() has returned {names}: must be of {', '.join(KEYS)}.")
-    return dict(answer)
-
-
-class ManyVideos:
-    """A function that returns many requests: a task that asks it, and a mapped task for the videos.
-
-    :param function: returns a list of requests.
-    :param arguments: of ``KlingImageToVideoOperator``; ``task_id`` is the function's name if not given.
-    """
-
-    def __init__(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-        self.function, self.arguments = function, dict(arguments)
-        functools.update_wrapper(self, function)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Make both tasks; return the paths, one for each request."""
-        name = self.arguments.get("task_id", self.function.__name__)
-        rest = {key: value for key, value in self.arguments.items() if key != "task_id"}
-
-        @functools.wraps(self.function)
-        def requests(*args: Any, **kwargs: Any) -> Any:
-            answers = self.function(*args, **kwargs)
-            with airflow_errors():
-                return [_storable(arguments_of(answer, self.function.__name__)) for answer in answers]
-
-        asked: Any = task(task_id=f"{name}_requests", multiple_outputs=False)(requests)(*args, **kwargs)
-        return KlingImageToVideoOperator.partial(task_id=name, **rest).expand_kwargs(asked).output
-
-    def override(self, **arguments: Any) -> ManyVideos:
-        """Return the same with other arguments of the operator."""
-        return ManyVideos(self.function, {**self.arguments, **arguments})
 
 
 @overload
@@ -199,23 +29,6 @@ def kling_video(python_callable: Callable[..., Any] | None = None, **kwargs: Any
     """
     if python_callable is None:
         return functools.partial(kling_video, **kwargs)
-    if _returns_many(python_callable):
-        return ManyVideos(python_callable, kwargs)
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=False,
-        decorated_operator_class=DecoratedVideoOperator,
-        **kwargs,
-    )
+    from airflow_provider_kling.operators.decorated import video_task
 
-
-def _returns_many(function: Callable[..., Any]) -> bool:
-    """Return whether the function is annotated to return a list or another sequence."""
-    try:
-        said = typing.get_type_hints(function).get("return")
-    except (NameError, TypeError):  # a name that exists for type checkers alone
-        said = inspect.signature(function).return_annotation
-    if isinstance(said, str):
-        return said.split("[")[0].rsplit(".", maxsplit=1)[-1] in ("list", "List", "tuple", "Sequence")
-    kind = typing.get_origin(said) or said
-    return isinstance(kind, type) and issubclass(kind, Sequence) and not issubclass(kind, str)
+    return video_task(python_callable, kwargs)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request
@@ -69,7 +68,6 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     template_fields: Sequence[str] = (*KlingSubmitOperator.template_fields, "target")
     ui_color = "#e3d9f2"
     operator_extra_links = (KlingVideoLink(), KlingProgressLink())
-    _delivers = True
 
     def __init__(
         self,
@@ -95,16 +93,12 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         )
         self.kling_links: dict[str, str] = {}
 
-    @reports_errors
-    def execute(self, context: Context) -> str:
-        """Check everything, submit once, wait, download; return the path."""
+    def _run(self, context: Context, *, attempt: int, give_up_at: float) -> str:
         with self._claiming_target(context):
-            return self._wait(context, super().execute(context))
-
-    def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:
-        """Go on after the pause that a busy gateway asked for."""
-        with self._claiming_target(context):
-            return self._wait(context, super().execute_again(context, event, attempt, give_up_at))
+            kling_task_id = self._submit(
+                context, attempt=attempt, give_up_at=give_up_at, until_delivered=True
+            )
+            return self._wait(context, kling_task_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume; where no video will come, give back the claim on the target."""

@@ -28,17 +28,16 @@ class RequestOperator(BaseOperator):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._private: dict[str, Any] = {}
-        self._outside: set[str] = set()
+        #: The inputs of which the attributes hold only what may be shown.
+        self._hidden: dict[str, Any] = {}
+        #: The names of the inputs that the Dag file does not have: a template, a mapping, another task.
+        self._from_outside: set[str] = set()
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
         """Render, then keep pictures' data and URLs' signatures out of Airflow's *Rendered Templates*.
 
         Airflow renders mapped and plain tasks through this method, and stores the attributes after it.
         """
-        from airflow_provider_kling.models.inputs import plain_value
-        from airflow_provider_kling.redaction import redacted
-
         written = {name: getattr(self, name) for name in (*_MEDIA, *LIMITS)}
         super()._do_render_template_fields(parent, *args, **kwargs)
         for name in LIMITS if parent is self else ():
@@ -48,13 +47,22 @@ class RequestOperator(BaseOperator):
                 setattr(self, name, "None")  # a limit that is lost, and not one that was never set
         for name in _MEDIA if parent is self else ():
             rendered = getattr(self, name)
-            if rendered != written[name] or not self._in_dag_file(name, written[name]):
-                self._outside.add(name)
-            value = plain_value(rendered)
-            if (shown := redacted(value)) != value:
-                self._private[name] = value
-            if shown != rendered:
-                setattr(self, name, shown)
+            from_outside = rendered != written[name] or not self._in_dag_file(name, written[name])
+            self._set_input(name, rendered, from_outside=from_outside)
+
+    def _set_input(self, name: str, value: Any, *, from_outside: bool) -> None:
+        """Set an input. Its attribute gets what Airflow may store and show of it."""
+        from airflow_provider_kling.models.inputs import plain_value
+        from airflow_provider_kling.redaction import redacted
+
+        value = plain_value(value)
+        shown = redacted(value)
+        setattr(self, name, shown)
+        self._hidden.pop(name, None)
+        if shown != value:
+            self._hidden[name] = value
+        if from_outside:
+            self._from_outside.add(name)
 
     def _in_dag_file(self, name: str, value: Any) -> bool:
         """Return whether an argument stands in the Dag file as it is, rather than coming from a mapping."""
@@ -84,8 +92,8 @@ class RequestOperator(BaseOperator):
         listed = any(isinstance(item, dict) and name in item and item[name] is None for item in items)
         return name in given and name not in task.partial_kwargs and not listed  # type: ignore[union-attr]
 
-    def _options(self) -> dict[str, Any]:
-        """Return the inputs of the request, with the data of pictures and signatures, for the submission."""
-        given = {name: getattr(self, name) for name in (*INPUTS, "extra_body")} | self._private
-        extra_body = given.pop("extra_body")
-        return {"inputs": given, "extra_body": extra_body, "foreign_inputs": frozenset(self._outside)}
+    def _request_options(self) -> dict[str, Any]:
+        """Return the inputs of the request, with what their attributes do not show, for the submission."""
+        inputs = {name: getattr(self, name) for name in (*INPUTS, "extra_body")} | self._hidden
+        extra_body, outside = inputs.pop("extra_body"), frozenset(self._from_outside)
+        return {"inputs": inputs, "extra_body": extra_body, "from_outside": outside}

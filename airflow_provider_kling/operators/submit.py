@@ -102,8 +102,6 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
 
     template_fields: Sequence[str] = (*RequestOperator.template_fields, "library")
     ui_color = "#fbe3d0"
-    #: Whether this task downloads the video too, see ``SubmissionOptions.until_delivered``.
-    _delivers = False
 
     def __init__(
         self,
@@ -180,13 +178,32 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     @reports_errors
     def execute(self, context: Context) -> str:
         """Check everything, submit once, return the task id."""
-        return self._submit(context, attempt=0, give_up_at=time.time() + self.busy_timeout)
+        return self._run(context, attempt=0, give_up_at=time.time() + self.busy_timeout)
 
     def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:  # noqa: ARG002
         """Submit after the pause that the gateway asked for."""
-        return self._submit(context, attempt=attempt, give_up_at=give_up_at)
+        return self._run(context, attempt=attempt, give_up_at=give_up_at)
 
-    def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+    def _run(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+        """Do the task's work, and return its result.
+
+        :param attempt: how often the submit was repeated.
+        :param give_up_at: when it is repeated no more, in epoch seconds.
+        """
+        from airflow_provider_kling.submission.state import submission_state
+
+        kling_task_id = self._submit(context, attempt=attempt, give_up_at=give_up_at)
+        with suppress_and_log(self.log, "That the task has finished could not be recorded"):
+            submission_state(context).record_finished()
+        return kling_task_id
+
+    def _submit(
+        self, context: Context, *, attempt: int, give_up_at: float, until_delivered: bool = False
+    ) -> str:
+        """Submit once, push what was asked for, and return the task id; see :meth:`_run`.
+
+        :param until_delivered: see :class:`SubmissionOptions`.
+        """
         from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
         from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
         from airflow_provider_kling.submission.state import submission_state
@@ -200,7 +217,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                 "submit and its end, a retry may pay for a second job."
             )
         run = RunReservations(ti, submit_task_ids(self))
-        submission = prepare(self._submission_options(), KlingHook(self.kling_conn_id), state, run, self.log)
+        options = self._submission_options(until_delivered=until_delivered)
+        submission = prepare(options, KlingHook(self.kling_conn_id), state, run, self.log)
         if result := submission.resume() or submission.reuse():
             return self._publish(ti, result)
         with airflow_errors(), claim_downstream_targets(self, context):
@@ -227,7 +245,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                     self._defer(delay, attempt, give_up_at)
                 time.sleep(delay)
 
-    def _submission_options(self) -> SubmissionOptions:
+    def _submission_options(self, *, until_delivered: bool) -> SubmissionOptions:
         from airflow_provider_kling.submission.submit_once import SubmissionOptions
 
         return SubmissionOptions(
@@ -240,8 +258,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             library=str(self.library) if self.reuse else None,
             on_uncertain=self.on_uncertain,
             on_failed_job=self.on_failed_job,
-            until_delivered=self._delivers,
-            **self._options(),
+            until_delivered=until_delivered,
+            **self._request_options(),
         )
 
     def _publish(self, ti: Any, result: SubmissionResult) -> str:

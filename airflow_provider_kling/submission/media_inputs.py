@@ -39,14 +39,14 @@ class MediaOptions:
     :param form: how a picture goes to the gateway that is not public: its data, or a signed URL.
     :param check_url: look at what is behind public URLs too.
     :param allowed_paths: folders and storage URLs that the operator allows.
-    :param outside: names of the inputs whose values came from outside of the Dag file.
+    :param from_outside: names of the inputs that the Dag file does not have.
     """
 
     settings: Settings
     form: Form = "data_uri"
     check_url: bool = False
     allowed_paths: Sequence[str] = ()
-    outside: Collection[str] = ()
+    from_outside: Collection[str] = ()
 
 
 class MediaInputs:
@@ -163,7 +163,7 @@ class MediaInputs:
     def _resolved(self, argument: str, given: str, name: str) -> StoragePath:
         limits = (self._how.allowed_paths, self._how.settings.allowed_paths)
         path = resolve_path(given, argument, *limits)
-        if path.is_local and not any(limits) and name in self._how.outside:
+        if path.is_local and not any(limits) and name in self._how.from_outside:
             what = f"{argument}={given!r}: a local file that a template, a mapping or another task has named"
             advice = "Name them: allowed_paths=['/data'] on the operator or in the connection."
             raise KlingInputError(f"{what} is read only in folders that were allowed.", advice=advice)

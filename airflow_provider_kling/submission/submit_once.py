@@ -47,7 +47,7 @@ class SubmissionOptions:
     """What the operator's arguments ask for, rendered; see ``KlingSubmitOperator`` for each.
 
     :param inputs: the model's inputs under the operator's names.
-    :param foreign_inputs: names of the inputs whose values do not stand in the Dag file.
+    :param from_outside: names of the inputs that the Dag file does not have.
     :param until_delivered: the task downloads the video too. Cleared before that, it goes on with the job
         that it bought, unless that one has failed or the request has changed.
     """
@@ -55,7 +55,7 @@ class SubmissionOptions:
     inputs: Mapping[str, Any] = field(repr=False)
     model: str | None = None
     extra_body: Any = field(default=None, repr=False)
-    foreign_inputs: Collection[str] = ()
+    from_outside: Collection[str] = ()
     image_transport: Transport = "auto"
     check_url: bool = False
     allowed_paths: Sequence[str] = ()
@@ -308,7 +308,7 @@ def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple
         form = MODELS[model].picture_form if model in MODELS else "data_uri"
     media = MediaInputs(
         MediaOptions(
-            hook.settings, form, options.check_url, list(options.allowed_paths), options.foreign_inputs
+            hook.settings, form, options.check_url, list(options.allowed_paths), options.from_outside
         ),
         log,
     )

@@ -44,9 +44,15 @@ def test_models_gateways_and_media_load_neither_airflow_nor_http_nor_picture_lib
 
 def test_a_dag_file_that_is_parsed_loads_only_what_describes_its_tasks():
     airflow = ["airflow.sdk", "airflow.sdk.bases.sensor"]
-    _, loaded = loaded_by(airflow, [f"{PACKAGE}.operators", f"{PACKAGE}.sensors"])
+    doors = ("operators", "sensors", "decorators", "operators.decorated")
+    _, loaded = loaded_by(airflow, [f"{PACKAGE}.{door}" for door in doors])
     assert not loaded & {*HTTP, *PICTURES, "difflib", "ipaddress"}
     ours = {name.removeprefix(f"{PACKAGE}.") for name in loaded if name.startswith(f"{PACKAGE}.")}
     assert "operators.image_to_video" in ours
     folders = {name for name in ours if name.startswith(RUNNING_TASK_ONLY)}
     assert folders <= DESCRIBES_TASKS
+
+
+def test_the_decorator_itself_loads_no_operator():
+    _, loaded = loaded_by(["airflow.sdk"], [f"{PACKAGE}.decorators"])
+    assert {name for name in loaded if name.startswith(PACKAGE)} == {f"{PACKAGE}.decorators"}

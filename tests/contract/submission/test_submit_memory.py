@@ -362,23 +362,37 @@ def test_a_store_that_cannot_be_read_buys_nothing(gateway, clock):
     assert not submits(gateway)
 
 
-def test_a_task_that_is_cleared_with_fewer_retries_buys_anew_and_its_retry_does_not(gateway):
-    def run(try_number, max_tries, retries, clears):
-        ti = TI(max_tries=max_tries)
-        ti.try_number = try_number
-        dag_run = SimpleNamespace(clear_number=clears)
-        operator = KlingSubmitOperator(
-            task_id="submit", retries=retries, model="kling-v3.0-pro-t2v", prompt=PROMPT
-        )
-        return operator.execute({**context_of(ti, store), "task": operator, "dag_run": dag_run})
+def submit_as(store, try_number, max_tries, retries, clears):
+    """Execute a try of a submit with the numbers that Airflow gives it."""
+    ti = TI(max_tries=max_tries)
+    ti.try_number = try_number
+    dag_run = SimpleNamespace(clear_number=clears)
+    operator = KlingSubmitOperator(
+        task_id="submit", retries=retries, model="kling-v3.0-pro-t2v", prompt=PROMPT
+    )
+    return operator.execute({**context_of(ti, store), "task": operator, "dag_run": dag_run})
 
+
+def test_a_task_that_is_cleared_with_fewer_retries_buys_anew_and_its_retry_does_not(gateway):
     store = Store()
-    first = run(1, 3, 3, 0)
-    assert run(2, 3, 3, 0) == first
-    cleared = run(3, 3, 1, 1)  # Airflow sets max_tries to try 2 and the one retry: the same number again
+    first = submit_as(store, 1, 3, 3, 0)
+    assert submit_as(store, 2, 3, 3, 0) == first
+    # Airflow sets max_tries to try 2 and the one retry: the same number again.
+    cleared = submit_as(store, 3, 3, 1, 1)
     assert cleared != first
-    assert run(4, 3, 1, 1) == cleared
+    assert submit_as(store, 4, 3, 1, 1) == cleared
     assert submits(gateway) == 2
+
+
+@pytest.mark.parametrize("write", [2, 3])  # the job's id, and that the task has finished
+def test_a_retry_after_lowered_retries_and_the_clear_of_another_task_does_not_pay_again(gateway, write):
+    store = Store()
+    store.before[write] = SystemExit()
+    with pytest.raises(SystemExit):
+        submit_as(store, 1, 3, 3, 0)
+    kling_task_id = gateway.jobs[0].task_id
+    assert submit_as(store, 2, 3, 2, 1) == kling_task_id  # the numbers of a clear with two retries
+    assert submits(gateway) == 1
 
 
 def test_a_picture_that_is_gone_on_a_retry_does_not_hide_the_job_that_was_bought(gateway, tmp_path):
