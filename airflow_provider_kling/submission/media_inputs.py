@@ -125,9 +125,9 @@ class MediaInputs:
         try:
             return path, read_file(path, argument, MAX_PICTURE_BYTES + 1)
         except KlingInputError as error:
-            if not (path.is_local and isinstance(error.__cause__, FileNotFoundError)):
+            if not (path.is_local and isinstance(error.__context__, FileNotFoundError)):
                 raise
-            raise KlingUnavailableError(error.what, advice=_ON_OTHER_WORKER) from error.__cause__
+            raise KlingUnavailableError(error.what, advice=_ON_OTHER_WORKER) from None
 
     def _linked(self, argument: str, url: str) -> dict[str, Any]:
         self._log.info("%s: a URL, which the gateway fetches", argument)
