@@ -333,7 +333,7 @@ def test_a_video_that_the_gateway_cannot_fetch_is_refused(attached, tmp_path):
 
 
 def test_a_local_file_that_was_named_outside_is_read_in_allowed_folders_only(places, tmp_path):
-    outside = {"outside": {"image"}}
+    outside = {"from_outside": {"image"}}
     for form in ("path", "pathlib", "file", "asset"):
         told = refusal(places[form], **outside)
         assert "is read only in folders that were allowed" in told
@@ -356,18 +356,18 @@ def test_a_local_file_that_was_named_outside_is_read_in_allowed_folders_only(pla
 
 @pytest.mark.parametrize("form", ["storage", "storage path", "bytes", "data URI", "base64"])
 def test_what_is_no_local_file_may_come_from_outside(places, form):
-    assert sent(places[form], outside={"image"}) == AS_URI
+    assert sent(places[form], from_outside={"image"}) == AS_URI
 
 
 def test_a_local_file_in_a_list_or_as_a_video_from_outside_is_refused_too(places, tmp_path):
-    assert "images[1]=" in refusal([LINK, places["path"]], "images", outside={"images"})
+    assert "images[1]=" in refusal([LINK, places["path"]], "images", from_outside={"images"})
     (tmp_path / "clip.mp4").write_bytes(CLIP)
     assert "only in folders that were allowed" in refusal(
-        str(tmp_path / "clip.mp4"), "video", outside={"video"}
+        str(tmp_path / "clip.mp4"), "video", from_outside={"video"}
     )
 
 
 def test_a_relative_path_is_a_local_one(places, monkeypatch):
     monkeypatch.chdir(pathlib.Path(places["path"]).parent)
     assert sent("a cat.png") == AS_URI
-    assert "only in folders" in refusal("a cat.png", outside={"image"})
+    assert "only in folders" in refusal("a cat.png", from_outside={"image"})
