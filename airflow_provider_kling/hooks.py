@@ -94,7 +94,7 @@ def suppress_and_log(log: Any, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a state or XCom backend raises
-        log.warning("%s: %s: %s", what, type(error).__name__, error)
+        log.warning("%s: %s: %s", what, type(error).__name__, getattr(error, "what", error))
 
 
 class KlingHook(BaseHook):

@@ -202,7 +202,7 @@ class Submission:
                 "The task id %s is not recorded: %s: %s\n%s\n%s",
                 kling_task_id,
                 type(error).__name__,
-                error,
+                getattr(error, "what", error),
                 Money.RUNNING,
                 "Keep the task id. If this task fails later, fetch its video by the id (Dag kling_rescue).",
             )

@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
     TaskDeferred,
 )
-from airflow_fakes import TI, Store, connect, context_of, stored_and_read, submits
+from airflow_fakes import TI, Store, connect, context_of, runtime_error, stored_and_read, submits
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
@@ -205,6 +205,29 @@ def test_a_worker_that_dies_amid_the_purchase_is_uncertain_to_the_retry(gateway,
     with pytest.raises(KlingSubmitUncertainError):
         task.run()
     assert not submits(gateway)
+
+
+def test_an_id_that_the_store_took_only_before_the_deferral_is_the_retrys_job(gateway, clock, tmp_path):
+    gateway.set_timing(queue_seconds=30)
+    task = Task(tmp_path / "cat.mp4")
+    task.store.before |= {number: runtime_error() for number in range(2, 8)}  # the submit tries six times
+    assert task.begin() is None
+    assert task.run() == str(tmp_path / "cat.mp4")  # the wait is lost, and Airflow retries
+    assert submits(gateway) == 1
+
+
+def test_an_id_that_the_store_took_only_before_the_download_is_the_retrys_job(
+    gateway, clock, logged, tmp_path
+):
+    task = Task(tmp_path / "cat.mp4")
+    task.store.before |= {number: runtime_error() for number in range(2, 14)}
+    gateway.add_fault("download:dead=403,times=always")
+    with pytest.raises(KlingDownloadError):
+        task.run()
+    gateway.clear_faults()
+    assert task.run() == str(tmp_path / "cat.mp4")
+    assert submits(gateway) == 1
+    assert Money.UNTOUCHED not in logged.text()
 
 
 def test_a_wait_that_is_lost_is_taken_up_by_the_retry_with_the_same_deadline(rendering, clock, tmp_path):

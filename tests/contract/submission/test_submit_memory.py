@@ -344,6 +344,7 @@ def test_an_id_that_the_store_never_takes_is_named_with_the_money_and_the_next_s
     text = logged.text()
     assert f"The task id {kling_task_id} is not recorded" in text
     assert "Keep the task id" in text
+    assert Money.UNTOUCHED not in text
     with pytest.raises(KlingSubmitUncertainError, match="log has a line 'Kling task id'"):
         submit(store)
     assert submits(gateway) == 1
