@@ -21,8 +21,11 @@ def is_unset(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
 
 
+def is_link(text: str) -> bool:
+    """Return whether a text begins as an http(s) URL does, in any case."""
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
 def is_web_url(value: Any) -> TypeGuard[str]:
     """Return whether a value is an http(s) URL, in any case, printable and without blanks."""
-    if not isinstance(value, str) or not value.lower().startswith(("http://", "https://")):
-        return False
-    return value.isprintable() and " " not in value
+    return isinstance(value, str) and is_link(value) and value.isprintable() and " " not in value

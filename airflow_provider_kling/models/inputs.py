@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_kling.models.fields import Field, Kind
 from airflow_provider_kling.models.job import StoragePath
 from airflow_provider_kling.redaction import redacted, shorten
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import is_link, read_number
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -65,7 +65,7 @@ def _read_list(field: Field, value: Any) -> list[Any]:
 
 
 def _read_url(field: Field, value: Any) -> str:
-    if not _read_text(field, value).lower().startswith(("http://", "https://")):
+    if not is_link(_read_text(field, value)):
         raise _error(field, value, field.kind.value)
     return str(value)
 

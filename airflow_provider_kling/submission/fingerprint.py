@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from airflow_provider_kling.models.input_names import TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.values import is_link
 
 #: How the query parameters begin that only sign a URL.
 _SIGNATURE_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-", "x-obs-", "q-sign")
@@ -38,7 +39,7 @@ def _unsigned(value: Any, signed: Mapping[str, str]) -> Any:
         return {n: item if n in TEXT_INPUTS else _unsigned(item, signed) for n, item in value.items()}
     if isinstance(value, list):
         return [_unsigned(item, signed) for item in value]
-    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+    if not isinstance(value, str) or not is_link(value):
         return value
     if value in signed:
         return signed[value]

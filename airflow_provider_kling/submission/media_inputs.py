@@ -20,8 +20,8 @@ from airflow_provider_kling.redaction import BYTES_AS_TEXT, PICTURES_IN_BASE64, 
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
 from airflow_provider_kling.storage.files import file_size, read_file, signed_url
 from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.values import is_link
 
-_LINK = ("http://", "https://")
 _LONGEST_PATH = 4096
 _ON_OTHER_WORKER = (
     "A retry may run on another worker, which has the file. Correct the path, or keep pictures on a storage "
@@ -90,7 +90,7 @@ class MediaInputs:
         """Return what goes to the gateway for one picture, and what may be told of it."""
         if not _is_set(value):
             return value, {}
-        if isinstance(value, str) and (value := value.strip()).startswith(_LINK):
+        if isinstance(value, str) and is_link(value := value.strip()):
             return value, self._linked(argument, value)
         path, data = self._read(argument, value, name)
         source = str(path or "data")
@@ -140,7 +140,7 @@ class MediaInputs:
 
     def _video(self, value: Any) -> tuple[Any, dict[str, Any]]:
         """Return the URL of the video: the gateway takes no other form."""
-        if isinstance(value, str) and (value := value.strip()).startswith(_LINK):
+        if isinstance(value, str) and is_link(value := value.strip()):
             if self._how.check_url:
                 from airflow_provider_kling.transport.url_check import check_video_link  # noqa: PLC0415 - an HTTP library
 

@@ -242,22 +242,31 @@ def picture_arguments(folder):
         "base64": b64encode(large).decode(),
         "short base64": b64encode(small).decode(),
         "link": link,
+        "link in capitals": link.replace("https", "HTTPS"),
+        "link with blanks": f" \n{link}",
+        "link with a user": link.replace("//", "//user@corp:a-signature-that-nobody-may-read@"),
     }
 
 
-@pytest.mark.parametrize("form", ["file", "data", "base64", "short base64", "link"])
+FORMS = ["file", "data", "base64", "short base64", "link"]
+FORMS += ["link in capitals", "link with blanks", "link with a user"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("fault", [None, "error=ILLEGAL_PROMPT", "cut", "html=502", "error=INVALID_API_KEY"])
 def test_neither_key_nor_picture_nor_signature_is_told_anywhere(gateway, logged, tmp_path, form, fault):
     value, told, ti, store = picture_arguments(tmp_path)[form], "", TI(), Store()
     if fault:
         gateway.add_fault(f"submit:{fault}")
-    task = operator(model="kling-v3.0-pro-i2v", image=value)
+    task, context = operator(model="kling-v3.0-pro-i2v", image=value), context_of(ti, store)
+    task.render_template_fields(context)
     try:
-        task.execute(context_of(ti, store))
+        task.execute(context)
     except AirflowException as error:
         told = f"{error} {error!r} {error.__dict__} {error.__cause__}"
+    rendered = json.dumps({name: getattr(task, name) for name in task.template_fields}, default=str)
     assert submits(gateway) == 1
-    everything = " ".join([logged.text(), json.dumps(ti.xcoms), json.dumps(store.values), told])
+    everything = " ".join([logged.text(), json.dumps(ti.xcoms), json.dumps(store.values), told, rendered])
     assert KEY not in everything
     assert "a-signature-that-nobody-may-read" not in everything
     assert not re.search(r"[A-Za-z0-9+/]{120,}", everything)

@@ -126,6 +126,7 @@ def test_without_a_store_no_wait_is_remembered():
     "inputs",
     [
         {"prompt": "a cat", "image": "https://s.example/a.png?v=2&X-Amz-Signature=two"},
+        {"prompt": "a cat", "image": "HTTPS://s.example/a.png?v=2&X-Amz-Signature=two"},
         {"image": "https://s.example/a.png?X-Goog-Signature=x&v=2&se=2026&SIG=abc", "prompt": "a cat"},
     ],
 )
