@@ -72,7 +72,15 @@ class KlingBaseOperator(BaseOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, and report what ends the task."""
         with _reporting(self, context):
+            next_method, next_kwargs = self._resume_at(next_method, next_kwargs, context)
             return super().resume_execution(next_method, next_kwargs, context)
+
+    def _resume_at(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> tuple[str, dict[str, Any] | None]:
+        """Return the method to resume with, and its arguments."""
+        del context  # for subclasses
+        return next_method, next_kwargs
 
 
 def reports_errors(execute: M) -> M:

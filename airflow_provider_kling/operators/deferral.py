@@ -111,12 +111,14 @@ class WaitingOperator(KlingBaseOperator):
             task = JobWait(self, context, self.wait_options, policy).or_defer(deferrals)
         return self._finish(context, task)
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume; where Airflow's backstop ended the deferral, poll a last time before giving up."""
+    def _resume_at(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> tuple[str, dict[str, Any] | None]:
+        """Where Airflow's backstop ended the deferral, poll a last time before giving up."""
         failure = (next_kwargs or {}).get("error") if next_method == TRIGGER_FAIL_REPR else None
         if failure == TriggerFailureReason.TRIGGER_TIMEOUT.value and self._job_to_wait_for(context):
-            next_method, next_kwargs = self.execute_at_deadline.__name__, None
-        return super().resume_execution(next_method, next_kwargs, context)
+            return self.execute_at_deadline.__name__, None
+        return next_method, next_kwargs
 
     def execute_at_deadline(self, context: Context) -> Any:
         """Make the last poll, which no triggerer was left to make: the job may be done, and is paid for."""

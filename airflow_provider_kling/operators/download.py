@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.hooks import KlingHook
+from airflow_provider_kling.gateways.base import checked_task_id
+from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.storage.options import (
@@ -81,10 +82,12 @@ class KlingDownloadOperator(KlingBaseOperator):
         """Download the video; return where it is."""
         from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
+        with airflow_errors():
+            self.kling_task_id = checked_task_id(self.kling_task_id)
         ti = context["ti"]
         request = find_request(self, ti, self.kling_task_id)
         download = VideoDownload(KlingHook(self.kling_conn_id), DownloadOptions.of(vars(self)), ti, self.log)
         result = download.run(self.kling_task_id, request)
         download.release(self.kling_task_id)  # the submit may have claimed the target
-        result.publish(ti)
+        result.publish(ti, self.log)
         return result.path

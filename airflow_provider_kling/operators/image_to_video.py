@@ -13,7 +13,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow,
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.submit import KlingSubmitOperator
-from airflow_provider_kling.operators.xcom import find_request
+from airflow_provider_kling.operators.xcom import find_request, own_task_id
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.options import (
     DEFAULT_MAX_BYTES,
@@ -159,7 +159,12 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     def _job_to_wait_for(self, context: Context) -> str:
         from airflow_provider_kling.submission.state import submission_state
 
-        record = submission_state(context).last_record()
+        try:
+            record = submission_state(context).last_record()
+        except KlingError:  # the store is away; what this try has bought stands in its XCom too
+            if kling_task_id := own_task_id(context["ti"]):
+                return kling_task_id
+            raise
         return record.kling_task_id if record else ""
 
     def _finish(self, context: Context, task: Task) -> str:
@@ -173,7 +178,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         with suppress_and_log(self.log, "The task id could not be recorded"):
             submission_state(context).confirm_task_id(kling_task_id)
         result = download.run(kling_task_id, find_request(self, ti, kling_task_id), task)
-        result.publish(ti)
+        result.publish(ti, self.log)
         if not result.reused:
             with suppress_and_log(self.log, "That the video is stored could not be recorded"):
                 submission_state(context).record_finished()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.errors import KlingError
+from airflow_provider_kling.errors import KlingError, KlingUnavailableError, KlingWaitTimeoutError, Money
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
@@ -24,6 +24,8 @@ from airflow_provider_kling.xcom_keys import PROGRESS_KEY, VIDEO_URL_KEY
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+#: Seconds for which the gateway is asked for a job that is said to be done, and how often.
+QUERY_TIMEOUT, QUERY_INTERVAL = 300.0, 5.0
 #: A wait is deferred this many times at most. So it starts one worker more than that at most, also where the
 #: worker never sees the end that the triggerer saw; the last worker stays.
 MAX_DEFERRALS = 3
@@ -94,7 +96,7 @@ class JobWait:
         hook = KlingHook(self._operator.kling_conn_id)
         return poll(hook, self._policy, self._operator.log, stay, self._show)
 
-    def _show(self, result: PollResult) -> None:
+    def _show(self, _: Task | KlingError, result: PollResult) -> None:
         with suppress_and_log(self._operator.log, "The progress could not be stored"):
             if result.progress:
                 self._ti.xcom_push(key=PROGRESS_KEY, value=result.progress)
@@ -135,14 +137,14 @@ def poll(
     policy: PollPolicy,
     log: Any,
     stay: Callable[[PollResult], bool] = lambda _: True,
-    show: Callable[[PollResult], None] = lambda _: None,
+    show: Callable[[Task | KlingError, PollResult], None] = lambda *_: None,
 ) -> PollResult:
     """Poll until the job is done, or until the worker need not stay for the next poll.
 
     This is the only loop that waits on a worker.
 
     :param stay: says whether the worker stays after a result.
-    :param show: gets each result.
+    :param show: gets each answer, and what it means.
     :raises KlingError: that ends the wait.
     """
     result = PollResult(next_poll_at=policy.earliest)
@@ -159,10 +161,28 @@ def poll(
         result = policy.update(answer, time.time())
         for message in result.messages:
             log.info(message)
-        show(result)
+        show(answer, result)
         if result.error:
             raise result.error
     return result
+
+
+def finished_task(hook: KlingHook, kling_task_id: str, log: Any) -> Task:
+    """Return a job that is said to be done. The gateway is asked as patiently as in a wait.
+
+    :raises KlingUnavailableError: where it cannot be asked or is not done in time.
+    """
+    now = time.time()
+    policy = PollPolicy(kling_task_id, now, now + QUERY_TIMEOUT, QUERY_INTERVAL)
+    answers: list[Task | KlingError] = []
+    try:
+        task = poll(hook, policy, log, show=lambda answer, _: answers.append(answer)).task
+    except KlingWaitTimeoutError as error:  # a retry may help, and does not pay
+        if isinstance(answers[-1], KlingError):
+            raise answers[-1] from None
+        raise KlingUnavailableError(error.what, money=Money.RUNNING, kling_task_id=kling_task_id) from None
+    assert task
+    return task
 
 
 def read_request(operator: WaitingOperator, context: Context, kling_task_id: str) -> dict[str, Any]:

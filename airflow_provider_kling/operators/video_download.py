@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,29 +14,26 @@ from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
     KlingInputError,
-    KlingUnavailableError,
     KlingVideoError,
-    KlingWaitTimeoutError,
     Money,
 )
-from airflow_provider_kling.gateways.base import Task, checked_task_id
+from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.media.probe import check_media, probe_video, require_pyav
-from airflow_provider_kling.operators.job_wait import poll
+from airflow_provider_kling.operators.job_wait import finished_task
 from airflow_provider_kling.operators.xcom import task_instance_key
-from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.redaction import NO_SECRETS, redacted
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import STORAGE_FAILED
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists
-from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name, read_sidecar
+from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
+from airflow_provider_kling.transport.download_stream import Stream
 from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
-#: Seconds for which the gateway is asked for the link of a job that is said to be done, and how often.
-QUERY_TIMEOUT, QUERY_INTERVAL = 300.0, 5.0
 #: Seconds before each further attempt; each begins with a fresh link.
 ATTEMPT_PAUSES = (1.0, 5.0, 15.0, 45.0)
+_NOT_KNOWN = "unknown: no task of this Dag run submitted the job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +82,15 @@ class DownloadResult:
     facts: Mapping[str, Any]
     reused: bool
 
-    def publish(self, ti: Any) -> None:
-        """Push ``size``, ``sha256``, ``content_type`` and ``kling_video``."""
+    def publish(self, ti: Any, log: Any) -> None:
+        """Push ``size``, ``sha256``, ``content_type`` and ``kling_video``; add the video to the library."""
         for key in (SIZE_KEY, SHA256_KEY, CONTENT_TYPE_KEY):
             ti.xcom_push(key=key, value=self.facts[key])
         video = {"kling_task_id": self.facts["kling_task_id"], "path": self.path, "reused": self.reused}
         ti.xcom_push(key=VIDEO_KEY, value={**video, **task_instance_key(ti)})
+        if (entry := self.facts.get("library_entry")) and not self.reused:
+            with suppress_and_log(log, "The video could not be added to the library"):
+                add_to_library(entry, self.path, self.facts, owner_name(self.facts))
 
 
 class VideoDownload:
@@ -140,75 +140,50 @@ class VideoDownload:
     def run(self, kling_task_id: str, request: Mapping[str, Any], task: Task | None = None) -> DownloadResult:
         """Download the job's video and return where it is.
 
+        :param kling_task_id: the job; a checked task id.
         :param request: what the submit has pushed about the job; empty where it is not known.
         :param task: the finished job, where its link is known already.
         :raises KlingError: as Airflow understands it; it names the job and the money.
         """
         with airflow_errors(), self._naming_job(kling_task_id, Money.RUNNING):
-            kling_task_id = checked_task_id(kling_task_id)
             _ = self._hook.settings  # where there is no connection, nothing is known about the video
             with self._naming_job(kling_task_id, Money.PAID):
                 target = self._target(kling_task_id)
                 target.remove_leftovers()
-                reused = request.get("reused") or {}
-                if reused:
-                    facts = self._copy(target, kling_task_id, request, reused)
-                else:
-                    facts = self._fetch(target, kling_task_id, request, task)
+                facts = self._store(target, kling_task_id, request, task)
                 if self._options.verify_media:
                     if "media_problems" not in facts:  # it was stored without
                         facts = {**facts, **target.examine(partial(probe_video, request=facts))}
                     check_media(facts["media_problems"], str(target.path))
-            if request.get("library_entry") and not reused:
-                with suppress_and_log(self._log, "The video could not be added to the library"):
-                    owner = owner_name(self._owner)
-                    add_to_library(request["library_entry"], str(target.path), facts, owner)
-        path = str(target.path)
         self._log.info(
-            "%s: %d bytes, %s, sha256 %s", path, facts["size"], facts["content_type"], facts["sha256"]
+            "%s: %d bytes, %s, sha256 %s",
+            *(target.path, facts["size"], facts["content_type"], facts["sha256"]),
         )
-        return DownloadResult(path, {**facts, "kling_task_id": kling_task_id}, bool(reused))
+        entry = request.get("library_entry")  # not the sidecar's: a file may say anything
+        facts = {**facts, "kling_task_id": kling_task_id, "library_entry": entry}
+        return DownloadResult(str(target.path), facts, bool(request.get("reused")))
 
     def _target(self, kling_task_id: str) -> Target:
         options = self._options
         if options.verify_media:
             require_pyav()
+        given = options.file(kling_task_id)
         limits = options.allowed_paths, self._hook.settings.allowed_paths
-        path = resolve_path(options.file(kling_task_id), "target", *limits, for_writing=True)
+        path = resolve_path(given, "target", *limits, for_writing=True)
         return Target(path, self._owner, options.if_exists, options.max_bytes)
 
-    def _copy(
-        self, target: Target, kling_task_id: str, request: Mapping[str, Any], reused: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """Copy a video that was bought before, unless it is where it is wanted already."""
-        if reused.get("path") == str(target.path):
-            for _ in read_reused_video(reused):
-                pass  # to its end, where its hash is compared
-            standing = read_sidecar(target.path)
-            return standing if standing.get("kling_task_id") == kling_task_id else reused
-        if sidecar := target.check(kling_task_id):
-            return sidecar
-        facts = {**request, "kling_task_id": kling_task_id, "timings": {}}
-        facts["content_type"] = reused["content_type"]
-        return target.store(read_reused_video(reused), reused["size"], facts, self._examine(facts))
-
-    def _fetch(
+    def _store(
         self, target: Target, kling_task_id: str, request: Mapping[str, Any], task: Task | None
     ) -> Mapping[str, Any]:
+        """Store the video, and return its sidecar; repeat what may pass."""
         wrong_before = False
         for pause in (*ATTEMPT_PAUSES, None):
             try:
-                if sidecar := target.check(kling_task_id):  # also one that came in the meantime
-                    self._log.info("The video of this job is there already.")
-                    return sidecar
-                task = task or self._finished_task(kling_task_id)
-                with self._hook.open_video(task.videos[0].video_url) as stream:
-                    facts = {**_known(request, task), "content_type": stream.content_type}
-                    return target.store(stream.chunks, stream.length, facts, self._examine(facts))
+                return self._attempt(target, kling_task_id, request, task)
             except KlingDownloadError as error:
                 is_wrong = isinstance(error, KlingVideoError)
                 final = error.reason in (TOO_LARGE, STORAGE_FAILED) or (is_wrong and wrong_before)
-                if pause is None or final:
+                if pause is None or final or request.get("reused"):
                     raise
                 wrong_before |= is_wrong
                 self._log.info("%s The next attempt begins with a fresh link in %.0f s.", error.what, pause)
@@ -216,24 +191,36 @@ class VideoDownload:
             time.sleep(pause)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _finished_task(self, kling_task_id: str) -> Task:
-        """Ask for a job that is said to be done, as patiently as a wait does.
-
-        :raises KlingUnavailableError: where it cannot be asked or is not done in time.
-        """
-        now = time.time()
-        policy = PollPolicy(kling_task_id, now, now + QUERY_TIMEOUT, QUERY_INTERVAL)
-        try:
-            task = poll(self._hook, policy, self._log).task
-        except KlingWaitTimeoutError as error:  # a retry may help, and does not pay
-            raise KlingUnavailableError(
-                error.what, money=Money.RUNNING, kling_task_id=kling_task_id
-            ) from None
-        assert task
-        return task
-
-    def _examine(self, facts: Mapping[str, Any]) -> partial[dict[str, Any]] | None:
-        return partial(probe_video, request=facts) if self._options.verify_media else None
+    def _attempt(
+        self, target: Target, kling_task_id: str, request: Mapping[str, Any], task: Task | None
+    ) -> Mapping[str, Any]:
+        """Store the video from its link, or a copy of one that was bought before; return its sidecar."""
+        source: AbstractContextManager[Stream]
+        facts = {**request, "kling_task_id": kling_task_id, "timings": {}}
+        reused = request.get("reused")
+        if reused and reused.get("path") == str(target.path):  # it is where it is wanted already
+            for _ in read_reused_video(reused):
+                pass  # to its end, where its hash is compared
+            standing = target.sidecar()
+            return standing if standing.get("kling_task_id") == kling_task_id else reused
+        if sidecar := target.check(kling_task_id):  # also one that came in the meantime
+            self._log.info("The video of this job is there already.")
+            return sidecar
+        if reused:
+            stream = Stream(reused["size"], reused["content_type"], read_reused_video(reused))
+            source = nullcontext(stream)
+        else:
+            task = task or finished_task(self._hook, kling_task_id, self._log)
+            facts["timings"] = dict(task.timings)
+            if not request:
+                facts |= {"request": _NOT_KNOWN, "video_type": task.videos[0].video_type or ""}
+                if submitted_at := task.timings.get("submit_time_ms"):
+                    facts["submitted_at"] = submitted_at / 1000
+            source = self._hook.open_video(task.videos[0].video_url)
+        with source as stream:
+            facts["content_type"] = stream.content_type
+            examine = partial(probe_video, request=facts) if self._options.verify_media else None
+            return target.store(stream.chunks, stream.length, facts, examine)
 
     @contextmanager
     def _naming_job(self, kling_task_id: str, money: Money) -> Iterator[None]:
@@ -255,14 +242,3 @@ class VideoDownload:
             what = f"Job {job}: its video was not stored at {where} ({words})."
             failed = KlingDownloadError(what, kling_task_id=job)
             raise failed.with_traceback(error.__traceback__) from None
-
-
-def _known(request: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Return what is known of the job, for its sidecar."""
-    known: dict[str, Any] = {"kling_task_id": task.kling_task_id, "timings": dict(task.timings)}
-    if request:
-        return {**request, **known}
-    if submitted_at := task.timings.get("submit_time_ms"):
-        known["submitted_at"] = submitted_at / 1000
-    known["video_type"] = task.videos[0].video_type or ""
-    return {**known, "request": "unknown: no task of this Dag run submitted the job"}

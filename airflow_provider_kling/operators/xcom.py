@@ -27,6 +27,15 @@ def submit_task_ids(operator: BaseOperator) -> list[str]:
     return sorted(task.task_id for task in tasks if is_submit(task))
 
 
+def own_task_id(ti: Any) -> str:
+    """Return the id of the job that this try of the task has submitted; empty if none is known."""
+    try:
+        pushed = ti.xcom_pull(task_ids=[ti.task_id], key=REQUEST_KEY, map_indexes=ti.map_index) or [{}]
+        return str(pushed[0].get("kling_task_id") or "")
+    except Exception:  # noqa: BLE001 - whatever an XCom backend raises
+        return ""
+
+
 def find_request(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[str, Any]:
     """Return what *operator*, or a submit upstream of it, has pushed about the job; empty without any.
 

@@ -1,13 +1,12 @@
-"""Reads and writes files on any storage, and turns the storages' exceptions into our errors."""
+"""Reads files from any storage, and turns the storages' exceptions into our errors."""
 
 from __future__ import annotations
 
 import errno
-import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from airflow_provider_kling.errors import (
     KlingDownloadError,
@@ -18,7 +17,7 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.storage.allowed_paths import StoragePath
-from airflow_provider_kling.storage.folders import open_folder, write_whole
+from airflow_provider_kling.storage.folders import open_folder
 from airflow_provider_kling.values import is_web_url
 
 #: Seconds for which a signed URL is good; the gateway may fetch the picture only when the job's turn comes.
@@ -84,20 +83,6 @@ def open_file(path: StoragePath) -> Iterator[BinaryIO]:
     """Open a file for reading; a link is not followed."""
     with open_folder(path) as folder, folder.open(path.name) as file:
         yield file
-
-
-def write_json(path: StoragePath, data: Mapping[str, Any], owner: str) -> None:
-    """Write a small JSON file, whole or not at all.
-
-    :param owner: who writes; stands in the temporary name.
-    """
-    with open_folder(path, create=True) as folder:
-        write_whole(folder, path.name, to_json(data), owner)
-
-
-def to_json(data: Mapping[str, Any]) -> bytes:
-    """Return *data* as the text of a JSON file."""
-    return f"{json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode()
 
 
 @contextmanager

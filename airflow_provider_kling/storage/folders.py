@@ -7,16 +7,18 @@ is what was judged, also where somebody exchanges a folder for a link in between
 from __future__ import annotations
 
 import glob
+import json
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Literal, Protocol
 
 from airflow_provider_kling.storage.allowed_paths import WITH_FOLDERS, StoragePath
 
 Kind = Literal["file", "folder", ""]
+_MAX_JSON = 1024 * 1024
 _OPEN_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Linux opens a folder for passing through without the right to list it.
 _PASS_THROUGH = _OPEN_FOLDER | getattr(os, "O_PATH", os.O_RDONLY)
@@ -85,15 +87,32 @@ def open_folder(path: StoragePath, *, create: bool = False) -> Iterator[Folder]:
         os.close(handle)
 
 
-def write_whole(folder: Folder, name: str, data: bytes, owner: str, *, replace: bool = True) -> None:
-    """Write a small file, whole or not at all.
+def read_json(folder: Folder, name: str) -> dict[str, Any] | None:
+    """Return the JSON object in a small file: None without a file, an empty one for anything else."""
+    if not folder.kind(name):
+        return None
+    try:
+        with folder.open(name) as file:
+            found = json.loads(file.read(_MAX_JSON))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(
+    folder: Folder, name: str, data: Mapping[str, Any], owner: str, *, replace: bool = True
+) -> None:
+    """Write a small JSON file, whole or not at all.
 
     :param owner: who writes; stands in the temporary name.
     :raises FileExistsError: where the name is taken and *replace* is False.
     """
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)
     with temporary_name(folder, name, owner) as part:
         with folder.create(part) as file:
-            file.write(data)
+            file.write(f"{text}\n".encode())
             folder.sync(file)
         folder.rename(part, name, replace=replace)
 

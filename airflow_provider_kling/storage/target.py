@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, KlingVideoError
 from airflow_provider_kling.media.mp4 import Mp4Check
 from airflow_provider_kling.storage.allowed_paths import StoragePath
-from airflow_provider_kling.storage.files import input_errors, open_file, storage_error, to_json
-from airflow_provider_kling.storage.folders import Folder, open_folder, temporary_name, write_whole
+from airflow_provider_kling.storage.files import storage_error
+from airflow_provider_kling.storage.folders import Folder, open_folder, read_json, temporary_name, write_json
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists
 from airflow_provider_kling.values import read_number
 
@@ -34,15 +34,6 @@ def owner_name(owner: Owner) -> str:
     """Return a short name for a task instance, for temporary files and claims."""
     known = {key: owner.get(key) for key in _OWNER}
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def read_sidecar(path: StoragePath) -> dict[str, Any]:
-    """Return the sidecar of the very video at *path*, whose SHA-256 is compared; nothing without either."""
-    with input_errors(path, "target"), suppress(FileNotFoundError), open_folder(path) as folder:
-        sidecar = _read_json(folder, f"{path.name}.json")
-        if sidecar and _sha256(folder, path.name) == sidecar.get("sha256"):
-            return sidecar
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +79,7 @@ class Target:
             self._check_room(folder)
             name = f".{self.path.name}.{owner_name(self.owner)}.probe"
             try:
-                write_whole(folder, name, b"{}\n", owner_name(self.owner))
+                write_json(folder, name, {}, owner_name(self.owner))
             finally:
                 folder.remove(name)
 
@@ -107,10 +98,10 @@ class Target:
         claim |= {"claimed_at": time.time(), "expires_at": expires_at}
         with self._errors(paid=paid), open_folder(self.path, create=True) as folder:
             self._check_room(folder)
-            own = _read_json(folder, name)
+            own = read_json(folder, name)
             if own and isinstance(own.get("claimed_at"), float):
                 claim["claimed_at"] = own["claimed_at"]
-            write_whole(folder, name, json.dumps(claim).encode(), owner_name(self.owner))
+            write_json(folder, name, claim, owner_name(self.owner))
             try:
                 self._wait_for_withdrawals(folder, claim, paid=paid)
                 self._check(folder, kling_task_id)  # now: another task may just have stored its video
@@ -170,9 +161,17 @@ class Target:
                 raise self._taken() from None
         return told
 
+    def sidecar(self) -> dict[str, Any]:
+        """Return the sidecar of the very video that stands there, by its SHA-256; empty without either."""
+        with self._errors(paid=True), suppress(FileNotFoundError), open_folder(self.path) as folder:
+            sidecar = read_json(folder, f"{self.path.name}.json")
+            if sidecar and _sha256(folder, self.path.name) == sidecar.get("sha256"):
+                return sidecar
+        return {}
+
     def examine(self, look: Callable[[BinaryIO], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return what *look* finds in the video that stands there."""
-        with input_errors(self.path, "target"), open_file(self.path) as file:
+        with self._errors(paid=True), open_folder(self.path) as folder, folder.open(self.path.name) as file:
             return look(file)
 
     def _receive(
@@ -199,16 +198,16 @@ class Target:
         After a crash before the new video has its name, the old video is still known as one of ours.
         """
         name = f"{self.path.name}.json"
-        there, standing = _read_json(folder, name), _sha256(folder, self.path.name)
+        there, standing = read_json(folder, name), _sha256(folder, self.path.name)
         replace = self.if_exists == "overwrite"
         if folder.kind(self.path.name) and not (replace and _is_ours(standing, there)):
             raise self._taken()  # it was put there while the video was fetched
         data = {**told, "replaces": standing} if standing else told
         own = (there or {}).get("kling_task_id") == told["kling_task_id"]
-        write_whole(folder, name, to_json(data), owner_name(self.owner), replace=replace or own)
+        write_json(folder, name, data, owner_name(self.owner), replace=replace or own)
 
     def _check(self, folder: Folder, kling_task_id: str) -> dict[str, Any] | None:
-        kind, sidecar = folder.kind(self.path.name), _read_json(folder, f"{self.path.name}.json")
+        kind, sidecar = folder.kind(self.path.name), read_json(folder, f"{self.path.name}.json")
         if kind == "folder":
             what = f"target={self.path.text!r} is a folder; with a slash at its end, the video goes into it."
             raise KlingInputError(what)
@@ -259,10 +258,10 @@ class Target:
         for name in folder.names(f".{self.path.name}.", ".claim"):
             if name == own or len(name) != len(own):  # those of cat.mp4.mov are none of cat.mp4
                 continue
-            claim = _read_json(folder, name) or {}
-            expires_at = read_number(claim.get("expires_at"))
-            if (expires_at or 0) > time.time():
-                found.append(claim)
+            claim = read_json(folder, name) or {}
+            claimed_at, expires_at = (read_number(claim.get(key)) for key in ("claimed_at", "expires_at"))
+            if expires_at and expires_at > time.time():
+                found.append({**claim, "claimed_at": claimed_at or 0.0, "expires_at": expires_at})
             elif remove_expired and expires_at:
                 folder.remove(name)
         return sorted(found, key=_rank)
@@ -288,7 +287,7 @@ class Target:
     def _claimed(self, claim: Mapping[str, Any], *, paid: bool) -> KlingError:
         """Return the error for a name that another task has claimed; a paid video may wait for its end."""
         who = f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}"
-        until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(read_number(claim.get("expires_at"))))
+        until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(claim["expires_at"]))
         what = f"target={self.path.text!r}: {who}, has claimed it until {until} UTC and is not done yet."
         remove = f"If that task will not go on, remove {self._claim_name(claim)} beside it."
         advice = f"Choose another target. {remove}"
@@ -309,20 +308,6 @@ class Target:
         return KlingVideoError(what, advice=advice, reason=TOO_LARGE)
 
 
-def _read_json(folder: Folder, name: str) -> dict[str, Any] | None:
-    """Return the JSON object in a file: None where there is no file, an empty one where it is none."""
-    if not folder.kind(name):
-        return None
-    try:
-        with folder.open(name) as file:
-            found = json.loads(file.read(_CHUNK))
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _sha256(folder: Folder, name: str) -> str:
     """Return the SHA-256 of a file, or an empty text where there is none."""
     if folder.kind(name) != "file":
@@ -341,7 +326,7 @@ def _is_ours(sha256: str, sidecar: Mapping[str, Any] | None) -> bool:
 
 
 def _rank(claim: Mapping[str, Any]) -> tuple[float, str]:
-    return read_number(claim.get("claimed_at")) or 0.0, owner_name(claim)
+    return claim["claimed_at"], owner_name(claim)
 
 
 def _task(owner: Mapping[str, Any]) -> str:

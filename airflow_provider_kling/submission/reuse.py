@@ -22,8 +22,9 @@ from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.storage.allowed_paths import resolve_path
-from airflow_provider_kling.storage.files import open_file, read_file, write_json
-from airflow_provider_kling.storage.target import read_sidecar
+from airflow_provider_kling.storage.files import open_file, read_file
+from airflow_provider_kling.storage.folders import open_folder, write_json
+from airflow_provider_kling.storage.target import Target
 from airflow_provider_kling.submission.fingerprint import fingerprint
 from airflow_provider_kling.values import is_unset
 
@@ -109,7 +110,7 @@ def find_video(
         try:
             noted = json.loads(index)
             found = {key: noted[key] for key in ("kling_task_id", "path", "size", "sha256", "content_type")}
-            sidecar = read_sidecar(resolve_path(found["path"], "library", *allowed_paths))
+            sidecar = Target(resolve_path(found["path"], "library", *allowed_paths), {}).sidecar()
             same = all(sidecar.get(key) == found[key] for key in ("kling_task_id", "sha256"))
             same = same and sidecar["library_entry"]["content"] == entry.content
         except (OSError, ValueError, TypeError, LookupError, AttributeError, KlingError) as error:
@@ -129,9 +130,10 @@ def add_to_library(entry: Mapping[str, Any], path: str, told: Mapping[str, Any],
     :param told: the video's sidecar.
     :param owner: who writes.
     """
-    index = LibraryEntry(**entry).index
     kept = {key: told[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
-    write_json(resolve_path(index, "library"), {**kept, "path": path}, owner)
+    index = resolve_path(LibraryEntry(**entry).index, "library")
+    with open_folder(index, create=True) as folder:
+        write_json(folder, index.name, {**kept, "path": path}, owner)
 
 
 def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:

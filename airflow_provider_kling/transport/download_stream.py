@@ -17,7 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, KlingVideoError, Money
-from airflow_provider_kling.redaction import Redactor, clean, shorten
+from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
 from airflow_provider_kling.transport.sessions import TimedHTTP, TimedHTTPS, timed
 from airflow_provider_kling.transport.settings import Settings
@@ -30,7 +30,6 @@ _MAX_REDIRECTS = 5
 _MAX_RESUMES = 5
 #: Bytes a second that a host must send over each `request_timeout` of waiting for it.
 _MIN_BYTES_PER_SECOND = 4096
-#: Characters of a Content-Type that are kept; the longest registered ones have about 80.
 #: How often the time limit of a read is checked before it is over.
 _CHECKS = 4
 #: What is raised for a URL that no request can be sent to.
@@ -148,9 +147,10 @@ class _Link:
 
     def __init__(self, url: str, session: requests.Session, settings: Settings) -> None:
         if not is_web_url(url):
-            scheme = shorten(clean(url.split(":", maxsplit=1)[0]), 20)
-            raise KlingVideoError(f"The video's link is no http(s) URL but {scheme!r}.")
-        self._url, self._session, self._settings = url, session, settings
+            raise KlingVideoError("The video's link is no http(s) URL.")
+        self._url = url
+        self._session = session
+        self._settings = settings
         self.length: int | None = None
 
     def open(self, offset: int = 0, etag: str = "") -> requests.Response:

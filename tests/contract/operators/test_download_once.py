@@ -17,7 +17,6 @@ from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator
-from airflow_provider_kling.storage.target import read_sidecar
 
 
 def bought():
@@ -72,7 +71,7 @@ def test_who_comes_second_to_a_name_does_not_take_it_from_the_first(gateway, fol
         thread.join(30)
     assert f"exists already, made by job {fast}" in str(ends[0])
     assert (read(path), names(folder)) == (VIDEO, ["cat.mp4", "cat.mp4.json"])
-    assert read_sidecar(target(path).path)["kling_task_id"] == fast
+    assert target(path).sidecar()["kling_task_id"] == fast
 
 
 def test_what_another_put_there_during_the_last_look_stays(folder):
@@ -123,11 +122,11 @@ def test_a_sidecar_lays_claim_to_the_name_before_its_video_has_it(gateway, folde
     with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
         store(target(path, if_exists=choice), second)
     assert download(first, path, if_exists=choice) == path
-    assert read_sidecar(target(path).path)["kling_task_id"] == first
+    assert target(path).sidecar()["kling_task_id"] == first
     with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
         store(target(path, if_exists=choice), first)
     assert download(second, path) == path
-    assert read_sidecar(target(path).path)["kling_task_id"] == second
+    assert target(path).sidecar()["kling_task_id"] == second
 
 
 def test_a_file_that_is_no_sidecar_but_has_its_name_is_not_lost(gateway, tmp_path):

@@ -63,6 +63,7 @@ def test_of_two_mapped_tasks_with_one_name_one_buys(gateway, tmp_path):
     with pytest.raises(KlingInputError, match=r"task download\[0\].*has claimed it"):
         run(submit, 1)
     assert submits(gateway) == 1
+    assert run(submit, 0)  # its own claim keeps no later try out
 
 
 def test_of_two_chains_with_one_name_one_buys(gateway, tmp_path):

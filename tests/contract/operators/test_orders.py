@@ -1,8 +1,10 @@
 """What is told of a job is found by who comes after its submit: its own, and no other's."""
 
+import json
+
 import pytest
 from airflow.sdk import DAG
-from airflow_fakes import TI
+from airflow_fakes import TI, Store, context_of
 
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request
@@ -45,3 +47,17 @@ def test_no_other_jobs_note_is_believed(download):
 
 def test_neither_another_map_indexs_nor_a_strangers_note_is_looked_at(download):
     assert told(download, ("submit", 2, "k", "no"), ("beside", -1, "k", "no"), map_index=1) is None
+
+
+@pytest.mark.parametrize("as_sensor_gives_it", [False, True])
+def test_the_sidecar_has_the_request_whatever_form_the_task_id_has(gateway, tmp_path, as_sensor_gives_it):
+    with DAG("d", schedule=None):
+        submit = KlingSubmitOperator(task_id="submit", model="kling-v3.0-pro-t2v", prompt="a cat waves")
+        task = KlingDownloadOperator(task_id="download", kling_task_id="k", target=f"{tmp_path}/cat.mp4")
+        submit >> task
+    ti, of_submit = TI(task_id="download"), TI(task_id="submit")
+    job = submit.execute(context_of(of_submit, Store()))
+    ti.upstream.append(("submit", -1, "kling_request", of_submit.xcoms["kling_request"]))
+    task.kling_task_id = {"kling_task_id": job, "videos": []} if as_sensor_gives_it else job
+    task.execute(context_of(ti))
+    assert json.loads((tmp_path / "cat.mp4.json").read_text())["inputs"] == {"prompt": "a cat waves"}

@@ -26,6 +26,7 @@ from airflow_provider_kling.errors import (
     KlingJobFailedError,
     KlingModerationError,
     KlingSubmitUncertainError,
+    KlingUnavailableError,
     KlingWaitTimeoutError,
     Money,
 )
@@ -363,6 +364,31 @@ def test_where_no_triggerer_was_left_a_last_look_brings_the_video_home(rendering
     task.begin()
     clock.sleep(5000)
     assert task.operator().resume_execution(*BACKSTOP, task.context()) == str(tmp_path / "cat.mp4")
+
+
+def away(*_, **__):
+    raise runtime_error()
+
+
+def test_where_neither_triggerer_nor_store_is_left_the_video_comes_all_the_same(
+    rendering, clock, tmp_path, monkeypatch
+):
+    task = Task(tmp_path / "cat.mp4")
+    task.begin()
+    clock.sleep(5000)
+    monkeypatch.setattr(task.store, "get", away)
+    assert task.operator().resume_execution(*BACKSTOP, task.context()) == str(tmp_path / "cat.mp4")
+
+
+def test_where_nothing_is_left_to_read_the_failure_is_reported(rendering, tmp_path, monkeypatch):
+    task = Task(tmp_path / "cat.mp4")
+    task.begin()
+    monkeypatch.setattr(task.store, "get", away)
+    monkeypatch.setattr(task.ti, "xcom_pull", away)
+    with pytest.raises(KlingUnavailableError) as caught:
+        task.operator().resume_execution(*BACKSTOP, task.context())
+    assert caught.value.money is Money.MAYBE
+    assert task.ti.xcoms["kling_error"]["money"] == Money.MAYBE
 
 
 def test_where_no_triggerer_was_left_and_the_job_goes_on_the_wait_is_over(rendering, tmp_path):

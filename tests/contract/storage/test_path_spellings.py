@@ -26,7 +26,7 @@ from targets import VIDEO, store, target
 from airflow_provider_kling.errors import KlingError, KlingInputError
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import file_size, read_file, signed_url
-from airflow_provider_kling.storage.target import Target, read_sidecar
+from airflow_provider_kling.storage.target import Target
 
 INSIDE, OUTSIDE = b"inside", b"outside"
 FILES = {
@@ -189,8 +189,8 @@ def touch(storage, path):
         attempt(lambda path: signed_url(path, "image"), resolved)
     with suppress(KlingInputError):
         resolved = resolve_path(path, "target", [storage.allowed], for_writing=True)
-        attempt(read_sidecar, resolved)
         where = target(resolved)
+        attempt(Target.sidecar, where)
         attempt(Target.check, where)
         attempt(Target.check_writable, where)
         attempt(lambda where: where.claim(1e12), where)
