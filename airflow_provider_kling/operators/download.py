@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.gateways.base import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.xcom import find_request
@@ -80,6 +79,7 @@ class KlingDownloadOperator(KlingBaseOperator):
     @reports_errors
     def execute(self, context: Context) -> str:
         """Download the video; return where it is."""
+        from airflow_provider_kling.gateways.base import checked_task_id
         from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
         with airflow_errors():
