@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_kling.errors import Money
 from airflow_provider_kling.models.prices import format_usd
-from airflow_provider_kling.redaction import shorten
+from airflow_provider_kling.redaction import shorten, without_signatures
 from airflow_provider_kling.submission.cost_limits import Reservation, ReservationState
 from airflow_provider_kling.values import read_number
 
@@ -31,7 +31,7 @@ def name_of(arguments: Mapping[str, Any]) -> str:
         value = arguments.get(argument)
         value = value[0] if isinstance(value, (list, tuple)) and value else value
         if isinstance(value, str) and value.strip() and not value.startswith(("<", "data:")):
-            return shorten(value.split("?")[0].rstrip("/").rsplit("/", maxsplit=1)[-1], _LONGEST_NAME)
+            return shorten(without_signatures(value).rstrip("/").rsplit("/", maxsplit=1)[-1], _LONGEST_NAME)
     words = arguments.get("prompt") or ""
     return shorten(words, _LONGEST_NAME) if isinstance(words, str) else ""
 

@@ -354,6 +354,14 @@ def test_a_local_file_that_was_named_outside_is_read_in_allowed_folders_only(pla
         assert "outside of what is allowed" in refusal(places[form], **both)
 
 
+@pytest.mark.parametrize("name", ["image", "images", "video"])
+def test_the_scheme_of_a_url_may_be_in_any_case(name):
+    found = pictures()
+    link = "HTTPS://p.example/clip?X-Amz-Signature=secret"
+    assert found.prepare({name: f" {link}\n"})[name] in (link, [link])
+    assert "secret" not in str(found.facts)
+
+
 @pytest.mark.parametrize("form", ["storage", "storage path", "bytes", "data URI", "base64"])
 def test_what_is_no_local_file_may_come_from_outside(places, form):
     assert sent(places[form], from_outside={"image"}) == AS_URI

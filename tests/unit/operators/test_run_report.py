@@ -147,3 +147,17 @@ def test_a_video_that_another_task_brought_home_is_told_beside_its_own_map_index
     videos = [{**one, "task_id": "d", "path": f"/p{one['map_index']}", "reused": True} for one in said]
     report.add(requests, [], [], videos)
     assert [order["path"] for order in report.to_dict()["reused"]] == ["/p0", "/p1"]
+
+
+@pytest.mark.parametrize(
+    ("picture", "name"),
+    [
+        ("HTTPS://pictures.example/cat.png?X-Amz-Signature=secret", "cat.png"),
+        ("https://pictures.example/cat.png#secret", "cat.png"),
+        ("https://user:secret@pictures.example", "pictures.example"),
+        (" https://pictures.example/cat.png;secret\n", "cat.png"),
+        ("/data/who?.png", "who?.png"),
+    ],
+)
+def test_a_name_has_nothing_of_a_url_that_may_not_be_shown(picture, name):
+    assert name_of({"image": picture}) == name
