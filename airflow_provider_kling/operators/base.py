@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowNotFoundException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
     AirflowTaskTimeout,
     BaseOperator,
 )
@@ -29,8 +31,13 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 _NAME = "{% if ti.map_index >= 0 %}{{ task.request_name(ti) }}{% endif %}"
-#: Of Airflow's own exceptions those that end a task without its author's will.
-_UNEXPECTED = (AirflowException, AirflowNotFoundException)
+#: Airflow's own exceptions that end a task or a try on purpose.
+_ON_PURPOSE = (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -103,8 +110,8 @@ def _reporting(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
         _report(operator, context["ti"], error)
         raise
     except Exception as error:
-        if isinstance(error, AirflowException) and type(error) not in _UNEXPECTED:
-            raise  # a skip, a reschedule: said on purpose
+        if isinstance(error, _ON_PURPOSE):
+            raise
         if ours := _about_job(operator, context, error):
             _report(operator, context["ti"], ours)
             raise ours from error

@@ -1,5 +1,6 @@
 """What fails after a purchase is one of our errors, and names the job, the money and the next step."""
 
+import itertools
 import json
 import resource
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferred,
+    XComNotFound,
 )
 from airflow_fakes import TI, Store, context_of, runtime_error, submits
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_kling.decorators import kling_video
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
     KlingDownloadError,
@@ -130,7 +133,10 @@ def test_a_connection_that_is_gone_names_the_job_and_the_money(gateway, monkeypa
     check_report(caught.value, ti, kling_task_id, Money.RUNNING, logged)
 
 
-UNEXPECTED = [MemoryError("out of memory"), OSError(5, "Input/output error"), runtime_error(), KeyError("x")]
+UNEXPECTED = [
+    *(MemoryError("out of memory"), OSError(5, "Input/output error"), runtime_error(), KeyError("x")),
+    *(AirflowException("the API server is away"), XComNotFound("d", "t", "k")),
+]
 
 
 class BrokenStorage(MemoryFileSystem):
@@ -169,16 +175,74 @@ class BrokenTI(TI):
         super().xcom_push(key, value)
 
 
+class Steps:
+    """Counts the calls of a task to Airflow, and lets one of them fail.
+
+    :param failing: the number of the call.
+    """
+
+    def __init__(self, failing, error):
+        self.failing, self.error, self.count = failing, error, 0
+
+    def fake(self, kind):
+        """Return a fake of Airflow whose calls are steps."""
+
+        def step(name):
+            def call(fake, *args, **kwargs):
+                self.count += 1
+                if self.count == self.failing:
+                    raise self.error
+                return getattr(kind, name)(fake, *args, **kwargs)
+
+            return call
+
+        names = {"xcom_push", "xcom_pull", "get", "set", "delete"} & {*dir(kind)}
+        return type(kind.__name__, (kind,), {name: step(name) for name in names})()
+
+
+def decorated_task(target, **arguments):
+    def t():
+        return {**TEXT, "target": str(target)}
+
+    with DAG("d", schedule=None) as dag:
+        kling_video(deferrable=False, **arguments)(t)()
+    return dag.tasks[0]
+
+
+def outcome(call):
+    """Return what a call returns or raises."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - the test judges it
+        return error
+
+
+FORMS = {
+    "submit": lambda _: KlingSubmitOperator(task_id="t", **TEXT),
+    "one task": video_task,
+    "function": decorated_task,
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
-def test_whatever_ends_the_one_task_after_its_purchase_names_the_job(gateway, tmp_path, logged, error):
-    ti, store = BrokenTI("size", error), Store()
-    with pytest.raises(KlingUnavailableError, match=type(error).__name__) as caught:
-        video_task(tmp_path / "cat.mp4").execute(context_of(ti, store))
-    check_report(caught.value, ti, gateway.jobs[0].task_id, Money.RUNNING, logged)
-    assert caught.value.__cause__ is error
-    assert not isinstance(caught.value, AirflowFailException)
-    assert video_task(tmp_path / "cat.mp4").execute(context_of(TI(), store))
-    assert submits(gateway) == 1
+def test_whatever_fails_at_whatever_step_after_the_purchase_names_job_money_and_next_step(
+    gateway, clock, tmp_path, form, error
+):
+    for failing in itertools.count(1):
+        steps, before = Steps(failing, error), len(gateway.jobs)
+        task, context = form(tmp_path / f"{failing}.mp4"), context_of(steps.fake(TI), steps.fake(Store))
+        ended = outcome(lambda: task.execute(context))  # noqa: B023 - called at once
+        bought = [job.task_id for job in gateway.jobs[before:]]
+        if isinstance(ended, Exception) and (bought or isinstance(ended, KlingSubmitUncertainError)):
+            assert isinstance(ended, KlingError), f"step {failing}"
+            assert [ended.kling_task_id] == (bought or [None])
+            assert all(job in ended.what for job in bought)
+            assert ended.money is not Money.UNTOUCHED
+            assert ended.advice
+        if steps.count < failing:
+            break
+    assert failing > 10
 
 
 def test_airflows_own_timeout_after_the_purchase_stays_but_the_task_names_the_job(gateway, tmp_path, logged):
