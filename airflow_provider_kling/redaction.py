@@ -40,15 +40,19 @@ class Redactor:
 
     def __init__(self, key: str = "", values: Iterable[str] = ()) -> None:
         secrets = {key, *(value for value in map(str.strip, values) if len(value) >= _SHORTEST_SECRET)} - {""}
-        self._secrets = tuple(_Secret(text) for text in sorted(secrets, key=len, reverse=True))
+        self._spellings = {spelling for secret in secrets for spelling in _spellings(secret)}
 
     def shown(self, text: str, limit: int = 500) -> str:
         """Return *text* on one line, without secrets, then cut off after *limit* characters."""
         return shorten(self._redacted(text[:_MAX_TEXT]), limit)
 
     def finds_secret(self, text: str) -> bool:
-        """Return whether a secret stands in *text*, in any spelling."""
-        return any(self._masked(layer) != layer for layer in _layers(text[:_MAX_TEXT]))
+        """Return whether a secret stands in *text*, in any spelling, or may stand in it: it cannot be read."""
+        layer = ""
+        for layer in _layers(text[:_MAX_TEXT]):
+            if self._masked(layer) != layer:
+                return True
+        return len(text) > _MAX_TEXT or _unescaped(layer) != layer
 
     def _redacted(self, text: str) -> str:
         """Return the text as it is, if no spelling of it hides something; else without escapes."""
@@ -70,53 +74,48 @@ class Redactor:
         )
 
     def _masked(self, text: str, *, cut_off: bool = False) -> str:
-        for secret in self._secrets:
-            text = secret.masked(text, cut_off=cut_off)
-        return text
+        """Return *text* without the secrets that are not escaped; with *cut_off*, also without beginnings."""
+        if not self._spellings:
+            return text
+        table = _squeezing()
+        squeezed = text.translate(table)
+        found = sorted(
+            place for spelling in self._spellings for place in _places(spelling, squeezed, cut_off)
+        )
+        if not found:
+            return text
+        index = [at for at, char in enumerate(text) if table.get(ord(char), 0) is not None]
+        parts, shown, masked = [], 0, 0  # so far in the text, and in the squeezed text
+        for start, end in found:
+            if start >= masked:
+                parts += text[shown : index[start]], MASK
+            if end > masked:
+                shown, masked = index[end - 1] + 1, end
+        return "".join((*parts, text[shown:]))
 
 
-class _Secret:
-    """One secret, in all spellings that are not escapes."""
-
-    def __init__(self, text: str) -> None:
-        data = text.encode()
-        spellings = {*_layers(text), data.hex(), *_base64_cores(data)} if len(text) > 1 else {text}
-        whole = [spelling for spelling in spellings if len(spelling) >= min(len(text), _SHORTEST_SECRET)]
-        self._spellings = [_Spelling(spelling) for spelling in sorted(whole, key=len, reverse=True)]
-
-    def masked(self, text: str, *, cut_off: bool) -> str:
-        for spelling in self._spellings:
-            text = spelling.masked(text, cut_off=cut_off)
-        return text
+def _spellings(secret: str) -> Iterator[str]:
+    """Yield a secret in all spellings that are not escapes, squeezed."""
+    data = secret.encode("utf-8", "surrogatepass")
+    texts = (*_layers(secret), data.decode("latin-1"), data.hex(), *_base64_cores(data))
+    for text in texts if len(secret) > 1 else (secret,):
+        # A form writes a blank as +, and its reader may take a + for a blank.
+        for form in (text, text.replace(" ", "+"), text.replace("+", " ")):
+            squeezed = form.translate(_squeezing())
+            if len(squeezed) >= min(len(secret), _SHORTEST_SECRET):
+                yield squeezed
 
 
-class _Spelling:
-    """One spelling of a secret, in any case, with blanks and invisible characters in between."""
-
-    def __init__(self, text: str) -> None:
-        beginning = max(_SHORTEST_BEGINNING, len(text) // 2)
-        self._beginning = re.compile(_GAP.join(map(_character, text[:beginning])), re.IGNORECASE)
-        self._rest = [_next(char) for char in text[beginning:]]
-
-    def masked(self, text: str, *, cut_off: bool) -> str:
-        """Return *text* without this spelling; with *cut_off*, also without its beginning."""
-        parts: list[str] = []
-        at = start = 0
-        while found := self._beginning.search(text, start):
-            end, whole = self._end(text, found.end())
-            if whole or cut_off:
-                parts += text[at : found.start()], MASK
-                at = start = end
-            else:
-                start = found.start() + 1
-        return "".join((*parts, text[at:])) if parts else text
-
-    def _end(self, text: str, at: int) -> tuple[int, bool]:
-        for pattern in self._rest:
-            if not (more := pattern.match(text, at)):
-                return at, False
-            at = more.end()
-        return at, True
+def _places(spelling: str, text: str, cut_off: bool) -> Iterator[tuple[int, int]]:
+    """Yield where a spelling begins and ends in a text, both squeezed; with *cut_off*, also its beginning."""
+    beginning = spelling[: max(_SHORTEST_BEGINNING, len(spelling) // 2)] if cut_off else spelling
+    start = text.find(beginning)
+    while start >= 0:
+        end = start + len(beginning)
+        while end < len(text) and text[end] == spelling[end - start : end - start + 1]:
+            end += 1
+        yield start, end
+        start = text.find(beginning, end)
 
 
 # Also between the two halves of a key there may be what no reader sees.
@@ -124,20 +123,19 @@ _INVISIBLE = (
     "\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff0-\\uffff"
     "\\ud800-\\udfff\\U000e0000-\\U000e007f"
 )
-_GAP = f"[{_INVISIBLE}\\s]*"
 _UNPRINTABLE = re.compile(f"[{_INVISIBLE}]")
 _CONTROL = re.compile(f"(?![\\t\\n\\r\ufffd])[{_INVISIBLE}]")
 
 
-def _character(char: str) -> str:
-    """Return the pattern of a character: a form writes a blank as +, a URL writes base64 with - and _."""
-    classes = {" ": r"[\s+]+", "\t": r"[\s+]+", "+": r"[+ -]", "/": "[/_]", "-": "[-+]", "_": "[_/]"}
-    return classes.get(char, re.escape(char))
-
-
 @cache
-def _next(char: str) -> re.Pattern[str]:
-    return re.compile(_GAP + _character(char), re.IGNORECASE)
+def _squeezing() -> dict[int, int | None]:
+    """Return the table for a text in which to look for secrets: one case, no blanks, one kind of base64."""
+    characters = "".join(map(chr, (*range(0x10000), *range(0xE0000, 0xE0080))))
+    return {
+        **{code: ord(chr(code).lower()) for code in range(256)},
+        **{ord("-"): ord("+"), ord("_"): ord("/")},
+        **{ord(gap): None for gap in re.findall(f"[{_INVISIBLE}\\s]", characters)},
+    }
 
 
 def _base64_cores(data: bytes) -> Iterator[str]:
@@ -165,11 +163,19 @@ def _unescaped(text: str) -> str:
 
     Never two kinds in one step: the second would change a secret that the first has laid open.
     """
-    if "&" in text and (decoded := html.unescape(text)) != text:
+    if "&" in text and (decoded := html.unescape(_NUMBERED.sub(_shorter, text))) != text:
         return decoded
     if "%" in text and (decoded := unquote(text, encoding="latin-1")) != text:
         return decoded
     return _BACKSLASHED.sub(_character_of, text) if "\\" in text else text
+
+
+#: Python refuses to read very long numbers.
+_NUMBERED = re.compile("&#0*([0-9]+)")
+
+
+def _shorter(found: re.Match[str]) -> str:
+    return f"&#{found[1][:8]}"  # more digits are no character either
 
 
 _BACKSLASHED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
@@ -229,7 +235,10 @@ def without_signatures(text: str) -> str:
 
 _MAY_BE_URL = re.compile(r"[\\/]{2}|https?:", re.IGNORECASE)
 _URL = re.compile(
-    r"(\b[a-z][a-z0-9+.-]{0,30}:[\\/]{2,}|[\\/]{2,}|\bhttps?:[\\/]*)([^\s\"'<>`]+)", re.IGNORECASE
+    r"(\b[a-z][a-z0-9+.-]{0,30}:[\\/]{2,}|[\\/]{2,}|\bhttps?:[\\/]*)"
+    # A quote ends a URL only where nothing of a URL follows.
+    r"((?:[^\s\"'<>`]|'+(?=[\w/?#&=%@:]))+)",
+    re.IGNORECASE,
 )
 _PORT = re.compile(r"[^/?#@]*:\d+(?:[/?#]|$)")
 #: A parameter that signs a URL, where the URL itself is not seen as one, such as in a log of its path.
