@@ -35,6 +35,19 @@ NOT_FOUND_GRACE = 60.0
 LONGEST_RETRY_AFTER = 900.0
 
 
+class JSONObject(dict[str, Any]):
+    """A JSON object that also keeps the members which a later one of the same name replaces.
+
+    :ivar members: all names and values, in their order.
+    """
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: list[tuple[str, Any]]) -> None:
+        super().__init__(members)
+        self.members = members
+
+
 class Gateway(Protocol):
     """A dialect: the calls that a gateway understands. Each module of this folder but this one is one."""
 
@@ -78,13 +91,13 @@ class Reply:
         return self.body.decode(json.detect_encoding(self.body), "replace")
 
     @cached_property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JSONObject:
         """The body as a JSON object; anything else is an empty one."""
         try:
-            data = json.loads(self.text)
+            data = json.loads(self.text, object_pairs_hook=JSONObject)
         except (ValueError, RecursionError):
-            return {}
-        return data if isinstance(data, dict) else {}
+            data = None
+        return data if isinstance(data, JSONObject) else JSONObject([])
 
     @property
     def retry_after(self) -> float | None:

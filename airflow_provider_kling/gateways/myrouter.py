@@ -5,6 +5,7 @@ Pure functions: a :class:`Call` is a plain value; a client sends it and gives th
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,8 +24,18 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.gateways.base import Call, Outcome, Reply, T, Task, Video, read_task_id
+from airflow_provider_kling.gateways.base import (
+    Call,
+    JSONObject,
+    Outcome,
+    Reply,
+    T,
+    Task,
+    Video,
+    read_task_id,
+)
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.redaction import MASK
 from airflow_provider_kling.values import read_number
 
 
@@ -65,7 +76,7 @@ def probe() -> Call[None]:
 
     def read(reply: Reply) -> None:
         reason, _ = _reason_and_message(reply)
-        accepted = reason == "TASK_NOT_FOUND" or (reply.ok and reply.json and not reason)
+        accepted = reason == "TASK_NOT_FOUND" or (reply.ok and _find_task(reply.json) and not reason)
         if not accepted or _names_other_job(reply, kling_task_id):
             raise _refusal_of_probe(reply, kling_task_id)
 
@@ -85,8 +96,6 @@ def _query(kling_task_id: str, read: Callable[[Reply], T]) -> Call[T]:
 #: Objects in which a gateway may wrap its answer.
 _WRAPPERS = ("task", "data", "result", "output", "error", "metadata", "task_result")
 _ID_NAMES = ("task_id", "taskId", "taskID")
-#: Duplicate names in one object: each id counts, though JSON's readers keep the last one.
-_ID_IN_TEXT = re.compile(r'"(?:task_id|taskId|taskID)"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]]+)')
 
 
 def _objects(data: dict[str, Any], depth: int = 3) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,12 +110,21 @@ def _objects(data: dict[str, Any], depth: int = 3) -> Iterator[tuple[str, dict[s
         level = [value for _, value in inner]
 
 
+def _id_names(object_name: str) -> tuple[str, ...]:
+    return (*_ID_NAMES, "id") if object_name == "task" else _ID_NAMES
+
+
 def _named_ids(reply: Reply) -> list[Any]:
-    """Return each task id that an answer names; what cannot be read as an id stands there as it came."""
-    ids = []
-    for name, value in _objects(reply.json):
-        names = (*_ID_NAMES, "id") if name == "task" else _ID_NAMES
-        ids += [value[key] for key in names if value.get(key) not in (None, "")]
+    """Return each task id that an answer names, wherever; what cannot be read as an id stays as it came."""
+    ids: list[Any] = []
+    within: list[tuple[str, Any]] = [("", reply.json)]
+    while within:
+        name, value = within.pop()
+        if isinstance(value, JSONObject):
+            ids += [id_ for key, id_ in value.members if key in _id_names(name) and id_ not in (None, "")]
+            within += value.members
+        elif isinstance(value, list):
+            within += [("", item) for item in value if isinstance(item, (JSONObject, list))]
     return ids
 
 
@@ -129,19 +147,16 @@ def _names_other_job(reply: Reply, kling_task_id: str) -> bool:
     """
     if not all(_is_same_job(value, kling_task_id) for value in _named_ids(reply)):
         return True
-    if reply.text.count('"task_id"') > 1:  # JSON keeps the last of two values with one name
-        twice = (found[1].strip('"') for found in _ID_IN_TEXT.finditer(reply.text))
-        if not all(_is_same_job(value, kling_task_id) for value in twice if value not in ("", "null")):
-            return True
     _, message = _reason_and_message(reply)
     named = _TASK_IN_MESSAGE.findall(message)
     return bool(named) and not any(_is_same_job(value, kling_task_id) for value in named)
 
 
 def _new_task_id(reply: Reply) -> str | None:
-    """Return the id in the answer to a submit, where exactly one stands there."""
+    """Return the id in the answer to a submit, where it stands in its place and no other one in the answer."""
     ids = {read_task_id(value) for value in _named_ids(reply)}
-    return ids.pop() if len(ids) == 1 else None
+    in_place = any(key in value for name, value in _objects(reply.json) for key in _id_names(name))
+    return ids.pop() if len(ids) == 1 and in_place else None
 
 
 # --- what a task looks like
@@ -399,8 +414,16 @@ def _describe(reply: Reply, message: str) -> str:
 
 
 def _body(reply: Reply) -> str:
-    """Return the body without what may hold the prompt."""
-    return _REQUEST_INFO.sub(r'\1"***"', reply.text)
+    """Return the body without what may hold the prompt, or the body's beginning where that is cut off."""
+    parts, at = [], 0
+    while found := _REQUEST_INFO.search(reply.text, at):
+        parts += reply.text[at : found.end()], f'"{MASK}"'
+        try:
+            _, at = _JSON.raw_decode(reply.text, found.end())
+        except (ValueError, RecursionError):
+            at = len(reply.text)
+    return "".join((*parts, reply.text[at:]))
 
 
-_REQUEST_INFO = re.compile(r'("request_info"\s*:\s*)"(?:[^"\\]|\\.)*(?:"|$)', re.DOTALL)
+_REQUEST_INFO = re.compile(r'"request_info"\s*:\s*')
+_JSON = json.JSONDecoder()

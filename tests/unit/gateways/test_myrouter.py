@@ -334,7 +334,15 @@ def reply_of(body, status=200, headers=None):
         {**named(OTHER), "task_id": JOB},
         {"task": {"id": OTHER, "status": "TASK_STATUS_SUCCEED"}, "videos": [LINK]},
         {"data": named(OTHER)},
-        json.dumps(named(JOB)).replace('"task_id"', f'"task_id": "{OTHER}", "task_id"').encode(),
+        *(
+            json.dumps(named(JOB))
+            .replace('"task_id"', f'"{name}": "{OTHER}", "{name}": "{JOB}", "task_id"')
+            .encode()
+            for name in ("task_id", "taskId", "id", "task\\u005fid")
+        ),
+        json.dumps(named(JOB)).replace('{"task"', f'{{"task": {{"task_id": "{OTHER}"}}, "task"').encode(),
+        {**named(JOB), "videos": [{"task_id": OTHER, "video_url": LINK}]},
+        {**named(JOB), "extra": [[{"x": {"taskID": OTHER}}]]},
     ],
 )
 def test_an_answer_that_names_another_job_is_no_answer(body):
@@ -428,12 +436,41 @@ def test_an_id_that_is_not_plain_stands_in_the_error(body, status, headers):
     assert JOB in caught.value.what
 
 
-def test_the_prompt_in_an_answer_is_not_shown():
-    body = {"extra": {"debug_info": {"request_info": 'a "secret" prompt'}}, "videos": []}
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"task_id": "A", "task_id": "B"}',
+        '{"task_id": "A", "taskId": "B"}',
+        '{"data": {"task_id": "A"}, "data": {"task_id": "B"}}',
+        '{"task_id": "A", "tasks": [{"task_id": "B"}]}',
+        '{"task": {"id": "A", "id": "B"}}',
+        '{"task_id": "A", "reason": "INVALID_REQUEST_BODY", "metadata": {"task_id": "B"}}',
+    ],
+)
+def test_ids_that_contradict_each_other_leave_a_submit_uncertain_and_are_shown(body, status):
+    with pytest.raises(KlingSubmitUncertainError) as caught:
+        submit(VideoJob("m", {})).read(reply_of(body.encode(), status))
+    assert '"A"' in caught.value.what
+    assert '"B"' in caught.value.what
+
+
+@pytest.mark.parametrize(
+    "info", ['a "secret" prompt', {"prompt": "secret"}, [["secret"]], {"a": {"b": ["}", "secret"]}}]
+)
+@pytest.mark.parametrize("cut", [None, -3, -20])
+def test_the_prompt_in_an_answer_is_not_shown(info, cut):
+    body = {
+        "x": "kept",
+        "extra": {"debug_info": {"request_info": info, "y": {"request_info": info}}},
+        "z": "end",
+    }
     for call in (query(JOB), submit(VideoJob("m", {}))):
         with pytest.raises(KlingError) as caught:
-            call.read(reply_of(body))
+            call.read(reply_of(json.dumps(body).encode()[:cut]))
         assert "secret" not in str(caught.value)
+        assert "kept" in str(caught.value)
+        assert cut or "end" in str(caught.value)
 
 
 def test_a_success_without_a_video_that_can_be_read_shows_the_answer():
@@ -446,6 +483,8 @@ def test_a_success_without_a_video_that_can_be_read_shows_the_answer():
     [
         ({"reason": "TASK_NOT_FOUND"}, 404, True),
         ({"task": {"status": "TASK_STATUS_UNKNOWN"}}, 200, True),
+        ({"status": "ok"}, 200, False),
+        ({"message": "welcome to the portal"}, 404, False),
         ({"reason": "INVALID_API_KEY"}, 403, False),
         ({"reason": "INVALID_API_KEY"}, 200, False),
         (b"", 403, False),
