@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_provider_kling.transport.addresses import address_in, is_public
+from airflow_provider_kling.transport.addresses import address_in, is_public, may_be_asked
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,24 @@ def test_an_address_is_told_from_a_name(host, address):
     assert address_in(host) == address
 
 
+#: With an IPv4 address, with its bytes in hexadecimal, and with their opposites.
+IN_IPV6 = ["::ffff:{0}", "::{0}", "::ffff:0:{0}", "64:ff9b::{0}", "64:ff9b:1::{0}", "64:ff9b:1:2:3:4:{0}"]
+IN_IPV6 += ["64:ff9b:1:{1}:00{b[2]}:{b[3]}00::", "64:ff9b:1:00{b[0]}:00{b[1]}:{b[2]}{b[3]}::"]
+IN_IPV6 += [
+    "64:ff9b:1:0:00{b[0]}:{b[1]}{b[2]}:{b[3]}00:0",
+    "2002:{1}:{2}::1",
+    "2001::{n[0]}{n[1]}:{n[2]}{n[3]}",
+]
+IN_IPV6 += ["2001:0:{1}:{2}::", "2606:2800::5efe:{0}", "2606:2800::200:5efe:{0}"]
+
+
+def written(spelling, address):
+    """Return an IPv6 address that holds an IPv4 one."""
+    data = [int(number) for number in address.split(".")]
+    b, n = ([f"{number ^ mask:02x}" for number in data] for mask in (0, 255))
+    return spelling.format(address, b[0] + b[1], b[2] + b[3], b=b, n=n)
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
     [
@@ -38,3 +56,15 @@ def test_an_address_is_told_from_a_name(host, address):
 )
 def test_an_address_is_public_or_not(address, public):
     assert is_public(address) is public
+
+
+@pytest.mark.parametrize("spelling", ["{0}", *IN_IPV6])
+def test_an_address_of_clouds_is_never_asked_however_it_is_wrapped(spelling):
+    assert not may_be_asked(written(spelling, "169.254.169.254"), allow_private=True)
+    assert not may_be_asked(written(spelling, "10.0.0.1"), allow_private=False)
+    assert may_be_asked(written(spelling, "10.0.0.1"), allow_private=True)
+
+
+def test_a_public_address_behind_a_known_translator_or_tunnel_is_asked():
+    for spelling in ("{0}", "::ffff:{0}", "::ffff:0:{0}", "64:ff9b::{0}", "2002:{1}:{2}::1"):
+        assert may_be_asked(written(spelling, "93.184.216.34"), allow_private=False)
