@@ -47,7 +47,7 @@ class Redactor:
         return shorten(self._redacted(text[:_MAX_TEXT]), limit)
 
     def finds_secret(self, text: str) -> bool:
-        """Return whether a secret stands in *text*, in any spelling, or may stand in it: it cannot be read."""
+        """Return whether a secret stands in *text*, in any spelling, or in a part that cannot be decoded."""
         layer = ""
         for layer in _layers(text[:_MAX_TEXT]):
             if self._masked(layer) != layer:
@@ -80,12 +80,13 @@ class Redactor:
         table = _squeezing()
         squeezed = text.translate(table)
         found = sorted(
-            place for spelling in self._spellings for place in _places(spelling, squeezed, cut_off)
+            place for spelling in self._spellings for place in _places(spelling, squeezed, cut_off=cut_off)
         )
         if not found:
             return text
         index = [at for at, char in enumerate(text) if table.get(ord(char), 0) is not None]
-        parts, shown, masked = [], 0, 0  # so far in the text, and in the squeezed text
+        parts: list[str] = []
+        shown = masked = 0  # so far in the text, and in the squeezed text
         for start, end in found:
             if start >= masked:
                 parts += text[shown : index[start]], MASK
@@ -106,7 +107,7 @@ def _spellings(secret: str) -> Iterator[str]:
                 yield squeezed
 
 
-def _places(spelling: str, text: str, cut_off: bool) -> Iterator[tuple[int, int]]:
+def _places(spelling: str, text: str, *, cut_off: bool) -> Iterator[tuple[int, int]]:
     """Yield where a spelling begins and ends in a text, both squeezed; with *cut_off*, also its beginning."""
     beginning = spelling[: max(_SHORTEST_BEGINNING, len(spelling) // 2)] if cut_off else spelling
     start = text.find(beginning)
@@ -133,7 +134,8 @@ def _squeezing() -> dict[int, int | None]:
     characters = "".join(map(chr, (*range(0x10000), *range(0xE0000, 0xE0080))))
     return {
         **{code: ord(chr(code).lower()) for code in range(256)},
-        **{ord("-"): ord("+"), ord("_"): ord("/")},
+        ord("-"): ord("+"),
+        ord("_"): ord("/"),
         **{ord(gap): None for gap in re.findall(f"[{_INVISIBLE}\\s]", characters)},
     }
 

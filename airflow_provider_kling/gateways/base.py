@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_kling.errors import (
@@ -33,6 +35,19 @@ T = TypeVar("T")
 NOT_FOUND_GRACE = 60.0
 #: The longest pause that a gateway may ask for, in seconds; what is longer counts as this.
 LONGEST_RETRY_AFTER = 900.0
+
+
+def log_bug(error: Exception) -> None:
+    """Log an error of our own code with its traceback, once in a process.
+
+    Its message is left out: it may repeat a secret or a foreign text.
+    """
+    _log_once(f"{type(error).__name__}\n" + "".join(traceback.format_tb(error.__traceback__, -20)).rstrip())
+
+
+@lru_cache(maxsize=100)
+def _log_once(what: str) -> None:
+    logging.getLogger(__name__).error("A bug of airflow-provider-kling, please report it: %s", what)
 
 
 class JSONObject(dict[str, Any]):
@@ -240,8 +255,9 @@ class Call(Generic[T]):
         except KlingError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours must not lose a paid job
+            log_bug(error)
             broken = f"This provider could not read an answer of the gateway ({type(error).__name__})."
-            advice = "This is a bug of the provider: report it with this message."
+            advice = "This is a bug of the provider: report it with the traceback in the log."
         if self.starts_job:
             raise KlingSubmitUncertainError(broken, http_status=reply.status)
         money = Money.RUNNING if self.kling_task_id else Money.UNTOUCHED

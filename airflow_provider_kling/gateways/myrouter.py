@@ -76,7 +76,8 @@ def probe() -> Call[None]:
 
     def read(reply: Reply) -> None:
         reason, _ = _reason_and_message(reply)
-        accepted = reason == "TASK_NOT_FOUND" or (reply.ok and _find_task(reply.json) and not reason)
+        describes_task = "task" in reply.json or _find_task(reply.json)
+        accepted = reason == "TASK_NOT_FOUND" or (reply.ok and describes_task and not reason)
         if not accepted or _names_other_job(reply, kling_task_id):
             raise _refusal_of_probe(reply, kling_task_id)
 
@@ -153,7 +154,7 @@ def _names_other_job(reply: Reply, kling_task_id: str) -> bool:
 
 
 def _new_task_id(reply: Reply) -> str | None:
-    """Return the id in the answer to a submit, where it stands in its place and no other one in the answer."""
+    """Return the id in the answer to a submit, if it is in its place and no other id is in the answer."""
     ids = {read_task_id(value) for value in _named_ids(reply)}
     in_place = any(key in value for name, value in _objects(reply.json) for key in _id_names(name))
     return ids.pop() if len(ids) == 1 and in_place else None
@@ -415,7 +416,8 @@ def _describe(reply: Reply, message: str) -> str:
 
 def _body(reply: Reply) -> str:
     """Return the body without what may hold the prompt, or the body's beginning where that is cut off."""
-    parts, at = [], 0
+    parts: list[str] = []
+    at = 0
     while found := _REQUEST_INFO.search(reply.text, at):
         parts += reply.text[at : found.end()], f'"{MASK}"'
         try:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from airflow_provider_kling.errors import KlingError, KlingUnavailableError
-from airflow_provider_kling.gateways.base import Call, Task
+from airflow_provider_kling.gateways.base import Call, Task, about_job, log_bug
 from airflow_provider_kling.polling.policy import PollPolicy, PollResult
 from airflow_provider_kling.polling.queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
@@ -80,7 +80,9 @@ class Poller:
                 answer = error
                 self._pause_if_asked(error)
             except Exception as error:  # noqa: BLE001 - no wait for a paid job ends because of it
-                answer = KlingUnavailableError(f"The query failed ({type(error).__name__}).")
+                log_bug(error)
+                failure = KlingUnavailableError(f"The query failed ({type(error).__name__}).")
+                answer = about_job(failure, wait.policy.kling_task_id)
             if wait.open:
                 self._update(wait, answer)
 

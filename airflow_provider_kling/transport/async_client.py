@@ -13,6 +13,7 @@ from yarl import URL
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Call, Reply
+from airflow_provider_kling.transport.extra import wrong_connection
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.sync_client import LONGEST_BODY, describe_failure, request_headers
 from airflow_provider_kling.transport.tls import tls_context
@@ -132,4 +133,8 @@ def _proxy_for(settings: Settings) -> str | None:
     """Return the proxy that requests would use: the connection's, else the environment's."""
     url = settings.base_url
     of_environment = requests.utils.get_environ_proxies(url) if settings.trust_env else {}
-    return requests.utils.select_proxy(url, {**of_environment, **settings.proxies})
+    proxy = requests.utils.select_proxy(url, {**of_environment, **settings.proxies})
+    if (proxy or "").lower().startswith("socks"):
+        what = "a task that is deferred cannot use a SOCKS proxy; use an HTTP proxy, or deferrable=False"
+        raise wrong_connection(settings.conn_id, what)
+    return proxy

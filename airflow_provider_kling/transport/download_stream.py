@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -19,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, KlingVideoError, Money
 from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
-from airflow_provider_kling.transport.sessions import TimedHTTP, TimedHTTPS, timed
+from airflow_provider_kling.transport.sessions import Deadline, TimedConnection, timed, use_connections
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.sync_client import USER_AGENT, describe_failure
 from airflow_provider_kling.transport.tls import verification
@@ -30,8 +29,6 @@ _MAX_REDIRECTS = 5
 _MAX_RESUMES = 5
 #: Bytes a second that a host must send over each `request_timeout` of waiting for it.
 _MIN_BYTES_PER_SECOND = 4096
-#: How often the time limit of a read is checked before it is over.
-_CHECKS = 4
 #: What is raised for a URL that no request can be sent to.
 WRONG_URL = (
     requests.exceptions.InvalidSchema,
@@ -63,8 +60,8 @@ def open_link(url: str, settings: Settings) -> Iterator[Stream]:
     Only http and https are followed, and only to public addresses unless the connection allows private
     ones. The address is checked on the socket that was opened, and again after every redirect.
 
-    No part of an answer may hold the caller. Each head has a deadline, and so has each single read; redirects
-    are few. Over each ``request_timeout`` of waiting the host must send a minimum of bytes. A deadline
+    No part of an answer may hold the caller. The head has a deadline, redirects included, and so has each
+    single read. Over each ``request_timeout`` of waiting the host must send a minimum of bytes. A deadline
     for the whole download would end large videos on slow lines, so there is none.
 
     :raises KlingVideoError: where the link is no http(s) URL.
@@ -96,52 +93,6 @@ def _media_type(content_type: str, settings: Settings) -> str:
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,80}")
 
 
-class ReadTimeLimit:
-    """Ends the block that reads an answer when it takes longer than *seconds*.
-
-    A socket's timeout starts anew with each byte. A host that sends single bytes inside of a chunk header
-    or of the trailers keeps one read going for hours. So a thread shuts the socket down.
-
-    :param response: whose socket.
-    :param seconds: what one block may take.
-    """
-
-    def __init__(self, response: requests.Response, seconds: float) -> None:
-        self._response, self._seconds = response, seconds
-        self._blocks, self._inside, self._expired = 0, False, False
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def start(self) -> Self:
-        """Start the thread."""
-        self._thread.start()
-        return self
-
-    def close(self) -> None:
-        """End the thread."""
-        self._closed.set()
-
-    def __enter__(self) -> None:
-        self._blocks += 1
-        self._inside = True
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._inside = False
-        if self._expired:
-            raise TimeoutError
-
-    def _watch(self) -> None:
-        block, checks = 0, 0
-        while not self._closed.wait(self._seconds / _CHECKS):
-            checks = checks + 1 if self._inside and self._blocks == block else 0
-            block = self._blocks
-            if checks == _CHECKS:
-                self._expired = True
-                with suppress(OSError, ValueError, RuntimeError):  # it is closed already
-                    self._response.raw.shutdown()
-                return
-
-
 class _Link:
     """One link and the response that is read from it at the moment."""
 
@@ -155,7 +106,7 @@ class _Link:
 
     def open(self, offset: int = 0, etag: str = "") -> requests.Response:
         headers = {"Range": f"bytes={offset}-", "If-Range": etag} if offset else {}
-        with _download_errors():
+        with _download_errors(), Deadline(self._settings.request_timeout):
             response = self._session.get(
                 self._url,
                 timeout=self._settings.request_timeout,
@@ -196,23 +147,19 @@ class _Link:
         Nothing is decoded: a video is not compressed, and compressed bytes may swell to a thousandfold.
         """
         waited, received = 0.0, 0
-        limit = ReadTimeLimit(self._response, self._settings.request_timeout).start()
-        try:
-            while True:
-                asked_at = time.monotonic()
-                with _download_errors(), limit:
-                    piece = self._response.raw.read1(_CHUNK, decode_content=False)
-                waited, received = waited + time.monotonic() - asked_at, received + len(piece)
-                if waited > self._settings.request_timeout:
-                    if received < _MIN_BYTES_PER_SECOND * waited:
-                        what = f"The storage host sends less than {_MIN_BYTES_PER_SECOND} bytes a second."
-                        raise KlingDownloadError(what)
-                    waited, received = 0.0, 0
-                if not piece:
-                    return
-                yield piece
-        finally:
-            limit.close()
+        while True:
+            asked_at = time.monotonic()
+            with _download_errors(), Deadline(self._settings.request_timeout):
+                piece = self._response.raw.read1(_CHUNK, decode_content=False)
+            waited, received = waited + time.monotonic() - asked_at, received + len(piece)
+            if waited > self._settings.request_timeout:
+                if received < _MIN_BYTES_PER_SECOND * waited:
+                    what = f"The storage host sends less than {_MIN_BYTES_PER_SECOND} bytes a second."
+                    raise KlingDownloadError(what)
+                waited, received = 0.0, 0
+            if not piece:
+                return
+            yield piece
 
     def _resume(self, offset: int, etag: str) -> None:
         headers = self.open(offset, etag).headers
@@ -255,10 +202,9 @@ def guarded_session(settings: Settings) -> requests.Session:
     session.headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     session.max_redirects = _MAX_REDIRECTS
     session.trust_env = settings.trust_env
-    timed(session)
     for scheme in ("http://", "https://"):
         session.mount(scheme, _GuardedAdapter(allow_private=settings.allow_private_hosts))
-    return session
+    return timed(session)
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -277,12 +223,12 @@ def _check_address(address: str, *, allow_private: bool) -> None:
     raise KlingAccessError(what, money=Money.PAID, advice=advice)
 
 
-def _guarded_pool(pool: type[Any], connection: type[Any], *, allow_private: bool) -> type[Any]:
-    """Return a kind of pool whose connections check the address at their other end before a byte is sent."""
+def _guarded_connection(*, allow_private: bool) -> type[TimedConnection]:
+    """Return a kind of connection that checks the address at its other end before a byte is sent."""
 
-    class Guarded(connection):  # type: ignore[misc]
+    class Guarded(TimedConnection):
         def _new_conn(self) -> socket.socket:
-            sock: socket.socket = super()._new_conn()
+            sock = super()._new_conn()
             try:
                 _check_address(sock.getpeername()[0], allow_private=allow_private)
             except KlingAccessError:
@@ -290,7 +236,7 @@ def _guarded_pool(pool: type[Any], connection: type[Any], *, allow_private: bool
                 raise
             return sock
 
-    return type("GuardedPool", (pool,), {"ConnectionCls": Guarded})
+    return Guarded
 
 
 class _GuardedAdapter(HTTPAdapter):
@@ -310,13 +256,7 @@ class _GuardedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {
-            scheme: _guarded_pool(pool, connection, allow_private=self._allow_private)
-            for scheme, pool, connection in (
-                ("http", urllib3.HTTPConnectionPool, TimedHTTP),
-                ("https", urllib3.HTTPSConnectionPool, TimedHTTPS),
-            )
-        }
+        use_connections(self.poolmanager, _guarded_connection(allow_private=self._allow_private))
 
     def close(self) -> None:
         """Close all connections now; urllib3 leaves that to the garbage collector."""

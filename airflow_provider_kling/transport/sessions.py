@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import logging
-import os
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 import requests
@@ -20,13 +20,13 @@ import urllib3
 from airflow.providers.common.compat.sdk import Connection
 from airflow.providers.http.hooks.http import HttpHook
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 
 from airflow_provider_kling.redaction import clean
 from airflow_provider_kling.transport.settings import Settings
 
 
-def _without_foreign_words(record: logging.LogRecord) -> bool:
+def _redact(record: logging.LogRecord) -> bool:
     """Take the query of a URL, and what a peer wrote into broken headers, out of a log record."""
     text = record.getMessage().partition(", unparsed data")[0]
     record.msg, record.args, record.exc_info = re.sub(r"\?[^\s\"')]*", "", clean(text)), (), None
@@ -35,7 +35,7 @@ def _without_foreign_words(record: logging.LogRecord) -> bool:
 
 # urllib3 logs whole URLs with their signatures, and headers that it cannot read, into the task's log.
 for _name in ("connection", "connectionpool", "poolmanager", "util.retry"):
-    logging.getLogger(f"urllib3.{_name}").addFilter(_without_foreign_words)
+    logging.getLogger(f"urllib3.{_name}").addFilter(_redact)
 
 
 class BearerAuth(requests.auth.AuthBase):
@@ -70,11 +70,11 @@ def gateway_session(settings: Settings) -> requests.Session:
     """Return a session as the http provider sets it up (proxies, TLS, keep-alive), carrying the API key."""
     session = _PlainHttpHook(settings).get_conn()
     # Of a redirect that it does not follow, requests would still read the target, and all of the body.
-    session.get_redirect_target = _nowhere  # type: ignore[method-assign]
+    session.get_redirect_target = _no_redirect  # type: ignore[method-assign]
     return timed(session)
 
 
-def _nowhere(resp: requests.Response) -> None:  # noqa: ARG001 - the argument names it
+def _no_redirect(resp: requests.Response) -> None:  # noqa: ARG001 - the argument names it
     return None
 
 
@@ -82,87 +82,101 @@ def timed(session: requests.Session) -> requests.Session:
     """Let the session's connections obey a :class:`Deadline`, and read interim responses as HTTP wants it."""
     for adapter in session.adapters.values():
         assert isinstance(adapter, HTTPAdapter)
-        _time(adapter.poolmanager)
+        use_connections(adapter.poolmanager, TimedConnection)
         # requests makes a manager for a proxy when it first needs it.
         adapter.proxy_manager_for = _timed_managers(adapter.proxy_manager_for)  # type: ignore[method-assign]
     return session
 
 
-def _time(manager: urllib3.PoolManager) -> None:
-    manager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}
-
-
 def _timed_managers(make: Callable[..., urllib3.PoolManager]) -> Callable[..., Any]:
     def timed_manager(*args: Any, **kwargs: Any) -> urllib3.PoolManager:
-        manager = make(*args, **kwargs)
-        _time(manager)
-        return manager
+        return use_connections(make(*args, **kwargs), TimedConnection)
 
     return timed_manager
 
 
-class Deadline:
-    """Ends all that its block does over HTTP when the time is over: it shuts the block's connections down.
+def use_connections(manager: urllib3.PoolManager, kind: type[Any]) -> urllib3.PoolManager:
+    """Let a manager's connections be of *kind* too, and return it."""
+    manager.pool_classes_by_scheme = {
+        scheme: _pool(pool, kind) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+    return manager
 
-    The timeout of a socket begins anew with each byte, so a slow peer keeps a call going for hours. This one
-    is never reset: it holds for connection, TLS handshake, interim responses, head, body and trailers.
+
+def _pool(pool: type[Any], kind: type[Any]) -> type[Any]:
+    if issubclass(pool.ConnectionCls, kind):
+        return pool
+    connection = type(kind.__name__, (kind, pool.ConnectionCls), {})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+
+class Deadline:
+    """Limits all that its block does over HTTP: connection, TLS handshake, sending, each part of an answer.
+
+    The timeout of a socket begins anew with each byte, so a slow peer keeps a call going for hours. So each
+    wait for the peer gets only what is left of the time.
 
     :param seconds: what the block may take.
     """
 
     def __init__(self, seconds: float) -> None:
         self._ends_at = time.monotonic() + seconds
-        self._timer = threading.Timer(seconds, self._expire)
-        self._timer.daemon = True
-        self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self.expired = False
 
     def __enter__(self) -> Self:
         self._token = _current_deadline.set(self)
-        self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         _current_deadline.reset(self._token)
-        self._timer.cancel()
-        with self._lock:
-            for sock in self._sockets:
-                sock.close()
-
-    def check(self) -> None:
-        """Raise a TimeoutError where the time is over: what was read last may be a part only."""
-        if self.expired:
-            raise TimeoutError
 
     @property
     def seconds_left(self) -> float:
         """The seconds that are left, a little more than 0 at the end."""
         return max(0.001, self._ends_at - time.monotonic())
 
-    def watch(self, sock: socket.socket) -> None:
-        """Shut *sock* down when the time is over.
-
-        A copy of it is kept, because TLS takes the socket away from whoever opened it.
-        """
-        with self._lock, suppress(OSError):
-            self._sockets.append(socket.socket(fileno=os.dup(sock.fileno())))
-        if self.expired:
-            self._expire()
-
-    def _expire(self) -> None:
-        with self._lock:
-            self.expired = True
-            for sock in self._sockets:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+    @property
+    def expired(self) -> bool:
+        """Whether the time is over, but for the inaccuracy of a timer."""
+        return self.seconds_left <= _INACCURACY
 
 
+_INACCURACY = 0.01
 _current_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
-class _FinalResponse(http.client.HTTPResponse):
-    """Skips every interim response, such as 103 Early Hints; ``http.client`` skips only 100 Continue."""
+def _limit(sock: socket.socket | None) -> None:
+    """Let the next operation of a socket end at the deadline of the running block, if it has one."""
+    if sock is not None and (deadline := _current_deadline.get()):
+        sock.settimeout(deadline.seconds_left)
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket, each time within the deadline."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock, self._raw = sock, raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        _limit(self._sock)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """Reads within the deadline, and skips every interim response, such as 103 Early Hints.
+
+    ``http.client`` skips only 100 Continue.
+    """
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_MAX_INTERIM):
@@ -174,14 +188,14 @@ class _FinalResponse(http.client.HTTPResponse):
 
 
 _MAX_INTERIM = 10_000
-#: Seconds for a head, where nobody has set a timeout.
-_DEFAULT_TIMEOUT = 60.0
+#: What a socket is given to send at a time: with TLS, each such part could take the whole timeout.
+_RECORD = 16 * 1024
 
 
-class TimedHTTP(HTTPConnection):
-    """A connection that obeys the deadline of its block. Without one, the read timeout limits the head."""
+class TimedConnection(HTTPConnection):
+    """A connection that obeys the deadline of its block."""
 
-    response_class = _FinalResponse
+    response_class = _TimedResponse
 
     def _new_conn(self) -> socket.socket:
         """Open the socket; urllib3 gives each address of a name the whole timeout."""
@@ -195,7 +209,8 @@ class TimedHTTP(HTTPConnection):
             self._dns_host, self.timeout = name, timeout
 
     def _connected(self, deadline: Deadline, name: str) -> socket.socket:
-        addresses = _addresses(name)
+        by_proxy = hasattr(self, "_socks_options")  # a SOCKS proxy looks names up itself
+        addresses = [name] if by_proxy else _addresses(name, deadline.seconds_left)
         for address in addresses:
             self._dns_host, self.timeout = address, deadline.seconds_left
             try:
@@ -204,53 +219,38 @@ class TimedHTTP(HTTPConnection):
                 if address == addresses[-1] or deadline.expired:
                     raise
             else:
-                deadline.watch(sock)
+                _limit(sock)  # for the TLS handshake
                 return sock
-        raise AssertionError("a name has at least itself as an address")
+        raise urllib3.exceptions.ConnectTimeoutError(self, "the name was not looked up in time")
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, also on a kept connection within the deadline."""
-        deadline, sock = _current_deadline.get(), self.sock
-        if deadline and sock is not None:
-            deadline.watch(sock)
-        super().request(*args, **kwargs)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as in urllib3
-        """Return the response as far as its head."""
-        if _current_deadline.get():
-            return super().getresponse()
-        response: Any = None
-        with Deadline(self.timeout or _DEFAULT_TIMEOUT) as deadline:
-            deadline.watch(self.sock)
-            try:
-                response = super().getresponse()
-            except Exception:
-                if not deadline.expired:
-                    raise
-        if deadline.expired and response is not None:
-            response.close()  # its head may be a part only
-        deadline.check()  # here, so that its error does not keep the other one and the socket alive
-        return response  # type: ignore[no-any-return]
+    def send(self, data: Any) -> None:
+        """Send bytes, all of them within the deadline."""
+        if self.sock is None or not isinstance(data, bytes):
+            super().send(data)
+            return
+        for start in range(0, len(data), _RECORD):
+            _limit(self.sock)
+            super().send(data[start : start + _RECORD])
 
 
-def _addresses(name: str) -> list[str]:
-    """Return the addresses of a name, or the name where it has none, so that urllib3 says what is wrong."""
+def _addresses(name: str, seconds: float) -> list[str]:
+    """Return the addresses of a name; the name where it has none; nothing where that takes too long.
+
+    Nothing ends a look-up. So it runs in a thread, which is left alone.
+    """
+    found: SimpleQueue[list[str]] = SimpleQueue()
+    threading.Thread(target=lambda: found.put(_looked_up(name)), daemon=True).start()
+    try:
+        return found.get(timeout=seconds)
+    except Empty:
+        return []
+
+
+def _looked_up(name: str) -> list[str]:
     try:
         found = socket.getaddrinfo(
             name.strip("[]"), None, urllib3.util.connection.allowed_gai_family(), socket.SOCK_STREAM
         )
     except (OSError, UnicodeError):
-        return [name]
+        return [name]  # urllib3 says what is wrong with it
     return list(dict.fromkeys(str(address[4][0]) for address in found)) or [name]
-
-
-class TimedHTTPS(TimedHTTP, HTTPSConnection):
-    """The same with TLS."""
-
-
-class _TimedPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = TimedHTTP
-
-
-class _TimedTLSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = TimedHTTPS

@@ -82,7 +82,6 @@ class KlingClient:
             body, cut_off = bytearray(), ""
             try:
                 _read_limited(response, body)
-                deadline.check()
             except Exception as error:
                 if not (call.starts_job and body):
                     raise

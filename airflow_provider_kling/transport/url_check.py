@@ -71,18 +71,15 @@ def _first_bytes(url: str, argument: str, settings: Settings, is_enough: Callabl
     }
     with _input_errors(argument, shown, deadline), guarded_session(settings) as session, deadline:
         with session.head(url, **options) as response:
-            deadline.check()
             if response.ok:  # a link that is signed for GET alone is refused here
                 _check_length(response, argument, shown)
         with session.get(url, headers={"Range": f"bytes=0-{_MAX_BYTES - 1}"}, **options) as response:
-            deadline.check()
             if not response.ok:
                 raise _refusal(response.status_code, argument, shown)
             _check_length(response, argument, shown)
             data = b""
             while len(data) < _MAX_BYTES and not (len(data) >= _MIN_BYTES and is_enough(data)):
                 chunk = response.raw.read1(_CHUNK, decode_content=False)
-                deadline.check()  # a connection that it ends looks like the end of the body
                 if not chunk:
                     break
                 data += chunk

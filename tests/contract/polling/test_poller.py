@@ -4,10 +4,11 @@ import asyncio
 import json
 import time
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import replace
 
 import pytest
-from airflow_fakes import TI, OnePoll, connect, poll, running_gateway
+from airflow_fakes import KEY, TI, OnePoll, connect, poll, running_gateway
 
 from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Outcome, Task
@@ -161,7 +162,7 @@ async def test_a_wait_that_is_cancelled_before_its_poll_sends_nothing(waiting):
     assert len(queries(waiting)) == 2
 
 
-async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting):
+async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting, caplog):
     def broken(_):
         raise ZeroDivisionError
 
@@ -173,11 +174,12 @@ async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting):
             await anext(results)
     assert isinstance(policy.answer, KlingUnavailableError)
     assert "ZeroDivisionError" in policy.answer.what
+    assert "raise ZeroDivisionError" in caplog.text
 
 
-@pytest.mark.parametrize("error", [ValueError("a"), OSError("b"), RecursionError(), AssertionError()])
-async def test_no_exception_ends_a_wait(waiting, error):
-    errors = [error]
+@pytest.mark.parametrize("error", [ValueError(KEY), OSError("b"), RecursionError(), AssertionError()])
+async def test_an_error_of_our_own_is_logged_once_with_its_traceback_and_ends_no_wait(waiting, error, caplog):
+    errors = [copy(error) for _ in range(3)]
 
     async def answer(wait):
         if errors:
@@ -189,6 +191,10 @@ async def test_no_exception_ends_a_wait(waiting, error):
         assert type(error).__name__ in (await anext(results)).messages[0]
         assert "queued" in (await anext(results)).messages[-1]
     await poller.close()
+    (line,) = [record.getMessage() for record in caplog.records if "bug" in record.getMessage()]
+    assert f"{type(error).__name__}\n" in line
+    assert "raise errors.pop()" in line
+    assert KEY not in line
 
 
 async def test_a_policy_that_breaks_ends_its_own_wait_and_no_other(waiting):

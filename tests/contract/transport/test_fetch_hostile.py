@@ -39,6 +39,11 @@ def test_a_public_host_whose_head_drips_is_left(internet):
             fetched("http://videos.example/v.mp4", request_timeout=1)
 
 
+def test_a_proxy_whose_head_drips_is_left():
+    with serving(dripping_head(VIDEO)) as proxy, pytest.raises(KlingDownloadError, match="TimeoutError"):
+        fetched("http://videos.example/v.mp4", request_timeout=1, proxies={"http": proxy.url})
+
+
 SPELLINGS = [
     *("127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "0.0.0.0"),
     *("[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::]", "private.example", "me:s3cret@127.0.0.1"),

@@ -1,6 +1,8 @@
 """The hook: from an Airflow connection to the gateway, and errors that Airflow understands."""
 
 import json
+import socket
+import threading
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -206,13 +208,35 @@ def test_a_forbidden_answer_without_a_reason_is_a_refused_key(gateway, connect):
     assert "Check the API key" in told
 
 
-def test_any_object_that_is_answered_is_a_good_key_but_a_web_page_is_not(connect):
+def test_any_task_that_is_answered_is_a_good_key_but_a_web_page_is_not(connect):
     with serving(answering(b'{"task": null}')) as server:
         assert connect(at(server.url)).test_connection()[0]
-    with serving(answering(b"<html>Welcome</html>")) as server:
-        good, told = connect(at(server.url)).test_connection()
-    assert not good
-    assert told.startswith("Inconclusive")
+    for page in (b"<html>Welcome</html>", b'{"status": "welcome"}'):
+        with serving(answering(page)) as server:
+            good, told = connect(at(server.url)).test_connection()
+        assert not good
+        assert told.startswith("Inconclusive")
+
+
+def test_a_host_whose_name_is_looked_up_for_too_long_is_given_up_before_anything_is_sent(
+    connect, monkeypatch
+):
+    wanted, over = threading.Event(), threading.Event()
+
+    def look_up(*_, **__):
+        wanted.wait(20)
+        over.set()
+        raise OSError
+
+    hook = connect(at("http://gateway.example", request_timeout=1))
+    assert hook.settings
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(KlingUnavailableError) as caught:
+        hook.submit(JOB)
+    assert caught.value.money is Money.UNTOUCHED
+    assert not over.is_set()
+    wanted.set()
+    assert over.wait(20)
 
 
 def test_a_gateway_that_cannot_be_reached_is_told(connect):
