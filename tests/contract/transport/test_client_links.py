@@ -178,12 +178,12 @@ def test_a_length_that_is_no_number_of_bytes_is_no_promise(length):
     assert content_length({"Content-Length": length}) is None
 
 
-DRIPS = {"from the start": [1000] * 20, "after a while": [100_000] * 5 + [1000] * 40}
+DRIPS = {"from the start": [500] * 20, "after a while": [100_000] * 5 + [500] * 40}
 
 
 @pytest.mark.parametrize("sizes", DRIPS.values(), ids=DRIPS)
 def test_a_host_that_drips_is_left(monkeypatch, sizes):
-    ticks = count(0, 0.6)
+    ticks = count(0, 0.1)
     monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     with serving(dripping(VIDEO[:size] for size in sizes)) as server:
         error = refusal(f"{server.url}/v.mp4?sig=1", request_timeout=2)
@@ -191,7 +191,7 @@ def test_a_host_that_drips_is_left(monkeypatch, sizes):
 
 
 def test_a_host_that_is_slow_is_waited_for(monkeypatch):
-    ticks = count(0, 0.6)
+    ticks = count(0, 0.1)
     monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     with serving(dripping([VIDEO[:100_000]] * 20)) as server:
         assert fetched(server.url, request_timeout=2) == VIDEO[:100_000] * 20
