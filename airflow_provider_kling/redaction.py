@@ -9,7 +9,7 @@ import hashlib
 import html
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import unquote
@@ -55,23 +55,14 @@ class Redactor:
         return len(text) > _MAX_TEXT or _unescaped(layer) != layer
 
     def _redacted(self, text: str) -> str:
-        """Return the text as it is, if no spelling of it hides something; else without escapes."""
-        safe = layer = self._hidden(text)
-        for _ in range(_MAX_LAYERS):
-            decoded = _unescaped(layer)
-            if decoded == layer:
-                # Not before: the beginning of an escaped secret would be hidden, and the rest be shown.
-                last = self._masked(layer, cut_off=True)
-                return _printable_line(safe if last == layer else last)
-            layer = self._hidden(decoded)
-            if layer != decoded:
-                safe = layer
-        return "<a text that is escaped again and again>"
-
-    def _hidden(self, text: str) -> str:
-        return _without_data(
-            _without_encoded_urls(without_signatures(_CONTROL.sub("\ufffd", self._masked(text))))
-        )
+        # Secrets first, in all layers: what else is hidden could cut an escaped secret in two.
+        masked = _in_all_layers(self._masked, text)
+        if masked:
+            shown, innermost = masked
+            # Not before: the beginning of an escaped secret would be hidden, and the rest be shown.
+            last = self._masked(innermost, cut_off=True)
+            masked = _in_all_layers(_hidden, shown if last == innermost else last)
+        return _printable_line(masked[0]) if masked else "<a text that is escaped again and again>"
 
     def _masked(self, text: str, *, cut_off: bool = False) -> str:
         """Return *text* without the secrets that are not escaped; with *cut_off*, also without beginnings."""
@@ -160,6 +151,26 @@ def _layers(text: str) -> Iterator[str]:
         text = decoded
 
 
+def _in_all_layers(hide: Callable[[str], str], text: str) -> tuple[str, str] | None:
+    """Return what may be shown of a text, and its innermost layer; None where there are too many layers.
+
+    The text is shown as it is, if no layer hides something; else without escapes.
+    """
+    shown = layer = hide(text)
+    for _ in range(_MAX_LAYERS):
+        decoded = _unescaped(layer)
+        if decoded == layer:
+            return shown, layer
+        layer = hide(decoded)
+        if layer != decoded:
+            shown = layer
+    return None
+
+
+def _hidden(text: str) -> str:
+    return _without_data(_without_encoded_urls(without_signatures(_CONTROL.sub("\ufffd", text))))
+
+
 def _unescaped(text: str) -> str:
     """Take the outermost escapes of one kind off: of HTML, else of URLs, else of JSON, JavaScript and Python.
 
@@ -180,12 +191,18 @@ def _shorter(found: re.Match[str]) -> str:
     return f"&#{found[1][:8]}"  # more digits are no character either
 
 
-_BACKSLASHED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_BACKSLASHED = re.compile(
+    r"\\(?:u([0-9a-fA-F]{4})|u\{0*([0-9a-fA-F]{1,5})\}|U000([0-9a-fA-F]{5})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))",
+    re.DOTALL,
+)
 
 
 def _character_of(found: re.Match[str]) -> str:
-    number = found[1] or found[2]
-    return chr(int(number, 16)) if number else _CONTROLS.get(found[3], found[3])
+    *numbers, octal, letter = found.groups()
+    number = next(filter(None, numbers), "")
+    if number or octal:
+        return chr(int(number or octal, 16 if number else 8))
+    return _CONTROLS.get(letter, letter)
 
 
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}

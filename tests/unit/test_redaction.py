@@ -32,6 +32,9 @@ SPELLINGS = {
     "JSON numbers": numbered("\\u{:04x}"),
     "JSON numbers in capitals": numbered("\\u{:04X}"),
     "JavaScript numbers": numbered("\\x{:02x}"),
+    "JavaScript numbers in braces": numbered("\\u{{{:x}}}"),
+    "Python numbers": numbered("\\U{:08x}"),
+    "octal numbers": numbered("\\{:03o}"),
     "percent": lambda text: quote(text, safe=""),
     "all percent": numbered("%{:02x}"),
     "all percent in capitals": numbered("%{:02X}"),
@@ -66,8 +69,8 @@ def plain(text):
     for _ in range(4):
         text = html.unescape(text)
         text = re.sub(
-            r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))",
-            lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2] else m[3],
+            r"\\(?:u\{?([0-9a-fA-F]{2,4})\}?|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))",
+            lambda m: m[5] or chr(int(m[1] or m[2] or m[3] or m[4], 8 if m[4] else 16)),
             text,
         )
         text = re.sub(r"%([0-9a-fA-F]{2})", lambda m: chr(int(m[1], 16)), text)
@@ -109,6 +112,13 @@ def test_any_key_is_hidden_in_two_spellings_at_once(key, inner, outer, before, a
 def test_any_key_is_hidden_in_base64(key, spelling, before):
     spelt = BASE64[spelling](key)
     assert spelt not in Redactor(key).shown(f"{before} {spelt}")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_secret_is_hidden_whose_escapes_look_like_the_end_of_a_url(spelling):
+    secret = 'tok-7f/"3 a+b\\c%2Fd9<&>Yy'
+    shown = Redactor(KEY, [secret]).shown(f"see https://host.example/{SPELLINGS[spelling](secret)}, now")
+    assert not any(part in text for text in plain(shown) for part in ("tok-7f", "fd9<&>yy"))
 
 
 @settings(deadline=None)
