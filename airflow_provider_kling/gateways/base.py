@@ -118,7 +118,7 @@ class Reply:
     def retry_after(self) -> float | None:
         """The seconds that the gateway asks to be left alone for, or None where it does not say."""
         value = self.headers.get("retry-after", "").strip()
-        seconds = read_number(value)
+        seconds = read_number(value.rpartition(",")[2])  # of several, which HTTP joins, the last
         if seconds is None and value:
             try:
                 at = parsedate_to_datetime(value)

@@ -111,7 +111,8 @@ class AsyncKlingClient:
                     raise
                 # The task id may stand in what came.
                 cut_off = "the time is over" if isinstance(error, TimeoutError) else describe_failure(error)
-            headers = {name.lower(): value for name, value in response.headers.items()}
+            # Values of one name are joined, as requests does it.
+            headers = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
             return Reply(response.status, headers, bytes(body), time.time(), self._redactor, cut_off)
 
 

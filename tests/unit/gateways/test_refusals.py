@@ -175,6 +175,7 @@ NOW = 1_700_000_000.0
     [
         ("7", 7.0),
         (" 2.5 ", 2.5),
+        ("3, 7", 7.0),
         ("-3", 0.0),
         (format_datetime(datetime.fromtimestamp(NOW + 90, UTC), usegmt=True), 90.0),
         (format_datetime(datetime.fromtimestamp(NOW + 90, UTC).replace(tzinfo=None)), 90.0),
