@@ -73,7 +73,7 @@ def answer(connection: socket.socket, folder: Path) -> None:
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """Run the server in a process of its own; gives its URL."""
+    """Run the server in a process of its own, and return its URL."""
     with subprocess.Popen([sys.executable, __file__, "serve", folder], stdout=subprocess.PIPE) as process:
         assert process.stdout
         try:

@@ -115,7 +115,7 @@ with DAG(
             )
         # Target -> run and map index of its last submit. The database is shared, a worker's disk is not.
         submitted = Variable.get("kling_nightly_catalogue", default={}, deserialize_json=True)
-        orders: list[dict[str, str]] = []
+        requests: list[dict[str, str]] = []
         for picture in sorted(pictures.iterdir(), key=str):
             target = f"{videos}/{picture.name}.mp4"
             if picture.suffix.lower() not in (".jpg", ".jpeg", ".png"):
@@ -128,12 +128,12 @@ with DAG(
                     log.warning("Not bought again. The Dag kling_rescue stores its video.")
                     continue
             prompt = params["prompt"].replace("{name}", PurePosixPath(picture.name).stem)
-            orders.append({"image": str(picture), "prompt": prompt, "target": target})
-            if len(orders) == params["at_most"]:
+            requests.append({"image": str(picture), "prompt": prompt, "target": target})
+            if len(requests) == params["at_most"]:
                 break
-        submitted |= {order["target"]: [ti.run_id, index] for index, order in enumerate(orders)}
+        submitted |= {request["target"]: [ti.run_id, index] for index, request in enumerate(requests)}
         Variable.set("kling_nightly_catalogue", submitted, serialize_json=True)  # before anything is bought
-        return orders
+        return requests
 
     # In a mapped task group each picture continues on its own: one that waits or fails stops no other.
     # The template shows the picture's name in the grid, instead of 0, 1, 2.

@@ -1,4 +1,4 @@
-"""Check the types of the example Dags and of the documents' Python code with mypy, as strictly as our own."""
+"""Checks the types of the example Dags and of the documents' Python code with mypy, in strict mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def write_blocks(folder: Path) -> list[str]:
-    """Write each block of code into a file named after its document and line."""
+    """Write each block of code into a file with the name of its document and line."""
     files = []
     for document in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))):
         if document.name == "development.md":  # its code uses the scripts of this project

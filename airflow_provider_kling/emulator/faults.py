@@ -104,7 +104,7 @@ class FaultList:
         self.pending: list[Fault] = []
         self.fail_rate = fail_rate
         self._applied: Counter[int] = Counter()  # id() of a fault -> how often it was applied
-        self._dice = Random(seed)  # noqa: S311, nothing secret is drawn
+        self._random = Random(seed)  # noqa: S311, nothing secret is drawn
         self.add(*faults)
 
     def add(self, *faults: str | Fault) -> None:
@@ -135,9 +135,9 @@ class FaultList:
 
     def draw(self, call: str, *, late: bool) -> Fault | None:
         """Return a random temporary fault, or None, at the given rate."""
-        if late or self.fail_rate <= 0 or self._dice.random() >= self.fail_rate:
+        if late or self.fail_rate <= 0 or self._random.random() >= self.fail_rate:
             return None
-        return Fault.parse(f"{call}:{self._dice.choice(TEMPORARY_FAULTS[call])}")
+        return Fault.parse(f"{call}:{self._random.choice(TEMPORARY_FAULTS[call])}")
 
     def _count(self, fault: Fault) -> None:
         self._applied[id(fault)] += 1

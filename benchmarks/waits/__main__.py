@@ -127,7 +127,7 @@ class Stage:
         return log.read_text().splitlines()[-1] if "kind" in spec else ""
 
     def ask(self, path: str) -> Any:
-        """Give the gateway a command."""
+        """Return the gateway a command."""
         with urlopen(f"{self.url}{path}", timeout=60) as answer:
             return json.load(answer)
 
@@ -143,7 +143,7 @@ class Stage:
 
     @contextmanager
     def triggerer(self) -> Iterator[tuple[psutil.Process, psutil.Process]]:
-        """Run a triggerer; gives its runner and its supervisor."""
+        """Run a triggerer, and return its runner and its supervisor."""
         self.sql("delete from job returning id")
         service = self.airflow.start("triggerer")
         try:
@@ -157,7 +157,7 @@ class Stage:
 
 
 def runner(service: Service) -> list[psutil.Process]:
-    """Give the process in which the triggers run, a child of the triggerer's, once it is there."""
+    """Return the process in which the triggers run, a child of the triggerer's, once it is there."""
     return psutil.Process(service.pid).children()
 
 

@@ -1,4 +1,4 @@
-"""The pictures of `make batch`: good ones, no two alike, and bad ones of every kind that is found before."""
+"""The pictures of `make batch`: good ones, all different, and bad ones of each kind that is checked."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-#: The list price of the default model, written down here once more: the proof must not ask our own catalogue.
+#: The list price of the default model. It is repeated here: the test must not use the catalogue.
 PRICE, SOUND = Decimal("0.112"), Decimal("1.5")
 BAD = ("missing", "text", "small", "narrow", "cut", "gif")
 
 
 @dataclass(frozen=True)
-class Order:
-    """One picture, what is asked of it, and whether a video can come of it."""
+class VideoSpec:
+    """One requested video, and whether its picture is good."""
 
     image: str
     prompt: str
@@ -27,28 +27,28 @@ class Order:
 
     @property
     def usd(self) -> Decimal:
-        """What it costs by the list price."""
+        """The cost by the list price."""
         return PRICE * self.duration * (SOUND if self.sound else 1)
 
     def arguments(self) -> dict[str, Any]:
-        """Give the operator's arguments."""
+        """Return the operator's arguments."""
         return {name: value for name, value in asdict(self).items() if name != "good"}
 
 
-def orders(home: Path, jobs: int, bad: int) -> list[Order]:
-    """Draw the pictures into *home*, the bad ones spread among the good ones."""
+def make_specs(home: Path, jobs: int, bad: int) -> list[VideoSpec]:
+    """Write the pictures below *home*, with the bad ones between the good ones."""
     (home / "pictures").mkdir(parents=True)
-    places = {round((n + 0.5) * jobs / bad): BAD[n % len(BAD)] for n in range(bad)}
+    bad_ones = {round((n + 0.5) * jobs / bad): BAD[n % len(BAD)] for n in range(bad)}
     made = []
     for number in range(jobs):
-        kind = places.get(number, "good")
+        kind = bad_ones.get(number, "good")
         file = home / "pictures" / f"{number:03d}-{kind}.png"
         if (content := _content(kind, number)) is not None:
             file.write_bytes(content)
         seconds, sound = 3 + number % 13, number % 3 == 0
         prompt = f"picture {number:03d}"
         target = str(home / "videos" / f"{file.stem}.mp4")
-        made.append(Order(str(file), prompt, seconds, sound, target, kind == "good"))
+        made.append(VideoSpec(str(file), prompt, seconds, sound, target, kind == "good"))
     return made
 
 

@@ -1,1 +1,1 @@
-"""Many jobs while everything fails."""
+"""Many jobs while everything is killed."""

@@ -1,4 +1,4 @@
-"""`make chaos`: many jobs while everything fails; no job may be paid for twice, and no paid video lost."""
+"""`make chaos`: many jobs while everything is killed. No job is paid for twice, no paid video is lost."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from chaos.gateway import Gateway
 from chaos.person import Person
 from chaos.report import Report
 from chaos.secrets import Secrets
-from chaos.stage import DAG_ID, FINAL, PROJECT, RESCUE_ID, Order, Stage, TaskInstance
+from chaos.stage import DAG_ID, FINAL, PROJECT, RESCUE_ID, Stage, TaskInstance, VideoSpec
 from chaos.tasks import TaskFaults
-from chaos.verdict import Verdict, faults_met, judge
+from chaos.verdict import Verdict, gateway_faults, judge
 
 FAIL_RATE = 0.2
-LARGEST_RUN = 12  # jobs in one Dag run; the scheduler looks at each task of a run again and again
-QUIET_LIMIT = 240.0  # seconds in which nothing changes: the rest is stuck
-TICK = 0.1
+MAX_RUN_JOBS = 12  # jobs in one Dag run; the scheduler's work grows with the tasks of a run
+STUCK_AFTER = 240.0  # seconds without a change, after which unfinished tasks count as stuck
+TICK = 0.1  # seconds
 
 
 class BadOptionError(ValueError):
@@ -38,7 +38,7 @@ class BadOptionError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for: `make chaos JOBS=24 SEED=1 JSON=file KEEP=1`."""
+    """The options: `make chaos JOBS=24 SEED=1 JSON=file KEEP=1`."""
 
     jobs: int
     seed: int
@@ -53,86 +53,87 @@ class Options:
         except ValueError as error:
             raise BadOptionError(f"JOBS and SEED are whole numbers ({error})") from None
         if not 12 <= jobs <= 2000:
-            raise BadOptionError(f"JOBS={jobs}: 12 to 2000, as each kind of fault needs somebody to meet")
+            raise BadOptionError(f"JOBS={jobs}: must be 12 to 2000, so that each kind of fault has a job")
         return cls(jobs, seed, os.environ.get("JSON", ""), bool(os.environ.get("KEEP")))
 
 
 class Chaos:
-    """One run of the proof."""
+    """One run of the test."""
 
     def __init__(self, options: Options, home: Path, report: Report) -> None:
         self.options, self.report = options, report
         key = f"sk-chaos-{secrets.token_hex(16)}"
-        slow = 30 if options.jobs >= 100 else 12  # long enough that most waits are deferred
-        gateway = Gateway(home, api_key=key, fail_rate=FAIL_RATE, seed=options.seed, render_seconds=slow)
+        render_seconds = 30 if options.jobs >= 100 else 12  # long enough that most waits are deferred
+        gateway = Gateway(
+            home, api_key=key, fail_rate=FAIL_RATE, seed=options.seed, render_seconds=render_seconds
+        )
         self.stage = Stage(home, gateway)
         self.tasks: list[TaskInstance] = []
         self._changed_at, self._seen = time.monotonic(), 0
 
     def run(self) -> Verdict:
-        """Start it all, break it all, count it all."""
+        """Start everything, cause the faults, and count the results."""
         try:
             self.stage.up()
-            self.report.say("Airflow is up, on PostgreSQL, with two triggerers")
-            orders = self._order()
-            self._prepare(orders)
+            self.report.log("Airflow runs, on PostgreSQL, with two triggerers")
+            specs = self._start_runs()
+            self._prepare(specs)
             self.report.mark("set-up")
             self._run_faults()
             self.report.mark("faults")
-            verdict = judge(self.stage, list(orders.values()), self.tasks, self.secrets.search())
+            verdict = judge(self.stage, list(specs.values()), self.tasks, self.secrets.search())
             self._print(verdict)
             return verdict
         finally:
             self.stage.stop()
 
-    def _order(self) -> dict[tuple[str, int], Order]:
+    def _start_runs(self) -> dict[tuple[str, int], VideoSpec]:
         """Start the Dag runs."""
         folder, picture = self.stage.videos, str(self.stage.picture)
         folder.mkdir()
         count = self.options.jobs
-        numbers = range(count)
-        all_orders = [
-            Order(picture, f"job-{n:04}: the sun sinks into the sea", f"{folder}/{n:04}.mp4") for n in numbers
+        spec_by_instance: dict[tuple[str, int], VideoSpec] = {}
+        specs = [
+            VideoSpec(picture, f"job-{n:04}: the sun sinks into the sea", f"{folder}/{n:04}.mp4")
+            for n in range(count)
         ]
-        runs = -(-count // LARGEST_RUN)
-        known = {}
-        for index in range(runs):
-            some = all_orders[index::runs]
-            run_id = self.stage.trigger(some)
-            known |= {(run_id, place): order for place, order in enumerate(some)}
-        return known
+        runs = -(-count // MAX_RUN_JOBS)
+        for run in range(runs):
+            run_id = self.stage.trigger(specs[run::runs])
+            spec_by_instance |= {(run_id, index): spec for index, spec in enumerate(specs[run::runs])}
+        return spec_by_instance
 
-    def _prepare(self, orders: dict[tuple[str, int], Order]) -> None:
+    def _prepare(self, specs: dict[tuple[str, int], VideoSpec]) -> None:
         seed, jobs = self.options.seed, self.options.jobs
         self.component_faults = ComponentFaults(
             self.stage, max(1, jobs // 50), random.Random(f"{seed} components")
         )
-        self.task_faults = TaskFaults(self.stage, orders, random.Random(f"{seed} tasks"))
+        self.task_faults = TaskFaults(self.stage, specs, random.Random(f"{seed} tasks"))
         self.task_faults.add_slow_answers()
-        self.person = Person(self.stage, orders)
+        self.person = Person(self.stage, specs)
         self.secrets = Secrets(self.stage)
 
     def _run_faults(self) -> None:
-        """Kill, restart and decide until all tasks ended, or nothing changes any more."""
-        turns = {
-            self._look: 1.0,
+        """Kill, restart and decide until all tasks have ended or are stuck."""
+        intervals = {
+            self._read_states: 1.0,
             self.stage.restart_dead: 1.0,
-            self.secrets.watch_triggers: 2.0,
+            self.secrets.search_triggers: 2.0,
             self._decide: 3.0,
         }
-        due = dict.fromkeys(turns, 0.0)
-        while not self._over():
-            for struck in self.task_faults.tick(quiet=self.component_faults.quiet):
-                self.report.say(struck)
-            if began := self.component_faults.tick(self._progress(), wait=self.task_faults.busy):
-                self.report.say(began)
-            for turn, pause in turns.items():
-                if time.monotonic() >= due[turn]:
-                    turn()
-                    due[turn] = time.monotonic() + pause
+        due = dict.fromkeys(intervals, 0.0)
+        while not self._ended():
+            for fault in self.task_faults.tick(quiet=self.component_faults.quiet):
+                self.report.log(fault)
+            if name := self.component_faults.tick(self._progress(), wait=self.task_faults.freezing):
+                self.report.log(name)
+            for step, interval in intervals.items():
+                if time.monotonic() >= due[step]:
+                    step()
+                    due[step] = time.monotonic() + interval
             time.sleep(TICK)
 
-    def _look(self) -> None:
+    def _read_states(self) -> None:
         tasks = self.stage.task_instances(DAG_ID, RESCUE_ID)
         if tasks is None:
             return
@@ -143,7 +144,7 @@ class Chaos:
 
     def _decide(self) -> None:
         for decision in self.person.tick():
-            self.report.say(f"a person decides: {decision}")
+            self.report.log(f"a person decides: {decision}")
 
     def _progress(self) -> float:
         done = sum(
@@ -151,10 +152,10 @@ class Chaos:
         )
         return done / (3 * self.options.jobs)
 
-    def _over(self) -> bool:
-        stuck = time.monotonic() - self._changed_at > QUIET_LIMIT
-        done = self.component_faults.over and not self.task_faults.busy and self._progress() >= 1
-        return stuck or (done and self.person.satisfied(self.tasks))
+    def _ended(self) -> bool:
+        stuck = time.monotonic() - self._changed_at > STUCK_AFTER
+        done = self.component_faults.ended and not self.task_faults.freezing and self._progress() >= 1
+        return stuck or (done and self.person.is_done(self.tasks))
 
     def _print(self, verdict: Verdict) -> None:
         planned = self.component_faults.planned + self.task_faults.planned
@@ -163,18 +164,18 @@ class Chaos:
             **verdict.to_dict(),
             "seed": self.options.seed,
             "fail_rate": FAIL_RATE,
-            "broken": {kind: {"planned": planned[kind], "done": done[kind]} for kind in planned},
-            "revived": dict(self.stage.restarts),
-            "gateway_faults": dict(faults_met(self.stage)),
+            "faults": {kind: {"planned": planned[kind], "done": done[kind]} for kind in planned},
+            "restarted": dict(self.stage.restarts),
+            "gateway_faults": dict(gateway_faults(self.stage)),
             "decisions": dict(self.person.decisions),
             "decided_errors": dict(self.person.errors),
-            "trigger_rows_searched": self.secrets.triggers_seen,
+            "triggers_searched": self.secrets.triggers_searched,
         }
-        self.report.tell(data, self.options.json)
+        self.report.print_table(data, self.options.json)
 
 
 def main() -> int:
-    """Run the proof; the exit code says whether it holds."""
+    """Run the test; the exit code says whether it has passed."""
     try:
         options = Options.read()
     except BadOptionError as error:
@@ -202,6 +203,6 @@ if __name__ == "__main__":
     try:
         code = main()
     except KeyboardInterrupt:
-        print("\nstopped, nothing runs on", file=sys.stderr)
+        print("\nstopped, all processes have ended", file=sys.stderr)
         code = 130
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What breaks beside the tasks: triggerers, scheduler, API server, database. Seeded, spread over the run."""
+"""Faults of components: triggerers, scheduler, API server, database. Their order is seeded."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator
 
 from chaos.stage import SCHEDULER_SILENCE, TRIGGERER_SILENCE, TRIGGERERS, Stage, send
 
-#: A fault goes on each time that the pause it gave is over.
+#: A fault in steps: each value is the pause before the next step, in seconds.
 Fault = Iterator[float]
-FIRST, LAST = 0.04, 0.75  # of all tasks done, when the faults begin and when the last one is due
-GAP, CALM = 4.0, 10.0
+FIRST, LAST = 0.04, 0.75  # the share of tasks that have ended when the first and the last fault are due
+PAUSE, QUIET_AFTER = 4.0, 10.0  # seconds after a fault
 
 
 class ComponentFaults:
-    """Breaks one component after the other, as the run gets on, so that a slow machine meets as much."""
+    """Causes one component fault after another. They follow the progress of the run, not the clock."""
 
     def __init__(self, stage: Stage, rounds: int, rng: random.Random) -> None:
-        self._stage, self._dice = stage, rng
+        self._stage, self._random = stage, rng
         kinds: dict[str, Callable[[], Fault]] = {
             "triggerer killed": self._kill_triggerer,
             "triggerer frozen": self._freeze_triggerer,
@@ -41,19 +41,19 @@ class ComponentFaults:
         self.done: Counter[str] = Counter()
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will break."""
+    def ended(self) -> bool:
+        """Whether all faults are done."""
         return not self._plan and self._running is None
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing has broken for a while."""
-        return self._running is None and time.monotonic() > self._next_step_at + CALM
+        """Whether the last fault is some seconds ago."""
+        return self._running is None and time.monotonic() > self._next_step_at + QUIET_AFTER
 
     def tick(self, progress: float, *, wait: bool) -> str | None:
-        """Go on breaking; gives the name of a fault that begins now.
+        """Run the next step of a fault, and return the name of a fault that begins now.
 
-        :param wait: begin nothing: a task is frozen, and a scheduler that ends would wait for it.
+        :param wait: begin no fault, because a task is frozen: a scheduler that ends would wait for it.
         """
         if time.monotonic() < self._next_step_at:
             return None
@@ -71,43 +71,43 @@ class ComponentFaults:
         assert self._running is not None
         pause = next(self._running, None)
         if pause is None:
-            self._running, pause = None, GAP
+            self._running, pause = None, PAUSE
         self._next_step_at = time.monotonic() + pause
 
     def _triggerer(self) -> str:
-        return self._dice.choice(TRIGGERERS)
+        return self._random.choice(TRIGGERERS)
 
     def _kill_triggerer(self) -> Fault:
         name = self._triggerer()
         self._stage.airflow.kill(name)
-        yield self._dice.uniform(1, 5)
+        yield self._random.uniform(1, 5)
         self._stage.airflow.start("triggerer", name)
 
     def _freeze_triggerer(self) -> Fault:
         service = self._stage.airflow.services[self._triggerer()]
         send(service, signal.SIGSTOP)
-        yield TRIGGERER_SILENCE + self._dice.uniform(3, 6)
+        yield TRIGGERER_SILENCE + self._random.uniform(3, 6)
         send(service, signal.SIGCONT)
 
     def _kill_scheduler(self) -> Fault:
         self._stage.airflow.kill("scheduler")
-        yield self._dice.uniform(0.5, 3)
+        yield self._random.uniform(0.5, 3)
         self._stage.airflow.start("scheduler")
 
     def _kill_scheduler_alone(self) -> Fault:
         self._stage.kill_alone("scheduler")
-        yield self._dice.uniform(0.5, 3)
+        yield self._random.uniform(0.5, 3)
         self._stage.airflow.start("scheduler")
-        # What it left goes on, and holds its database connection and so its locks, until somebody ends it.
-        yield SCHEDULER_SILENCE + self._dice.uniform(5, 10)
+        # Its tasks run on, and hold its database connection with its locks, until they are ended.
+        yield SCHEDULER_SILENCE + self._random.uniform(5, 10)
         self._stage.kill_orphans()
 
     def _kill_api_server(self) -> Fault:
         self._stage.airflow.kill("api-server")
-        yield self._dice.uniform(0.5, 3)
+        yield self._random.uniform(0.5, 3)
         self._stage.airflow.start("api-server")
 
     def _restart_postgres(self, mode: str) -> Fault:
         self._stage.postgres.down("fast" if mode == "fast" else "immediate")
-        yield self._dice.uniform(0.5, 3)
+        yield self._random.uniform(0.5, 3)
         self._stage.postgres.start()

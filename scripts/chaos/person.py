@@ -1,4 +1,4 @@
-"""The person who looks after failed tasks, as the README says: look at the bill, then rescue or clear."""
+"""Decides about failed tasks as a person does: look at the bill, then rescue the video or clear the task."""
 
 from __future__ import annotations
 
@@ -9,72 +9,72 @@ from typing import Any
 from private_airflow.rest_api import ApiError
 
 from chaos.gateway import REQUEST_TIMEOUT
-from chaos.stage import DAG_ID, FINAL, RESCUE_ID, Order, Stage, TaskInstance
+from chaos.stage import DAG_ID, FINAL, RESCUE_ID, Stage, TaskInstance, VideoSpec
 
-#: Who looks at the bill too soon may look before a request that is still out has made its job.
+#: Seconds before a decision: until then a request that is in flight may still create its job.
 PATIENCE = REQUEST_TIMEOUT + 5.0
-RESCUED, SUBMITTED_ANEW = "in the bill: rescued", "not in the bill: submit cleared"
+RESCUED, SUBMITTED_AGAIN = "in the bill: rescued", "not in the bill: submit cleared"
 CLEARED = "wait or download cleared"
 _CHAIN = ("submit", "wait", "download")
 
 
 class Person:
-    """Decides what no program may decide."""
+    """Makes the decisions that a program must not make."""
 
-    def __init__(self, stage: Stage, orders: dict[tuple[str, int], Order]) -> None:
-        self._stage, self._orders = stage, orders
+    def __init__(self, stage: Stage, specs: dict[tuple[str, int], VideoSpec]) -> None:
+        self._stage, self._specs = stage, specs
         self._decided: set[str] = set()
         self.decisions: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.rescues = 0
 
     def tick(self) -> list[str]:
-        """Decide about whatever failed a while ago; gives what was decided."""
+        """Decide about tasks that failed some time ago, and return the decisions."""
         tasks = self._stage.task_instances(DAG_ID, RESCUE_ID) or []
         late = time.time() - PATIENCE
         failed = [task for task in tasks if task.state == "failed" and task.id not in self._decided]
-        told = []
+        decisions = []
         for task in [task for task in failed if task.end < late]:
             try:
-                told.append(self._decide(task))
-            except (OSError, ApiError):  # the API server or the database is away: later
+                decisions.append(self._decide(task))
+            except (OSError, ApiError):  # the API server or the database does not run: later
                 break
             self._decided.add(task.id)
-            self.decisions[told[-1]] += 1
-        return told
+            self.decisions[decisions[-1]] += 1
+        return decisions
 
-    def satisfied(self, tasks: list[TaskInstance]) -> bool:
-        """Whether nothing runs and nothing is left to decide."""
-        over = all(task.state in FINAL for task in tasks)
+    def is_done(self, tasks: list[TaskInstance]) -> bool:
+        """Return whether all tasks have ended and no decision is missing."""
+        ended = all(task.state in FINAL for task in tasks)
         rescues = sum(task.dag_id == RESCUE_ID and task.name == "download" for task in tasks)
         decided = all(task.id in self._decided for task in tasks if task.state == "failed")
-        return over and decided and rescues == self.rescues
+        return ended and decided and rescues == self.rescues
 
     def _decide(self, task: TaskInstance) -> str:
         error = self._error(task)
-        order = self._orders.get((task.run_id, task.map_index))
-        if task.dag_id == RESCUE_ID or task.name != "submit" or order is None:
+        spec = self._specs.get((task.run_id, task.map_index))
+        if task.dag_id == RESCUE_ID or task.name != "submit" or spec is None:
             self._clear(task)
             decision = CLEARED
-        elif jobs := self._stage.gateway.jobs().get(order.prompt):
-            conf = {"kling_task_id": jobs[0], "target": order.target}
+        elif jobs := self._stage.gateway.jobs().get(spec.prompt):
+            conf = {"kling_task_id": jobs[0], "target": spec.target}
             self._stage.api.trigger(RESCUE_ID, conf)
             self.rescues += 1
             decision = RESCUED
         else:
             self._clear(task)
-            decision = SUBMITTED_ANEW
+            decision = SUBMITTED_AGAIN
         self.errors[f"{task.name}: {error}"] += 1
         return decision
 
     def _error(self, task: TaskInstance) -> str:
-        """Give the class of the error that the task's log ends with."""
-        log = self._stage.api.log(*task.place[:3], try_number=task.try_number, map_index=task.map_index)
+        """Return the class of the last error in the task's log."""
+        log = self._stage.api.log(*task.key[:3], try_number=task.try_number, map_index=task.map_index)
         details: list[Any] = [line["error_detail"] for line in log if line.get("error_detail")]
-        return str(details[-1][0]["exc_type"]) if details else "no error told"
+        return str(details[-1][0]["exc_type"]) if details else "no error in the log"
 
     def _clear(self, task: TaskInstance) -> None:
-        """Clear a task and what hangs on it, for this picture only."""
+        """Clear a task and the tasks after it, for this picture only."""
         group = task.task_id.removesuffix(task.name)
         names = _CHAIN[_CHAIN.index(task.name) :] if task.name in _CHAIN else (task.name,)
         ids: list[Any] = [f"{group}{name}" for name in names]

@@ -1,4 +1,4 @@
-"""What `make chaos` prints: a line for each blow, and the table at the end."""
+"""The output of `make chaos`: a line for each fault, and a table at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-_EVERY = 15.0
+_PROGRESS_INTERVAL = 15.0  # seconds
 _ROWS = {
     "jobs": "jobs (videos wanted)",
     "submits_at_the_gateway": "submits that reached the gateway",
@@ -23,36 +23,36 @@ _ROWS = {
 
 
 class Report:
-    """Tells what happens, and counts the seconds."""
+    """Prints what happens, and measures the time."""
 
     def __init__(self) -> None:
         self._began = self._marked = time.monotonic()
         self._next = 0.0
         self.spans: dict[str, float] = {}
 
-    def say(self, what: str) -> None:
+    def log(self, what: str) -> None:
         """Print one line with the time."""
         print(f"  {time.monotonic() - self._began:6.1f} s  {what}", flush=True)
 
     def mark(self, name: str) -> None:
-        """End a part of the run."""
+        """Record the time since the last mark under a name."""
         now = time.monotonic()
         self.spans[name], self._marked = round(now - self._marked, 1), now
 
     def progress(self, states: Counter[str]) -> None:
-        """Print now and then how far the tasks are."""
+        """Print the number of tasks in each state, but not too often."""
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _EVERY
-            self.say("tasks: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
+            self._next = time.monotonic() + _PROGRESS_INTERVAL
+            self.log("tasks: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
 
-    def tell(self, data: dict[str, Any], file: str) -> None:
-        """Print the table and, if wanted, write the data."""
+    def print_table(self, data: dict[str, Any], file: str) -> None:
+        """Print the table. Write the data to *file*, if there is one."""
         data["seconds"] = {**self.spans, "all": round(time.monotonic() - self._began, 1)}
         rows = [(words, data[name]) for name, words in _ROWS.items()]
         rows += [(f"decided by a person, {what}", count) for what, count in data["decisions"].items()]
-        rows.append(("rows of waits searched for secrets", data["trigger_rows_searched"]))
-        rows += [(kind, f"{told['done']} of {told['planned']}") for kind, told in data["broken"].items()]
-        rows += [(f"died by itself: {name}", count) for name, count in data["revived"].items()]
+        rows.append(("stored triggers searched for secrets", data["triggers_searched"]))
+        rows += [(kind, f"{n['done']} of {n['planned']}") for kind, n in data["faults"].items()]
+        rows += [(f"died by itself: {name}", count) for name, count in data["restarted"].items()]
         rows += [(f"gateway: {fault}", count) for fault, count in sorted(data["gateway_faults"].items())]
         rows += [(f"seconds: {name}", seconds) for name, seconds in data["seconds"].items()]
         width = max(len(name) for name, _ in rows)
@@ -65,4 +65,4 @@ class Report:
             print(f"  ! {remark}")
         if file:
             Path(file).write_text(json.dumps(data, indent=2) + "\n")
-        print(f"\n  {'It holds.' if data['good'] else 'IT DOES NOT HOLD.'}", flush=True)
+        print(f"\n  {'PASSED' if data['good'] else 'FAILED'}", flush=True)

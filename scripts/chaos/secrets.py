@@ -1,4 +1,4 @@
-"""Whether a secret got out: the key, the picture's data, signed links; in the database and in all logs."""
+"""Searches the database and all logs for the key, the picture's data and signed links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chaos.stage import Stage
 
-#: The links to videos may stand where the task puts them for people, and nowhere else.
+#: The tables that may hold links to videos.
 LINKS_ALLOWED_IN = frozenset({"xcom"})
 SIGNATURE = "X-Signature="
 _RUN = 48
@@ -19,33 +19,33 @@ _TABLE = re.compile(r"^COPY (?:public\.)?\"?(\w+)\"? .*FROM stdin;$", re.MULTILI
 
 
 class Secrets:
-    """Knows what must not be found, and looks."""
+    """Searches for texts that must not be stored."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         key, picture = stage.gateway.api_key, stage.picture_base64()
         self._words = {"API key": [key]}
-        # Base64 of a text depends on where in three bytes it begins; the ends depend on what is around.
+        # The base64 of a text depends on its offset modulo 3. Its ends depend on the bytes around it.
         shifted = [base64.b64encode(b"\0" * shift + key.encode()).decode()[4:-4] for shift in range(3)]
         self._words["API key in base64"] = shifted
-        places = range(0, len(picture) - _RUN, max(1, len(picture) // 40))
-        self._words["picture"] = [picture[place : place + _RUN] for place in places]
-        self.triggers_seen = 0
+        offsets = range(0, len(picture) - _RUN, max(1, len(picture) // 40))
+        self._words["picture"] = [picture[offset : offset + _RUN] for offset in offsets]
+        self.triggers_searched = 0
         self._leaks: set[str] = set()
 
-    def watch_triggers(self) -> None:
-        """Look into the rows of the waits that go on at the moment; they are gone at the end."""
+    def search_triggers(self) -> None:
+        """Search the rows of the present triggers; Airflow deletes them when a wait ends."""
         for row in self._stage.rows("select id, kwargs::text from trigger") or ():
-            self.triggers_seen += 1
+            self.triggers_searched += 1
             self._leaks.update(f"{what} in a trigger's row" for what in self._in(str(row[1]), links=True))
 
     def search(self) -> list[str]:
-        """Search the whole database and every log; gives one line for each finding."""
+        """Search the whole database and all logs, and return one line for each finding."""
         dump = self._stage.postgres.dump()
         for table, text in _tables(dump):
             links = table not in LINKS_ALLOWED_IN
             self._leaks.update(f"{what} in the table {table}" for what in self._in(text, links=links))
-        self._searched = len(dump)
+
         for log in self._stage.logs.rglob("*"):
             if log.is_file():
                 text = log.read_text(errors="replace")
@@ -64,7 +64,7 @@ class Secrets:
 
 
 def _tables(dump: str) -> Iterator[tuple[str, str]]:
-    """Give the data of each table, and what stands between."""
+    """Yield the name and data of each table, and the text before the first one."""
     found = list(_TABLE.finditer(dump))
     yield "none (definitions)", dump[: found[0].start()] if found else dump
     for table, after in pairwise([*found, None]):

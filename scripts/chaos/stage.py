@@ -1,4 +1,4 @@
-"""All that `make chaos` runs: PostgreSQL, the emulator, and an Airflow with two triggerers."""
+"""The processes of `make chaos`: PostgreSQL, the emulator, and an Airflow with two triggerers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID, RESCUE_ID = "kling_chaos", "kling_rescue"
 FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 TRIGGERERS = ("triggerer", "triggerer-2")
-#: Seconds after which Airflow takes a silent triggerer, scheduler or task for dead (usually 30, 30, 300).
+#: Seconds without a heartbeat after which Airflow takes a triggerer, scheduler or task for dead. Its defaults
+#: are 30, 30 and 300.
 TRIGGERER_SILENCE, SCHEDULER_SILENCE, TASK_SILENCE = 10, 10, 15
-IMPATIENT = {
+SETTINGS = {
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": TRIGGERER_SILENCE,
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": 2,
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": SCHEDULER_SILENCE,
@@ -46,8 +47,8 @@ IMPATIENT = {
 
 
 @dataclass(frozen=True)
-class Order:
-    """One wanted video; the prompt is how the bill knows it."""
+class VideoSpec:
+    """One requested video. Its prompt identifies it in the bill."""
 
     image: str
     prompt: str
@@ -56,7 +57,7 @@ class Order:
 
 @dataclass(frozen=True)
 class TaskInstance:
-    """A task instance, as the database has it."""
+    """A task instance, from Airflow's database."""
 
     id: str
     dag_id: str
@@ -69,17 +70,17 @@ class TaskInstance:
 
     @property
     def name(self) -> str:
-        """The task's own name, without its group."""
+        """The task's name without its group."""
         return self.task_id.rpartition(".")[2]
 
     @property
-    def place(self) -> tuple[str, str, str, int]:
-        """What stays the same over all tries."""
+    def key(self) -> tuple[str, str, str, int]:
+        """The key that is the same for all tries."""
         return self.dag_id, self.run_id, self.task_id, self.map_index
 
 
 class Stage:
-    """Everything, started and ended together; what dies by itself is started again, as by systemd."""
+    """All processes, started and stopped together. A component that ends by itself is restarted."""
 
     def __init__(self, home: Path, gateway: Gateway) -> None:
         self.home = home
@@ -87,18 +88,18 @@ class Stage:
         self.logs = home / "airflow" / "logs"
         self.gateway = gateway
         self.postgres = PrivatePostgres(self.logs / "postgres.log")
-        self.retired: list[Service] = []  # killed themselves, but their children live on
+        self.retired: list[Service] = []  # killed alone; their children run on
         self.restarts: Counter[str] = Counter()
         self._session: Any = None
 
     def up(self) -> None:
-        """Start it all."""
+        """Start everything."""
         self.picture = self.home / "picture.jpg"
         sample_picture.paint(self.picture)
         self.gateway.up()
         self.postgres.up()
         dags = (PROJECT / "scripts" / "chaos" / "dags", PROJECT / "dags")
-        env = {name: str(value) for name, value in IMPATIENT.items()}
+        env = {name: str(value) for name, value in SETTINGS.items()}
         self.airflow = PrivateAirflow(self.home / "airflow", dags, env=env, database=self.postgres.url)
         self.api = self.airflow.api
         self.airflow.up()
@@ -106,7 +107,7 @@ class Stage:
         self.api.call("POST", "/connections", self.gateway.connection())
 
     def stop(self) -> None:
-        """End it all, whatever state it is in."""
+        """Stop everything, in any state."""
         with uninterrupted(), ExitStack() as last:
             last.callback(self.gateway.stop)
             last.callback(self.postgres.stop)
@@ -119,31 +120,31 @@ class Stage:
                 last.callback(self.airflow.stop, grace=3)
 
     def picture_base64(self) -> str:
-        """Give the picture as it goes to the gateway."""
+        """Return the picture as it is sent to the gateway."""
         return base64.b64encode(self.picture.read_bytes()).decode()
 
-    def trigger(self, orders: list[Order]) -> str:
-        """Start a Dag run for some orders."""
-        return self.airflow.trigger(DAG_ID, {"orders": [asdict(order) for order in orders]})
+    def trigger(self, specs: list[VideoSpec]) -> str:
+        """Start a Dag run for some videos."""
+        return self.airflow.trigger(DAG_ID, {"specs": [asdict(spec) for spec in specs]})
 
     def schedulers(self) -> list[Service]:
-        """Give the scheduler that runs and those whose workers may have outlived them."""
-        now = self.airflow.services.get("scheduler")
-        return [*self.retired, *([now] if now else [])]
+        """Return the running scheduler, and killed ones whose tasks may still run."""
+        running = self.airflow.services.get("scheduler")
+        return [*self.retired, *([running] if running else [])]
 
     def kill_alone(self, name: str) -> None:
-        """End a component by SIGKILL, but none of its children."""
+        """Kill a component, but not its children."""
         service = self.airflow.services.pop(name)
         os.kill(service.pid, signal.SIGKILL)
         self.retired.append(service)
 
     def kill_orphans(self) -> None:
-        """End the children of those that were killed alone."""
+        """Kill the children of components that were killed alone."""
         while self.retired:
             self.retired.pop().kill()
 
     def restart_dead(self) -> None:
-        """Start again what has died by itself."""
+        """Restart components that have ended by themselves."""
         self.gateway.check()
         self.postgres.check()
         for name, service in list(self.airflow.services.items()):
@@ -153,7 +154,7 @@ class Stage:
                 self.restarts[name] += 1
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]] | None:
-        """Ask the database; None while it is away."""
+        """Query the database. Return None while it does not run."""
         try:
             if self._session is None:
                 self._session = self.postgres.connect()
@@ -168,7 +169,7 @@ class Stage:
             return None
 
     def task_instances(self, *dag_ids: str) -> list[TaskInstance] | None:
-        """Give all task instances of some Dags; None while the database is away."""
+        """Return all task instances of some Dags, or None while the database does not run."""
         found = self.rows(
             "select id::text, dag_id, run_id, task_id, map_index, state, try_number,"
             " coalesce(extract(epoch from end_date), 0)::float from task_instance where dag_id = any(%s)",
@@ -178,7 +179,7 @@ class Stage:
 
 
 def send(service: Service, signum: signal.Signals) -> None:
-    """Send a signal to a program and to all that it has started."""
+    """Send a signal to a process and its descendants."""
     for process in service.members():
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signum)

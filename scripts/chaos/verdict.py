@@ -1,4 +1,4 @@
-"""What came of it: the bill against the files, and what was left lying about."""
+"""Compares the gateway's bill with the stored files, and counts what is wrong."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 from airflow_provider_kling.errors import KlingDownloadError
 from airflow_provider_kling.media.mp4 import Mp4Check
-from chaos.stage import FINAL, Order, Stage, TaskInstance
+from chaos.stage import FINAL, Stage, TaskInstance, VideoSpec
 
-#: What the emulator serves to every job when it does not render.
+#: The video that the emulator serves for every job if it does not render.
 VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
 VIDEO_SHA256 = hashlib.sha256(VIDEO).hexdigest()
 
 
 @dataclass
 class Verdict:
-    """The figures of one run; those of `ZERO` must be 0, and as many videos whole as wanted."""
+    """The figures of one run. Those in `ZERO` must be 0, and all videos must be whole."""
 
     jobs: int = 0
     submits_at_the_gateway: int = 0
@@ -39,31 +39,31 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether the run proves what it is to prove."""
+        """Whether the test has passed."""
         return self.videos_whole == self.jobs and not any(getattr(self, name) for name in self.ZERO)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the figures as JSON-ready data."""
+        """Return the figures as JSON-ready data."""
         return {**asdict(self), "good": self.good}
 
 
-def judge(stage: Stage, orders: list[Order], tasks: list[TaskInstance], leaks: list[str]) -> Verdict:
-    """Count everything."""
+def judge(stage: Stage, specs: list[VideoSpec], tasks: list[TaskInstance], leaks: list[str]) -> Verdict:
+    """Return the figures."""
     bill, requests = stage.gateway.jobs(), stage.gateway.requests()
     stuck = [task for task in tasks if task.state not in FINAL]
     whole, remarks = {}, list(leaks)
-    for order in orders:
-        if wrong := _wrong_with(Path(order.target), bill.get(order.prompt, [])):
-            remarks.append(f"{Path(order.target).name}: {wrong}")
+    for spec in specs:
+        if wrong := _wrong_with(Path(spec.target), bill.get(spec.prompt, [])):
+            remarks.append(f"{Path(spec.target).name}: {wrong}")
         else:
-            whole[_told(Path(order.target))["kling_task_id"]] = order
+            whole[_sidecar(Path(spec.target))["kling_task_id"]] = spec
     paid = [job for jobs in bill.values() for job in jobs]
-    left = sorted(_leftovers(stage.videos, orders))
+    left = sorted(_leftovers(stage.videos, specs))
     remarks += [f"left over: {name}" for name in left]
-    remarks += [f"stuck: {task.place} {task.state}" for task in stuck]
+    remarks += [f"stuck: {task.key} {task.state}" for task in stuck]
     remarks += [f"paid for {len(jobs)} times: {prompt}" for prompt, jobs in bill.items() if len(jobs) > 1]
     return Verdict(
-        jobs=len(orders),
+        jobs=len(specs),
         submits_at_the_gateway=sum(request["method"] == "POST" for request in requests),
         jobs_paid_for=len(paid),
         paid_for_twice=sum(len(jobs) - 1 for jobs in bill.values()),
@@ -77,36 +77,38 @@ def judge(stage: Stage, orders: list[Order], tasks: list[TaskInstance], leaks: l
 
 
 def _wrong_with(video: Path, jobs: list[str]) -> str:
-    """Say why a video is not whole or not the right one; nothing if it is."""
+    """Return why a video is not whole or not the right one, or an empty text."""
     if not video.exists():
         return "there is no video"
-    told, data, check = _told(video), video.read_bytes(), Mp4Check()
+    sidecar, data, check = _sidecar(video), video.read_bytes(), Mp4Check()
     check.feed(data)
     try:
-        check.finish(told.get("size"))
+        check.finish(sidecar.get("size"))
     except KlingDownloadError as error:
         return error.what
     sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != VIDEO_SHA256 or sha256 != told.get("sha256"):
-        return f"sha256 {sha256} is not what the storage host or the sidecar says"
+    if sha256 != VIDEO_SHA256 or sha256 != sidecar.get("sha256"):
+        return f"sha256 {sha256} is not that of the storage host or the sidecar"
     return (
-        "" if told.get("kling_task_id") in jobs else f"its job {told.get('kling_task_id')} is not in the bill"
+        ""
+        if sidecar.get("kling_task_id") in jobs
+        else f"its job {sidecar.get('kling_task_id')} is not in the bill"
     )
 
 
-def _told(video: Path) -> dict[str, Any]:
+def _sidecar(video: Path) -> dict[str, Any]:
     sidecar = Path(f"{video}.json")
     return dict(json.loads(sidecar.read_text())) if sidecar.exists() else {}
 
 
-def _leftovers(folder: Path, orders: list[Order]) -> Iterator[str]:
-    wanted = {name for order in orders for name in (order.target, f"{order.target}.json")}
+def _leftovers(folder: Path, specs: list[VideoSpec]) -> Iterator[str]:
+    wanted = {name for spec in specs for name in (spec.target, f"{spec.target}.json")}
     for file in folder.rglob("*"):
         if str(file) not in wanted:
             yield file.name
 
 
-def faults_met(stage: Stage) -> Counter[str]:
-    """Count the answers of the gateway that went wrong, by kind."""
+def gateway_faults(stage: Stage) -> Counter[str]:
+    """Count the gateway's answers with a fault, by fault."""
     faults = [request["fault"] for request in stage.gateway.requests() if request["fault"]]
     return Counter(fault.split(",match=")[0] for fault in faults)

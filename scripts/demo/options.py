@@ -1,4 +1,4 @@
-"""What the demo was asked to do (`make demo IMAGE=... PROMPT=...`), checked before anything starts."""
+"""The options of the demo (`make demo IMAGE=... PROMPT=...`), checked before anything starts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BadOptionError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """The demo's wishes: `image` is a path, a URL or, for the sample picture, empty."""
+    """The options; `image` is a path, a URL, or empty for the sample picture."""
 
     image: str
     prompt: str
@@ -43,7 +43,7 @@ class Options:
 
     @property
     def live(self) -> bool:
-        """Whether the real gateway is asked, for money."""
+        """Whether the real gateway is used, which costs money."""
         return bool(self.live_key)
 
     @property
@@ -52,13 +52,13 @@ class Options:
         return "no published price" if self.cost is None else f"estimated cost {self.cost:.2f} USD"
 
     def conf(self, image: str) -> dict[str, Any]:
-        """Give the parameters of the Dag run."""
+        """Return the parameters of the Dag run."""
         names = ("prompt", "duration", "model", "sound", "target")
         return {"image": image} | {name: getattr(self, name) for name in names}
 
     @classmethod
     def read(cls, variables: Mapping[str, str], project: Path) -> Self:
-        """Read and check the variables; an empty one counts as not given."""
+        """Read and check the environment variables. An empty one counts as not set."""
         given = {name: value.strip() for name, value in variables.items() if value.strip()}
         image, prompt = _image(given.get("IMAGE", "")), given.get("PROMPT", DEFAULT_PROMPT)
         duration, model = _seconds(given.get("DURATION", "5")), given.get("MODEL", DEFAULT_MODEL)
@@ -86,15 +86,15 @@ class Options:
 
 
 def confirm_spending(options: Options, variables: Mapping[str, str]) -> None:
-    """Ask before money is spent; only a yes goes on."""
-    print(f"  This asks {options.live_host} for {options.duration} s of {options.model}: {options.price}.")
-    print("  The figure is an ESTIMATE from a public price list; the gateway may charge another.")
+    """Ask before money is spent, and raise unless the answer is yes."""
+    print(f"  This buys {options.duration} s of {options.model} from {options.live_host}: {options.price}.")
+    print("  This is an ESTIMATE from a public price list. The gateway may charge another price.")
     if _flag("YES", variables.get("YES", "").strip() or "0"):
         return
     if not sys.stdin.isatty():
-        raise BadOptionError("nobody is there to say yes to the costs; YES=1 says it beforehand")
-    if input("  Spend it? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise BadOptionError("not agreed, nothing was started")
+        raise BadOptionError("there is no terminal to confirm the costs; YES=1 confirms them")
+    if input("  Buy it? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise BadOptionError("not confirmed, nothing was started")
 
 
 def _flag(name: str, text: str) -> bool:
@@ -111,7 +111,7 @@ def _seconds(text: str) -> int:
 
 
 def _target(text: str, project: Path) -> str:
-    """Choose where the video goes: into a file if OUT ends in .mp4, else into a folder."""
+    """Return the target: a file if OUT ends in .mp4, else a folder."""
     target = Path(text).expanduser().absolute() if text else project / ".airflow" / "videos"
     to_file = target.suffix.lower() == ".mp4"
     try:

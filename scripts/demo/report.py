@@ -1,4 +1,4 @@
-"""What the demo tells: one line for each change, then where the time went."""
+"""The output of the demo: one line for each change, then the times."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ if TYPE_CHECKING:
 
     from private_airflow.rest_api import AirflowApi
 
-WORDS = {"succeed": "done", "deferred": "waiting in the triggerer, no worker is held"}
+WORDS = {"succeed": "done", "deferred": "waiting in the triggerer, without a worker"}
 
 
 class Report:
-    """Prints with the time since `make demo`, which the Makefile puts in DEMO_BEGAN."""
+    """Prints lines with the time since `make demo`, which is in DEMO_BEGAN."""
 
     def __init__(self) -> None:
         now = time.time()
         self.began = min(now, float(os.environ.get("DEMO_BEGAN") or now))
         self.spans: dict[str, float] = {"environment": now - self.began}
-        self._said: set[tuple[str, str]] = set()
+        self._printed: set[tuple[str, str]] = set()
 
-    def say(self, who: str, what: str) -> None:
-        """Print one line, but no line twice."""
-        if (who, what) not in self._said:
-            self._said.add((who, what))
-            print(f"{time.time() - self.began:7.1f} s  {who:<9} {what}", flush=True)
+    def log(self, source: str, what: str) -> None:
+        """Print one line, unless it was printed before."""
+        if (source, what) not in self._printed:
+            self._printed.add((source, what))
+            print(f"{time.time() - self.began:7.1f} s  {source:<9} {what}", flush=True)
 
-    def spent(self) -> None:
-        """Print where the time went; what nobody claims was Airflow's scheduling."""
+    def print_times(self) -> None:
+        """Print the time of each part; the rest is Airflow's scheduling."""
         total = time.time() - self.began
         self.spans["scheduling"] = max(0.0, total - sum(self.spans.values()))
-        print("\n  Where the time went")
-        for name, seconds in (*self.spans.items(), ("together", total)):
+        print("\n  Times")
+        for name, seconds in (*self.spans.items(), ("total", total)):
             print(f"{seconds:7.1f} s  {name}")
         print(flush=True)
 
 
-class RunWatch:
-    """One run of the demo Dag, seen through the REST API."""
+class RunStatus:
+    """One run of the demo's Dag, read with the REST API."""
 
     def __init__(self, api: AirflowApi, dag_id: str, run_id: str, price: str) -> None:
         self.api, self.dag_id, self.run_id, self.price = api, dag_id, run_id, price
         self.tasks: dict[str, dict[str, Any]] = {}
 
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """Look once; give what there is to say by now."""
+    def read(self) -> Iterator[tuple[str, str]]:
+        """Read the states of the tasks once, and yield lines about them."""
         self.tasks = {task["task_id"]: task for task in self.api.task_instances(self.dag_id, self.run_id)}
         if self._state("submit") == "success":
             yield "submit", f"task {self._xcom('submit')}, {self.price}"
-        if self._state("submit") == "deferred":  # the gateway does not take it for now
-            yield "submit", self._last_words("submit")
+        if self._state("submit") == "deferred":  # the gateway is busy
+            yield "submit", self._last_message("submit")
         if self._state("wait") == "deferred":
             yield "wait", WORDS["deferred"]
         if self._state("wait") and (progress := self._xcom("wait", "kling_progress")):
@@ -62,21 +62,21 @@ class RunWatch:
             size = self._xcom("download", "size") or 0
             yield "download", f"{size / 1e6:.1f} MB"
 
-    def over(self) -> bool:
-        """Tell whether the run has ended."""
+    def has_ended(self) -> bool:
+        """Return whether the run has ended."""
         return self.api.run_state(self.dag_id, self.run_id) in ("success", "failed")
 
     def failed_task(self) -> dict[str, Any] | None:
-        """Give the first task that failed."""
+        """Return the task that failed first, or None."""
         failed = [task for task in self.tasks.values() if task["state"] == "failed"]
         return min(failed, key=lambda task: task["end_date"] or "", default=None)
 
     def path(self) -> str:
-        """Give where the video is."""
+        """Return the path of the video."""
         return str(self._xcom("download"))
 
     def spans(self) -> dict[str, float]:
-        """Give the seconds of each task's own work; of the wait, those that the gateway worked."""
+        """Return the seconds of the submit, the job at the gateway, and the download."""
         timings = (self._xcom("wait") or {}).get("timings") or {}
         job = (timings.get("complete_time_ms", 0) - timings.get("submit_time_ms", 0)) / 1000
         return {
@@ -90,13 +90,13 @@ class RunWatch:
         began, ended = (datetime.fromisoformat(task[key]) for key in ("start_date", "end_date"))
         return (ended - began).total_seconds()
 
-    def _last_words(self, task_id: str) -> str:
-        """Give the last line that the provider itself has logged in a task."""
+    def _last_message(self, task_id: str) -> str:
+        """Return the last line of the provider in a task's log."""
         log = self.api.log(self.dag_id, self.run_id, task_id, self.tasks[task_id]["try_number"])
-        words = (
+        messages = (
             line["event"] for line in reversed(log) if "airflow_provider_kling" in line.get("logger", "")
         )
-        return str(next(words, "waits"))
+        return str(next(messages, "waits"))
 
     def _state(self, task_id: str) -> str | None:
         return self.tasks.get(task_id, {}).get("state")

@@ -1,4 +1,4 @@
-"""A sunset over the sea, painted: the demo's picture when none is given. The same on every machine."""
+"""Paints a sunset over the sea, the demo's default picture. It is the same on every machine."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def paint(file: Path) -> None:
 
 def _gradient(draw: ImageDraw.ImageDraw, top: int, bottom: int, colours: tuple[Colour, ...]) -> None:
     for y in range(top, bottom):
-        place = (y - top) / (bottom - top) * (len(colours) - 1)
-        first, share = colours[int(place)], place % 1
-        second = colours[int(place) + 1]
+        position = (y - top) / (bottom - top) * (len(colours) - 1)
+        first, share = colours[int(position)], position % 1
+        second = colours[int(position) + 1]
         mixed = tuple(round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
         draw.line(((0, y), (WIDTH, y)), fill=mixed)
 
@@ -55,16 +55,16 @@ def _around(centre: tuple[int, int], radius: int) -> tuple[int, int, int, int]:
 
 
 def _glitter(draw: ImageDraw.ImageDraw) -> None:
-    dice = random.Random(7)
+    rng = random.Random(7)
     for y in range(HORIZON + 4, HEIGHT, 5):
         spread = 50 + (y - HORIZON) * 0.5
         for _ in range(4):
-            x, length = dice.gauss(SUN[0], spread / 2), dice.uniform(10, 40)
-            draw.line(((x - length, y), (x + length, y)), fill=(255, dice.randint(170, 220), 130), width=2)
+            x, length = rng.gauss(SUN[0], spread / 2), rng.uniform(10, 40)
+            draw.line(((x - length, y), (x + length, y)), fill=(255, rng.randint(170, 220), 130), width=2)
 
 
 def _ridge(depth: int) -> list[tuple[float, float]]:
-    """Hills on the left that fall towards the sea; the nearer, the lower and the darker."""
+    """Return the outline of hills on the left; nearer ones are lower."""
     end, base = 760 - depth * 170, HORIZON + depth * 46
     line = [
         (

@@ -1,1 +1,1 @@
-"""An Airflow of one's own, with the programs it needs."""
+"""Starts a private Airflow and the programs that it needs."""

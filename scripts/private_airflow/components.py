@@ -1,9 +1,9 @@
-"""An Airflow of one's own: real components, a throw-away folder, loopback only, gone afterwards.
+"""A private Airflow: real components in a folder of their own, on 127.0.0.1 only, stopped at the end.
 
 with PrivateAirflow(Path(".airflow/try"), dags=Path("dags")) as airflow:
     run_id = airflow.trigger("my_dag", {"answer": 42})
     assert airflow.wait_for_run("my_dag", run_id) == "success"
-    airflow.kill("triggerer")   # as a power cut would
+    airflow.kill("triggerer")
     airflow.start("triggerer")
 """
 
@@ -38,7 +38,7 @@ NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "KLING", "OTEL_", "PYTHONPATH", "PYTHONH
 
 
 class PrivateAirflow:
-    """Airflow's components side by side, each with its own log file, in a folder of their own."""
+    """Airflow's components, each with its own log file, in one folder."""
 
     def __init__(
         self,
@@ -50,7 +50,11 @@ class PrivateAirflow:
         components: Iterable[str] = tuple(COMPONENTS),
         on_mark: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Prepare, start nothing; `env` wins over every setting made here, `on_mark` hears each step."""
+        """Prepare everything, but start nothing.
+
+        :param env: overrides the settings that are made here.
+        :param on_mark: called with the name of each step when it is done.
+        """
         self.home = home.resolve()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -104,7 +108,7 @@ class PrivateAirflow:
         self.stop()
 
     def up(self, timeout: float = 180) -> None:
-        """Make the database, start the components and wait until each says that it is well."""
+        """Create the database, start the components, and wait until all are healthy."""
         self._began = time.monotonic()
         self.cli("db", "migrate")
         self._mark("database")
@@ -128,19 +132,19 @@ class PrivateAirflow:
             self.on_mark(name)
 
     def start(self, component: str, name: str | None = None) -> Service:
-        """Start a component; a second one of its kind needs a name of its own."""
+        """Start a component. A second one of the same kind needs another name."""
         name = name or component
         if name in self.services:
-            raise ValueError(f"{name} runs already")
+            raise ValueError(f"{name} is already running")
         self.services[name] = self._run(name, *COMPONENTS[component])
         return self.services[name]
 
     def kill(self, name: str) -> None:
-        """End a component and its children by SIGKILL; a scheduler takes the running tasks with it."""
+        """Kill a component and its children; the children of the scheduler are the running tasks."""
         self.services.pop(name).kill()
 
     def stop(self, grace: float = 10.0) -> None:
-        """End everything that was started here, whatever state it is in."""
+        """Stop everything that was started here, in any state."""
         stop(self.services.values(), grace)
         self.services.clear()
 
@@ -150,7 +154,7 @@ class PrivateAirflow:
             service.check()
 
     def cli(self, *arguments: str, timeout: float = 180) -> None:
-        """Run one command of Airflow's command line to its end."""
+        """Run one command of Airflow's command line until it ends."""
         self._run(" ".join(arguments[:2]), *arguments).wait(timeout)
 
     def _run(self, name: str, *arguments: str) -> Service:
@@ -159,7 +163,7 @@ class PrivateAirflow:
         return Service(name, command, env=self.env, log=log, cwd=self.home)
 
     def wait_until(self, what: str, probe: Callable[[], T], timeout: float, pause: float = 0.25) -> T:
-        """Ask until the answer is true, while every component stays alive."""
+        """Call *probe* until its result is true, and return the result. Raise if a component ends."""
         deadline = time.monotonic() + timeout
         while not (answer := probe()):
             self.check()
@@ -169,7 +173,7 @@ class PrivateAirflow:
         return answer
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, timeout: float = 60) -> str:
-        """Start a run of a Dag as soon as Airflow has read it; gives the run id."""
+        """Start a run of a Dag as soon as Airflow has read it, and return the run id."""
 
         def known() -> bool:
             if errors := self.api.import_errors():
@@ -188,14 +192,14 @@ class PrivateAirflow:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Give this process's environment without anything that is the user's own Airflow or Kling."""
+    """Return this process's environment without the variables for Airflow and Kling."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     direct = ",".join(filter(None, (kept.get("NO_PROXY", kept.get("no_proxy")), "127.0.0.1,localhost")))
     return kept | {"NO_PROXY": direct, "no_proxy": direct}
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on, outside the range that the system hands out by itself."""
+    """Return a free port, outside the range that the system assigns by itself."""
     for port in random.sample(range(20000, 32000), 50):
         with socket.socket() as probe:
             try:
@@ -207,7 +211,7 @@ def free_port() -> int:
 
 
 def _keys(file: Path) -> dict[str, str]:
-    """Make the keys once for each folder, so that a second start can read what the first has encrypted."""
+    """Create the keys once per folder, so that a second start can decrypt the data of the first."""
     if not file.exists():
         keys = {
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),

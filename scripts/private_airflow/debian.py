@@ -1,4 +1,4 @@
-"""Programs that Debian packages, installed where they are missing and this process may install them."""
+"""Installs Debian packages, if this process may do that."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from private_airflow.services import ServiceError
 
 
 def may_install() -> bool:
-    """Tell whether this process can install packages."""
+    """Return whether this process can install packages."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
 def install(package: str, log: Path) -> None:
     """Install a package."""
-    print(f"  {package} is not here; installing Debian's package, once ...", flush=True)
+    print(f"  {package} is missing; installing Debian's package ...", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(log, "apt-get", "--quiet", "update", env=env)
     run(log, "apt-get", "--quiet", "install", "--yes", "--no-install-recommends", package, env=env)
 
 
 def run(log: Path, *command: str, env: dict[str, str] | None = None) -> None:
-    """Run a command to its end, with its output in a file."""
+    """Run a command until it ends, with its output in a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         done = subprocess.run(

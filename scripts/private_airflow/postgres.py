@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own: installed if need be, on 127.0.0.1 only, gone afterwards."""
+"""A private PostgreSQL: installed if needed, on 127.0.0.1 only, deleted at the end."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from private_airflow.components import free_port, inherited_environment
 from private_airflow.services import Service, ServiceError, stop
 
 DEBIAN = Path("/usr/lib/postgresql")
-#: Tells Debian's package not to make, and start, a cluster of its own when it is installed.
+#: Tells Debian's package not to create and start its own cluster.
 NO_MAIN_CLUSTER = Path("/etc/postgresql-common/createcluster.d/no-main-cluster.conf")
-#: As `pg_ctl stop -m` does it: fast ends the sessions and shuts down, immediate ends as a crash does.
+#: The signals of `pg_ctl stop -m`: fast ends the sessions and shuts down, immediate ends like a crash.
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 Mode = Literal["fast", "immediate"]
 
 
 def programs() -> Path | None:
-    """Give the folder that holds PostgreSQL's programs, the newest one of Debian's, or None."""
+    """Return the folder of PostgreSQL's programs (the newest of Debian's packages), or None."""
     packaged = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda file: int(file.parts[-3].split(".")[0]))
     if packaged:
         return packaged[-1].parent
@@ -38,18 +38,18 @@ def programs() -> Path | None:
 
 
 def obtainable() -> bool:
-    """Tell whether there is a PostgreSQL, or one can be installed."""
+    """Return whether there is a PostgreSQL, or one can be installed."""
     return bool(programs() or debian.may_install())
 
 
 def install(log: Path) -> Path:
-    """Make sure that there is a PostgreSQL, and give the folder of its programs."""
+    """Install PostgreSQL if it is missing, and return the folder of its programs."""
     if found := programs():
         return found
     if not obtainable():
         raise ServiceError(
-            "PostgreSQL is needed (initdb, postgres) and was not found; install it, "
-            "on Debian and Ubuntu: apt-get install postgresql"
+            "PostgreSQL (initdb, postgres) is missing. Install it, on Debian and Ubuntu with: "
+            "apt-get install postgresql"
         )
     NO_MAIN_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
     NO_MAIN_CLUSTER.write_text("create_main_cluster = false\n")
@@ -59,14 +59,14 @@ def install(log: Path) -> Path:
         NO_MAIN_CLUSTER.unlink(missing_ok=True)
     if found := programs():
         return found
-    raise ServiceError(f"apt-get brought no PostgreSQL; see {log}")
+    raise ServiceError(f"apt-get has not installed PostgreSQL; see {log}")
 
 
 class PrivatePostgres:
-    """One cluster in a throw-away folder. PostgreSQL refuses to be root, so root lends it another user.
+    """One cluster in a temporary folder. PostgreSQL does not run as root, so root runs it as another user.
 
-    :param log: what the server says.
-    :param settings: further ones, by name.
+    :param log: the server's log file.
+    :param settings: further settings of the server.
     """
 
     def __init__(self, log: Path, **settings: str) -> None:
@@ -78,19 +78,19 @@ class PrivatePostgres:
 
     @property
     def url(self) -> str:
-        """The database, as SQLAlchemy names it."""
+        """The database's URL for SQLAlchemy."""
         return f"postgresql+psycopg2://airflow:{self._password}@127.0.0.1:{self.port}/postgres"
 
     def up(self) -> None:
-        """Make the cluster and start it."""
+        """Create the cluster and start it."""
         self._programs = install(self.log)
-        # Not in the project's folder: the other user may not be allowed to go there.
+        # Not in the project's folder: the other user may not have access to it.
         self._folder = Path(tempfile.mkdtemp(prefix="kling-postgres-"))
         secret = self._folder / "password"
         secret.touch(mode=0o600)
         secret.write_text(self._password)
         if os.geteuid() == 0:
-            self._lend_user()
+            self._choose_user()
         options = (
             "--username=airflow",
             "--auth=scram-sha-256",
@@ -102,7 +102,7 @@ class PrivatePostgres:
         debian.run(self.log, *self._as_user, initdb, f"--pwfile={secret}", *options, "-D", data)
         self.start()
 
-    def _lend_user(self) -> None:
+    def _choose_user(self) -> None:
         known = {user.pw_name: user for user in pwd.getpwall()}
         user = known.get("postgres") or known["nobody"]
         self._as_user = (
@@ -134,7 +134,7 @@ class PrivatePostgres:
                 self.connect().close()
                 return
             if time.monotonic() > deadline:
-                raise ServiceError(f"PostgreSQL does not get ready; see {self.log}")
+                raise ServiceError(f"PostgreSQL does not answer after 60 s; see {self.log}")
             time.sleep(0.1)
 
     def connect(self) -> Any:
@@ -151,7 +151,7 @@ class PrivatePostgres:
         return connection
 
     def down(self, mode: Mode) -> None:
-        """End the server; every session loses its connection."""
+        """Stop the server; all sessions lose their connection."""
         if self._service is None:
             return
         service, self._service = self._service, None
@@ -162,12 +162,12 @@ class PrivatePostgres:
         stop([service], grace=0)
 
     def check(self) -> None:
-        """Raise if the server ended by itself."""
+        """Raise if the server has ended by itself."""
         if self._service:
             self._service.check()
 
     def dump(self) -> str:
-        """Give the whole database as text."""
+        """Return the whole database as text."""
         command = (str(self._programs / "pg_dump"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "airflow")
         env = {**os.environ, "PGPASSWORD": self._password}
         done = subprocess.run([*command, "postgres"], env=env, capture_output=True, check=False)
@@ -176,7 +176,7 @@ class PrivatePostgres:
         return done.stdout.decode(errors="replace")
 
     def stop(self) -> None:
-        """End the server and throw the cluster away."""
+        """Stop the server and delete the cluster."""
         self.down("immediate")
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A few calls of Airflow's REST API, as far as the scripts and the integration tests need them."""
+"""The calls of Airflow's REST API that the scripts and the integration tests need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-#: Airflow gives at most so many things at once.
+#: Airflow's largest page of a list.
 PAGE = 100
 FINAL = frozenset({"success", "failed"})
 
@@ -22,7 +22,7 @@ class ApiError(RuntimeError):
 
 
 class AirflowApi:
-    """Airflow's `/api/v2`, seen by an administrator."""
+    """Airflow's `/api/v2`, called by an administrator."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -30,7 +30,7 @@ class AirflowApi:
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """Send one request to `/api/v2` and read its JSON answer."""
+        """Send one request to `/api/v2` and return its JSON answer."""
         if self._token is None:
             self._token = self._send("GET", "/auth/token", None, {})["access_token"]
         parameters = f"?{urllib.parse.urlencode(query, doseq=True)}" if query else ""
@@ -49,7 +49,7 @@ class AirflowApi:
             raise ApiError(error.code, error.read().decode(errors="replace")) from error
 
     def health(self) -> dict[str, str]:
-        """Tell the state of each component: `healthy` or `unhealthy`; empty while nobody answers."""
+        """Return `healthy` or `unhealthy` by component; nothing if there is no answer."""
         try:
             answer = self._send("GET", "/api/v2/monitor/health", None, {})
         except (OSError, ApiError, ValueError):
@@ -57,16 +57,16 @@ class AirflowApi:
         return {name.replace("_", "-"): part["status"] for name, part in answer.items() if part}
 
     def dag_exists(self, dag_id: str) -> bool:
-        """Tell whether Airflow has read the Dag already."""
+        """Return whether Airflow has parsed the Dag."""
         return self._or_none("GET", f"/dags/{dag_id}") is not None
 
     def import_errors(self) -> dict[str, str]:
-        """Give the Dag files that could not be read, with the traceback."""
+        """Return the tracebacks of Dag files that could not be parsed, by file."""
         errors = self.call("GET", "/importErrors")["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
     def unpause(self, dag_id: str) -> None:
-        """Let the Dag run."""
+        """Unpause the Dag."""
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
@@ -76,15 +76,15 @@ class AirflowApi:
         return str(run["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Give one Dag run."""
+        """Return one Dag run."""
         return dict(self.call("GET", _run_path(dag_id, run_id)))
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """Tell `queued`, `running`, `success` or `failed`."""
+        """Return `queued`, `running`, `success` or `failed`."""
         return str(self.run(dag_id, run_id)["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Give the task instances of a run, mapped ones included."""
+        """Return the task instances of a run, mapped ones included."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances"
         found: list[dict[str, Any]] = []
         while more := self.call("GET", path, limit=PAGE, offset=len(found))["task_instances"]:
@@ -92,10 +92,6 @@ class AirflowApi:
             if len(more) < PAGE:
                 break
         return found
-
-    def task_states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
-        """Give the state of each task of a run that has no mapped tasks."""
-        return {task["task_id"]: task["state"] for task in self.task_instances(dag_id, run_id)}
 
     def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
         """Clear tasks of a run, as the button in the UI does; the run starts again."""
@@ -105,7 +101,7 @@ class AirflowApi:
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
     ) -> Any:
-        """Read what a task has pushed; None if it has not."""
+        """Return an XCom, or None if there is none."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
         entry = self._or_none("GET", path, map_index=map_index, stringify="false", deserialize="false")
         return entry and entry["value"]
@@ -113,16 +109,16 @@ class AirflowApi:
     def log(
         self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
     ) -> list[dict[str, Any]]:
-        """Give the log of one try of a task, a dict for each line: `event`, `level`, `timestamp`, ..."""
+        """Return the log of one try of a task, a dict for each line: `event`, `level`, `timestamp`, ..."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}"
         content = self.call("GET", path, map_index=map_index, full_content="true")["content"]
         return [{"event": line} if isinstance(line, str) else line for line in content]
 
     def task_error(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
-        """Give the exception that ended a try, in its own words; empty if its log names none."""
+        """Return the last exception in a try's log, as `Class: message`; empty if there is none."""
         lines = self.log(dag_id, run_id, task_id, try_number)
         errors = [line["error_detail"][0] for line in lines if line.get("error_detail")]
-        # Where a trigger broke, the task itself only says that it did.
+        # If a trigger has failed, the task's own error only says that.
         causes = [error for error in errors if error["exc_type"] != "TaskDeferralError"] or errors
         return f"{causes[-1]['exc_type']}: {causes[-1]['exc_value']}" if causes else ""
 

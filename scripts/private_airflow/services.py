@@ -1,4 +1,4 @@
-"""Programs that are started, watched and ended together with everything they have started themselves."""
+"""Starts and stops programs together with all their descendants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ServiceError(RuntimeError):
-    """A program ended although it should not have, or failed; says which log file tells why."""
+    """A program has failed or ended too early; the message names its log file."""
 
 
 def _exit(signum: int, _frame: FrameType | None) -> NoReturn:
@@ -30,7 +30,7 @@ def _exit(signum: int, _frame: FrameType | None) -> NoReturn:
 
 
 def exit_on_termination() -> None:
-    """Let SIGTERM and SIGHUP end this program with an exception, as Ctrl-C does, so that it can tidy up."""
+    """Let SIGTERM and SIGHUP raise an exception, as Ctrl-C does, so that this program can clean up."""
     if threading.current_thread() is not threading.main_thread():
         return
     for signum in (signal.SIGTERM, signal.SIGHUP):
@@ -40,7 +40,7 @@ def exit_on_termination() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C, SIGTERM and SIGHUP off until the block is done."""
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,7 +58,7 @@ def uninterrupted() -> Iterator[None]:
 class Service:
     """A program in a session of its own, with one log file.
 
-    The session is how its offspring is found again, also when the program itself is long dead.
+    Its descendants are found by the session, also after the program itself has ended.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            atexit.register(self.kill)  # the second net, should nobody come to call stop()
+            atexit.register(self.kill)  # in case stop() is not called
 
     @property
     def pid(self) -> int:
@@ -88,7 +88,7 @@ class Service:
 
     @property
     def exit_code(self) -> int | None:
-        """How the program ended, None while it runs; nothing is reaped, so that its number stays ours."""
+        """The exit code, or None while the program runs. Nothing is reaped, so the pid stays reserved."""
         if self._process.returncode is not None:
             return self._process.returncode
         ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -102,7 +102,7 @@ class Service:
             raise ServiceError(f"{self.name} ended with exit code {self.exit_code}; see {self.log}")
 
     def wait(self, timeout: float) -> None:
-        """Wait for the program to end by itself, well."""
+        """Wait until the program ends by itself. Raise if it fails or takes longer."""
         deadline = time.monotonic() + timeout
         while self.exit_code is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -114,14 +114,14 @@ class Service:
             raise ServiceError(f"{self.name} failed with exit code {code}; see {self.log}")
 
     def terminate(self) -> None:
-        """Ask the program and all that it has started to end."""
+        """Send SIGTERM to the program and its descendants."""
         self._remember_strays()
         for process in self.members():
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
 
     def kill(self) -> None:
-        """End the program and all that it has started, at once, as a power cut would."""
+        """Send SIGKILL to the program and its descendants, and wait for their end."""
         if self._process.returncode is not None:
             return
         with uninterrupted():
@@ -136,7 +136,7 @@ class Service:
             atexit.unregister(self.kill)
 
     def members(self) -> list[psutil.Process]:
-        """Everything alive of this program: its session, and descendants that have left the session."""
+        """Return the running processes of this program's session, and descendants that have left it."""
         if self._process.returncode is not None:
             return []
         pids = [pid for pid in psutil.pids() if _session(pid) == self.pid]
@@ -149,7 +149,7 @@ class Service:
 
 
 def stop(services: Iterable[Service], grace: float = 10.0) -> None:
-    """End the programs, all at the same time: SIGTERM, and SIGKILL for what is left after the grace."""
+    """Stop all programs at the same time: SIGTERM, then SIGKILL after *grace* seconds."""
     services = list(services)
     with uninterrupted():
         for service in services:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch.pictures import Order, orders
+from batch.pictures import VideoSpec, make_specs
 from stage import Run, Stage, paint
 
 if TYPE_CHECKING:
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> list[Order]:
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> list[VideoSpec]:
     """Draw 12 pictures, 2 of them bad."""
-    return orders(tmp_path_factory.mktemp("batch"), 12, 2)
+    return make_specs(tmp_path_factory.mktemp("batch"), 12, 2)
 
 
 @pytest.fixture(scope="module")
-def runs(played: Played, wanted: list[Order]) -> dict[str, Run]:
+def runs(played: Played, wanted: list[VideoSpec]) -> dict[str, Run]:
     """Start the batch under a limit that is just what its good pictures cost, and two that ask first."""
     stage = played.stage
     stage.gateway.add_fault(
         "job:render=2,times=always,match=picture 0", "job:render=2,times=always,match=asked"
     )
-    budget = float(sum(order.usd for order in wanted if order.good))
+    budget = float(sum(spec.usd for spec in wanted if spec.good))
     pictures = [str(paint(played.folder / "asked" / f"{n}.png", 50 + n)) for n in range(2)]
     asked = {"pictures": pictures, "duration": 3, "sound": True, "target": f"{played.folder}/approved/"}
     return {
-        "batch": stage.trigger("batch", orders=[order.arguments() for order in wanted], budget=budget),
+        "batch": stage.trigger("batch", specs=[spec.arguments() for spec in wanted], budget=budget),
         "approve": stage.trigger("kling_ask_first", prompt="asked and approved", **asked),
         "reject": stage.trigger("kling_ask_first", prompt="asked and rejected", **asked),
     }
@@ -44,30 +44,30 @@ def told(played: Played, runs: dict[str, Run]) -> dict[str, Any]:
 
 
 def test_each_good_picture_becomes_a_video_and_each_bad_one_a_clear_error(
-    played: Played, wanted: list[Order], told: dict[str, Any]
+    played: Played, wanted: list[VideoSpec], told: dict[str, Any]
 ) -> None:
-    good = {order.target for order in wanted if order.good}
-    assert {order["path"] for order in told["made"]} == good
+    good = {spec.target for spec in wanted if spec.good}
+    assert {spec["path"] for spec in told["made"]} == good
     assert all(Path(path).is_file() for path in good)
-    bad = {Path(order.image).name for order in wanted if not order.good}
-    assert {order["name"] for order in told["failed"]} == bad
-    assert {order["error"] for order in told["failed"]} == {"KlingInputError"}
-    assert all(order["why"].startswith("image=") for order in told["failed"])
+    bad = {Path(spec.image).name for spec in wanted if not spec.good}
+    assert {spec["name"] for spec in told["failed"]} == bad
+    assert {spec["error"] for spec in told["failed"]} == {"KlingInputError"}
+    assert all(spec["why"].startswith("image=") for spec in told["failed"])
 
 
 def test_the_estimate_is_the_bill_to_the_cent_and_nothing_is_paid_for_the_bad_ones(
-    played: Played, wanted: list[Order], told: dict[str, Any]
+    played: Played, wanted: list[VideoSpec], told: dict[str, Any]
 ) -> None:
-    paid = {order.prompt: len(played.stage.jobs(order.prompt)) for order in wanted}
-    assert paid == {order.prompt: int(order.good) for order in wanted}
-    assert told["estimated_cost_usd"] == float(sum(order.usd for order in wanted if order.good))
+    paid = {spec.prompt: len(played.stage.jobs(spec.prompt)) for spec in wanted}
+    assert paid == {spec.prompt: int(spec.good) for spec in wanted}
+    assert told["estimated_cost_usd"] == float(sum(spec.usd for spec in wanted if spec.good))
     assert told["maybe_charged_without_a_video"] == []
 
 
 def test_the_grid_shows_each_pictures_name_at_each_of_its_tasks(
-    played: Played, runs: dict[str, Run], wanted: list[Order], told: dict[str, Any]
+    played: Played, runs: dict[str, Run], wanted: list[VideoSpec], told: dict[str, Any]
 ) -> None:
-    names = {Path(order.image).name for order in wanted}
+    names = {Path(spec.image).name for spec in wanted}
     shown = {"submit": names, "wait": names, "download": names}
     for ti in played.stage.tasks(runs["batch"]).values():
         task = ti["task_id"].split(".")[-1]

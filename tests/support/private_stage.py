@@ -43,7 +43,7 @@ def gateway() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def statements(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the file in which the database notes all that was ever written into it."""
+    """Return the file in which the database notes all that was ever written into it."""
     return tmp_path_factory.mktemp("postgres") / "postgres.log"
 
 

@@ -66,7 +66,7 @@ class Stage:
         job.queue_seconds = job.render_seconds = 0.0
 
     def jobs(self, prompt: str) -> list[Job]:
-        """Give the jobs that were bought for a prompt."""
+        """Return the jobs that were bought for a prompt."""
         return [job for job in self.gateway.jobs if job.prompt == prompt]
 
     def queries(self, job: str) -> int:
@@ -81,14 +81,14 @@ class Stage:
         return Run(dag_id, self.airflow.trigger(dag_id, conf))
 
     def tasks(self, run: Run) -> dict[str, dict[str, Any]]:
-        """Give the task instances of a run by name, mapped ones as `name[index]`."""
+        """Return the task instances of a run by name, mapped ones as `name[index]`."""
         instances = self.api.task_instances(run.dag_id, run.run_id)
         return {
             ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""): ti for ti in instances
         }
 
     def states(self, run: Run) -> dict[str, str]:
-        """Give the states of the tasks of a run."""
+        """Return the states of the tasks of a run."""
         return {name: ti["state"] for name, ti in self.tasks(run).items()}
 
     def until(self, what: str, probe: Callable[[], Any], timeout: float = 90, pause: float = 1) -> Any:
@@ -116,7 +116,7 @@ class Stage:
         self.until(f"{', '.join(task_ids)} of {run.dag_id} to be {state}", there, timeout)
 
     def until_over(self, run: Run, timeout: float = 90) -> dict[str, dict[str, Any]]:
-        """Wait for the end of a run; gives its task instances."""
+        """Wait for the end of a run, and return its task instances."""
         self.until(
             f"the run of {run.dag_id} to end",
             lambda: self.api.run_state(run.dag_id, run.run_id) in FINAL,
@@ -138,16 +138,16 @@ class Stage:
             raise
 
     def links(self, run: Run, task_id: str) -> dict[str, str | None]:
-        """Give the buttons of a task, as the UI asks for them."""
+        """Return the buttons of a task, as the UI asks for them."""
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/links"
         return dict(self.api.call("GET", path)["extra_links"])
 
     def error(self, run: Run, task_id: str, try_number: int = 1) -> str:
-        """Give the exception that a task's log ends with, as `Class: words`."""
+        """Return the exception that a task's log ends with, as `Class: words`."""
         return self.api.task_error(run.dag_id, run.run_id, task_id, try_number)
 
     def log(self, run: Run, task_id: str, try_number: int = 1) -> str:
-        """Give the log of a task as one text."""
+        """Return the log of a task as one text."""
         lines = self.api.log(run.dag_id, run.run_id, task_id, try_number)
         return "\n".join(f"{line.get('event', '')} {line.get('reason', '')}" for line in lines)
 
@@ -177,7 +177,7 @@ class Stage:
             return [tuple(row) for row in connection.execute(text(statement), values)]
 
     def triggers(self, run: Run) -> dict[str, dict[str, Any]]:
-        """Give the trigger rows of a run's deferred tasks: who runs them, and their arguments as stored."""
+        """Return the trigger rows of a run's deferred tasks: who runs them, and their arguments as stored."""
         rows = self.rows(
             "select ti.task_id, t.id, t.triggerer_id, t.kwargs from trigger t "
             "join task_instance ti on ti.trigger_id = t.id where ti.dag_id = :dag_id and ti.run_id = :run_id",
@@ -195,8 +195,8 @@ def _cmdline(process: psutil.Process) -> list[str]:
 
 def paint(path: Path, seed: int, side: int = 320) -> Path:
     """Paint noise into a PNG file: no two runs of its base64 are the same."""
-    dice = random.Random(seed)
-    rows = b"".join(b"\0" + dice.randbytes(3 * side) for _ in range(side))
+    rng = random.Random(seed)
+    rows = b"".join(b"\0" + rng.randbytes(3 * side) for _ in range(side))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -213,7 +213,7 @@ def paint(path: Path, seed: int, side: int = 320) -> Path:
 
 
 def seconds(ti: dict[str, Any]) -> float:
-    """Tell how long a task instance took."""
+    """Return how long a task instance took."""
     from datetime import datetime
 
     began, ended = (datetime.fromisoformat(ti[key]) for key in ("start_date", "end_date"))
@@ -221,10 +221,10 @@ def seconds(ti: dict[str, Any]) -> float:
 
 
 def text_files(folder: Path) -> Iterator[Path]:
-    """Give every file below a folder, but no link (they lead to files that come anyway)."""
+    """Return every file below a folder, but no link (they lead to files that come anyway)."""
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def now() -> float:
-    """Tell the time in epoch seconds."""
+    """Return the time in epoch seconds."""
     return time.time()

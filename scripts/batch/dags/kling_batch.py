@@ -1,4 +1,4 @@
-"""Many pictures become videos, bad ones among them, under a limit: the Dag that `make batch` runs."""
+"""The Dag of `make batch`: many pictures, some of them bad, become videos under a cost limit."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ with DAG(
     schedule=None,
     max_active_tasks=1000,
     params={
-        "orders": Param([], type="array", description="Objects with the operator's arguments"),
+        "specs": Param([], type="array", description="Objects with the operator's arguments"),
         "budget": Param(0.0, type="number", description="US dollars for all of them"),
     },
 ) as dag:
 
     @task
     def plan(params: dict[str, Any]) -> list[dict[str, Any]]:
-        """Give the orders of this run."""
-        return list(params["orders"])
+        """Return the videos of this run."""
+        return list(params["specs"])
 
     videos = KlingImageToVideoOperator.partial(
         task_id="video", max_run_cost_usd="{{ params.budget }}", poke_interval=2

@@ -1,4 +1,4 @@
-"""Many pictures become videos while everything fails: the Dag that `make chaos` runs."""
+"""The Dag of `make chaos`: many pictures become videos while everything is killed."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,15 +12,15 @@ from airflow_provider_kling.sensors import KlingTaskSensor
 with DAG(
     "kling_chaos",
     schedule=None,
-    max_active_runs=4,  # the rest waits, so that at any time some submit, some wait and some download
-    params={"orders": Param([], type="array", description="Objects with image, prompt and target")},
+    max_active_runs=4,  # so that at any time some tasks submit, some wait and some download
+    params={"specs": Param([], type="array", description="Objects with image, prompt and target")},
     default_args={"retries": 6, "retry_delay": timedelta(seconds=2)},
 ) as dag:
 
     @task
     def plan(params: dict[str, Any]) -> list[dict[str, str]]:
-        """Give the orders of this run."""
-        return list(params["orders"])
+        """Return the videos of this run."""
+        return list(params["specs"])
 
     @task_group
     def animate(image: str, prompt: str, target: str) -> None:

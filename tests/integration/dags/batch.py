@@ -14,12 +14,12 @@ from airflow_provider_kling.sensors import KlingTaskSensor
 with DAG(
     "batch",
     schedule=None,
-    params={"orders": Param([], type="array"), "budget": Param(0.0, type="number")},
+    params={"specs": Param([], type="array"), "budget": Param(0.0, type="number")},
 ):
 
     @task
     def plan(params: dict[str, Any]) -> list[dict[str, Any]]:
-        return list(params["orders"])
+        return list(params["specs"])
 
     @task_group
     def animate(image: str, prompt: str, duration: int, sound: bool, target: str) -> None:  # noqa: FBT001 - it is mapped by its names

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from chaos.secrets import Secrets
-from chaos.stage import Order, TaskInstance
+from chaos.stage import TaskInstance, VideoSpec
 from chaos.verdict import VIDEO, judge
 
 KEY, PICTURE = "sk-chaos-0123456789abcdef", base64.b64encode(bytes(range(256)) * 2).decode()
@@ -59,35 +59,35 @@ def stage(tmp_path):
 
 
 @pytest.fixture
-def order(stage):
+def spec(stage):
     """A video that was ordered, paid for once and fetched whole."""
-    order = Order("picture.jpg", "job-0001", str(stage.videos / "1.mp4"))
+    spec = VideoSpec("picture.jpg", "job-0001", str(stage.videos / "1.mp4"))
     stage.gateway.bill["job-0001"] = ["id-1"]
-    store(order, VIDEO, "id-1")
-    return order
+    store(spec, VIDEO, "id-1")
+    return spec
 
 
-def store(order, video, job):
-    Path(order.target).write_bytes(video)
+def store(spec, video, job):
+    Path(spec.target).write_bytes(video)
     told = {"kling_task_id": job, "size": len(video), "sha256": sha256(video).hexdigest()}
-    Path(f"{order.target}.json").write_text(json.dumps(told))
+    Path(f"{spec.target}.json").write_text(json.dumps(told))
 
 
-def test_a_video_that_was_paid_for_once_and_is_whole_is_good(stage, order):
-    verdict = judge(stage, [order], [], [])
+def test_a_video_that_was_paid_for_once_and_is_whole_is_good(stage, spec):
+    verdict = judge(stage, [spec], [], [])
     assert verdict.good
     assert (verdict.videos_whole, verdict.jobs_paid_for, verdict.submits_at_the_gateway) == (1, 1, 1)
 
 
-def test_a_second_job_for_one_order_counts_as_paid_twice_and_as_lost(stage, order):
+def test_a_second_job_for_one_order_counts_as_paid_twice_and_as_lost(stage, spec):
     stage.gateway.bill["job-0001"].append("id-2")
-    verdict = judge(stage, [order], [], [])
+    verdict = judge(stage, [spec], [], [])
     assert (verdict.good, verdict.paid_for_twice, verdict.videos_lost) == (False, 1, 1)
 
 
-def test_a_paid_video_without_a_file_is_lost(stage, order):
-    Path(order.target).unlink()
-    verdict = judge(stage, [order], [], [])
+def test_a_paid_video_without_a_file_is_lost(stage, spec):
+    Path(spec.target).unlink()
+    verdict = judge(stage, [spec], [], [])
     assert (verdict.good, verdict.videos_whole, verdict.videos_lost) == (False, 0, 1)
 
 
@@ -97,36 +97,36 @@ def test_a_paid_video_without_a_file_is_lost(stage, order):
         (VIDEO[:-1], "id-1"),
         (b"<!doctype html>", "id-1"),
         (VIDEO[:-1] + bytes([VIDEO[-1] ^ 1]), "id-1"),
-        (VIDEO, "id-of-another-order"),
+        (VIDEO, "id-of-another-spec"),
     ],
     ids=["cut off", "no video", "another video", "another job"],
 )
-def test_what_is_not_the_whole_right_video_is_lost(stage, order, video, job):
-    store(order, video, job)
-    assert judge(stage, [order], [], []).videos_lost == 1
+def test_what_is_not_the_whole_right_video_is_lost(stage, spec, video, job):
+    store(spec, video, job)
+    assert judge(stage, [spec], [], []).videos_lost == 1
 
 
-def test_a_video_without_its_sidecar_is_not_whole(stage, order):
-    Path(f"{order.target}.json").unlink()
-    assert not judge(stage, [order], [], []).good
+def test_a_video_without_its_sidecar_is_not_whole(stage, spec):
+    Path(f"{spec.target}.json").unlink()
+    assert not judge(stage, [spec], [], []).good
 
 
-def test_an_order_that_was_never_bought_is_not_good(stage, order):
-    other = Order("picture.jpg", "job-0002", str(stage.videos / "2.mp4"))
-    assert not judge(stage, [order, other], [], []).good
+def test_an_order_that_was_never_bought_is_not_good(stage, spec):
+    other = VideoSpec("picture.jpg", "job-0002", str(stage.videos / "2.mp4"))
+    assert not judge(stage, [spec, other], [], []).good
 
 
-def test_partial_files_and_second_copies_are_left_over(stage, order):
+def test_partial_files_and_second_copies_are_left_over(stage, spec):
     (stage.videos / ".1.mp4.0123abcd.part").touch()
     (stage.videos / "copy.mp4").write_bytes(VIDEO)
-    verdict = judge(stage, [order], [], [])
+    verdict = judge(stage, [spec], [], [])
     assert (verdict.good, verdict.leftovers) == (False, 2)
 
 
 @pytest.mark.parametrize("state", [None, "queued", "running", "deferred", "up_for_retry"])
-def test_a_task_that_did_not_end_is_stuck(stage, order, state):
+def test_a_task_that_did_not_end_is_stuck(stage, spec, state):
     task = TaskInstance("id", "kling_chaos", "run", "animate.wait", 0, state, 1, 0.0)
-    verdict = judge(stage, [order], [task], [])
+    verdict = judge(stage, [spec], [task], [])
     assert (verdict.good, verdict.tasks_stuck) == (False, 1)
 
 
@@ -159,5 +159,5 @@ def test_secrets_are_found_in_the_database_and_in_logs(stage):
 def test_secrets_are_found_in_the_row_of_a_wait(stage):
     stage.rows = lambda _: [(1, json.dumps({"video_url": LINK}))]
     secrets = Secrets(stage)
-    secrets.watch_triggers()
-    assert (secrets.triggers_seen, secrets.search()) == (1, ["signed link in a trigger's row"])
+    secrets.search_triggers()
+    assert (secrets.triggers_searched, secrets.search()) == (1, ["signed link in a trigger's row"])
