@@ -1,10 +1,10 @@
-"""How fast a video comes home, and in how much memory, against curl from the same server.
+"""Speed and memory of a download, compared with curl from the same server.
 
 ``SIZES=1,100,2000`` megabytes, ``RUNS=5`` of each in turns. The server is a process of its own that sends a
-file from the page cache with sendfile, so that it is not what is measured. Ours is what the operators do:
-the link opened with its checks, the mp4's structure walked, SHA-256, a temporary name, the size asked back,
-the final name. Both write into the same folder, in memory (``FOLDER=/dev/shm``) where that is there, as a
-disk that others use too would be all that is measured.
+file from the page cache with sendfile, so its share is small. "Ours" does all that the operators do: it
+checks the link, reads the mp4's structure, computes the SHA-256, writes under a temporary name, checks the
+size and renames. Both write into the same folder, by default in memory (``FOLDER=/dev/shm``): a shared disk
+would hide the difference.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ FOLDER = os.environ.get("FOLDER", "/dev/shm" if Path("/dev/shm").is_dir() else t
 
 
 def video(folder: Path, megabytes: int) -> Path:
-    """Make a file of that size with the structure of an mp4: ftyp, moov, and an mdat that is a hole."""
+    """Create a sparse file of this size with the structure of an mp4: ftyp, moov, mdat."""
     size, file = megabytes * MB, folder / f"{megabytes}.mp4"
     head = b"".join(
         (8 + len(data)).to_bytes(4) + kind + data for kind, data in [(b"ftyp", b"isom"), (b"moov", b"")]
@@ -46,7 +46,7 @@ def video(folder: Path, megabytes: int) -> Path:
 
 
 def serve() -> None:
-    """Send the files of the folder that is named on the command line; the port is printed first."""
+    """Print the port, then send the files of the folder that is given on the command line."""
     folder = Path(sys.argv[2])
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
@@ -55,7 +55,7 @@ def serve() -> None:
 
 
 def answer(connection: socket.socket, folder: Path) -> None:
-    """Answer one request and close."""
+    """Answer one request and close the connection."""
     with connection:
         request = b""
         while b"\r\n\r\n" not in request:
@@ -73,7 +73,7 @@ def answer(connection: socket.socket, folder: Path) -> None:
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """Run the server in a process of its own, and return its URL."""
+    """Run the server in a process of its own, and yield its URL."""
     with subprocess.Popen([sys.executable, __file__, "serve", folder], stdout=subprocess.PIPE) as process:
         assert process.stdout
         try:
@@ -83,7 +83,7 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def ours(url: str, out: Path) -> dict[str, float]:
-    """Fetch with our code in a fresh interpreter, as a task does; the clock begins when it is loaded."""
+    """Download with our code in a new interpreter, as a task does. Imports do not count."""
     done = subprocess.run(
         [sys.executable, __file__, "fetch", url, out], capture_output=True, text=True, check=True
     )
@@ -91,7 +91,7 @@ def ours(url: str, out: Path) -> dict[str, float]:
 
 
 def fetch() -> None:
-    """Do in this process what :func:`ours` measures."""
+    """Download in this process, for :func:`ours`."""
     from airflow_provider_kling.storage.allowed_paths import resolve_path  # noqa: PLC0415
     from airflow_provider_kling.storage.target import Target  # noqa: PLC0415
     from airflow_provider_kling.transport.download_stream import open_link  # noqa: PLC0415 - the other processes need none of it
@@ -105,16 +105,16 @@ def fetch() -> None:
         with open_link(link, settings) as stream:
             target.store(stream.chunks, stream.length, {"kling_task_id": "benchmark"})
 
-    once(re.sub(r"\d+\.mp4", f"{SIZES[0]}.mp4", url))  # what is loaded at the first call counts as loading
+    once(re.sub(r"\d+\.mp4", f"{SIZES[0]}.mp4", url))  # the first call imports modules, so it does not count
     before, began, used = peak(), time.perf_counter(), time.process_time()
     once(url)
-    told = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - used}
-    told["sha256"] = hashing(Path(out).stat().st_size)
-    print(json.dumps(told | {"mb": peak(), "more_mb": peak() - before}))
+    result = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - used}
+    result["sha256"] = hashing(Path(out).stat().st_size)
+    print(json.dumps(result | {"mb": peak(), "more_mb": peak() - before}))
 
 
 def hashing(size: int) -> float:
-    """Return the seconds that the SHA-256 of that many bytes takes by itself."""
+    """Return the seconds for the SHA-256 of this number of bytes."""
     digest, piece = hashlib.sha256(), bytes(MB)
     began = time.perf_counter()
     for _ in range(size // MB):
@@ -123,14 +123,14 @@ def hashing(size: int) -> float:
 
 
 def peak() -> float:
-    """Return this process's largest memory so far, in MB."""
+    """Return this process's peak memory, in MB."""
     import resource  # noqa: PLC0415
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def curl(url: str, out: Path) -> dict[str, float]:
-    """Fetch with curl; the clock is its own, and begins when it is loaded."""
+    """Download with curl, and return the time that curl measures."""
     process = subprocess.Popen(
         ["curl", "--silent", "--fail", "--noproxy", "*", "-o", out, "-w", "%{time_total}", url],
         stdout=subprocess.PIPE,
@@ -144,7 +144,7 @@ def curl(url: str, out: Path) -> dict[str, float]:
 
 
 def measure() -> list[dict[str, Any]]:
-    """Fetch each size with both in turns."""
+    """Download each size with both in turns."""
     measured = []
     with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         folder = Path(name)
@@ -155,11 +155,11 @@ def measure() -> list[dict[str, Any]]:
                 for run in range(RUNS + 1):
                     for who, way in {"ours": ours, "curl": curl}.items():
                         out = folder / f"{who}-out.mp4"
-                        told = way(f"{url}/{megabytes}.mp4", out)
+                        result = way(f"{url}/{megabytes}.mp4", out)
                         assert out.stat().st_size == megabytes * MB
                         out.unlink()
-                        if run:  # the first one warms the caches up
-                            measured.append({"who": who, "size": megabytes, **told})
+                        if run:  # the first one fills the caches
+                            measured.append({"who": who, "size": megabytes, **result})
     return measured
 
 
@@ -190,12 +190,12 @@ def main() -> None:
         ]
         hashed[megabytes] = round(100 * statistics.median(shares))
         ratios[megabytes] = round(statistics.median(speed["ours"]) / statistics.median(speed["curl"]), 2)
-    told = ", ".join(f"{ratio} at {size} MB" for size, ratio in ratios.items())
+    speeds = ", ".join(f"{ratio} at {size} MB" for size, ratio in ratios.items())
     verdict = "reached" if min(ratios.values()) >= TARGET else "MISSED"
     parts = ", ".join(f"{share} % at {size} MB" for size, share in hashed.items())
     notes = [
-        f"To reach: {TARGET} of curl; {told}: {verdict}.",
-        f"The SHA-256, which curl does not compute, takes by itself {parts} of our time.",
+        f"Target: {TARGET} of curl; measured: {speeds}: {verdict}.",
+        f"The SHA-256 alone, which curl does not compute, takes {parts} of our time.",
     ]
     report("download", rows, notes, runs=measured, ratios=ratios)
 

@@ -1,6 +1,6 @@
-"""Pictures for the documents, from the data that the benchmarks keep.
+"""Draws the documents' pictures from the benchmarks' data.
 
-``python benchmarks/draw.py NAME data.json picture.svg``; the same data give the same bytes.
+``python benchmarks/draw.py NAME data.json picture.svg``. The same data give the same bytes.
 """
 
 import json
@@ -19,17 +19,17 @@ mpl.rcParams.update(
 )
 
 
-#: Percent of its polls that a triggerer does at most if it stands still.
-STILL = 5
+#: A triggerer that does at most this percentage of its polls has stopped working.
+STOPPED = 5
 
 
 def waits(data: dict[str, Any]) -> Figure:
-    """Draw what a poll costs, and how late the latest are, over the number of waits."""
+    """Draw the CPU time of a poll and the lateness (p99), over the number of waits."""
     names = {f"{name}, 5 s": name for name in ("ours", "a session per poll", "HttpSensorTrigger")}
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    for told, name in names.items():
-        alive = [row for row in data["rows"] if row["trigger"] == told and row["done_%"] > STILL]
-        rows = sorted(alive, key=lambda row: row["waits"])
+    for trigger, name in names.items():
+        working = [row for row in data["rows"] if row["trigger"] == trigger and row["done_%"] > STOPPED]
+        rows = sorted(working, key=lambda row: row["waits"])
         sizes = [row["waits"] for row in rows]
         left.plot(sizes, [row["cpu_ms_per_poll"] for row in rows], marker="o", label=name)
         right.plot(sizes, [row["late_p99_ms"] / 1000 for row in rows], marker="o", label=name)
@@ -40,7 +40,7 @@ def waits(data: dict[str, Any]) -> Figure:
 
 
 def schedule(data: dict[str, Any]) -> Figure:
-    """Draw looks a job over the mean delay, for each way to wait."""
+    """Draw polls per job over the mean delay, for each way to wait."""
     styles = {
         "schedule, no progress": {"color": "#c2410c", "marker": "o"},
         "schedule, progress right to 10 points": {"color": "#15803d", "marker": "o"},
@@ -66,7 +66,7 @@ def schedule(data: dict[str, Any]) -> Figure:
 
 
 def parse(data: dict[str, Any]) -> Figure:
-    """Draw how long each Dag file takes to parse, in a process that has loaded Airflow, as dots."""
+    """Draw the CPU time for parsing each Dag file, each run a dot."""
     figure, axes = plt.subplots(figsize=(7, 2.2), layout="constrained")
     for row, (name, runs) in enumerate(data["runs"].items()):
         axes.plot([1000 * run["parse"] for run in runs], [row] * len(runs), "o", alpha=0.6, label=name)
@@ -77,7 +77,7 @@ def parse(data: dict[str, Any]) -> Figure:
 
 
 def download(data: dict[str, Any]) -> Figure:
-    """Draw megabytes a second over the size, each run a dot."""
+    """Draw megabytes per second over the size, each run a dot."""
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     for who, color in {"ours": "#c2410c", "curl": "#1d4ed8"}.items():
         runs = [run for run in data["runs"] if run["who"] == who]
@@ -89,7 +89,7 @@ def download(data: dict[str, Any]) -> Figure:
 
 
 def end_to_end(data: dict[str, Any]) -> Figure:
-    """Draw which part of the videos is in its place so many seconds after its job's end."""
+    """Draw the share of videos that are stored, over the seconds after their jobs' end."""
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     for way, late in data["late"].items():
         share = [100 * (n + 1) / len(late) for n in range(len(late))]

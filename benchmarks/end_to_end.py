@@ -1,9 +1,9 @@
-"""From the job's end to the file in its place, in a real Airflow, in three ways of writing the Dag.
+"""The time from a job's end to the stored file, in a real Airflow, for three ways to write the Dag.
 
-``JOBS=200`` mapped videos in each way, one after the other, on LocalExecutor and PostgreSQL with
-``WORKERS=8``. All jobs are held until all wait; then they end one by one, over ``SPREAD`` seconds (a second
-for each job unless told otherwise). Worker seconds are those that a worker was busy, seen by its process
-title every tenth of a second; CPU seconds are the workers' and those of the task processes they started.
+``JOBS=200`` mapped videos in each way, one way after another, with LocalExecutor, PostgreSQL and
+``WORKERS=8``. When all tasks wait, the jobs end one after another, during ``SPREAD`` seconds (by default one
+second for each job). Worker seconds are the time that workers were busy, by their process titles every tenth
+of a second. CPU seconds are those of the workers and their task processes.
 """
 
 import os
@@ -53,7 +53,7 @@ for number, kind in enumerate({kinds!r}):
 
 
 class Workers(threading.Thread):
-    """Looks at the scheduler's workers: how many are busy, and what they have used."""
+    """Measures how many of the scheduler's workers are busy, and their CPU time."""
 
     def __init__(self, scheduler: Any) -> None:
         super().__init__(daemon=True)
@@ -61,7 +61,7 @@ class Workers(threading.Thread):
         self.busy, self.busy_seconds = 0, 0.0
 
     def run(self) -> None:
-        """Look until :meth:`end`."""
+        """Measure until :meth:`end`."""
         before = time.monotonic()
         while not self._over.wait(0.1):
             self.busy, now = (
@@ -81,7 +81,7 @@ class Workers(threading.Thread):
         return titles
 
     def cpu(self) -> float:
-        """Return the CPU seconds of all workers and of the tasks that they have run."""
+        """Return the CPU seconds of all workers and their tasks."""
         used = 0.0
         for process in self._scheduler.members():
             try:
@@ -92,12 +92,12 @@ class Workers(threading.Thread):
         return used
 
     def end(self) -> None:
-        """Stop looking."""
+        """Stop measuring."""
         self._over.set()
 
 
 def one_way(airflow: PrivateAirflow, gateway: Emulator, number: int, videos: Path) -> dict[str, Any]:
-    """Make all videos in one way, and return what that took."""
+    """Make all videos in one way, and return the measurements."""
     kind, dag_id = KINDS[number], f"kind_{number}"
     workers = Workers(airflow.services["scheduler"])
     cpu, known = workers.cpu(), len(gateway.jobs)
@@ -164,7 +164,7 @@ def main() -> None:
     late = {row["way"]: row.pop("late") for row in measured}
     held = max(row["slots held waiting"] for row in measured)
     report(
-        "end_to_end", measured, [f"To reach: no worker slot held while waiting; at most {held}."], late=late
+        "end_to_end", measured, [f"Target: no worker slot held while waiting; measured: {held}."], late=late
     )
 
 

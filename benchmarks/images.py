@@ -1,7 +1,7 @@
-"""Check pictures of 10 MB: our look at the structure against Pillow's, side by side.
+"""The time to check pictures of 10 MB, compared with Pillow.
 
-``PICTURES=1000 ROUNDS=3 JSON=file make bench-images``. Each way runs in an interpreter of its own, which
-loads only what that way needs; the ways take turns, and every picture is read from disk anew.
+``PICTURES=1000 ROUNDS=3 JSON=file make bench-images``. Each way runs in an interpreter of its own that
+imports only what the way needs. The ways take turns, and each picture is read from the file each time.
 """
 
 import io
@@ -20,10 +20,10 @@ from typing import Any
 from report import percentile, report, spread
 
 PICTURES, ROUNDS = int(os.environ.get("PICTURES", "1000")), int(os.environ.get("ROUNDS", "3"))
-#: Files of each format; a thousand of them would be 10 GB of disk, so each is read many times.
+#: Files of each format; each is read many times.
 FILES = 5
 MEGABYTE = 1_000_000
-#: Decoding and encoding take so much longer that fewer pictures tell it.
+#: The number of pictures for slow ways, which decode or encode.
 FEWER = 50
 
 
@@ -42,31 +42,31 @@ def encoded(path: Path) -> None:
 
 
 def pillow_after_reading(path: Path) -> None:
-    """Read the file and let Pillow tell its size; the data is needed for the request anyway."""
+    """Read the file and let Pillow read its size. The request needs the data anyway."""
     with load("PIL.Image").open(io.BytesIO(path.read_bytes())) as picture:
         assert picture.size
 
 
 def pillow(path: Path) -> None:
-    """Let Pillow tell the size; it reads no more than it needs, so nothing is known of the end."""
+    """Let Pillow read the size. It reads only the beginning, so it does not check the end."""
     with load("PIL.Image").open(path) as picture:
         assert picture.size
 
 
 def pillow_verified(path: Path) -> None:
-    """Let Pillow look for damage too: at the check sums of a PNG, at nothing more of a JPEG."""
+    """Let Pillow verify the file: the check sums of a PNG, nothing more of a JPEG."""
     with load("PIL.Image").open(path) as picture:
         picture.verify()
 
 
 def pillow_decoded(path: Path) -> None:
-    """Let Pillow decode it: only so it notices that a JPEG is cut off."""
+    """Let Pillow decode the picture: only this notices that a JPEG is cut off."""
     with load("PIL.Image").open(path) as picture:
         picture.load()
 
 
 def reading(path: Path) -> None:
-    """Read the file and do nothing: the floor of all that send it."""
+    """Only read the file."""
     path.read_bytes()
 
 
@@ -82,7 +82,7 @@ WAYS: dict[str, Callable[[Path], None]] = {
 
 
 def paint(folder: Path) -> None:
-    """Make pictures of noise, each just below 10 MB."""
+    """Write pictures of noise, each just below 10 MB."""
     numpy = load("numpy")
     for form, (width, height), options in (
         ("png", (2200, 1510), {"compress_level": 1}),
@@ -100,10 +100,10 @@ def paint(folder: Path) -> None:
 
 
 def measured(name: str, folder: str, form: str, count: int) -> dict[str, Any]:
-    """Return what one way takes for each of many pictures, in this interpreter."""
+    """Return the seconds of one way for each of many pictures, in this interpreter."""
     way, paths = WAYS[name], sorted(Path(folder).glob(f"*.{form}"))
     seconds = []
-    for number in range(count + 1):  # the first one also loads what is needed, and does not count
+    for number in range(count + 1):  # the first call imports modules, so it does not count
         began = time.perf_counter()
         try:
             way(paths[number % len(paths)])
@@ -119,20 +119,20 @@ def measured(name: str, folder: str, form: str, count: int) -> dict[str, Any]:
 
 
 def _peak() -> float:
-    """Return the most memory that this process has held; what it was forked from does not count."""
+    """Return the peak memory of this process, without that of its parent."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
     return int(line.split()[1]) * 1024 / MEGABYTE
 
 
 def apart(name: str, folder: Path, form: str, count: int) -> dict[str, Any]:
-    """Measure in an interpreter of its own."""
+    """Measure in a new interpreter."""
     command = [sys.executable, __file__, name, str(folder), form, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
 
 def rounds(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield format, way and what was measured, the ways taking turns."""
+    """Yield format, way and measurement. The ways take turns."""
     for _ in range(ROUNDS):
         for form in ("png", "jpeg"):
             for name in WAYS:
@@ -152,16 +152,16 @@ def main() -> None:
             f"a hostile {form}": 1000 * median(apart(list(WAYS)[1], folder / "hostile", form, 20)["seconds"])
             for form in ("png", "jpeg")
         }
-    told = ", ".join(f"{what} {took:.0f} ms" for what, took in worst.items())
+    slowest = ", ".join(f"{what} {took:.0f} ms" for what, took in worst.items())
     notes = [
-        f"{PICTURES} pictures a round ({FEWER} if decoded or encoded), {ROUNDS} rounds: medians and ranges.",
-        f"The check's worst, 10 MB each: {told} (pieces without end, no end mark).",
+        f"{PICTURES} pictures per round ({FEWER} for slow ways), {ROUNDS} rounds: medians and ranges.",
+        f"The slowest files to check, 10 MB each: {slowest} (endless chunks, no end marker).",
     ]
     report("images", rows, notes, worst=worst)
 
 
 def row(form: str, name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one line of the table."""
+    """Return one row of the table."""
     each = [1000 * median(result["seconds"]) for result in results]
     worst = max(1000 * percentile(result["seconds"], 99) for result in results)
     return {

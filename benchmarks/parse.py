@@ -1,8 +1,8 @@
-"""What importing our operators adds to the parsing of a Dag file, against the same file with BashOperator.
+"""The time to parse a Dag file with our operators, compared with the same file with BashOperator.
 
-Each file is read by Airflow's own DagBag in a fresh interpreter, in turns; ``RUNS=15`` of each. CPU time is
-what counts, the wall clock would measure the neighbours as well: what the parsing itself takes longer, of
-all that the process takes, Airflow's own imports included.
+Airflow's DagBag reads each file in a new interpreter, in turns, ``RUNS=15`` of each. The result is CPU time,
+which other processes change little: the additional time of the parsing, as a share of the whole process with
+Airflow's own imports.
 """
 
 import json
@@ -45,9 +45,9 @@ with DAG("d", schedule=None):
     KlingImageToVideoOperator(task_id="video", image="{{ params }}", prompt="It waves.", target="/v/")
 """,
 }
-# The same file again shows how much of a difference is chance.
+# The same file a second time shows the random part of a difference.
 FILES["BashOperator again"] = FILES["BashOperator"]
-#: Imports alone, in a process that has Airflow loaded.
+#: Imports in a process that has already imported Airflow.
 IMPORTS = {
     "operators and sensors alone": "import airflow_provider_kling.operators, airflow_provider_kling.sensors",
     "PythonOperator alone": "import airflow.providers.standard.operators.python",
@@ -74,7 +74,7 @@ print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "parse": parse, "mb": us
 
 
 def measure_imports() -> dict[str, list[float]]:
-    """Return the CPU milliseconds of each import, in turns, after one of each that warms the caches up."""
+    """Return the CPU milliseconds of each import, in turns. The first run fills the caches."""
     runs: dict[str, list[float]] = {name: [] for name in IMPORTS}
     for _ in range(RUNS + 1):
         for name, statement in IMPORTS.items():
@@ -95,7 +95,7 @@ def read(file: Path, home: str) -> dict[str, float]:
 
 
 def measure() -> dict[str, list[dict[str, float]]]:
-    """Read each file once to warm the caches up, then in turns."""
+    """Read each file once to fill the caches, then in turns."""
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for number, (name, text) in enumerate(FILES.items()):
@@ -116,7 +116,7 @@ def main() -> None:
     base = {key: statistics.median(values) for key, values in columns["BashOperator"].items()}
     rows = []
     for name, column in columns.items():
-        # Before it parses, each process does the same; what differs there is chance.
+        # Before the parsing all processes do the same, so a difference there is random.
         more = statistics.median(column["parse"]) - base["parse"]
         megabytes = statistics.median(column["mb"]) - base["mb"]
         rows.append(
@@ -137,8 +137,8 @@ def main() -> None:
         rows.append({**blank, "file": name, "import CPU ms": spread(values, ".1f")})
     ours = statistics.median(imports["operators and sensors alone"])
     targets = [
-        f"To reach: under {TARGET:g} % added; at worst {worst:g} %: {_verdict(reached=worst < TARGET)}.",
-        f"To reach: imports in at most {IMPORT_TARGET_MS:g} ms; {ours:.1f} ms: "
+        f"Target: under {TARGET:g} % added; measured: {worst:g} %: {_verdict(reached=worst < TARGET)}.",
+        f"Target: imports in at most {IMPORT_TARGET_MS:g} ms; measured: {ours:.1f} ms: "
         + _verdict(reached=ours <= IMPORT_TARGET_MS)
         + ".",
     ]

@@ -1,4 +1,4 @@
-"""What all benchmarks share: a table to read, the machine's name under it, and the data as JSON."""
+"""The report of a benchmark: a table, the machine, and the data as JSON."""
 
 import json
 import os
@@ -11,23 +11,23 @@ from typing import Any
 
 
 def report(name: str, rows: Sequence[Mapping[str, Any]], notes: Iterable[str] = (), **data: Any) -> None:
-    """Print the rows as a table; with ``JSON=file`` in the environment, write them and *data* there.
+    """Print the rows as a table. With ``JSON=file`` in the environment, also write rows and *data* there.
 
-    :param name: the benchmark's.
-    :param rows: one line each, all with the same columns.
-    :param notes: lines to stand under the table, such as a ratio that was to be reached.
-    :param data: what a picture is drawn from, beyond the rows.
+    :param name: the benchmark's name.
+    :param rows: the rows, all with the same columns.
+    :param notes: lines below the table, such as a target.
+    :param data: further data for pictures.
     """
-    where = machine()
-    print(f"\n{table(rows)}\n", *notes, ", ".join(f"{key} {value}" for key, value in where.items()), sep="\n")
+    here = machine()
+    print(f"\n{table(rows)}\n", *notes, ", ".join(f"{key} {value}" for key, value in here.items()), sep="\n")
     if file := os.environ.get("JSON"):
-        told = {"benchmark": name, "machine": where, "rows": rows, "notes": list(notes), **data}
-        Path(file).write_text(f"{json.dumps(told, indent=1)}\n")
+        content = {"benchmark": name, "machine": here, "rows": rows, "notes": list(notes), **data}
+        Path(file).write_text(f"{json.dumps(content, indent=1)}\n")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as aligned text, numbers to the right."""
-    lines = [[*rows[0]], *([_told(value) for value in row.values()] for row in rows)]
+    """Return the rows as aligned text, with numbers on the right."""
+    lines = [[*rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = [isinstance(value, int | float) for value in rows[0].values()]
 
@@ -39,18 +39,18 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """Return the median of several runs, and their range."""
+    """Return the median and the range of several values."""
     return f"{statistics.median(values):{form}} ({min(values):{form}}..{max(values):{form}})"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that *percent* of 100 of them do not exceed."""
+    """Return the percentile of the values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the properties of the machine that the figures depend on."""
     cpus = Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in cpus.read_text().splitlines() if "model name" in line]
     return {
@@ -62,5 +62,5 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _told(value: Any) -> str:
+def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
-"""The poller with the HTTP library that we use and with a bare parser, side by side, without Airflow.
+"""The poller with aiohttp and with a bare HTTP parser, without Airflow.
 
-``make bench-transports``, with ``WAITS=5000`` for another size and ``SECONDS=20`` for a longer one. Each case
-runs in a process of its own, with as many objects as a triggerer has, against a gateway that answers at once.
+``make bench-transports``, with ``WAITS=5000`` waits and ``SECONDS=20`` of measuring. Each case runs in a
+process of its own with the number of objects of a triggerer, against a gateway that answers at once.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 WAITS, SECONDS = int(os.environ.get("WAITS", "10000")), float(os.environ.get("SECONDS", "20"))
-INTERVAL, CALM = 5.0, 8.0
+#: Seconds between two polls of a wait, and before the measuring starts.
+INTERVAL, WARM_UP = 5.0, 8.0
 #: Objects that the garbage collector visits in a triggerer: of Airflow, and of each trigger.
-OBJECTS, OBJECTS_OF_A_WAIT = 400_000, 40
+OBJECTS, OBJECTS_PER_WAIT = 400_000, 40
 
 
 class BareConnection(asyncio.Protocol):
-    """One connection with one ``httptools`` parser. No limits, no retries: the least that a client can do."""
+    """One connection with one ``httptools`` parser, without limits and retries: a minimal client."""
 
     def __init__(self, host: str) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -46,11 +47,11 @@ class BareConnection(asyncio.Protocol):
         self._answer: asyncio.Future[Reply] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
-        """Parse."""
+        """Parse the bytes."""
         self._parser.feed_data(data)
 
     def on_message_begin(self) -> None:
@@ -59,21 +60,21 @@ class BareConnection(asyncio.Protocol):
         self._body = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
+        """Store a header."""
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body."""
+        """Store a part of the body."""
         self._body += body
 
     def on_message_complete(self) -> None:
-        """Hand over the answer."""
+        """Set the result of the request."""
         reply = Reply(self._parser.get_status_code(), self._headers, self._body, time.time())
         assert self._answer
         self._answer.set_result(reply)
 
-    async def ask(self, target: str) -> Reply:
-        """Send one request."""
+    async def request(self, target: str) -> Reply:
+        """Send one request, and return the answer."""
         self._answer = asyncio.get_running_loop().create_future()
         head = f"GET {target} HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer key\r\n\r\n"
         self._transport.write(head.encode())
@@ -82,7 +83,7 @@ class BareConnection(asyncio.Protocol):
 
 
 def bare_client(url: str) -> Callable[[Call[Task]], Awaitable[Task]]:
-    """Return what sends a call over bare connections."""
+    """Return a function that sends a call over bare connections."""
     parts, idle = urlsplit(url), []
 
     async def send(call: Call[Task]) -> Task:
@@ -92,7 +93,7 @@ def bare_client(url: str) -> Callable[[Call[Task]], Awaitable[Task]]:
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: BareConnection(parts.netloc), parts.hostname, parts.port
             )
-        reply = await connection.ask(f"{call.path}?task_id={call.kling_task_id}")
+        reply = await connection.request(f"{call.path}?task_id={call.kling_task_id}")
         idle.append(connection)
         return call.read(reply)
 
@@ -100,19 +101,19 @@ def bare_client(url: str) -> Callable[[Call[Task]], Awaitable[Task]]:
 
 
 class Measured(PollPolicy):
-    """A policy that notes how late each of its polls was."""
+    """A policy that records how late its polls are."""
 
     def update(self, answer: Any, now: float) -> Any:
-        """Note it."""
-        if NOTES.on:
-            NOTES.late.append(now - self.started_at)
+        """Record the lateness of this poll."""
+        if RECORDS.on:
+            RECORDS.late.append(now - self.started_at)
         result = super().update(answer, now)
         self.started_at = result.next_poll_at
         return result
 
 
-class Notes:
-    """What is measured."""
+class Records:
+    """The measured values."""
 
     def __init__(self) -> None:
         self.on, self._began = False, 0.0
@@ -120,14 +121,14 @@ class Notes:
         self.pauses: list[float] = []
 
     def collected(self, phase: str, info: dict[str, int]) -> None:
-        """Note a full collection of the garbage collector."""
+        """Record a full collection of the garbage collector."""
         if phase == "start":
             self._began = time.perf_counter()
         elif self.on and info["generation"] == 2:
             self.pauses.append(time.perf_counter() - self._began)
 
 
-NOTES = Notes()
+RECORDS = Records()
 
 
 async def wait_for_ever(poller: Poller, index: int, start: float) -> None:
@@ -140,7 +141,7 @@ async def wait_for_ever(poller: Poller, index: int, start: float) -> None:
 
 async def measure(name: str, url: str) -> dict[str, Any]:
     """Poll for all waits and return one row of the table."""
-    objects = [[[] for _ in range(OBJECTS_OF_A_WAIT)] for _ in range(WAITS)], [[] for _ in range(OBJECTS)]
+    objects = [[[] for _ in range(OBJECTS_PER_WAIT)] for _ in range(WAITS)], [[] for _ in range(OBJECTS)]
     async with AsyncKlingClient(Settings("c", "key", url)) as client:
         send = client.send if name == "aiohttp" else bare_client(url)
 
@@ -151,17 +152,17 @@ async def measure(name: str, url: str) -> dict[str, Any]:
         poller = Poller(answer, RateLimiter(1e6))
         start = time.time() + 1
         waits = [asyncio.create_task(wait_for_ever(poller, index, start)) for index in range(WAITS)]
-        await asyncio.sleep(CALM)
-        gc.callbacks.append(NOTES.collected)
-        NOTES.on, began, used = True, time.perf_counter(), time.process_time()
+        await asyncio.sleep(WARM_UP)
+        gc.callbacks.append(RECORDS.collected)
+        RECORDS.on, began, used = True, time.perf_counter(), time.process_time()
         await asyncio.sleep(SECONDS)
-        NOTES.on, span, cpu = False, time.perf_counter() - began, time.process_time() - used
+        RECORDS.on, span, cpu = False, time.perf_counter() - began, time.process_time() - used
         failed = [wait for wait in waits if wait.done()]
         for wait in waits:
             wait.cancel()
         await asyncio.wait(waits)
         await poller.close()
-    polls = len(NOTES.late)
+    polls = len(RECORDS.late)
     del objects
     return {
         "transport": name,
@@ -170,10 +171,10 @@ async def measure(name: str, url: str) -> dict[str, Any]:
         "core_%": round(cpu / span * 100, 1),
         "cpu_us_per_poll": round(cpu / polls * 1e6, 1),
         "done_%": round(polls / (WAITS * span / INTERVAL) * 100, 1),
-        "late_p50_ms": round(percentile(NOTES.late, 50) * 1000, 1),
-        "late_p99_ms": round(percentile(NOTES.late, 99) * 1000, 1),
-        "full_collections": len(NOTES.pauses),
-        "longest_collection_ms": round(max(NOTES.pauses, default=0.0) * 1000, 1),
+        "late_p50_ms": round(percentile(RECORDS.late, 50) * 1000, 1),
+        "late_p99_ms": round(percentile(RECORDS.late, 99) * 1000, 1),
+        "full_collections": len(RECORDS.pauses),
+        "longest_collection_ms": round(max(RECORDS.pauses, default=0.0) * 1000, 1),
         "failed_waits": len(failed),
     }
 

@@ -1,1 +1,1 @@
-"""The parts of ``make bench-schedule``: jobs, pollers, and the best possible schedule."""
+"""The benchmark ``schedule``: a simulation of jobs and pollers."""

@@ -1,4 +1,4 @@
-"""Jobs as they are measured of the gateway, and what they say of themselves, true or not."""
+"""Simulated jobs like those of the gateway, and the progress that they report, right or wrong."""
 
 import math
 from collections.abc import Callable
@@ -7,76 +7,79 @@ from typing import Any
 
 import numpy as np
 
-#: What a job says at an age: its progress (or None) and its eta (or None).
-Words = tuple[float | None, float | None]
-Says = Callable[["Job", float], Words]
+#: The progress and the eta that a job reports at an age; each may be None.
+Progress = tuple[float | None, float | None]
+Reports = Callable[["Job", float], Progress]
 Rng = np.random.Generator
-#: When the first job is submitted, in epoch seconds.
-_BEGINS = 1_700_000_000.0
+#: The time of the first submit, in epoch seconds.
+_FIRST_SUBMIT = 1_700_000_000.0
 Times = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def silent(job: "Job", age: float) -> Words:  # noqa: ARG001 - it says nothing
-    """Say nothing."""
+def nothing(job: "Job", age: float) -> Progress:  # noqa: ARG001 - the signature of Reports
+    """Report nothing."""
     return None, None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job: when it was submitted (seconds), what it takes, at which age it began to be worked on.
+    """One job.
 
-    :param error: how wrong its progress is, -1..1, for those that are honest within limits.
-    :param dark: when the gateway did not answer, from and to.
+    :param at: the time of the submit, in epoch seconds.
+    :param takes: its duration in seconds.
+    :param begins: the age at which the gateway starts to work on it.
+    :param error: the error of its reported progress, -1..1.
+    :param dark: start and end of the time in which the gateway does not answer.
     """
 
     at: float
     takes: float
     begins: float = 0.0
-    says: Says = silent
+    reports: Reports = nothing
     error: float = 0.0
     dark: tuple[float, float] = (0.0, 0.0)
 
     def share(self, age: float) -> float:
-        """Return which share of the work is done at an age."""
+        """Return the share of the work that is done at an age."""
         return min(1.0, max(0.0, (age - self.begins) / (self.takes - self.begins)))
 
 
 def times(rng: Rng, number: int, median: float = 165.0, spread: float = 0.3) -> Times:
-    """Return log-normal times; of twenty jobs one takes 5 to 15 min instead, in proportion to the median."""
+    """Return log-normal durations. One job of twenty takes 5 to 15 min, in proportion to the median."""
     usual = median * np.exp(spread * rng.standard_normal(number))
     late = rng.uniform(300, 900, number) * median / 165
     return np.where(rng.random(number) < 0.05, late, usual)
 
 
-def steady(rng: Rng, number: int, says: Says = silent, **kind: float) -> list[Job]:
+def steady(rng: Rng, number: int, reports: Reports = nothing, **kind: float) -> list[Job]:
     """Return jobs that are submitted one by one, some ten seconds apart."""
-    at = _BEGINS + np.cumsum(rng.exponential(10, number))
+    at = _FIRST_SUBMIT + np.cumsum(rng.exponential(10, number))
     errors = rng.uniform(-1, 1, number)
     rows = zip(at.tolist(), times(rng, number, **kind).tolist(), errors.tolist(), strict=True)
-    return [Job(at, takes, says=says, error=error) for at, takes, error in rows]
+    return [Job(at, takes, reports=reports, error=error) for at, takes, error in rows]
 
 
-def bursts(rng: Rng, number: int, says: Says = silent) -> list[Job]:
-    """Return jobs that come a hundred at once, every half hour; twenty run at a time, the rest queue."""
-    free, jobs = np.full(20, _BEGINS), []
+def bursts(rng: Rng, number: int, reports: Reports = nothing) -> list[Job]:
+    """Return jobs that come a hundred at once, every half hour. Twenty run at a time; the others queue."""
+    free, jobs = np.full(20, _FIRST_SUBMIT), []
     for n, takes in enumerate(times(rng, number).tolist()):
-        at = _BEGINS + n // 100 * 1800.0 + float(rng.uniform(0, 5))
+        at = _FIRST_SUBMIT + n // 100 * 1800.0 + float(rng.uniform(0, 5))
         begins = max(at, free.min())
         free[free.argmin()] = begins + takes
-        jobs.append(Job(at, begins - at + takes, begins - at, says, float(rng.uniform(-1, 1))))
+        jobs.append(Job(at, begins - at + takes, begins - at, reports, float(rng.uniform(-1, 1))))
     return jobs
 
 
-def changing(rng: Rng, number: int, says: Says = silent) -> list[Job]:
-    """Return jobs that take three times as long in every second hour."""
-    jobs = steady(rng, number, says)
+def changing(rng: Rng, number: int, reports: Reports = nothing) -> list[Job]:
+    """Return jobs that take three times longer in every second hour."""
+    jobs = steady(rng, number, reports)
     return [replace(job, takes=job.takes * 3) if job.at // 3600 % 2 else job for job in jobs]
 
 
-def restarts(rng: Rng, number: int, says: Says = silent) -> list[Job]:
-    """Return jobs of a gateway that is away for two minutes of each half hour, and then begins them anew."""
+def restarts(rng: Rng, number: int, reports: Reports = nothing) -> list[Job]:
+    """Return jobs of a gateway that is down for two minutes of each half hour, and then restarts them."""
     jobs = []
-    for job in steady(rng, number, says):
+    for job in steady(rng, number, reports):
         back = math.ceil(job.at / 1800) * 1800.0
         dark = (back - 120, back)
         if job.at < dark[0] < job.at + job.takes:
@@ -86,9 +89,9 @@ def restarts(rng: Rng, number: int, says: Says = silent) -> list[Job]:
     return jobs
 
 
-def after_a_night(rng: Rng, number: int, says: Says = silent) -> list[Job]:
-    """Return jobs of which the first half takes four times as long as the second."""
-    jobs = steady(rng, number, says)
+def after_a_night(rng: Rng, number: int, reports: Reports = nothing) -> list[Job]:
+    """Return jobs of which the first half takes four times longer."""
+    jobs = steady(rng, number, reports)
     return [replace(job, takes=job.takes * 4) if n < number / 2 else job for n, job in enumerate(jobs)]
 
 
@@ -97,9 +100,9 @@ def is_quick(number: int) -> bool:
     return number % 20 == 19
 
 
-def quick_among_slow(rng: Rng, number: int, says: Says = silent) -> list[Job]:
+def quick_among_slow(rng: Rng, number: int, reports: Reports = nothing) -> list[Job]:
     """Return slow jobs of which one in twenty takes 12 seconds."""
-    jobs = steady(rng, number, says, median=300.0)
+    jobs = steady(rng, number, reports, median=300.0)
     return [replace(job, takes=12.0) if is_quick(n) else job for n, job in enumerate(jobs)]
 
 
@@ -107,8 +110,8 @@ def _whole(percent: float) -> float:
     return float(min(100, max(0, round(percent))))
 
 
-#: Honest to ten points of a hundred, in several ways.
-HONEST: dict[str, Says] = {
+#: Progress that is right to ten percent points.
+HONEST: dict[str, Reports] = {
     "off by up to 10 points, each job its own way": lambda job, age: (
         _whole(100 * job.share(age) + 10 * job.error),
         None,
@@ -120,8 +123,8 @@ HONEST: dict[str, Says] = {
     "in steps of 10 points": lambda job, age: (math.floor(10 * job.share(age)) * 10.0, None),
     "exact": lambda job, age: (math.floor(100 * job.share(age)), None),
 }
-#: Not honest, in many ways.
-LIES: dict[str, Says] = {
+#: Progress and etas that are wrong.
+LIES: dict[str, Reports] = {
     "99 % all the time": lambda _job, _age: (99.0, None),
     "99 % from the first minute on": lambda _job, age: (_whole(min(99, age / 0.6)), None),
     "99 % at 60 % of the time": lambda job, age: (_whole(min(99, 100 * job.share(age) / 0.6)), None),
@@ -136,18 +139,18 @@ LIES: dict[str, Says] = {
 }
 
 
-def sometimes(job: Job, age: float) -> Words:
-    """Say an honest progress every second time, and nothing otherwise."""
-    told = math.sin(age * 1000 * (1 + job.error)) > 0
-    return (_whole(100 * job.share(age) + 10 * job.error), None) if told else (None, None)
+def sometimes(job: Job, age: float) -> Progress:
+    """Report a right progress in about half of the polls, and nothing in the others."""
+    reported = math.sin(age * 1000 * (1 + job.error)) > 0
+    return (_whole(100 * job.share(age) + 10 * job.error), None) if reported else (None, None)
 
 
-def stuck(job: Job, age: float) -> Words:
-    """Say an honest progress until 99 %, reached ten minutes before the end of every long job."""
+def stuck(job: Job, age: float) -> Progress:
+    """Report a right progress until 99 %, which long jobs reach ten minutes before their end."""
     early = max(job.takes - 600, 60.0) if job.takes > 300 else job.takes
     return min(99.0, _whole(100 * age / early)), None
 
 
-def counted(job: Job, age: float) -> Words:
-    """Say an eta that is right to a third."""
+def counted(job: Job, age: float) -> Progress:
+    """Report an eta that is right to a third."""
     return None, max(0.0, (job.takes - age) * (1 + job.error / 3))

@@ -1,4 +1,4 @@
-"""Pollers on a clock of their own: the provider's PollPolicy, a fixed interval, exponential backoff."""
+"""Simulated pollers: the provider's PollPolicy, a fixed interval, and exponential backoff."""
 
 import heapq
 from collections.abc import Callable, Iterable
@@ -17,33 +17,33 @@ _VIDEO = (Video("https://storage.example/v.mp4"),)
 
 @dataclass(slots=True)
 class Counts:
-    """The polls of some jobs, and how many seconds after its end each job was noticed."""
+    """The number of polls of each job, and the seconds from its end until that was noticed."""
 
     polls: list[int] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
 
     @property
     def mean_polls(self) -> float:
-        """Return the polls of a job."""
+        """The mean number of polls per job."""
         return sum(self.polls) / len(self.polls)
 
     @property
     def mean_late(self) -> float:
-        """Return the seconds from a job's end until it was noticed."""
+        """The mean seconds from a job's end until it was noticed."""
         return sum(self.late) / len(self.late)
 
 
 def poll_all(
     jobs: list[Job], policy_for: Callable[[Job, int], PollPolicy], counted: Callable[[int], bool]
 ) -> Counts:
-    """Let the provider's own :class:`PollPolicy` decide about jobs, all on one clock, as in a triggerer.
+    """Let the provider's :class:`PollPolicy` decide about all jobs, on one clock, as in a triggerer.
 
-    :param policy_for: makes a job's policy; policies may share what they learn.
-    :param counted: says whether the job of this number counts.
+    :param policy_for: makes a job's policy; policies may share a duration model.
+    :param counted: returns whether the job of this number counts.
     """
     policies = [policy_for(job, n) for n, job in enumerate(jobs)]
     polls, late = [0] * len(jobs), [0.0] * len(jobs)
-    # A wait without a first poll stands in the queue with the time of its deferral.
+    # Before its first poll, a wait is in the queue with the time of its deferral.
     queue = [(job.at, n, True) for n, job in enumerate(jobs)]
     heapq.heapify(queue)
     while queue:
@@ -66,9 +66,9 @@ def poll_all(
 def scheduled(
     max_poll_interval: float = MAX_POLL_INTERVAL, *, jobs_a_kind: int | None = None
 ) -> Callable[[Job, int], PollPolicy]:
-    """Return what makes policies that use the schedule.
+    """Return a function that makes policies with the schedule.
 
-    :param jobs_a_kind: after this number of jobs another kind begins, of which nothing is known.
+    :param jobs_a_kind: after this number of jobs a new kind begins, which is unknown.
     """
     models: dict[int, DurationModel] = {}
 
@@ -81,7 +81,7 @@ def scheduled(
 
 
 def every(interval: float) -> Callable[[Job, int], PollPolicy]:
-    """Return what makes policies with a fixed interval."""
+    """Return a function that makes policies with a fixed interval."""
     return lambda job, n: PollPolicy(f"job-{n}", job.at, job.at + _TEN_DAYS, interval)
 
 
@@ -110,6 +110,6 @@ def _answer(job: Job, now: float) -> Task | KlingUnavailableError:
     if age < job.begins:
         status = "TASK_STATUS_QUEUED"
         return Task("job", status, outcome_of(status))
-    progress, eta = job.says(job, age)
+    progress, eta = job.reports(job, age)
     status = "TASK_STATUS_PROCESSING"
     return Task("job", status, outcome_of(status), progress_percent=progress, eta=eta)

@@ -1,1 +1,1 @@
-"""The parts of the benchmark ``waits`` that run in processes of their own."""
+"""The benchmark ``waits``: many waits in one real triggerer."""

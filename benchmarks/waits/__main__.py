@@ -1,8 +1,8 @@
-"""Thousands of waits in one real triggerer: ours, the http provider's, and a session for each poll.
+"""Thousands of waits in one real triggerer: ours, the http provider's, and one with a session for each poll.
 
-``make bench-waits``, with ``SIZES=100,1000`` and ``KINDS=kling,http`` for less; ``SELECT=200`` lets Airflow
-start fewer at a time than 1000, which not every trigger survives. A PostgreSQL and an Airflow
-of its own; task instances and triggers are written straight into the database, one triggerer picks them up.
+``make bench-waits``, with ``SIZES=100,1000`` and ``KINDS=kling,http`` for less. ``SELECT=200`` lets Airflow
+start 200 triggers at a time; with the default of 1000 it hangs with some triggers. Task instances and
+triggers are written directly into the database of a private Airflow, and one triggerer runs them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from private_airflow.services import Service, stop
 from report import percentile, report
 
 HERE = Path(__file__).parent
-#: Seconds: the longest time until all poll, from then until all is calm again, one of the windows of
-#: measuring, how long jobs finish one after another, the longest time until all of them are resumed.
-PICK_UP, CALM, WINDOW, FINISHING, LAST = 180.0, 15.0, 5.0, 10.0, 12.0
+#: In seconds: the limit until all waits poll, the pause before the measuring, one window of the measuring,
+#: the time in which jobs end, and the limit until their tasks are resumed.
+START_LIMIT, WARM_UP, WINDOW, ENDING, RESUME_LIMIT = 180.0, 15.0, 5.0, 10.0, 12.0
 WINDOWS, TRIES = 3, 3
-#: More waits than these only ours has to bear.
-MOST_OF_ALL = 5000
+#: Only ours and the idle trigger are measured with more waits.
+MAX_FOR_OTHERS = 5000
 NAMES = {
     "kling": "ours",
     "http": "HttpSensorTrigger",
@@ -46,10 +46,10 @@ NAMES = {
 class Case:
     """One measurement.
 
-    :param kind: whose trigger: kling, http, plain, or idle, which shows how fast Airflow starts them.
-    :param waits: how many.
-    :param interval: seconds between two polls; None: as shipped, nothing set.
-    :param progress: the gateway reports a progress that moves.
+    :param kind: the trigger: kling, http, plain, or idle, which shows how fast Airflow starts triggers.
+    :param waits: the number of waits.
+    :param interval: seconds between two polls; None: the trigger's default.
+    :param progress: the gateway reports a progress that changes.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the table calls it."""
+        """The name in the table."""
         if self.kind == "idle":
             return NAMES[self.kind]
         how = "as shipped" if self.interval is None else f"{self.interval:g} s"
@@ -68,10 +68,10 @@ class Case:
 
 @dataclass
 class Seen:
-    """What one case brought."""
+    """The measured values of one case."""
 
     committed: float
-    #: The begin and end of each window, and the CPU seconds of runner and supervisor in it.
+    #: Start and end of each window, and the CPU seconds of runner and supervisor.
     windows: list[tuple[float, float, float, float]] = field(default_factory=list)
     memory: float = 0.0
     files: int = 0
@@ -83,7 +83,7 @@ class Seen:
 
 
 class Stage:
-    """A database, an Airflow without components, a gateway: what the cases have in common."""
+    """The database, an Airflow without components, and the gateway, for all cases."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.port = home, free_port()
@@ -92,7 +92,7 @@ class Stage:
         self._database: Any = None
 
     def up(self) -> None:
-        """Start what all cases need."""
+        """Start everything."""
         self._postgres.up()
         settings = {
             "PYTHONPATH": str(HERE.parent),
@@ -110,7 +110,7 @@ class Stage:
         self.gateway = Service("gateway", command, env=inherited_environment(), log=log)
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop everything."""
         if hasattr(self, "airflow"):
             self.airflow.stop(grace=0)
         if hasattr(self, "gateway"):
@@ -123,27 +123,27 @@ class Stage:
         log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "waits.rows", json.dumps(spec)]
         Service("rows", command, env=self.airflow.env, log=log).wait(120)
-        self.sql("analyze")  # as the database does by itself after a minute
+        self.sql("analyze")  # the database does this by itself after a minute
         return log.read_text().splitlines()[-1] if "kind" in spec else ""
 
-    def ask(self, path: str) -> Any:
-        """Return the gateway a command."""
+    def command(self, path: str) -> Any:
+        """Send a command to the gateway."""
         with urlopen(f"{self.url}{path}", timeout=60) as answer:
             return json.load(answer)
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        """Ask the database."""
+        """Query the database."""
         with self._database.cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
 
-    def sweep(self) -> None:
-        """Let nothing of the case before slow the database down."""
+    def clear(self) -> None:
+        """Delete the rows of the previous case."""
         self.sql("truncate trigger, task_instance, dag_run cascade")
 
     @contextmanager
     def triggerer(self) -> Iterator[tuple[psutil.Process, psutil.Process]]:
-        """Run a triggerer, and return its runner and its supervisor."""
+        """Run a triggerer, and yield its runner and its supervisor."""
         self.sql("delete from job returning id")
         service = self.airflow.start("triggerer")
         try:
@@ -157,27 +157,27 @@ class Stage:
 
 
 def runner(service: Service) -> list[psutil.Process]:
-    """Return the process in which the triggers run, a child of the triggerer's, once it is there."""
+    """Return the process in which the triggers run, a child of the triggerer, once it has started."""
     return psutil.Process(service.pid).children()
 
 
 def memory(*processes: psutil.Process) -> float:
-    """Return what the processes hold, in bytes, without what they share."""
+    """Return the processes' unshared memory, in bytes."""
     return float(sum(process.memory_full_info().uss for process in processes))
 
 
 def cpu(process: psutil.Process) -> float:
-    """Return the seconds of CPU that a process has used."""
+    """Return the CPU seconds of a process."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 def measure(stage: Stage, case: Case) -> Seen:
     """Run one case."""
-    stage.ask("/start")
+    stage.command("/start")
     if case.progress:
-        stage.ask("/progress")
-    stage.sweep()
+        stage.command("/progress")
+    stage.clear()
     lag_file = stage.home / "lag.jsonl"
     lag_file.unlink(missing_ok=True)
     options: dict[str, Any] = {} if case.interval is None else {"interval": case.interval}
@@ -187,8 +187,8 @@ def measure(stage: Stage, case: Case) -> Seen:
     with stage.triggerer() as processes:
         before = memory(*processes)
         seen = Seen(float(stage.rows(spec)))
-        wait_for(lambda: stage.ask("/ids")["ids"] >= case.waits, PICK_UP)
-        time.sleep(CALM)  # the supervisor writes each wait's first lines
+        wait_for(lambda: stage.command("/ids")["ids"] >= case.waits, START_LIMIT)
+        time.sleep(WARM_UP)  # the supervisor writes the first log lines of each wait
         for _ in range(WINDOWS):
             begin, used = time.time(), [cpu(process) for process in processes]
             time.sleep(WINDOW)
@@ -197,56 +197,56 @@ def measure(stage: Stage, case: Case) -> Seen:
         seen.memory = (memory(*processes) - before) / case.waits
         seen.files = processes[1].num_fds()
         finish(stage, case)
-        log = stage.ask("/log")
+        log = stage.command("/log")
     seen.asked, seen.finished = log["asked"], log["finished"]
     seen.sockets = log["most_open"] - 1  # one is ours
     resumed = "select map_index, extract(epoch from updated_at) from task_instance where state = 'scheduled'"
     seen.resumed = {f"job-{index:05}": float(at) for index, at in stage.sql(resumed)}
     lag_file.touch()
     lines = [json.loads(line) for line in lag_file.read_text().splitlines()]
-    seen.lags = [lag for at, _, *lags in lines if within(seen, at) for lag in lags]
+    seen.lags = [lag for at, _, *lags in lines if in_windows(seen, at) for lag in lags]
     return seen
 
 
 def finish(stage: Stage, case: Case) -> None:
-    """Let jobs finish one after another, and wait until Airflow has resumed them all, or not."""
+    """End jobs one after another, and wait until Airflow has resumed their tasks, or the limit has passed."""
     waits, number = case.waits, min(100, case.waits // 2)
     for index in range(number):
         began = time.monotonic()
-        stage.ask(f"/finish?id=job-{index * waits // number:05}")
-        time.sleep(max(0.0, FINISHING / number - (time.monotonic() - began)))
+        stage.command(f"/finish?id=job-{index * waits // number:05}")
+        time.sleep(max(0.0, ENDING / number - (time.monotonic() - began)))
     count = "select count(*) from task_instance where state = 'scheduled'"
-    wait_for(lambda: stage.sql(count)[0][0] >= number, LAST)
+    wait_for(lambda: stage.sql(count)[0][0] >= number, RESUME_LIMIT)
 
 
 def wait_for(probe: Any, limit: float) -> None:
-    """Ask until the answer is true, or for so many seconds."""
+    """Call *probe* until its result is true, for at most *limit* seconds."""
     until = time.monotonic() + limit
     while not probe() and time.monotonic() < until:
         time.sleep(0.25)
 
 
-def within(seen: Seen, at: float) -> bool:
-    """Whether a moment lies in the time of measuring."""
+def in_windows(seen: Seen, at: float) -> bool:
+    """Return whether a time lies in the measured windows."""
     return seen.windows[0][0] <= at < seen.windows[-1][1]
 
 
 def lateness(case: Case, seen: Seen) -> list[float]:
-    """Return how late each poll was; one that did not come counts with what it was late at the end."""
+    """Return how late each poll was. A poll that is still missing counts until the end of the windows."""
     begin, end, late = seen.windows[0][0], seen.windows[-1][1], []
     for index in range(case.waits):
         asked = seen.asked.get(f"job-{index:05}", [])
         due = [at + case.interval for at in asked] if asked else [begin]
-        came = [*asked[1:], end]
-        pairs = zip(due, came, strict=False)
-        late += [max(0.0, at - when) for when, at in pairs if within(seen, at)]
+        actual = [*asked[1:], end]
+        pairs = zip(due, actual, strict=False)
+        late += [max(0.0, at - when) for when, at in pairs if in_windows(seen, at)]
         if due[-1] < end:
             late.append(end - due[-1])
     return late or [0.0]
 
 
 def row(case: Case, seen: Seen) -> dict[str, Any]:
-    """Return the line of the table."""
+    """Return the row of the table."""
     polls = [sum(b <= at < e for asked in seen.asked.values() for at in asked) for b, e, *_ in seen.windows]
     used = [runner_s + supervisor_s for *_, runner_s, supervisor_s in seen.windows]
     costs = [spent / max(1, done) * 1000 for spent, done in zip(used, polls, strict=True)]
@@ -284,26 +284,26 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
 
 
 def measured(kind: str, size: int) -> bool:
-    """Whether a kind is measured with so many waits."""
-    return {"kling": True, "idle": size >= MOST_OF_ALL}.get(kind, size <= MOST_OF_ALL)
+    """Return whether a kind is measured with this number of waits."""
+    return {"kling": True, "idle": size >= MAX_FOR_OTHERS}.get(kind, size <= MAX_FOR_OTHERS)
 
 
 def cases() -> list[Case]:
-    """Return what is to be measured."""
+    """Return the cases to measure."""
     sizes = [int(size) for size in os.environ.get("SIZES", "100,1000,5000,10000").split(",")]
     kinds = os.environ.get("KINDS", "kling,http,plain,idle").split(",")
-    order = sorted(sizes, key=lambda size: (size != MOST_OF_ALL, -size))  # the most telling ones first
+    order = sorted(sizes, key=lambda size: (size != MAX_FOR_OTHERS, -size))  # the most important sizes first
     pairs = [(kind, size) for size in order for kind in kinds if measured(kind, size)]
     found = [Case(kind, size, None if kind == "idle" else 5.0) for kind, size in pairs]
     if "kling" in kinds:
         largest = max(sizes)
-        found.append(Case("kling", min(largest, MOST_OF_ALL), progress=True))
+        found.append(Case("kling", min(largest, MAX_FOR_OTHERS), progress=True))
         found.append(Case("kling", min(largest, 1000), None))
     return found
 
 
 def worked(stage: Stage, case: Case) -> dict[str, Any]:
-    """Measure a case; anew, up to three times, where the triggerer stands still, as some do at random."""
+    """Measure a case. Repeat it, up to three times, if the triggerer hangs, which happens at random."""
     for tries in range(1, TRIES + 1):
         result = {**row(case, measure(stage, case)), "tries": tries}
         if result["polls_per_s"] or case.kind == "idle":
@@ -312,9 +312,9 @@ def worked(stage: Stage, case: Case) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print and report all cases."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the supervisor keeps a log open for each wait
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the supervisor opens a log file for each wait
     home = Path(tempfile.mkdtemp(prefix="kling-waits-"))
     stage, rows = Stage(home), []
     try:

@@ -1,7 +1,7 @@
-"""A gateway that only answers queries, as fast as Python can, and notes when each job was asked for.
+"""A gateway that only answers queries, as fast as possible, and records the time of each query.
 
-``python gateway.py PORT``. Besides the queries of the three triggers it takes four commands, so that the
-benchmark needs no second channel: ``/start``, ``/finish?id=,id=,...``, ``/progress``, ``/log``.
+``python gateway.py PORT``. Besides queries it accepts the commands of the benchmark: ``/start``,
+``/finish?id=,id=,...``, ``/progress``, ``/log``.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _ID = re.compile(r"[?&](?:task_)?id=([^& ]*)")
 _RENDERING = 165.0
 
 
-#: As many headers as a gateway behind a proxy sends, one of them new each time.
+#: The headers of a gateway behind a proxy. One of them is new in each answer.
 _HEAD = (
     "HTTP/1.1 {status}\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 00:00:00 GMT\r\n"
     "Content-Type: application/json; charset=utf-8\r\nContent-Length: {length}\r\n"
@@ -38,21 +38,21 @@ def _answer(status: str, body: str) -> bytes:
 
 
 class Gateway:
-    """Which jobs are done, and when each was asked for."""
+    """The ended jobs, and the times of all queries."""
 
     def __init__(self) -> None:
         self.open = 0
         self.start()
 
     def start(self) -> None:
-        """Forget everything but the open connections."""
+        """Forget everything except the open connections."""
         self.asked: dict[str, list[float]] = {}
         self.finished: dict[str, float] = {}
         self.began: float | None = None
         self.most_open = self.open
 
     def opened(self, change: int) -> None:
-        """Note that a connection was opened (1) or closed (-1)."""
+        """Count a connection that was opened (1) or closed (-1)."""
         self.open += change
         self.most_open = max(self.most_open, self.open)
 
@@ -75,7 +75,7 @@ class Gateway:
 
     def _unfinished(self, name: str, now: float) -> bytes:
         percent = 42
-        if self.began is not None:  # the jobs were begun one after another, as far apart as they take long
+        if self.began is not None:  # the jobs began at different times
             age = now - self.began + zlib.crc32(name.encode()) / 2**32 * _RENDERING
             percent = min(99, int(age * 100 / (2 * _RENDERING)))
         body = _BODY.format(id=name, status="TASK_STATUS_PROCESSING", percent=percent, videos="")
@@ -100,12 +100,12 @@ class Connection(asyncio.Protocol):
         self._gateway, self._buffer = gateway, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Count the connection."""
         self._transport = transport
         self._gateway.opened(1)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's protocol
-        """Count it off."""
+        """Subtract the connection."""
         self._gateway.opened(-1)
 
     def data_received(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Writes what a triggerer works on straight into Airflow's database, through Airflow's own models.
+"""Writes deferred tasks and their triggers directly into Airflow's database, with Airflow's own models.
 
-``python -m waits.rows '{"kind": "kling", "waits": 1000, "interval": 5, "lag_file": "..."}'`` ends the
-waits of before, writes the new ones in one transaction and prints when that was committed.
+``python -m waits.rows '{"kind": "kling", "waits": 1000, "interval": 5, "lag_file": "..."}'`` deletes the
+previous waits, writes new ones in one transaction, and prints the time of its commit.
 ``python -m waits.rows '{"connections": "http://127.0.0.1:8000", "queries_per_second": 5000}'`` writes the
 connections.
 """
@@ -32,7 +32,7 @@ LAG = "waits.triggers.LagProbe"
 
 
 def connections(url: str, queries_per_second: float) -> None:
-    """Write the two connections; in the database, so that a look-up takes its usual way."""
+    """Write the two connections into the database, which is the usual place."""
     ours = {"conn_type": "kling", "password": "sk-benchmark"}
     extra = json.dumps({"queries_per_second": queries_per_second})
     with create_session() as session:
@@ -42,13 +42,13 @@ def connections(url: str, queries_per_second: float) -> None:
 
 
 def waits(kind: str, number: int, options: dict[str, Any], lag_file: str) -> float:
-    """Replace all waits by *number* new ones and a probe of the loop; return when that was committed."""
+    """Replace all waits by *number* new ones and a lag probe, and return the time of the commit."""
     with create_session() as session:
         session.execute(delete(TaskInstance))
         session.execute(delete(Trigger))
         session.execute(delete(DagRun))
         run = _run(session)
-        now, probe = time.time(), Trigger(LAG, {"file": lag_file})  # made first, so picked up first
+        now, probe = time.time(), Trigger(LAG, {"file": lag_file})  # created first, so it starts first
         triggers = [_trigger(kind, f"job-{index:05}", now, options) for index in range(number)]
         session.add_all([probe, *triggers])
         session.flush()

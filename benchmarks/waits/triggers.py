@@ -1,4 +1,4 @@
-"""What ours is compared with, and a watch on the event loop that all triggers of a triggerer share."""
+"""Triggers to compare ours with, and a probe of the event loop that all triggers share."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class SessionPerPollTrigger(BaseTrigger):
-    """A trigger as one writes it at first: look up the connection, then a new session for each poll."""
+    """A simple trigger: look up the connection once, and open a new session for each poll."""
 
     def __init__(self, kling_task_id: str, interval: float) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class SessionPerPollTrigger(BaseTrigger):
         return "waits.triggers.SessionPerPollTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Ask until the job is done."""
+        """Poll until the job is done."""
         connection = await get_async_connection("kling_default", HttpAsyncHook)
         url = f"{connection.host}/v3/async/task-result"
         headers = {"Authorization": f"Bearer {connection.password}"}
@@ -43,7 +43,7 @@ class SessionPerPollTrigger(BaseTrigger):
 
 
 class IdleTrigger(BaseTrigger):
-    """Says once that it was started, and sleeps: how fast Airflow starts triggers that want nothing."""
+    """Sends one request when it starts, and sleeps. It shows how fast Airflow starts triggers."""
 
     def __init__(self, url: str, kling_task_id: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class IdleTrigger(BaseTrigger):
         return "waits.triggers.IdleTrigger", {"url": self.url, "kling_task_id": self.kling_task_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Say it, and sleep until the triggerer ends."""
+        """Send one request, and sleep until the triggerer ends."""
         _, port = self.url.rsplit(":", 1)
         reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
         writer.write(f"GET /sensor?id={self.kling_task_id} HTTP/1.1\r\n\r\n".encode())
@@ -65,9 +65,9 @@ class IdleTrigger(BaseTrigger):
 
 
 class LagProbe(BaseTrigger):
-    """Sleeps for short spans and writes down how much longer each of them took.
+    """Sleeps for short times, and records how much longer they took.
 
-    :param file: where to; one JSON list of seconds a second.
+    :param file: the file for the results: each second one JSON list of seconds.
     """
 
     SPAN = 0.05
@@ -81,7 +81,7 @@ class LagProbe(BaseTrigger):
         return "waits.triggers.LagProbe", {"file": self.file}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch until the triggerer ends."""
+        """Measure until the triggerer ends."""
         while True:
             late = []
             for _ in range(20):

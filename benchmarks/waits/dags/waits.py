@@ -1,4 +1,4 @@
-"""The Dag whose task waits; its task instances are written straight into the database."""
+"""The Dag of the waiting task. Its task instances are written directly into the database."""
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG

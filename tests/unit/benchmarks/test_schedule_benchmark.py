@@ -7,8 +7,8 @@ from schedule.bound import Bound
 from schedule.pollers import Counts, back_off, every, poll_all, scheduled
 
 
-def usual(says=kinds.silent, number=350):
-    return kinds.steady(np.random.default_rng(7), number, says)
+def usual(reports=kinds.nothing, number=350):
+    return kinds.steady(np.random.default_rng(7), number, reports)
 
 
 def test_the_best_poller_polls_once_where_all_jobs_take_the_same_time():
@@ -45,10 +45,10 @@ def test_no_schedule_is_better_than_the_best():
     assert counts.mean_polls > 0.95 * Bound(times, step=2).at_delay(counts.mean_late)
 
 
-@pytest.mark.parametrize("says", [kinds.silent, *kinds.HONEST.values(), *kinds.LIES.values()])
-def test_the_schedule_takes_less_than_two_thirds_of_five_seconds_and_is_never_late_by_much(says):
+@pytest.mark.parametrize("reports", [kinds.nothing, *kinds.HONEST.values(), *kinds.LIES.values()])
+def test_the_schedule_takes_less_than_two_thirds_of_five_seconds_and_is_never_late_by_much(reports):
     five = poll_all(usual(), every(5), after(100))
-    counts = poll_all(usual(says), scheduled(), after(100))
+    counts = poll_all(usual(reports), scheduled(), after(100))
     assert counts.mean_polls < 0.65 * five.mean_polls
     assert max(counts.late) < 15
 
