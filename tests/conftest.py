@@ -1,4 +1,4 @@
-"""What all rings share: an Airflow of their own, never the user's."""
+"""Settings and fixtures of all tests. They use an Airflow of their own, never the user's."""
 
 import datetime as dt
 import ipaddress
@@ -27,7 +27,7 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "tests")
 
 
-#: The order of the tests in a real Airflow: look for secrets after all others, and end Airflow last.
+#: The order of the tests with a real Airflow: first the others, then the search for secrets, then its end.
 ORDER = (
     *("provider", "wheel", "modes", "examples", "interruptions", "starts", "functions", "batch"),
     *("browser", "secrets", "end"),
@@ -35,7 +35,7 @@ ORDER = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that need a real Airflow after the others, so that it runs no longer than needed."""
+    """Run the tests with a real Airflow after the others."""
 
     def place(item: pytest.Item) -> int | None:
         folder, name = item.path.parent.name, item.path.stem.removeprefix("test_airflow_")
@@ -46,18 +46,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     last = [item for item in items if place(item) is not None]
     for item in last:
-        item.add_marker(pytest.mark.timeout(300))  # the first test that needs Airflow waits for it
+        item.add_marker(pytest.mark.timeout(300))  # the first one also waits for Airflow's start
     items[:] = [item for item in items if place(item) is None] + sorted(last, key=place)
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+    """Delete the private folder."""
     shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Make a certificate for 127.0.0.1 that nobody else has signed; key and certificate in one file."""
+    """Create a self-signed certificate for 127.0.0.1, and return the file with key and certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
     now = dt.datetime.now(dt.UTC)

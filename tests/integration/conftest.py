@@ -1,7 +1,7 @@
-"""The Dag runs of this ring, in the one private Airflow of the session.
+"""The Dag runs of the integration tests, in the private Airflow of the session.
 
-Every Dag run is started at once, at the first test that needs any, so that they wait side by side;
-the tests then look at what came out.
+All runs start at the first test that needs one, so that they run at the same time. The tests then check the
+results.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fault_run import FaultRun, run_faults
+from scenarios import SCENARIOS, ScenarioRun, run_all, start
 from stage import MODES, Run, Stage, paint
-from stories import PLOTS, Story, begin, tell
-from vocabulary import Faulty, play
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,18 +33,18 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Played:
-    """The Dag runs of the whole ring, and what was seen of them while they waited."""
+    """The Dag runs of all integration tests."""
 
     stage: Stage
     pictures: list[Path]
     folder: Path
-    stories: dict[str, Story] = field(default_factory=dict)
+    scenarios: dict[str, ScenarioRun] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="session")
 def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """Start every run that needs no quiet around it."""
+    """Start all runs that do not need Airflow for themselves."""
     folder = tmp_path_factory.mktemp("work")
     pictures = [
         paint(folder / "pictures" / f"{name}.png", seed) for seed, name in enumerate(("lamp", "sofa", "vase"))
@@ -92,8 +92,8 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
     done = stage.start_job("broken download")
     stage.finish(done)
     played.runs["troubles"] = stage.trigger("troubles", image=picture, target=target, job=done.task_id)
-    for name in PLOTS:
-        played.stories[name] = begin(stage, name)
+    for name in SCENARIOS:
+        played.scenarios[name] = start(stage, name)
     stage.api.call("POST", "/pools", {"name": "by_hand", "slots": 3})
     held = stage.start_job("ended by hand")
     played.runs["by hand"] = stage.trigger("waits_ended_by_hand", job=held.task_id)
@@ -103,10 +103,10 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 
 @pytest.fixture(scope="session")
-def stories(played: Played) -> dict[str, Story]:
-    """Tell all stories to their ends."""
-    tell(played.stage, list(played.stories.values()))
-    return played.stories
+def scenarios(played: Played) -> dict[str, ScenarioRun]:
+    """Run all scenarios."""
+    run_all(played.stage, list(played.scenarios.values()))
+    return played.scenarios
 
 
 @dataclass
@@ -162,9 +162,9 @@ def chains(played: Played, waiting: dict[str, Seen]) -> Run:
 
 
 @pytest.fixture(scope="session")
-def faulty(played: Played, chains: Run, stories: dict[str, Story]) -> Faulty:
+def faulty(played: Played, chains: Run, scenarios: dict[str, ScenarioRun]) -> FaultRun:
     """Give the run in which every fault happened, ended."""
-    return play(played.stage, played.pictures[0], played.folder / "faults")
+    return run_faults(played.stage, played.pictures[0], played.folder / "faults")
 
 
 @pytest.fixture(scope="session")

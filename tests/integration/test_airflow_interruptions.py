@@ -21,7 +21,7 @@ USER_ACTION = "Trigger cancelled by user action"
 
 
 @pytest.fixture(scope="module")
-def by_hand(played: Played, stories: object) -> Run:
+def by_hand(played: Played, scenarios: object) -> Run:
     """Press a button on each of three waiting tasks: mark failed, mark success, clear."""
     stage, run = played.stage, played.runs["by hand"]
     tasks = ("marked_failed", "marked_success", "cleared")
@@ -81,7 +81,7 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def interrupted(stage: Stage, stories: object) -> Interrupted:
+def interrupted(stage: Stage, scenarios: object) -> Interrupted:
     """Kill the triggerer in the middle of four waits, and start another when one deadline has passed."""
     job = stage.start_job("interrupted")
     run = stage.trigger("waits_deferred", job=job.task_id)

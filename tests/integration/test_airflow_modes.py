@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scenarios import POLL_FAILED
 from stage import MODES, VIDEO, VIDEO_SHA256, Run, Stage
-from stories import POLL_FAILED
 
 if TYPE_CHECKING:
     from conftest import Played, Seen
-    from stories import Story
+    from scenarios import ScenarioRun
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -90,23 +90,27 @@ def test_the_key_never_reaches_the_storage_host(played: Played, chains: Run) -> 
 # One job, three sensors.
 
 
-def test_the_same_job_gives_the_same_result_in_every_mode(played: Played, stories: dict[str, Story]) -> None:
-    results = [_unsigned(result) for result in _results(played.stage, stories["succeeds"]).values()]
+def test_the_same_job_gives_the_same_result_in_every_mode(
+    played: Played, scenarios: dict[str, ScenarioRun]
+) -> None:
+    results = [_unsigned(result) for result in _results(played.stage, scenarios["succeeds"]).values()]
     assert results[0] == results[1] == results[2]
-    assert results[0]["kling_task_id"] == stories["succeeds"].kling_task_id
+    assert results[0]["kling_task_id"] == scenarios["succeeds"].kling_task_id
     assert results[0]["status"] == "TASK_STATUS_SUCCEED"
     assert results[0]["videos"][0]["video_url_ttl"] == 3600
     assert set(results[0]["timings"]) == {"submit_time_ms", "execute_time_ms", "complete_time_ms"}
 
 
-def test_failed_polls_do_not_end_a_wait(played: Played, stories: dict[str, Story]) -> None:
-    story = stories["troubled"]
-    assert len(_results(played.stage, story)) == len(MODES)
-    met = {r.fault.split(",")[0] for r in played.stage.gateway.requests if r.task_id == story.kling_task_id}
+def test_failed_polls_do_not_end_a_wait(played: Played, scenarios: dict[str, ScenarioRun]) -> None:
+    scenario = scenarios["troubled"]
+    assert len(_results(played.stage, scenario)) == len(MODES)
+    met = {
+        r.fault.split(",")[0] for r in played.stage.gateway.requests if r.task_id == scenario.kling_task_id
+    }
     assert {"query:status=503", "query:cut", "query:html=502", "query:hang=5"} <= met
     for mode in MODES:
-        assert POLL_FAILED in played.stage.log(story.run, mode)
-        assert played.stage.tasks(story.run)[mode]["try_number"] == 1
+        assert POLL_FAILED in played.stage.log(scenario.run, mode)
+        assert played.stage.tasks(scenario.run)[mode]["try_number"] == 1
 
 
 @pytest.mark.parametrize(
@@ -122,16 +126,16 @@ def test_failed_polls_do_not_end_a_wait(played: Played, stories: dict[str, Story
     ],
 )
 def test_a_wait_that_ends_badly_tells_the_same_in_every_mode(
-    played: Played, stories: dict[str, Story], name: str, error: str, words: str
+    played: Played, scenarios: dict[str, ScenarioRun], name: str, error: str, words: str
 ) -> None:
-    stage, story = played.stage, stories[name]
-    tasks = stage.until_over(story.run, timeout=120)
-    told = {mode: stage.error(story.run, mode) for mode in MODES}
+    stage, scenario = played.stage, scenarios[name]
+    tasks = stage.until_over(scenario.run, timeout=120)
+    told = {mode: stage.error(scenario.run, mode) for mode in MODES}
     for mode in MODES:
         kind, _, text = told[mode].partition(": ")
         assert kind.split(".")[-1] == error, told
         assert words.lower() in text.lower(), told
-        assert story.kling_task_id in text
+        assert scenario.kling_task_id in text
         assert tasks[mode]["state"] == "failed"
         assert tasks[mode]["try_number"] == 1, f"{mode}: a final error was tried again"
     if name != "too late":  # the words of the last poll may differ there
@@ -139,12 +143,12 @@ def test_a_wait_that_ends_badly_tells_the_same_in_every_mode(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_soft_failure_skips(played: Played, stories: dict[str, Story], mode: str) -> None:
-    story = stories["fails softly"]
-    tasks = played.stage.until_over(story.run)
-    assert tasks[mode]["state"] == "skipped", played.stage.log(story.run, mode)
+def test_a_soft_failure_skips(played: Played, scenarios: dict[str, ScenarioRun], mode: str) -> None:
+    scenario = scenarios["fails softly"]
+    tasks = played.stage.until_over(scenario.run)
+    assert tasks[mode]["state"] == "skipped", played.stage.log(scenario.run, mode)
     assert tasks[mode]["try_number"] == 1
-    assert "Skipping task." in played.stage.log(story.run, mode)
+    assert "Skipping task." in played.stage.log(scenario.run, mode)
 
 
 # What a retry may do.
@@ -184,10 +188,10 @@ def _ended(played: Played, task_id: str) -> dict[str, Any]:
     return played.stage.until_over(played.runs["troubles"])[task_id]
 
 
-def _results(stage: Stage, story: Story) -> dict[str, Any]:
-    tasks = stage.until_over(story.run)
+def _results(stage: Stage, scenario: ScenarioRun) -> dict[str, Any]:
+    tasks = stage.until_over(scenario.run)
     assert {mode: tasks[mode]["state"] for mode in MODES} == dict.fromkeys(MODES, "success")
-    return {mode: stage.xcom(story.run, mode) for mode in MODES}
+    return {mode: stage.xcom(scenario.run, mode) for mode in MODES}
 
 
 def _unsigned(result: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fault_run import DOWNLOAD, QUERY, REFUSED, SUBMIT
 from private_airflow.rest_api import ApiError
 from sqlalchemy import inspect
 from stage import VIDEO, Stage, text_files
-from vocabulary import DOWNLOAD, QUERY, REFUSED, SUBMIT
 
 from airflow_provider_kling.emulator.fault_effects import WORDS
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Played
+    from fault_run import FaultRun
+    from scenarios import ScenarioRun
     from stage import Run
-    from stories import Story
-    from vocabulary import Faulty
 
 
 @pytest.fixture(scope="module")
 def written(
     played: Played,
     chains: Run,
-    stories: dict[str, Story],
-    faulty: Faulty,
+    scenarios: dict[str, ScenarioRun],
+    faulty: FaultRun,
     rescued: Run,
     statements: Path,
 ) -> dict[str, set[str]]:
@@ -40,8 +40,8 @@ def written(
     stage.until_over(chains)
     for name in ("catalogue", "example", "functions", "library", "troubles"):
         stage.until_over(played.runs[name])
-    for story in stories.values():
-        stage.until_over(story.run, timeout=120)
+    for scenario in scenarios.values():
+        stage.until_over(scenario.run, timeout=120)
     texts = {f"table {name}": strings for name, strings in _tables(stage)}
     for path in text_files(stage.airflow.home):
         kind = "log" if "logs" in path.parts else "file"
@@ -63,7 +63,7 @@ def test_the_search_finds_what_is_there(played: Played, chains: Run, written: di
     assert any("task_id=submit_deferred" in place for place in places)
 
 
-def test_every_fault_has_happened_where_it_can(stage: Stage, faulty: Faulty) -> None:
+def test_every_fault_has_happened_where_it_can(stage: Stage, faulty: FaultRun) -> None:
     said = {re.split("[=,]", word)[0] for word in (*SUBMIT, *QUERY, *DOWNLOAD)}
     assert set(WORDS) - said == {"queue", "render"}  # they are none
     met = {request.fault for request in stage.gateway.requests if request.fault}
@@ -76,7 +76,7 @@ def test_every_fault_has_happened_where_it_can(stage: Stage, faulty: Faulty) -> 
     assert {prompt for prompt in twice if not prompt.startswith("forms: ")} == set()
 
 
-def test_every_fault_ends_in_a_clean_error_or_in_none(stage: Stage, faulty: Faulty) -> None:
+def test_every_fault_ends_in_a_clean_error_or_in_none(stage: Stage, faulty: FaultRun) -> None:
     """Which one is tested elsewhere; here nothing but our own errors may have ended a task."""
     tasks = stage.tasks(faulty.run)
     counts = {"submit": len(SUBMIT + REFUSED), "wait": len(QUERY), "download": len(DOWNLOAD)}
@@ -93,7 +93,7 @@ def test_every_fault_ends_in_a_clean_error_or_in_none(stage: Stage, faulty: Faul
 
 @pytest.mark.parametrize("task_id", ["cut_short_poke", "cut_short_download", "not_cut_short_deferred"])
 def test_a_try_that_airflow_cut_short_is_repeated_for_free(
-    stage: Stage, faulty: Faulty, task_id: str
+    stage: Stage, faulty: FaultRun, task_id: str
 ) -> None:
     task = stage.tasks(faulty.run)[task_id]
     assert task["state"] == "success"

@@ -1,4 +1,4 @@
-"""As much of Airflow around a task as our operators touch. Fakes of Airflow, never of our own code."""
+"""Fakes of the parts of Airflow that our operators use. Our own code is never faked."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ KEY = "sk-a-key-that-nobody-may-read"
 
 
 class Clock:
-    """Time that passes only when somebody sleeps, so that no test waits for it."""
+    """A clock that advances only when code sleeps, so that no test waits."""
 
     def __init__(self, monkeypatch):
         self._now, self._give_way = time.time(), asyncio.sleep
         self.slept = []
-        self.watch = lambda: None  # is called at each sleep
+        self.watch = lambda: None  # called before each sleep
         monkeypatch.setattr(time, "time", self.time)
         monkeypatch.setattr(time, "sleep", self.sleep)
         monkeypatch.setattr(asyncio, "sleep", self.asleep)
@@ -46,7 +46,7 @@ class Clock:
 
 
 class Store:
-    """Airflow's task state store: JSON only, never None; it can die or fail around its n-th write."""
+    """Airflow's task state store: JSON only, never None. It can raise before or after its n-th write."""
 
     def __init__(self):
         self.values, self.writes = {}, 0
@@ -80,16 +80,16 @@ class TI:
         self.id, self.max_tries, self.map_index = uuid.uuid4(), max_tries, map_index
         self.first_try_at, self.task_id = first_try_at, task_id
         self.xcoms, self.upstream, self.states = {}, [], {}
-        self.run = {} if run is None else run  # what all task instances of one run pushed
-        for place in [place for place in self.run if place[:2] == (task_id, map_index)]:
-            del self.run[place]  # as a new try does
+        self.run = {} if run is None else run  # the XComs of all task instances of a run
+        for key in [key for key in self.run if key[:2] == (task_id, map_index)]:
+            del self.run[key]  # as a new try does
 
     def xcom_push(self, key, value):
         self.xcoms[key] = self.run[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids, key, map_indexes=None):
-        """Return what the run's tasks, and upstream, a list of (task id, map index, key, value), pushed."""
-        pushed = [*self.upstream, *((*place, value) for place, value in list(self.run.items()))]
+        """Return the XComs of the run's tasks and of ``upstream``: (task id, map index, key, value)."""
+        pushed = [*self.upstream, *((*key, value) for key, value in list(self.run.items()))]
         return [
             value
             for task_id, map_index, name, value in pushed
@@ -97,7 +97,7 @@ class TI:
         ]
 
     def get_task_states(self, *, dag_id, task_ids, run_ids):
-        """Return how the run's task instances ended, as far as a test has put it into ``states``."""
+        """Return the states of the run's task instances that a test has put into ``states``."""
         found = {
             task_id if at < 0 else f"{task_id}_{at}": state
             for (task_id, at), state in self.states.items()
@@ -110,13 +110,13 @@ class TI:
 
 
 def context_of(ti=None, store=None):
-    """Return what a task is executed with; without a store it is an Airflow older than 3.3."""
+    """Return the context of a task. Without a store it is that of an Airflow older than 3.3."""
     context = {"ti": ti or TI()}
     return context if store is None else {**context, "task_state_store": store}
 
 
 def runtime_error(words="the API server is away"):
-    """Return the error of Airflow's own plumbing."""
+    """Return an error of Airflow's task SDK."""
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse
 
@@ -124,21 +124,21 @@ def runtime_error(words="the API server is away"):
 
 
 def stored_and_read(value):
-    """Return a value as it comes out of Airflow's database, where deferred tasks keep theirs."""
+    """Return a value as Airflow reads it back from its database."""
     from airflow.sdk.serde import deserialize, serialize
 
     return deserialize(json.loads(json.dumps(serialize(value))))
 
 
 def connect(gateway, monkeypatch, **extra):
-    """Let ``kling_default`` point at a gateway."""
+    """Set the connection ``kling_default`` to a gateway."""
     connection = gateway.connection_json(**{"request_timeout": 5, **extra})
     monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)
 
 
 @contextmanager
 def running_gateway(monkeypatch, **settings):
-    """Run a gateway whose jobs are done at once, unless told otherwise, and connect to it."""
+    """Run a gateway whose jobs end at once by default, and connect to it."""
     known = {"render": False, "queue_seconds": 0.0, "render_seconds": 0.0, "api_key": KEY, "clock": time.time}
     with Emulator(**{**known, **settings}) as gateway:
         connect(gateway, monkeypatch)
@@ -152,13 +152,13 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def gateway(clock, monkeypatch):
-    """A gateway that lives by the test's clock."""
+    """A gateway with the test's clock."""
     with running_gateway(monkeypatch, clock=clock.time) as gateway:
         yield gateway
 
 
 class Logged:
-    """Everything that was logged where a user reads it: Airflow's own logger and Python's, from INFO on."""
+    """The log lines that a user sees: those of Airflow's logger and of Python's, from INFO on."""
 
     def __init__(self, capsys, caplog):
         self._capsys, self._caplog, self._seen = capsys, caplog, ""
@@ -201,7 +201,7 @@ def submits(gateway):
 
 
 def png(width=320, height=320, *, noise=0):
-    """Return the bytes of a real PNG of one colour, made larger by bytes that mean nothing."""
+    """Return the bytes of a PNG of one colour, with *noise* additional bytes."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -213,7 +213,7 @@ def png(width=320, height=320, *, noise=0):
 
 
 class OnePoll:
-    """A poll policy that ends after the first answer, and keeps it."""
+    """A poll policy that ends after the first answer and stores it."""
 
     def __init__(self, kling_task_id, give_up_at=float("inf")):
         self.kling_task_id, self.give_up_at, self.answer = kling_task_id, give_up_at, None
@@ -224,7 +224,7 @@ class OnePoll:
 
 
 async def poll(client, kling_task_id):
-    """Poll once for a job with a pooled client, and return the task, or raise why there is none."""
+    """Poll once for a job with a pooled client, and return the task or raise the error."""
     policy = OnePoll(kling_task_id)
     async with client.wait(policy, 0.0) as results:
         async for _ in results:

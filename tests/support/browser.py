@@ -1,4 +1,4 @@
-"""Airflow's UI in headless Chromium: the forms, filled in and read as a person does."""
+"""Fills in and reads the forms of Airflow's UI in headless Chromium."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLAGS = (
 
 
 def find_chromium(log: Path) -> str | None:
-    """Return Chromium's path, or None; where the tests have to run (CI=true) it is installed."""
+    """Return Chromium's path, or None. With CI=true, Chromium is installed if it is missing."""
     found = shutil.which("chromium") or shutil.which(CHROMIUM)
     if not found and os.environ.get("CI") == "true":
         debian.install("chromium", log)
@@ -32,14 +32,14 @@ def find_chromium(log: Path) -> str | None:
 
 
 class Form:
-    """A form of Airflow's UI, open in its dialog. Its fields are named as the params or the extra's keys."""
+    """An open form of Airflow's UI. Its fields have the names of the params or of the extra's keys."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.dialog = page.get_by_role("dialog")
 
     def fill(self, values: dict[str, Any]) -> None:
-        """Type the values into their fields: lists of texts one a line, lists of objects as JSON."""
+        """Type values into their fields: a list of texts one per line, a list of objects as JSON."""
         for name, value in values.items():
             field = self._field(name)
             if isinstance(value, bool):
@@ -56,7 +56,7 @@ class Form:
                 field.blur()
 
     def shown(self) -> dict[str, Any]:
-        """Return what each field shows, as a text or a bool; of a JSON editor what the text says."""
+        """Return the shown value of each field, as a text or bool; of a JSON editor as a list or object."""
         found = {}
         for element in self.dialog.locator("[id^='element_'], [name^='element_']").all():
             name = (element.get_attribute("name") or element.get_attribute("id")).removeprefix("element_")
@@ -64,7 +64,7 @@ class Form:
         return found
 
     def problems(self) -> list[str]:
-        """Return what the form says is wrong with the fields."""
+        """Return the form's error messages."""
         return self.dialog.locator("[data-part='error-text']").all_inner_texts()
 
     def _field(self, name: str) -> Locator:
@@ -88,9 +88,9 @@ class Form:
         return field.input_value() if tag in ("INPUT", "TEXTAREA", "SELECT") else field.inner_text().strip()
 
     def _write_json(self, field: Locator, value: Any) -> None:
-        """Paste: while a person types, the editor closes each bracket and quote by itself."""
+        """Paste the JSON. If it is typed, the editor adds closing brackets and quotes by itself."""
         text = json.dumps(value, ensure_ascii=False)
-        if isinstance(value, list):  # an entry a line: the form only shows what fits in its width and height
+        if isinstance(value, list):  # one entry per line, because the form shows only part of a long line
             text = "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
         self.page.evaluate("text => navigator.clipboard.writeText(text)", text)
         field.locator(".view-lines").click()

@@ -1,4 +1,4 @@
-"""A small internet: names and public addresses that lead to servers of the tests."""
+"""A fake internet: host names and public addresses that lead to the tests' servers."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ PUBLIC = "93.184.216.34"
 
 
 class Internet:
-    """Names that resolve as told, one answer after another, and public addresses that lead to our servers."""
+    """Host names with given addresses, one after another, and public addresses that lead to our servers."""
 
     def __init__(self, monkeypatch):
         self.names, self.routes, self.connected = {}, {}, []
@@ -38,7 +38,7 @@ class Internet:
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
     def serve(self, server, address, *names):
-        """Let an address, and names for it, lead to a server."""
+        """Let an address and its names lead to a server."""
         self.routes[address] = int(server.url.rpartition(":")[2])
         self.names |= {name: [address] for name in names}
 
@@ -50,7 +50,7 @@ def internet(monkeypatch):
 
 @pytest.fixture
 def inside():
-    """A server of the inner network that nobody outside may reach; it counts even connections."""
+    """A server in the private network that must not be reached. It records all connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         got = []
 

@@ -1,4 +1,4 @@
-"""A gateway and a storage host that send exact bytes: whatever a test wants, over real sockets."""
+"""A gateway and a storage host that send the exact bytes of a test, over real sockets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
 
-#: A key, a header and a signature that must appear nowhere. Each character has an escaped spelling.
+#: A key, a header and a signature that must not be published. Their characters have many spellings.
 KEY = "sk-Zq9/uW+4x\"=%7E'<&>\\Lm2pRt"
 HEADER = ("X-Proxy-Token", 'tok-7f/"3 a+b\\c%2Fd9<&>Yy')
 SIGNATURE = "a1B2c3D4e5F6sigX9x8y7z"
 JOB, OTHER = "1f0e7a52-9c3b-4d6e-8a01-5b7c9d2e4f60", "77777777-0000-4000-8000-abcdefabcdef"
 
 VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
-#: The video of another job: a whole one, with a box more than ours.
+#: The video of another job: whole, with one more box.
 OTHER_VIDEO = VIDEO + struct.pack(">I4s8s", 16, b"free", b"of other")
 
 RESET, CLOSE = "reset", "close"
 
 
 def http(body=b"", status=200, *headers, reason="Whatever", length=None):
-    """Return a response's bytes. *length* is the Content-Length; None counts, False leaves it out."""
+    """Return a response's bytes. *length* is the Content-Length: None is the right one, False is none."""
     lines = [f"HTTP/1.1 {status} {reason}", *headers]
     if length is not False:
         lines.append(f"Content-Length: {len(body) if length is None else length}")
@@ -33,24 +33,24 @@ def http(body=b"", status=200, *headers, reason="Whatever", length=None):
 
 
 def json_http(value, status=200, *headers, **options):
-    """Return a JSON response's bytes; a text is taken as JSON that is written already."""
+    """Return a JSON response's bytes. A text is sent unchanged."""
     text = value if isinstance(value, str) else json.dumps(value)
     return http(text.encode(), status, "Content-Type: application/json", *headers, **options)
 
 
 def chunked(*parts, end=b"0\r\n\r\n", head=()):
-    """Return a chunked response's bytes, whose chunks are written as they are."""
+    """Return a chunked response's bytes. The parts are sent unchanged."""
     return http(b"", 200, *head, "Transfer-Encoding: chunked", length=False) + b"".join(parts) + end
 
 
 def chunk(data, extension=b""):
-    """Return a chunk that is right."""
+    """Return a valid chunk."""
     return f"{len(data):x}".encode() + extension + b"\r\n" + data + b"\r\n"
 
 
 @dataclass(frozen=True)
 class Drip:
-    """Bytes that come one after another, each after a tenth of a second, for ten seconds at most."""
+    """Bytes that are sent one after another, by default one in 0.1 s during ten seconds."""
 
     data: bytes = b" " * 100
     pause: float = 0.1
@@ -58,9 +58,9 @@ class Drip:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked."""
+    """A request of a client."""
 
-    door: str
+    host: str
     method: str
     target: str
     headers: dict = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Request:
 
     @property
     def kind(self):
-        if self.door == "storage":
+        if self.host == "storage":
             return "storage"
         return "submit" if self.method == "POST" else "query"
 
@@ -79,38 +79,37 @@ class Request:
 
 @dataclass(frozen=True)
 class Script:
-    """Answers one after another; then honest ones, or the last one again and again."""
+    """Answers in their order; then normal ones, or the last one again and again."""
 
     answers: tuple = ()
     for_ever: bool = False
 
     def answer(self, number):
-        """Return the answer of this number, counted from 0; None is an honest one."""
+        """Return the answer of this number, counted from 0. None is a normal answer."""
         if number < len(self.answers):
             return self.answers[number]
         return self.answers[-1] if self.for_ever and self.answers else None
 
 
 class HostileGateway:
-    """Answers submits, queries and downloads by a script each, and remembers what was asked."""
+    """Answers submits, queries and downloads by a script each, and records the requests."""
 
     def __init__(self):
-        self.doors = {name: socket.create_server(("127.0.0.1", 0)) for name in ("api", "storage")}
+        self.listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in ("api", "storage")}
         self.url, self.storage_url = (
-            f"http://127.0.0.1:{door.getsockname()[1]}" for door in self.doors.values()
+            f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in self.listeners.values()
         )
         self.begin()
-        for name, door in self.doors.items():
-            threading.Thread(target=self._accept, args=(name, door), daemon=True).start()
+        for name, listener in self.listeners.items():
+            threading.Thread(target=self._accept, args=(name, listener), daemon=True).start()
 
     def begin(self, **scripts):
-        """Forget everything; scripts are by kind: submit, query, storage."""
+        """Forget everything. The scripts' names are the kinds: submit, query, storage."""
         self.lock, self.requests, self.scripts, self.asked = threading.Lock(), [], scripts, {}
-        self.generation = object()  # connections of an earlier story have no part in this one
 
     def close(self):
-        for door in self.doors.values():
-            door.close()
+        for listener in self.listeners.values():
+            listener.close()
 
     def connection_json(self, **extra):
         """Return an Airflow connection to this gateway."""
@@ -126,16 +125,16 @@ class HostileGateway:
     def count(self, kind):
         return sum(request.kind == kind for request in self.requests)
 
-    def _accept(self, name, door):
+    def _accept(self, name, listener):
         with suppress(OSError):
             while True:
-                connection, _ = door.accept()
+                connection, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(name, connection), daemon=True).start()
 
-    def _serve(self, door, connection):
+    def _serve(self, host, connection):
         with suppress(OSError, ValueError), connection, connection.makefile("rb") as file:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while request := _read(door, file):
+            while request := _read(host, file):
                 with self.lock:
                     number = self.asked[request.kind] = self.asked.get(request.kind, -1) + 1
                     self.requests.append(request)
@@ -154,7 +153,7 @@ class HostileGateway:
 
 
 def stored(video, asked_range="", etag='"right"'):
-    """Return a storage's answer, to a request for a range too."""
+    """Return the storage's answer, also to a request for a range."""
     headers = ["Content-Type: video/mp4", f"ETag: {etag}", "Accept-Ranges: bytes"]
     if not asked_range.startswith("bytes="):
         return http(video, 200, *headers)
@@ -164,7 +163,7 @@ def stored(video, asked_range="", etag='"right"'):
 
 
 def task(status="TASK_STATUS_SUCCEED", *, kling_task_id=JOB, link=None, videos=None, extra=None, **more):
-    """Return the body of an answer to a query, as the gateway documents it."""
+    """Return the documented body of an answer to a query."""
     if link is not None:
         videos = [{"video_url": link, "video_url_ttl": "3600", "video_type": "mp4"}]
     of_task = {"task_id": kling_task_id, "status": status, "reason": "", "task_type": "KLING", "eta": 0}
@@ -175,7 +174,7 @@ def task(status="TASK_STATUS_SUCCEED", *, kling_task_id=JOB, link=None, videos=N
     }
 
 
-def _read(door, file):
+def _read(host, file):
     line = file.readline(65537)
     if not line:
         return None
@@ -184,7 +183,7 @@ def _read(door, file):
     while (line := file.readline(65537)) not in (b"\r\n", b""):
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
-    return Request(door, method, target, headers, file.read(int(headers.get("content-length", 0))))
+    return Request(host, method, target, headers, file.read(int(headers.get("content-length", 0))))
 
 
 def _send(connection, steps):
@@ -210,5 +209,5 @@ def _send(connection, steps):
     return True
 
 
-#: Listens as soon as the tests are collected, so that stories can hold links to it.
+#: It listens from the collection of the tests on, so that parameters can hold links to it.
 GATEWAY = HostileGateway()

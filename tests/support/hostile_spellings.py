@@ -1,11 +1,11 @@
-"""Spellings of a secret, and texts that no log, terminal or database takes."""
+"""Spellings of a secret, and texts that must not reach a log, terminal or database."""
 
 import html
 import json
 from base64 import b64encode
 from urllib.parse import quote, quote_plus
 
-#: Each returns a text as it may stand in an answer. What JSON then does to it comes on top.
+#: Each returns a text as an answer may spell it. The escapes of JSON come in addition.
 SPELLINGS = {
     "plain": str,
     "escaped as JSON": lambda text: json.dumps(text)[1:-1],

@@ -1,4 +1,4 @@
-"""Servers that are no gateway: they answer as told and remember what came."""
+"""Servers that are not a gateway. They give a fixed answer and record the requests."""
 
 import contextlib
 import ssl
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Server:
-    """What listens, and what it got: method, path and headers of each request."""
+    """A server, with method, path and headers of each request."""
 
     url: str
     seen: list = field(default_factory=list)
@@ -33,7 +33,7 @@ def answering(body=b"{}", status=200, **headers):
 
 
 def dripping_head(body=b"{}"):
-    """Return a handler's answer whose head comes in small pieces, for ten seconds if nobody gives up."""
+    """Return a handler's answer whose head comes in small pieces, for at most ten seconds."""
 
     def answer(handler):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
@@ -48,9 +48,9 @@ def dripping_head(body=b"{}"):
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
 _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-#: A JPEG's beginning that does not tell the sides yet.
+#: The beginning of a JPEG, before its size.
 _CHUNK = b"400\r\n\xff\xd8\xff\xe0\xff\xff" + bytes(0x400 - 6) + b"\r\n"
-#: Of each part of an answer: what comes before it, and what drips in it for ever.
+#: For each part of an answer: the bytes before it, and the bytes that repeat in it.
 DRIPPING_PARTS = {
     "status line": (b"HTTP/1.1 200 O", b"K"),
     "header": (b"HTTP/1.1 200 OK\r\nX: ", b"y"),
@@ -66,9 +66,10 @@ DRIPPING_PARTS = {
 
 
 def dripping_in(part, over, left=None):
-    """Return a handler's answer that drips in one part; *over* is set if nobody stops it for 20 seconds.
+    """Return a handler's answer that is very slow in one part. A HEAD is answered at once.
 
-    *left* is set when the client has closed the connection before that. A HEAD is answered at once.
+    :param over: set if the client keeps the connection open for 20 seconds.
+    :param left: set if the client closes the connection before.
     """
     before, drop = DRIPPING_PARTS[part]
 
@@ -93,7 +94,7 @@ def dripping_in(part, over, left=None):
 
 @contextlib.contextmanager
 def serving(answer, certificate=None):
-    """Listen on a free port while the block lasts; *answer* gets the handler of each request."""
+    """Listen on a free port during the block. *answer* is called with the handler of each request."""
 
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self):

@@ -1,4 +1,4 @@
-"""The fixtures of all tests that need a real Airflow: one Airflow and one emulator for the whole session."""
+"""Fixtures for tests with a real Airflow: one Airflow and one emulator for the whole session."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 SETTINGS = {
-    "AIRFLOW__CORE__PARALLELISM": "16",  # poking sensors hold a worker each
-    # With its 15 database connections all taken, Airflow's API server stands still for half a minute.
+    "AIRFLOW__CORE__PARALLELISM": "16",  # each poking sensor holds a worker
+    # If all 15 database connections are in use, Airflow's API server hangs for half a minute.
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "60",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",  # a dead triggerer is missed sooner
-    # Longer than a busy machine holds a healthy loop, shorter than the answer that one story waits for.
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",  # a dead triggerer is noticed sooner
+    # Longer than delays of a busy machine, shorter than the slow answer of one scenario.
     "AIRFLOW__TRIGGERER__BLOCKED_MAIN_THREAD_WARNING_THRESHOLD": "3",
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
 }
@@ -33,7 +33,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[Emulator]:
-    """Run an emulator whose jobs go on until a test lets them end."""
+    """Run an emulator whose jobs run until a test ends them."""
     from airflow_provider_kling.emulator import Emulator
 
     key = f"sk-integration-{secrets.token_hex(20)}"
@@ -43,16 +43,15 @@ def gateway() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def statements(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the file in which the database notes all that was ever written into it."""
+    """Return the file in which the database logs all statements that write."""
     return tmp_path_factory.mktemp("postgres") / "postgres.log"
 
 
 @pytest.fixture(scope="session")
 def database(statements: Path) -> Iterator[str | None]:
-    """Run a PostgreSQL and give its URL; nothing where there is none, which means SQLite.
+    """Run a PostgreSQL and yield its URL, or None (SQLite) if PostgreSQL cannot be installed.
 
-    With that, a request of a user that comes while tasks write can lock everybody out for as long as the
-    database lets them wait: Airflow's API server notes it in its event loop, which all others need to end.
+    With SQLite, a user's request while tasks write can block all of Airflow until the lock timeout.
     """
     from private_airflow.postgres import PrivatePostgres, obtainable
 
@@ -73,7 +72,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> I
     from private_airflow.components import COMPONENTS, PrivateAirflow
 
     home, folders = tmp_path_factory.mktemp("airflow"), [PROJECT / "dags", PROJECT / "tests/integration/dags"]
-    # The scheduler starts when all runs are made, so that they begin together and wait side by side.
+    # The scheduler starts after all runs were created, so that they run at the same time.
     first = [component for component in COMPONENTS if component != "scheduler"]
     with PrivateAirflow(home, folders, env=SETTINGS, database=database, components=first) as airflow:
         yield airflow

@@ -1,4 +1,4 @@
-"""One wait of a sensor in one of its modes, with as much of Airflow as that takes."""
+"""One wait of a sensor in each of its modes, with fakes of Airflow."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ def bought(gateway):
 
 
 async def triggered(deferred):
-    """Run the trigger of a deferral as a triggerer does: made anew from what the database keeps."""
+    """Run the trigger of a deferral as a triggerer does: it is created from its stored arguments."""
     path, arguments = deferred.trigger.serialize()
     module, name = path.rsplit(".", 1)
     trigger = getattr(import_module(module), name)(**stored_and_read(arguments))
@@ -35,7 +35,7 @@ async def triggered(deferred):
 
 
 class Wait:
-    """One wait of a sensor in one mode, with as much of Airflow as that takes."""
+    """One wait of a sensor in one mode."""
 
     def __init__(self, mode, clock, **arguments):
         self.mode, self.clock, self.ti, self.store = mode, clock, TI(), None
@@ -82,7 +82,7 @@ def mode(request):
 
 
 def arrange(gateway, faults):
-    """Start a job that is still queued at the first look and then meets its faults."""
+    """Start a job that is queued at the first poll, and has faults afterwards."""
     gateway.set_timing(queue_seconds=15, render_seconds=15)
     gateway.add_fault(*(fault for fault in faults if fault.startswith("job:")))
     kling_task_id = bought(gateway)

@@ -1,4 +1,4 @@
-"""What the tests see of the private Airflow, and how they make things happen at the emulator."""
+"""A private Airflow with an emulator, and what the tests do with both."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ VIDEO_SHA256 = hashlib.sha256(VIDEO).hexdigest()
 
 @dataclass(frozen=True)
 class Run:
-    """A Dag run, by its names."""
+    """The ids of a Dag run."""
 
     dag_id: str
     run_id: str
 
 
 class Stage:
-    """A private Airflow and an emulator of the gateway, together."""
+    """A private Airflow and an emulator."""
 
     def __init__(self, airflow: PrivateAirflow, gateway: Emulator) -> None:
         self.airflow, self.gateway, self.api = airflow, gateway, airflow.api
@@ -50,7 +50,7 @@ class Stage:
     # At the gateway.
 
     def start_job(self, prompt: str) -> Job:
-        """Buy a job by hand; it goes on until :meth:`finish` is called."""
+        """Create a job without Airflow. It runs until :meth:`finish` is called."""
         request = urllib.request.Request(
             f"{self.gateway.url}/v3/async/kling-v3.0-pro-t2v",
             json.dumps({"prompt": prompt}).encode(),
@@ -62,11 +62,11 @@ class Stage:
         return job
 
     def finish(self, job: Job) -> None:
-        """Let a job be over, whatever its end is."""
+        """Let a job end, successfully or not."""
         job.queue_seconds = job.render_seconds = 0.0
 
     def jobs(self, prompt: str) -> list[Job]:
-        """Return the jobs that were bought for a prompt."""
+        """Return the jobs with a prompt."""
         return [job for job in self.gateway.jobs if job.prompt == prompt]
 
     def queries(self, job: str) -> int:
@@ -92,7 +92,7 @@ class Stage:
         return {name: ti["state"] for name, ti in self.tasks(run).items()}
 
     def until(self, what: str, probe: Callable[[], Any], timeout: float = 90, pause: float = 1) -> Any:
-        """Wait for something to become true; an API server that is too busy to tell says: not yet."""
+        """Wait until *probe* returns something true. An API server that does not answer means "not yet"."""
 
         def patient_probe() -> Any:
             try:
@@ -116,7 +116,7 @@ class Stage:
         self.until(f"{', '.join(task_ids)} of {run.dag_id} to be {state}", there, timeout)
 
     def until_over(self, run: Run, timeout: float = 90) -> dict[str, dict[str, Any]]:
-        """Wait for the end of a run, and return its task instances."""
+        """Wait until a run has ended, and return its task instances."""
         self.until(
             f"the run of {run.dag_id} to end",
             lambda: self.api.run_state(run.dag_id, run.run_id) in FINAL,
@@ -129,7 +129,7 @@ class Stage:
         return self.api.xcom(run.dag_id, run.run_id, task_id, key, map_index)
 
     def api_or_none(self, method: str, path: str) -> Any:
-        """Ask for what may not be there yet."""
+        """Call the REST API. Return None for a 404."""
         try:
             return self.api.call(method, path)
         except ApiError as error:
@@ -138,12 +138,12 @@ class Stage:
             raise
 
     def links(self, run: Run, task_id: str) -> dict[str, str | None]:
-        """Return the buttons of a task, as the UI asks for them."""
+        """Return the extra links of a task, as the UI reads them."""
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/links"
         return dict(self.api.call("GET", path)["extra_links"])
 
     def error(self, run: Run, task_id: str, try_number: int = 1) -> str:
-        """Return the exception that a task's log ends with, as `Class: words`."""
+        """Return the last exception in a task's log, as `Class: message`."""
         return self.api.task_error(run.dag_id, run.run_id, task_id, try_number)
 
     def log(self, run: Run, task_id: str, try_number: int = 1) -> str:
@@ -152,32 +152,32 @@ class Stage:
         return "\n".join(f"{line.get('event', '')} {line.get('reason', '')}" for line in lines)
 
     def mark(self, run: Run, task_id: str, state: str) -> None:
-        """Set a task's state by hand, as the buttons in the UI do."""
+        """Set a task's state, as the buttons in the UI do."""
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
         self.api.call("PATCH", path, {"new_state": state})
 
     def ui(self, path: str) -> Any:
-        """Ask what only the UI asks."""
+        """Read a path that only the UI uses."""
         self.api.health()
         token = self.api._send("GET", "/auth/token", None, {})["access_token"]
         return self.api._send("GET", path, None, {"Authorization": f"Bearer {token}"})
 
     def processes_of(self, run: Run, task_id: str) -> list[int]:
-        """Find the processes below the scheduler that work on a task at this moment.
+        """Return the pids of the worker processes of a task.
 
-        A worker writes the id of its task instance into its title.
+        A worker has the id of its task instance in its process title.
         """
         ti_id = self.tasks(run)[task_id]["id"]
         scheduler = self.airflow.services["scheduler"]
         return [process.pid for process in scheduler.members() if ti_id in " ".join(_cmdline(process))]
 
     def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """Ask the metadata database."""
+        """Query the metadata database."""
         with self.database.connect() as connection:
             return [tuple(row) for row in connection.execute(text(statement), values)]
 
     def triggers(self, run: Run) -> dict[str, dict[str, Any]]:
-        """Return the trigger rows of a run's deferred tasks: who runs them, and their arguments as stored."""
+        """Return the stored triggers of a run's deferred tasks, by task id."""
         rows = self.rows(
             "select ti.task_id, t.id, t.triggerer_id, t.kwargs from trigger t "
             "join task_instance ti on ti.trigger_id = t.id where ti.dag_id = :dag_id and ti.run_id = :run_id",
@@ -194,7 +194,7 @@ def _cmdline(process: psutil.Process) -> list[str]:
 
 
 def paint(path: Path, seed: int, side: int = 320) -> Path:
-    """Paint noise into a PNG file: no two runs of its base64 are the same."""
+    """Write a PNG file of noise, so that no part of its base64 repeats."""
     rng = random.Random(seed)
     rows = b"".join(b"\0" + rng.randbytes(3 * side) for _ in range(side))
 
@@ -221,7 +221,7 @@ def seconds(ti: dict[str, Any]) -> float:
 
 
 def text_files(folder: Path) -> Iterator[Path]:
-    """Return every file below a folder, but no link (they lead to files that come anyway)."""
+    """Yield all files below a folder, without symbolic links."""
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 

@@ -1,4 +1,4 @@
-"""One run that meets every word of the emulator's vocabulary of faults, where the word makes sense."""
+"""One Dag run in which each fault of the emulator happens to a task of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANY = (
     *("malformed", "redirect", "hang=1", "cut"),
 )
 SUBMIT = (*ANY, "cut,late", "error=ILLEGAL_IMAGE_CONTENT", "error=CREATE_TASK_FAILED")
-#: All forms of a picture meet what tells most about a request.
+#: The refusal that shows the most of a request, once for each form of a picture.
 REFUSED = ("error=INVALID_REQUEST_BODY",) * 4
 QUERY = (
     *ANY,
@@ -27,15 +27,15 @@ DOWNLOAD = (*ANY, "dead=403", "truncate=100", "wrong-length=100", "not-video", "
 
 
 @dataclass
-class Faulty:
-    """The run, and the trigger rows that were seen while it went on."""
+class FaultRun:
+    """The run, and the rows of its triggers while it was running."""
 
     run: Run
     triggers: set[str] = field(default_factory=set)
 
 
-def play(stage: Stage, image: Path, target: Path) -> Faulty:
-    """Let every word happen to a task of its own; return when all is over."""
+def run_faults(stage: Stage, image: Path, target: Path) -> FaultRun:
+    """Let each fault happen to a task of its own, and return when all tasks have ended."""
     faults, prompts = [], [f"faulty submit {number:02}." for number in range(len(SUBMIT + REFUSED))]
     faults += [
         f"submit:{word},match={prompt}" for word, prompt in zip(SUBMIT + REFUSED, prompts, strict=True)
@@ -60,7 +60,7 @@ def play(stage: Stage, image: Path, target: Path) -> Faulty:
         slow=slow.task_id,
         done=done.task_id,
     )
-    faulty = Faulty(run)
+    faulty = FaultRun(run)
 
     def over() -> bool:
         faulty.triggers.update(map(str, stage.rows("select * from trigger")))
