@@ -87,7 +87,7 @@ async def test_a_random_task_is_not_found_with_a_good_key(gateway):
     assert (status, body["reason"]) == (404, "TASK_NOT_FOUND")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"prompt": "a cat", "extra": Infinity}'])
 async def test_a_body_that_is_no_json_object_is_refused(gateway, body):
     reply = await gateway.handle("api", Call("POST", T2V, {}, KEY, body))
     assert json.loads(reply.body)["reason"] == "INVALID_REQUEST_BODY"
