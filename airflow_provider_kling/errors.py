@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self
 
 
 class Money(StrEnum):
-    """What a failure means for the bill, in the words of the messages."""
+    """What a failure means for the bill. The sentences are stored with deferred tasks: do not change them."""
 
     UNTOUCHED = "No job was started, nothing is charged."
     RUNNING = "The job goes on at the gateway and may be charged."
@@ -126,7 +126,7 @@ class KlingSubmitUncertainError(KlingError):
     default_money = Money.MAYBE
     default_advice = (
         "It was not sent again. Look for the job in the gateway's console or bill. If it is there, fetch its "
-        "video by the task id (example Dag kling_rescue); if it is not, clear this task to submit anew."
+        "video by the task id (example Dag kling_rescue); if it is not, clear this task to submit again."
     )
 
 
@@ -134,7 +134,7 @@ class KlingJobFailedError(KlingError):
     """The job ended without a video: failed, cancelled, or a success with nothing in it."""
 
     default_money = Money.ENDED
-    default_advice = "Read the gateway's reason; submit anew only after what it names is changed."
+    default_advice = "Read the gateway's reason; change what it names before you submit again."
 
 
 class KlingTaskNotFoundError(KlingError):

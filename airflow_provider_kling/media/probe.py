@@ -75,24 +75,24 @@ def differences(media: Media, model: str, inputs: Mapping[str, Any]) -> list[str
     The model's default counts for an input that is not set, unless shots or a source video decide.
     """
     problems = []
-    seconds, unsaid = _wanted("duration", model, inputs)
+    seconds, source = _wanted("duration", model, inputs)
     length = read_number(seconds)
     if length is not None and abs(media.duration - length) > _TOLERANCE:
-        problems.append(f"it lasts {media.duration:g} s where {length:g} s {unsaid}")
-    sound, unsaid = _wanted("sound", model, inputs)
+        problems.append(f"it lasts {media.duration:g} s, but {length:g} s {source}")
+    sound, source = _wanted("sound", model, inputs)
     if sound is True and not media.sound:
-        problems.append(f"it has no sound track where sound {unsaid}")
+        problems.append(f"it has no sound track, but sound {source}")
     ratio = str(inputs.get("aspect_ratio"))
     across, up = (read_number(side) for side in (*ratio.split(":"), "", "")[:2])
     if across and up and abs(media.width * up / across / media.height - 1) > _RATIO_TOLERANCE:
-        problems.append(f"it is {media.width} x {media.height} where {ratio} was asked for")
+        problems.append(f"it is {media.width} x {media.height}, but {ratio} was requested")
     return problems
 
 
 def _wanted(name: str, model: str, inputs: Mapping[str, Any]) -> tuple[Any, str]:
     """Return an input's value or its default, and the words that say which of both it is."""
     if name in inputs:
-        return inputs[name], "was asked for"
+        return inputs[name], "was requested"
     field = MODELS[model].field(name) if model in MODELS else None
     decided = "multi_prompt" in inputs or "video" in inputs
     return field.default if field and not decided else None, "is the model's default"
@@ -106,6 +106,6 @@ def check_media(problems: Sequence[str], path: str) -> None:
     :raises KlingJobFailedError: there are differences; another download would not help.
     """
     if problems:
-        what = f"The video at {path} is whole but not what was asked for: {'; '.join(problems)}."
-        advice = "Look at it, and ask the gateway's support with its task id."
+        what = f"The video at {path} is whole, but differs from the request: {'; '.join(problems)}."
+        advice = "Check it, and ask the gateway's support with its task id."
         raise KlingJobFailedError(what, money=Money.PAID, advice=advice)

@@ -184,7 +184,7 @@ class PrivateAirflow:
         return self.api.trigger(dag_id, conf)
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 300) -> str:
-        """Wait for the end of a run; tells `success` or `failed`."""
+        """Wait until a run has ended, and return `success` or `failed`."""
         self.wait_until(
             f"the run of {dag_id}", lambda: self.api.run_state(dag_id, run_id) in FINAL, timeout, pause=0.5
         )

@@ -1,4 +1,4 @@
-"""A video is what was asked for, or it is told what came instead."""
+"""The properties of a video, and its differences from the request."""
 
 import io
 import re
@@ -53,15 +53,15 @@ def test_a_video_as_it_was_asked_for_passes(media, model, asked):
 @pytest.mark.parametrize(
     ("media", "model", "asked", "words"),
     [
-        (FIVE, PRO, {"duration": 10}, "it lasts 5.04 s where 10 s was asked for"),
-        (FIVE, PRO, {"duration": "3"}, "it lasts 5.04 s where 3 s was asked for"),
-        (FIVE, "a-model-of-tomorrow", {"duration": 3}, "it lasts 5.04 s where 3 s was asked for"),
-        (TEN, PRO, {}, "it lasts 10 s where 5 s is the model's default"),
-        (SILENT, PRO, {"sound": True}, "it has no sound track where sound was asked for"),
-        (SILENT, LOUD, {}, "it has no sound track where sound is the model's default"),
-        (FIVE, PRO, {"aspect_ratio": "16:9"}, "it is 640 x 480 where 16:9 was asked for"),
-        (FIVE, PRO, {"aspect_ratio": "1:1"}, "it is 640 x 480 where 1:1 was asked for"),
-        (Media(5, 1280, 720, sound=False), PRO, {"aspect_ratio": "9:16"}, "1280 x 720 where 9:16 was"),
+        (FIVE, PRO, {"duration": 10}, "it lasts 5.04 s, but 10 s was requested"),
+        (FIVE, PRO, {"duration": "3"}, "it lasts 5.04 s, but 3 s was requested"),
+        (FIVE, "a-model-of-tomorrow", {"duration": 3}, "it lasts 5.04 s, but 3 s was requested"),
+        (TEN, PRO, {}, "it lasts 10 s, but 5 s is the model's default"),
+        (SILENT, PRO, {"sound": True}, "it has no sound track, but sound was requested"),
+        (SILENT, LOUD, {}, "it has no sound track, but sound is the model's default"),
+        (FIVE, PRO, {"aspect_ratio": "16:9"}, "it is 640 x 480, but 16:9 was requested"),
+        (FIVE, PRO, {"aspect_ratio": "1:1"}, "it is 640 x 480, but 1:1 was requested"),
+        (Media(5, 1280, 720, sound=False), PRO, {"aspect_ratio": "9:16"}, "1280 x 720, but 9:16 was"),
     ],
 )
 def test_another_video_is_told(media, model, asked, words):
@@ -77,7 +77,7 @@ def test_what_is_known_of_the_order_is_compared_and_the_verdict_is_kept():
     with_order = probe_video(io.BytesIO(tiny_video()), {"model": PRO, "inputs": {"duration": 15}})
     assert with_order["media"] == inspect_media(io.BytesIO(tiny_video())).to_dict()
     (problem,) = with_order["media_problems"]
-    assert "where 15 s was asked for" in problem
+    assert "15 s was requested" in problem
     assert probe_video(io.BytesIO(tiny_video()), {})["media_problems"] == []
 
 
