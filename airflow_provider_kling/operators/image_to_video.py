@@ -47,7 +47,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     Needs Airflow 3.3 or newer, where a task can remember what it bought.
 
-    :param target: where the video goes, as for ``KlingDownloadOperator``. (templated)
+    :param target: where the video goes, as for ``KlingDownloadOperator``; with several workers a storage
+        URL or a shared disk. (templated)
     :param if_exists: ``overwrite``, ``skip`` or ``fail``, as for ``KlingDownloadOperator``; a file that
         another job made is found before anything is bought.
     :param verify_media: as for ``KlingDownloadOperator``.

@@ -94,7 +94,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     :param reuse: ``fingerprint``: where the same model, inputs and pictures (by their bytes) have given a
         verified video already, return that job and buy nothing; the download brings a copy. By default
         every submit buys.
-    :param library: with ``reuse``, a folder or storage URL where the index of such videos is. (templated)
+    :param library: with ``reuse``, a folder or storage URL where the index of such videos is; with several
+        workers a storage URL or a shared disk. (templated)
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingInputError: before anything is sent, naming each wrong argument.
     :raises KlingSubmitUncertainError: a job may have been started; not retried.

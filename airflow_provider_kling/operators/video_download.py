@@ -27,6 +27,7 @@ from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import STORAGE_FAILED
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists
 from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name
+from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
 from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
@@ -127,6 +128,8 @@ class VideoDownload:
         :raises KlingInputError: what must be changed before a video is bought.
         """
         target = self._target(kling_task_id or "video")
+        if not kling_task_id:
+            warn_of_local_disk("target", target.path, self._log)
         if not kling_task_id and str(self._options.target).endswith("/"):  # the name will be the job's own
             target.check_writable()
         else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -26,6 +25,7 @@ from airflow_provider_kling.storage.files import open_file, read_file
 from airflow_provider_kling.storage.folders import open_folder, write_json
 from airflow_provider_kling.storage.target import Target
 from airflow_provider_kling.submission.fingerprint import fingerprint
+from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.values import is_unset
 
 _MAX_BYTES = 10 * 1024**2
@@ -82,13 +82,7 @@ def library_entry(
     if any(None in found for found in hashes.values()) or _has_links(rest):
         log.warning("What a URL leads to could not be read to compare it, so nothing is reused.")
         return None
-    if folder.is_local:
-        log.info(
-            "library=%r is a folder on worker %s. With several workers it must be a shared disk; else the "
-            "same is bought again.",
-            library,
-            socket.gethostname(),
-        )
+    warn_of_local_disk("library", folder, log)
     return LibraryEntry(library, fingerprint(VideoJob(job.model, {**rest, "media": hashes}), ""))
 
 

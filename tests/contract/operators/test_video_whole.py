@@ -546,3 +546,18 @@ def test_default_args_reach_both_what_is_inherited_and_what_is_its_own():
     with DAG("d", schedule=None, default_args={"target": "/v/", "on_failed_job": "submit_again"}):
         operator = KlingImageToVideoOperator(task_id="t", prompt="a cat")
     assert (operator.target, operator.on_failed_job) == ("/v/", "submit_again")
+
+
+@pytest.mark.parametrize("target", ["cat.mp4", ""])
+def test_a_local_target_is_warned_of_once_before_it_is_bought_for_where_there_may_be_several_workers(
+    gateway, tmp_path, monkeypatch, logged, target
+):
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    task = Task(f"{tmp_path}/{target}", deferrable=False, reuse="fingerprint", library=f"{tmp_path}/library")
+    task.run()
+    task.run()  # a retry, for which everything is bought already
+    text = logged.text()
+    warning = f"target='{tmp_path}"
+    assert text.count(warning) == 1
+    assert text.index(warning) < text.index("Submitting")
+    assert f"library='{tmp_path}/library' is on the disk of worker" in text

@@ -1,0 +1,34 @@
+"""A local folder is warned of where tasks may run on several workers."""
+
+import logging
+
+import pytest
+
+from airflow_provider_kling.storage.allowed_paths import StoragePath
+from airflow_provider_kling.submission.local_disk import warn_of_local_disk
+
+LOCAL, REMOTE = StoragePath("/data/videos", "/data/videos"), StoragePath("s3://b/v", "b/v", "s3")
+
+
+@pytest.mark.parametrize(
+    ("executor", "path", "warned"),
+    [
+        ("LocalExecutor", LOCAL, False),
+        ("SequentialExecutor", LOCAL, False),
+        ("airflow.executors.local_executor.LocalExecutor:near", LOCAL, False),
+        ("team1:LocalExecutor", LOCAL, False),
+        ("", LOCAL, False),
+        ("CeleryExecutor", LOCAL, True),
+        ("LocalExecutor, KubernetesExecutor", LOCAL, True),
+        ("LocalKubernetesExecutor", LOCAL, True),
+        ("airflow.providers.celery.executors.celery_executor.CeleryExecutor:far", LOCAL, True),
+        ("CeleryExecutor", REMOTE, False),
+    ],
+)
+def test_a_local_folder_is_warned_of_where_there_may_be_several_workers(
+    monkeypatch, caplog, executor, path, warned
+):
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    warn_of_local_disk("library", path, logging.getLogger("airflow.task"))
+    assert bool(caplog.records) == warned
+    assert not warned or "library='/data/videos' is on the disk of worker" in caplog.text
