@@ -9,6 +9,8 @@ def read_number(value: Any) -> float | None:
     """Return a number that is given as a number or as a text, or None if it is neither."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and (not value.isascii() or "_" in value):
+        return None  # Python reads "0_56" as 56
     try:
         number = float(value)
     except (ValueError, OverflowError):

@@ -47,7 +47,7 @@ def read_prices(value: Any) -> dict[str, Decimal]:
 
 def format_usd(usd: Decimal) -> str:
     """Return an amount as text, with two to four decimal places."""
-    text = f"{usd:.4f}"
+    text = f"{usd + 0:.4f}"  # plus 0: not "-0.00"
     return f"{text.removesuffix('0').removesuffix('0')} USD"
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit
+from airflow_provider_kling.redaction import redacted, shorten
 from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.xcom_keys import RESERVATION_KEY
@@ -156,7 +157,8 @@ class Limits:
             try:
                 limits[argument] = lowest(read_limit(value), getattr(settings, argument))
             except ValueError as problem:
-                raise KlingInputError(f"{argument}={value!r}: {problem}.") from None
+                shown = shorten(repr(redacted(value)), 60)
+                raise KlingInputError(f"{argument}={shown}: {problem}.") from None
         return cls(**limits)
 
 

@@ -384,3 +384,12 @@ def test_earlier_costs_that_cannot_be_read_leave_no_room_and_the_error_says_what
     assert not submits(gateway)
     store.set("kling_spent", {"t-1": "0.56"})
     assert submit(run, store=store, max_run_cost_usd=100)
+
+
+def test_what_is_no_limit_is_shown_short_and_without_what_a_url_hides(gateway):
+    for value in ("5" * 999 + "x", "https://s.example/limit?X-Amz-Signature=secret"):
+        with pytest.raises(KlingInputError, match="must be a number of US dollars") as caught:
+            submit(max_cost_usd=value)
+        assert len(caught.value.what) < 200
+        assert "secret" not in str(caught.value)
+    assert not submits(gateway)

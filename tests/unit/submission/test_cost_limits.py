@@ -141,7 +141,22 @@ def test_a_limit_is_read_as_numbers_and_templates_give_it(value, limit):
 
 
 @pytest.mark.parametrize(
-    "value", ["", " ", "None", " None ", -1, "-0.1", True, "five", "nan", float("inf"), [], {}]
+    "value",
+    [
+        *("", " ", "None", " None ", -1, "-0.1", True, "five", "nan", float("inf"), [], {}, [5], ["5"], b"5"),
+        *(
+            "1e400",
+            "0x10",
+            "0_56",
+            "\u0661",
+            "\uff11",
+            10**400,
+            Decimal("NaN"),
+            Decimal("sNaN"),
+            "0,56",
+            "5 USD",
+        ),
+    ],
 )
 def test_what_is_no_limit_is_refused(value):
     with pytest.raises(ValueError, match="number of US dollars, at least 0"):
@@ -162,7 +177,14 @@ def test_prices_are_dollars_a_second_by_model():
 
 @pytest.mark.parametrize(
     ("usd", "text"),
-    [("5", "5.00"), ("0.56", "0.56"), ("0.336", "0.336"), ("0.50", "0.50"), ("1.6800", "1.68")],
+    [
+        ("-0.0", "0.00"),
+        ("5", "5.00"),
+        ("0.56", "0.56"),
+        ("0.336", "0.336"),
+        ("0.50", "0.50"),
+        ("1.6800", "1.68"),
+    ],
 )
 def test_an_amount_is_told_to_the_cent_or_finer_where_it_is_finer(usd, text):
     assert format_usd(Decimal(usd)) == f"{text} USD"
