@@ -90,6 +90,8 @@ def resolve_path(
     :raises KlingUnavailableError: where the storage's connection cannot be read now.
     """
     path = _parse(given, argument)
+    if for_writing and not path.is_local and "/" not in path.resolved.strip("/"):
+        raise _refused(argument, path.text, "it names no file in the bucket")
     for folders in filter(None, limits):
         if not any(_covers(folder, path, for_writing) for folder in _parse_folders(folders)):
             raise _outside(path, given, argument, folders)

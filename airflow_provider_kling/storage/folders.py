@@ -102,15 +102,15 @@ def read_json(folder: Folder, name: str) -> dict[str, Any] | None:
 
 
 def write_json(
-    folder: Folder, name: str, data: Mapping[str, Any], owner: str, *, replace: bool = True
+    folder: Folder, name: str, data: Mapping[str, Any], stem: str, *, replace: bool = True
 ) -> None:
     """Write a small JSON file, whole or not at all.
 
-    :param owner: who writes; stands in the temporary name.
+    :param stem: what its temporary name begins with.
     :raises FileExistsError: where the name is taken and *replace* is False.
     """
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)
-    with temporary_name(folder, name, owner) as part:
+    with temporary_name(folder, stem) as part:
         with folder.create(part) as file:
             file.write(f"{text}\n".encode())
             folder.sync(file)
@@ -118,12 +118,12 @@ def write_json(
 
 
 @contextmanager
-def temporary_name(folder: Folder, name: str, owner: str) -> Iterator[str]:
-    """Yield a name that nothing else uses, and leave no file under it.
+def temporary_name(folder: Folder, stem: str) -> Iterator[str]:
+    """Yield a name that begins with *stem* and that nothing else uses, and leave no file under it.
 
-    Where it cannot be removed now, :func:`remove_leftovers` does it; the error of the block counts.
+    Where it cannot be removed now, a later try of the task does it; the error of the block counts.
     """
-    part = f".{name}.{owner}.{uuid.uuid4().hex[:8]}.part"
+    part = f"{stem}.{uuid.uuid4().hex[:8]}.part"
     try:
         yield part
     finally:

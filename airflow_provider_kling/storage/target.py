@@ -26,6 +26,8 @@ TOO_LARGE = "TOO_LARGE"
 _CHUNK = 1024 * 1024
 #: Bytes that must be free on a local disk before a video is bought.
 _ROOM = 64 * 1024 * 1024
+#: Seconds for which the name is claimed while the video gets it.
+_STORE_SECONDS = 60.0
 #: How often, and after how many seconds, a claim looks again whether the others have withdrawn.
 _CLAIM_CHECKS, _CLAIM_PAUSE = 10, 0.2
 
@@ -55,6 +57,11 @@ class Target:
     if_exists: IfExists = "overwrite"
     max_bytes: int = DEFAULT_MAX_BYTES
 
+    @property
+    def _stem(self) -> str:
+        """What the names of this task instance's own files begin with."""
+        return f".{self.path.name}.{owner_name(self.owner)}"
+
     def check(self, kling_task_id: str = "") -> dict[str, Any] | None:
         """Return the sidecar of a video that may stay, or None where a video may be written.
 
@@ -69,7 +76,7 @@ class Target:
         paid = bool(kling_task_id)
         with self._errors(paid=paid), suppress(FileNotFoundError), open_folder(self.path) as folder:
             if others := self._other_claims(folder):
-                raise self._claimed(others[0], paid=paid)
+                raise self._claimed_by(others[0], paid=paid)
             return self._check(folder, kling_task_id)
         return None
 
@@ -77,38 +84,25 @@ class Target:
         """Raise unless files can be written and removed beside the target: one is, for a moment."""
         with self._errors(), open_folder(self.path, create=True) as folder:
             self._check_room(folder)
-            name = f".{self.path.name}.{owner_name(self.owner)}.probe"
+            name = f"{self._stem}.probe"
             try:
-                write_json(folder, name, {}, owner_name(self.owner))
+                write_json(folder, name, {}, self._stem)
             finally:
                 folder.remove(name)
 
     def claim(self, expires_at: float, kling_task_id: str = "") -> None:
         """Claim the name before the video for it is bought, then :meth:`check` what stands there.
 
-        A retry of the same task finds its own claim. Each task writes a claim of its own, and only then
-        reads the others'. So of two tasks that claim at once at least one sees the other. The later one
-        withdraws, and the earlier one waits for that. Claims that have expired are removed.
+        A retry of the same task finds its own claim.
 
         :param expires_at: epoch seconds after which others need not respect the claim.
         :param kling_task_id: the job, where an earlier try has bought it.
         """
-        name, paid = self._claim_name(self.owner), bool(kling_task_id)
-        claim = {key: self.owner.get(key) for key in _OWNER}
-        claim |= {"claimed_at": time.time(), "expires_at": expires_at}
+        paid = bool(kling_task_id)
         with self._errors(paid=paid), open_folder(self.path, create=True) as folder:
             self._check_room(folder)
-            own = read_json(folder, name)
-            if own and isinstance(own.get("claimed_at"), float):
-                claim["claimed_at"] = own["claimed_at"]
-            write_json(folder, name, claim, owner_name(self.owner))
-            try:
-                self._wait_for_withdrawals(folder, claim, paid=paid)
+            with self._claimed(folder, expires_at, paid=paid, keep=True):
                 self._check(folder, kling_task_id)  # now: another task may just have stored its video
-            except BaseException:
-                with suppress(Exception):
-                    folder.remove(name)
-                raise
 
     def release(self) -> None:
         """Remove the task's own claim, once its video is there or will never come."""
@@ -118,9 +112,8 @@ class Target:
     def remove_leftovers(self) -> None:
         """Remove the temporary files of a killed try of the same task instance; no other's."""
         with self._errors(paid=True), suppress(FileNotFoundError), open_folder(self.path) as folder:
-            for name in folder.names(f".{self.path.name}", ".part"):
-                if f".{owner_name(self.owner)}." in name:
-                    folder.remove(name)
+            for name in folder.names(f"{self._stem}.", ".part"):
+                folder.remove(name)
 
     def store(
         self,
@@ -139,26 +132,25 @@ class Target:
         :param facts: what the sidecar tells; among it ``kling_task_id``.
         :param examine: looks at the whole file, and adds to the sidecar or raises.
         :raises KlingVideoError: where all bytes came but are no whole mp4, or too many.
-        :raises KlingDownloadError: where bytes are missing or cannot be written, or the name is taken.
+        :raises KlingInputError: where meanwhile something stands there that may not be replaced.
+        :raises KlingDownloadError: where bytes are missing or cannot be written, or the name is claimed.
         """
         if length is not None and length > self.max_bytes:
             raise self._too_large(f"{length} bytes")
-        name, owner = self.path.name, owner_name(self.owner)
         with (
             self._errors(paid=True),
             open_folder(self.path, create=True) as folder,
-            temporary_name(folder, name, owner) as part,
+            temporary_name(folder, self._stem) as part,
         ):
             stored = self._receive(folder, part, chunks, length)
             told = {**facts, **self.owner, **stored}
             if examine:
                 with folder.open(part) as file:
                     told |= examine(file)
-            try:
-                self._write_sidecar(folder, told)
-                folder.rename(part, name, replace=self.if_exists == "overwrite")
-            except FileExistsError:
-                raise self._taken() from None
+            with self._claimed(folder, time.time() + _STORE_SECONDS, paid=True):
+                if there := self._check(folder, told["kling_task_id"]):
+                    return there
+                self._name(folder, part, told)
         return told
 
     def sidecar(self) -> dict[str, Any]:
@@ -192,19 +184,21 @@ class Target:
             raise KlingDownloadError(f"The storage took {written} of {mp4.size} bytes for {self.path}.")
         return {"size": mp4.size, "sha256": digest.hexdigest()}
 
-    def _write_sidecar(self, folder: Folder, told: dict[str, Any]) -> None:
-        """Write the sidecar. It notes the video that is replaced.
+    def _name(self, folder: Folder, part: str, told: Mapping[str, Any]) -> None:
+        """Write the sidecar, and give the video its name.
 
-        After a crash before the new video has its name, the old video is still known as one of ours.
+        The sidecar notes the video that is replaced. So after a crash in between, the old video is still
+        known as one of ours. What was not there at the last check is not replaced.
         """
-        name = f"{self.path.name}.json"
-        there, standing = read_json(folder, name), _sha256(folder, self.path.name)
-        replace = self.if_exists == "overwrite"
-        if folder.kind(self.path.name) and not (replace and _is_ours(standing, there)):
-            raise self._taken()  # it was put there while the video was fetched
+        name, sidecar = self.path.name, f"{self.path.name}.json"
+        standing = _sha256(folder, name)
         data = {**told, "replaces": standing} if standing else told
-        own = (there or {}).get("kling_task_id") == told["kling_task_id"]
-        write_json(folder, name, data, owner_name(self.owner), replace=replace or own)
+        try:
+            write_json(folder, sidecar, data, self._stem, replace=bool(folder.kind(sidecar)))
+            folder.rename(part, name, replace=bool(standing))
+        except FileExistsError:
+            what = f"Meanwhile another program has put a file at {self.path}."
+            raise KlingDownloadError(what) from None
 
     def _check(self, folder: Folder, kling_task_id: str) -> dict[str, Any] | None:
         kind, sidecar = folder.kind(self.path.name), read_json(folder, f"{self.path.name}.json")
@@ -238,6 +232,34 @@ class Target:
             what = f"target={self.path.text!r}: the disk has only {free} bytes left, too few for a video."
             raise KlingInputError(what, advice="Make room on the disk.")
 
+    @contextmanager
+    def _claimed(
+        self, folder: Folder, expires_at: float, *, paid: bool, keep: bool = False
+    ) -> Iterator[None]:
+        """Hold the claim on the name.
+
+        Each task writes a claim of its own, and only then reads the others'. So of two tasks that claim at
+        once at least one sees the other. The later one withdraws, and the earlier one waits for that.
+
+        :param keep: the claim stays if the block succeeds. Else only one stays that was there before.
+        """
+        name = self._claim_name(self.owner)
+        own = read_json(folder, name) or {}
+        claim = {key: self.owner.get(key) for key in _OWNER}
+        claim["claimed_at"] = read_number(own.get("claimed_at")) or time.time()
+        claim["expires_at"] = max(expires_at, read_number(own.get("expires_at")) or 0.0)
+        stays = False
+        try:
+            write_json(folder, name, claim, self._stem)
+            self._wait_for_withdrawals(folder, claim, paid=paid)
+            stays = bool(own) and not keep
+            yield
+            stays = stays or keep
+        finally:
+            if not stays:
+                with suppress(Exception):
+                    folder.remove(name)
+
     def _wait_for_withdrawals(self, folder: Folder, claim: Owner, *, paid: bool) -> None:
         """Raise where another task's claim is earlier than *claim*, or does not go away."""
         for _ in range(_CLAIM_CHECKS):
@@ -247,7 +269,7 @@ class Target:
             if any(_rank(other) < _rank(claim) for other in others):
                 break
             time.sleep(_CLAIM_PAUSE)
-        raise self._claimed(others[0], paid=paid)
+        raise self._claimed_by(others[0], paid=paid)
 
     def _claim_name(self, owner: Owner) -> str:
         return f".{self.path.name}.{owner_name(owner)}.claim"
@@ -284,7 +306,7 @@ class Target:
                 advice = "Its bucket or folder must exist; files must be listed, written and removed there."
             raise storage_error(error, what, advice, paid=paid) from None
 
-    def _claimed(self, claim: Mapping[str, Any], *, paid: bool) -> KlingError:
+    def _claimed_by(self, claim: Mapping[str, Any], *, paid: bool) -> KlingError:
         """Return the error for a name that another task has claimed; a paid video may wait for its end."""
         who = f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}"
         until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(claim["expires_at"]))
@@ -298,9 +320,6 @@ class Target:
     def _refused(self, why: str) -> KlingInputError:
         advice = "Choose another target. if_exists='overwrite' replaces only videos of earlier runs."
         return KlingInputError(f"target={self.path.text!r}: {why}.", advice=advice)
-
-    def _taken(self) -> KlingDownloadError:
-        return KlingDownloadError(f"Meanwhile another task has put a file at {self.path}.")
 
     def _too_large(self, what: str) -> KlingVideoError:
         advice = "Allow more with max_bytes, then clear this task: it does not pay again."

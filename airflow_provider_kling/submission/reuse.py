@@ -127,7 +127,7 @@ def add_to_library(entry: Mapping[str, Any], path: str, told: Mapping[str, Any],
     kept = {key: told[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
     index = resolve_path(LibraryEntry(**entry).index, "library")
     with open_folder(index, create=True) as folder:
-        write_json(folder, index.name, {**kept, "path": path}, owner)
+        write_json(folder, index.name, {**kept, "path": path}, f".{index.name}.{owner}")
 
 
 def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:

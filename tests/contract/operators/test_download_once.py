@@ -81,12 +81,13 @@ def test_what_another_put_there_during_the_last_look_stays(folder):
         ObjectStoragePath(path).write_bytes(b"another's")
 
     for choice in ("fail", "overwrite"):
-        with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+        with pytest.raises(KlingInputError, match="made by no known job"):
             store(target(path, if_exists=choice), then=another_writes)
         assert (read(path), names(folder)) == (b"another's", ["cat.mp4"])
 
 
-def test_on_a_local_disk_not_even_a_look_that_came_too_early_lets_two_write(tmp_path, monkeypatch):
+@pytest.mark.parametrize("choice", ["fail", "overwrite"])
+def test_on_a_local_disk_not_even_a_look_that_came_too_early_lets_two_write(tmp_path, monkeypatch, choice):
     real = os.link
 
     def too_late(old, new, **folders):
@@ -95,8 +96,8 @@ def test_on_a_local_disk_not_even_a_look_that_came_too_early_lets_two_write(tmp_
         real(old, new, **folders)
 
     monkeypatch.setattr(os, "link", too_late)
-    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        store(target(f"{tmp_path}/cat.mp4", if_exists="fail"))
+    with pytest.raises(KlingDownloadError, match="Meanwhile another program"):
+        store(target(f"{tmp_path}/cat.mp4", if_exists=choice))
     assert (tmp_path / "cat.mp4").read_bytes() == b"another's"
 
 
@@ -108,8 +109,8 @@ def test_a_disk_without_links_gets_its_videos_too(tmp_path, monkeypatch):
     new = target(f"{tmp_path}/cat.mp4", if_exists="fail")
     store(new)
     assert read(f"{tmp_path}/cat.mp4") == VIDEO
-    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        store(new)
+    with pytest.raises(KlingInputError, match="exists already"):
+        store(target(f"{tmp_path}/cat.mp4", owner("another"), if_exists="fail"))
     assert names(tmp_path) == ["cat.mp4", "cat.mp4.json"]
 
 
@@ -119,12 +120,10 @@ def test_a_sidecar_lays_claim_to_the_name_before_its_video_has_it(gateway, folde
     store_killed(target(path, if_exists=choice), first)
     with pytest.raises(KlingInputError, match=rf"cat\.mp4\.json exists already, made by job {first}"):
         download(second, path, if_exists=choice)
-    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+    with pytest.raises(KlingInputError, match="exists already"):
         store(target(path, if_exists=choice), second)
     assert download(first, path, if_exists=choice) == path
     assert target(path).sidecar()["kling_task_id"] == first
-    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
-        store(target(path, if_exists=choice), first)
     assert download(second, path) == path
     assert target(path).sidecar()["kling_task_id"] == second
 
@@ -152,7 +151,7 @@ def test_a_file_of_the_right_size_is_not_believed_for_its_size(gateway, folder):
 def test_the_sidecar_of_a_killed_try_makes_no_ones_video_its_own(gateway, folder):
     first, second, path = bought(), bought(), folder + "cat.mp4"
     download(first, path)
-    store_killed(target(path), second, OTHER_VIDEO)
+    store_killed(target(path, owner("t")), second, OTHER_VIDEO)
     for job in (first, second):
         with pytest.raises(KlingInputError, match="exists already"):
             download(job, path, if_exists="skip")

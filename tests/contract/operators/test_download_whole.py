@@ -239,7 +239,7 @@ def test_what_a_killed_try_left_is_swept_and_nothing_else(gateway, folder, name)
     place = ObjectStoragePath(folder)
     place.mkdir(parents=True, exist_ok=True)
     mine = owner_name({"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1})
-    for left in (f".{name}.{mine}.0a1b2c3d.part", f".{name}.json.{mine}.0a1b2c3d.part"):
+    for left in (f".{name}.{mine}.0a1b2c3d.part", f".{name}.{mine}.4e5f6071.part"):
         (place / left).write_bytes(b"half a")
     kept = [f".1cats.mp4.{mine}.0a1b2c3d.part", f".{name}.another.0a1b2c3d.part", f"{name}.part", f".{name}"]
     for other in kept:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import uuid
+from contextlib import suppress
 
 import pytest
 from airflow.sdk import ObjectStoragePath
@@ -150,10 +151,39 @@ def test_after_a_crash_between_sidecar_and_video_the_old_video_is_still_ours(fol
 def test_a_foreign_file_that_comes_while_the_video_is_fetched_is_not_replaced(folder):
     path = f"{folder}cat.mp4"
 
-    with pytest.raises(KlingDownloadError, match="Meanwhile another task"):
+    with pytest.raises(KlingInputError, match="made by no known job"):
         store(target(path), then=lambda: ObjectStoragePath(path).write_bytes(b"my thesis"))
     assert ObjectStoragePath(path).read_bytes() == b"my thesis"
     assert names(folder) == ["cat.mp4"]
+
+
+def test_a_foreign_file_with_the_name_of_the_sidecar_is_not_replaced_either(folder):
+    path = f"{folder}cat.mp4"
+    with pytest.raises(KlingInputError, match=r"json exists already and is not ours"):
+        store(target(path), then=lambda: ObjectStoragePath(f"{path}.json").write_text("my notes"))
+    assert ObjectStoragePath(f"{path}.json").read_text() == "my notes"
+    assert names(folder) == ["cat.mp4.json"]
+
+
+def test_two_downloads_of_different_runs_that_end_at_once_leave_a_video_and_its_own_sidecar(folder):
+    path, ends = f"{folder}cat.mp4", []
+    together = threading.Barrier(4)
+
+    def download(number):
+        data = VIDEO + (8 + number).to_bytes(4) + b"free" + bytes(number)
+        with suppress(KlingDownloadError):  # it tries again later
+            store(target(path, owner(run_id=f"r{number}")), f"job {number}", data, then=together.wait)
+            ends.append(number)
+
+    threads = [threading.Thread(target=download, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends
+    sidecar = target(path).sidecar()  # empty where it is not about this video
+    assert sidecar["kling_task_id"] == f"job {sidecar['size'] - len(VIDEO) - 8}"
+    assert names(folder) == ["cat.mp4", "cat.mp4.json"]
 
 
 def test_a_folder_that_can_be_written_is_as_it_was_afterwards(folder):
@@ -198,7 +228,7 @@ def test_a_missing_right_to_look_list_or_remove_is_found_before_the_purchase(att
 
 
 def test_a_name_that_no_file_can_have_is_found_before_the_purchase(tmp_path):
-    for name in ("x" * 300 + ".mp4", "x" * 230 + ".mp4"):  # its temporary name is longer
+    for name in ("x" * 300 + ".mp4", "x" * 240 + ".mp4"):  # its temporary name is longer
         with pytest.raises(KlingInputError, match="target="):
             target(f"{tmp_path}/{name}", owner()).claim(later())
     (tmp_path / "file").write_bytes(b"")

@@ -301,3 +301,9 @@ def test_a_limit_of_bytes_that_is_none_is_refused_before_anything_is_bought(give
     assert checked_max_bytes(1) == 1
     with pytest.raises(ValueError, match=r"max_bytes=.*whole number of bytes"):
         checked_max_bytes(given)
+
+
+@pytest.mark.parametrize("given", ["s3://bucket", "memory://bucket", "s3://conn@bucket/"])
+def test_a_bucket_alone_is_no_target(given):
+    with pytest.raises(KlingInputError, match="it names no file in the bucket"):
+        resolve_path(given, "target", for_writing=True)
