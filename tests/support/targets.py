@@ -1,6 +1,7 @@
 """Targets on any storage, for tests, and what happens to them."""
 
 import time
+from contextlib import contextmanager, suppress
 from unittest import mock
 
 from airflow.sdk import ObjectStoragePath
@@ -42,6 +43,25 @@ def store(where, job="job", data=VIDEO, *, length=None, then=lambda: None):
     return where.store(iter([data]), length, {"kling_task_id": job}, examine)
 
 
+@contextmanager
+def before_the_name(where, action):
+    """Do something when the sidecar is there and the video does not have its name yet."""
+
+    def acting(rename):
+        def renamed(folder, old, new, *, replace):
+            if new == where.path.name and actions:
+                actions.pop()()
+            rename(folder, old, new, replace=replace)
+
+        return renamed
+
+    actions = [action]
+    patches = [mock.patch.object(kind, "rename", acting(kind.rename)) for kind in (LocalFolder, ObjectFolder)]
+    with patches[0], patches[1]:
+        yield
+    assert not actions
+
+
 class Killed(BaseException):
     """The process dies."""
 
@@ -49,21 +69,11 @@ class Killed(BaseException):
 def store_killed(where, job="job", data=VIDEO):
     """Store a video, and die when its sidecar is there and the video does not have its name yet."""
 
-    def dying(rename):
-        def renamed(folder, old, new, *, replace):
-            if new == where.path.name:
-                raise Killed
-            rename(folder, old, new, replace=replace)
+    def die():
+        raise Killed
 
-        return renamed
-
-    patches = [mock.patch.object(kind, "rename", dying(kind.rename)) for kind in (LocalFolder, ObjectFolder)]
-    with patches[0], patches[1]:
-        try:
-            store(where, job, data)
-        except Killed:
-            return
-    raise AssertionError("the video has its name")
+    with before_the_name(where, die), suppress(Killed):
+        store(where, job, data)
 
 
 def names(folder):

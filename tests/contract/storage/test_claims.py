@@ -7,13 +7,12 @@ import os
 import threading
 import time
 import uuid
-from contextlib import suppress
 
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
-from targets import OTHER_VIDEO, VIDEO, later, names, owner, store, store_killed, target
+from targets import OTHER_VIDEO, VIDEO, before_the_name, later, names, owner, store, store_killed, target
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError, Money
 from airflow_provider_kling.storage.target import Target
@@ -165,24 +164,19 @@ def test_a_foreign_file_with_the_name_of_the_sidecar_is_not_replaced_either(fold
     assert names(folder) == ["cat.mp4.json"]
 
 
-def test_two_downloads_of_different_runs_that_end_at_once_leave_a_video_and_its_own_sidecar(folder):
-    path, ends = f"{folder}cat.mp4", []
-    together = threading.Barrier(4)
+def test_two_downloads_that_end_at_once_leave_a_video_and_its_own_sidecar(folder):
+    path = f"{folder}cat.mp4"
+    first, second = target(path, owner(run_id="first")), target(path, owner(run_id="second"))
 
-    def download(number):
-        data = VIDEO + (8 + number).to_bytes(4) + b"free" + bytes(number)
-        with suppress(KlingDownloadError):  # it tries again later
-            store(target(path, owner(run_id=f"r{number}")), f"job {number}", data, then=together.wait)
-            ends.append(number)
+    def end_too():
+        with pytest.raises(KlingDownloadError, match="has claimed it"):  # it tries again later
+            store(second, "second", OTHER_VIDEO)
 
-    threads = [threading.Thread(target=download, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert ends
-    sidecar = target(path).sidecar()  # empty where it is not about this video
-    assert sidecar["kling_task_id"] == f"job {sidecar['size'] - len(VIDEO) - 8}"
+    with before_the_name(first, end_too):
+        store(first, "first")
+    assert first.sidecar()["kling_task_id"] == "first"  # empty where it is not about this video
+    store(second, "second", OTHER_VIDEO)
+    assert second.sidecar()["kling_task_id"] == "second"
     assert names(folder) == ["cat.mp4", "cat.mp4.json"]
 
 
