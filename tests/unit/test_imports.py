@@ -3,10 +3,15 @@
 Which folder may import which is held by ``lint-imports``, see ``pyproject.toml``.
 """
 
+import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 PACKAGE = "airflow_provider_kling"
 HTTP = {"requests", "aiohttp", "urllib3", "httpx"}
 PICTURES = {"PIL", "av"}
@@ -56,3 +61,26 @@ def test_a_dag_file_that_is_parsed_loads_only_what_describes_its_tasks():
 def test_the_decorator_itself_loads_no_operator():
     _, loaded = loaded_by(["airflow.sdk"], [f"{PACKAGE}.decorators"])
     assert {name for name in loaded if name.startswith(PACKAGE)} == {f"{PACKAGE}.decorators"}
+
+
+def test_every_library_that_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = [*project["dependencies"], *project["optional-dependencies"]["emulator"]]
+    declared = {re.match(r"[\w-]+", need)[0] for need in needs}
+    names = {"apache-airflow": "airflow", "Pillow": "PIL"}
+    ours = {*sys.stdlib_module_names, PACKAGE, "pytest"}  # pytest itself loads the module with our fixture
+    assert _imported(ROOT / PACKAGE) - ours == {
+        names.get(name, name) for name in declared if "providers" not in name
+    }
+
+
+def _imported(folder):
+    """Return the libraries that the modules of a folder import, wherever they do."""
+    names = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module)
+    return {name.partition(".")[0] for name in names}
