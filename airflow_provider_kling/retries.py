@@ -54,4 +54,4 @@ class KlingRetryPolicy(RetryPolicy):
             delay = min(exception.retry_after, LONGEST_RETRY_AFTER)
             return RetryDecision.retry(timedelta(seconds=delay), "the gateway asked for this delay")
         delay = min(self.initial_delay * 2 ** min(max(try_number, 1) - 1, 30), self.max_delay)
-        return RetryDecision.retry(timedelta(seconds=delay), f"{type(exception).__name__} is temporary")
+        return RetryDecision.retry(timedelta(seconds=delay), f"{type(exception).__name__}: a retry may help")

@@ -48,6 +48,12 @@ def test_each_message_says_what_happened_what_the_money_does_and_what_to_do(kind
     assert kind.__doc__
 
 
+def test_who_changes_a_refused_picture_is_told_which_task_to_clear_and_that_it_buys():
+    advice = errors.KlingModerationError.default_advice
+    assert "clear the task that submits it" in advice
+    assert "that buys a new job" in advice
+
+
 def test_the_bill_is_told_by_kind():
     told = {kind.__name__: kind.default_money for kind in KINDS if kind.default_money is not Money.UNTOUCHED}
     assert told == {

@@ -70,4 +70,4 @@ def test_delays_are_the_dags_authors_to_choose():
 
 @pytest.mark.parametrize("kind", PASSING)
 def test_the_reason_is_told_by_class_and_without_what_was_said(kind):
-    assert decision(kind("https://s.example/v.mp4?sig=secret")).reason == f"{kind.__name__} is temporary"
+    assert decision(kind("https://s.example/v.mp4?sig=secret")).reason == f"{kind.__name__}: a retry may help"

@@ -114,6 +114,7 @@ def test_a_connection_that_is_not_there_is_named_and_may_be_there_at_the_next_tr
     ) as caught:
         KlingHook("nowhere").submit(JOB)
     assert not isinstance(caught.value, AirflowFailException)
+    assert "temporary" not in str(caught.value)
 
 
 def test_a_job_is_submitted_asked_for_and_its_video_fetched(gateway, connect):
