@@ -131,6 +131,9 @@ STALE = {
     ),
     "done and empty in turns": Story((EMPTY, SUCCEEDED) * 100, same=False),
     "empty, then going on again": Story((EMPTY, PROCESSING, EMPTY, PROCESSING)),
+    "failed, then done": Story(
+        (PROCESSING, json_http(task("TASK_STATUS_FAILED"), 200, "Age: 60")), ends=FAILED, money=Money.ENDED
+    ),
     "not found in between": Story((PROCESSING, refusal("TASK_NOT_FOUND", 404), PROCESSING)),
 }
 SUCCESS_WORDS = ["succeed", "SUCCEEDED", "Task_Status_Succeed", "TASK_STATUS_SUCCEEDED", "success"]
@@ -208,6 +211,25 @@ VIDEOS = {
     "a text": either(json_http({**task(), "videos": RIGHT})),
     "another key": either(json_http({**task(), "videos": [{"url": RIGHT}]})),
     "two videos": reads(json_http({**task(), "videos": [{"video_url": RIGHT}, {"video_url": WRONG}]})),
+    "an object by number": either(
+        json_http({**task(), "videos": {"0": {"video_url": RIGHT}}}), shows="right.mp4"
+    ),
+    "in the task": either(json_http({"task": {**task()["task"], "videos": [RIGHT]}}), shows="right.mp4"),
+    "in a result": either(json_http({**task(), "result": {"videos": [RIGHT]}}), shows="right.mp4"),
+    "a link without a list": either(
+        json_http({"task": task()["task"], "video_url": RIGHT}), shows="right.mp4"
+    ),
+    "a link in a link": either(
+        json_http({**task(), "videos": [{"video_url": {"url": RIGHT}}]}), shows="right.mp4"
+    ),
+    "links in a list": either(json_http({**task(), "videos": [{"video_url": [RIGHT]}]}), shows="right.mp4"),
+    "JSON in a text": either(
+        json_http({**task(), "videos": json.dumps([{"video_url": RIGHT}])}), shows="right.mp4"
+    ),
+    "a bad link, then a video": reads(
+        json_http({**task(), "videos": [{"video_url": "javascript:1"}, {"video_url": RIGHT}]})
+    ),
+    "the same video twice": reads(json_http({**task(), "videos": [RIGHT, RIGHT]})),
     "a list in a list": either(json_http({**task(), "videos": [[{"video_url": RIGHT}]]})),
     "null, then a video": reads(json_http({**task(), "videos": [None, {"video_url": RIGHT}]})),
     "a wrong type": reads(json_http(task(videos=[{"video_url": RIGHT, "video_type": "image/png"}]))),
@@ -226,6 +248,12 @@ VIDEOS = {
     "a link without a host": bad_link("https:///videos/right.mp4"),
     "a link to the metadata address": bad_link("http://169.254.169.254/latest/meta-data"),
     "a link to the metadata address, in hex": bad_link("http://0xa9fea9fe/latest/meta-data"),
+    "a link to the metadata address, as a number": bad_link("http://2852039166/latest/meta-data"),
+    "a link to the metadata address, in IPv6": bad_link("http://[::ffff:169.254.169.254]/latest"),
+    "a link behind a user": bad_link(f"http://127.0.0.1:{SIGNATURE}@169.254.169.254/x", SIGNATURE),
+    "a link to an IPv6 address": bad_link("http://[::1]:1/x"),
+    "a link with backslashes": bad_link("http:\\\\127.0.0.1:1\\x"),
+    "a link with one slash": bad_link("http:/127.0.0.1:1/x"),
     "a link with a port that is none": bad_link("http://127.0.0.1:99999/x"),
     "a link with a broken address": bad_link("http://[::1/x"),
     "a link with a user": bad_link(f"http://me:{SIGNATURE}@127.0.0.1:1/x", SIGNATURE),
@@ -262,6 +290,8 @@ CLOCKS = {
         "infinite": "1e999",
         "not a number": "NaN",
         "null": None,
+        "a date": "2026-01-01T00:00:00Z",
+        "a fraction": "1500000000000.5",
         "an object": {"a": 1},
         "a number of 5000 digits": "9" * 5000,
     }.items()
@@ -274,6 +304,7 @@ ODD_NUMBERS = {
     "a text": '"17"', "an empty text": '""', "NaN": "NaN", "infinite": "1e999", "minus infinite": "-Infinity",
     "negative": "-5", "huge": "1" + "0" * 400, "5000 digits": "9" * 5000, "null": "null", "true": "true",
     "an object": "{}", "a list": "[1]", "words": '"soon"', "a fraction": "0.5", "NaN as a text": '"NaN"',
+    "percent": '"50%"', "two numbers": '"1/2"', "beyond all": "250", "with a comma": '"99,5"',
 }  # fmt: skip
 
 
@@ -347,6 +378,53 @@ for name, text in TEXTS.items():
     ENCODINGS[f"{name} in an error"] = final(
         refusal("INVALID_API_KEY", 403, message=f"E42 {text}"), ACCESS, shows="E42"
     )
+
+
+def flat(**more):
+    """Return a success without the object ``task``, as other gateways write it."""
+    return json_http({"task_id": JOB, "status": "SUCCEEDED", "videos": [{"video_url": RIGHT}], **more})
+
+
+LAYOUTS = {
+    "flat": either(flat()),
+    "flat, of another job": passes(flat(task_id=OTHER, videos=[{"video_url": WRONG}])),
+    "Kling's own": either(
+        json_http(
+            {
+                "code": 0,
+                "data": {
+                    "task_id": JOB,
+                    "task_status": "succeed",
+                    "task_result": {"videos": [{"id": OTHER, "url": RIGHT}]},
+                },
+            }
+        )
+    ),
+    "a state instead of a status": either(json_http({"task": {"task_id": JOB, "state": "SUCCEEDED"}})),
+    "two states of the job": passes(
+        json_http({**task("TASK_STATUS_PROCESSING"), "status": "succeed", "videos": [{"video_url": WRONG}]})
+    ),
+    "the answer is ok, the job goes on": passes(
+        json_http({**task("TASK_STATUS_PROCESSING"), "status": "success", "code": 200})
+    ),
+    "the answer has failed, the job has not": either(json_http({**task(link=RIGHT), "status": "failed"})),
+    "an error that is null": reads(json_http({**task(link=RIGHT), "error": None, "reason": None})),
+    "an error that is empty": reads(json_http({**task(link=RIGHT), "error": {}, "message": "ok", "code": 0})),
+    "an error beside a success": either(
+        json_http({**task(link=RIGHT), "error": {"reason": "GET_RESULT_FAILED", "message": "m"}})
+    ),
+    "a reason beside a running job": passes(
+        json_http(task("TASK_STATUS_PROCESSING", reason="FAILED to load quickly"))
+    ),
+    "videos beside a running job": passes(json_http(task("TASK_STATUS_PROCESSING", link=WRONG))),
+    "videos beside a failed job": final(
+        json_http(task("TASK_STATUS_FAILED", link=WRONG, reason="E42")), FAILED, Money.ENDED, shows="E42"
+    ),
+    "an empty task": passes(json_http({"task": {}, "videos": []})),
+    "only null": passes(json_http({"task": None, "videos": None, "extra": None})),
+    "server-sent events": passes(http(b"data: " + BODY + b"\n\n", 200, "Content-Type: text/event-stream")),
+    "a comma too many": passes(http(BODY[:-1] + b",}")),
+}
 ODD_JSON = {
     "a key twice, the right one last": either(
         json_http(json.dumps(task(link=RIGHT)).replace('"task_id"', f'"task_id": "{OTHER}", "task_id"', 1))
@@ -403,6 +481,11 @@ STATUSES = {
     "304": passes(http(b"", 304, length=False)),
     "304 for ever": never_ends(http(b"", 304, length=False)),
     "a success with 500": passes(json_http(task(link=RIGHT), 500)),
+    **{
+        f"a success with {code}": passes(json_http(task(link=WRONG), code))
+        for code in (401, 403, 404, 429, 502)
+    },
+    "a failure with 500": passes(json_http(task("TASK_STATUS_FAILED"), 500)),
     "599": passes(json_http({}, 599)),
     "600": passes(json_http({}, 600)),
     "999": passes(json_http({}, 999)),
@@ -419,7 +502,7 @@ STATUSES = {
     },
     **{
         f"{code} bare, for ever": never_ends(http(b"", code))
-        for code in (408, 425, 429, 500, 502, 503, 504, 520)
+        for code in (400, 402, 404, 408, 410, 418, 425, 429, 451, 500, 502, 503, 504, 520)
     },
     "401 bare, for ever": final(
         http(b"", 401), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
@@ -524,6 +607,15 @@ ERRORS = {
 }
 HEAD = b"HTTP/1.1 200 OK\r\n"
 FRAMING = {
+    "a cookie": reads(json_http(task(link=RIGHT), 200, "Set-Cookie: a=b; Path=/")),
+    "a clock that is wrong": reads(json_http(task(link=RIGHT), 200, "Date: Thu, 01 Jan 1970 00:00:00 GMT")),
+    "a place for an answer": reads(json_http(task(link=RIGHT), 200, "Location: https://portal.example/")),
+    "HTTP/1.0 that stays open": reads(SUCCEEDED.replace(b"HTTP/1.1", b"HTTP/1.0")),
+    "the same length twice": either((http(BODY, 200, f"Content-Length: {len(BODY)}"), CLOSE)),
+    "a length with a sign": passes((http(BODY, 200, JSON, length=f"+{len(BODY)}"), CLOSE)),
+    "gzip as a transfer encoding": either(
+        (http(gzip.compress(BODY), 200, "Transfer-Encoding: gzip", length=False), CLOSE)
+    ),
     "a length too short": passes(http(BODY, 200, JSON, length=len(BODY) - 40)),
     "a length too long": passes((http(BODY, 200, JSON, length=len(BODY) + 40), CLOSE)),
     "a length that is negative": passes((http(BODY, 200, JSON, length=-1), CLOSE)),
@@ -628,7 +720,8 @@ STORIES = {
     f"{family}: {name}": story
     for family, stories in {
         "other job": OTHER_JOB, "surplus": SURPLUS, "stale": STALE, "word": WORDS, "videos": VIDEOS,
-        "clock": CLOCKS, "numbers": NUMBERS, "encoding": ENCODINGS, "JSON": ODD_JSON, "status": STATUSES,
+        "clock": CLOCKS, "numbers": NUMBERS, "encoding": ENCODINGS, "layout": LAYOUTS,
+        "JSON": ODD_JSON, "status": STATUSES,
         "error": ERRORS, "framing": FRAMING, "echo": ECHOES,
     }.items()
     for name, story in stories.items()

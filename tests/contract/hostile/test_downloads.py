@@ -92,6 +92,20 @@ REFUSED = {
     "a redirect to nothing": never(http(b"", 302)),
     "a redirect to nonsense": never(http(b"", 302, "Location: http://[::1")),
     "a redirect to a script": never(http(b"", 302, "Location: javascript:alert(1)")),
+    "a redirect to the metadata address, as a number": forbidden(
+        http(b"", 302, "Location: http://2852039166/")
+    ),
+    "a redirect to the metadata address, in IPv6": forbidden(
+        http(b"", 302, "Location: http://[::ffff:169.254.169.254]/")
+    ),
+    "a redirect behind a user": forbidden(
+        http(b"", 302, f"Location: http://127.0.0.1:{SIGNATURE}@169.254.169.254/")
+    ),
+    "a redirect to data": never(http(b"", 302, "Location: data:video/mp4;base64,AAAA")),
+    "503, Retry-After of a year": never(http(b"", 503, "Retry-After: 31536000")),
+    "an error with 200": never(
+        http(b"<Error><Code>AccessDenied</Code></Error>", 200, "Content-Type: application/xml")
+    ),
     "204": never(http(b"", 204, length=False)),
     "304": never(http(b"", 304, length=False)),
     "nothing": never((CLOSE,)),
@@ -118,6 +132,25 @@ WHOLE = {
     "in chunks": either(chunked(chunk(VIDEO[:100]), chunk(VIDEO[100:]), head=[MP4])),
     "without a length": either((http(VIDEO, 200, MP4, length=False), CLOSE)),
     "with gzip": either(http(gzip.compress(VIDEO), 200, MP4, "Content-Encoding: gzip")),
+    "as bytes by its type": Story(
+        (http(VIDEO, 200, "Content-Type: application/octet-stream"),), for_ever=True
+    ),
+    "as QuickTime by its type": Story((http(VIDEO, 200, "Content-Type: video/quicktime"),), for_ever=True),
+    "with a type in capitals": Story(
+        (http(VIDEO, 200, "CONTENT-TYPE: VIDEO/MP4; codecs=avc1"),), for_ever=True
+    ),
+    "with two types": Story(
+        (http(VIDEO, 200, MP4, "Content-Type: text/html"),), for_ever=True, ends=(DONE, *NOT_WHOLE)
+    ),
+    "with trailers": Story((chunked(chunk(VIDEO), end=b"0\r\nX: 1\r\n\r\n", head=[MP4]),), for_ever=True),
+    "in chunks of a byte": Story(
+        (chunked(*(chunk(VIDEO[n : n + 1]) for n in range(len(VIDEO))), head=[MP4]),)
+    ),
+    "with identity": Story((http(VIDEO, 200, MP4, "Content-Encoding: identity"),), for_ever=True),
+    "with br that is none": either(http(VIDEO, 200, MP4, "Content-Encoding: br")),
+    "with a range of all": either(
+        http(VIDEO, 200, MP4, f"Content-Range: bytes 0-{len(VIDEO) - 1}/{len(VIDEO)}")
+    ),
     "with 206 unasked": either(part(0)),
     "with 201": either(http(VIDEO, 201, MP4)),
     "as text by its type": Story(
@@ -132,6 +165,15 @@ WHOLE = {
         (http(VIDEO, 200, MP4, 'Content-Disposition: attachment; filename="../../x"'),), for_ever=True
     ),
     "after a redirect": Story((http(b"", 302, f"Location: {GATEWAY.link()}&again=1"),)),
+    "after a redirect without a scheme": Story(
+        (http(b"", 302, f"Location: {GATEWAY.link().removeprefix('http:')}"),)
+    ),
+    "after a redirect in capitals": Story(
+        (http(b"", 302, f"LOCATION: {GATEWAY.link().replace('http:', 'HTTP:')}"),)
+    ),
+    "after a redirect with a fragment and a cookie": Story(
+        (http(b"", 303, f"Location: {GATEWAY.link()}#x", "Set-Cookie: a=b"),)
+    ),
     "after a relative redirect": Story(
         (http(b"", 302, f"Location: /videos/right.mp4?X-Amz-Signature={SIGNATURE}"),)
     ),

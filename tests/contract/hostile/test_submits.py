@@ -73,6 +73,41 @@ IDS = {
     "as an object": used_or_shown(json_http({"task_id": {"id": JOB}})),
     "as taskId": used_or_shown(json_http({"taskId": JOB})),
     "as id": used_or_shown(json_http({"id": JOB})),
+    "as task-id": used_or_shown(json_http({"task-id": JOB})),
+    "as TASK_ID": used_or_shown(json_http({"TASK_ID": JOB})),
+    "in a result": used_or_shown(json_http({"result": {"taskId": JOB}})),
+    "in a list in data": used_or_shown(json_http({"data": [{"task_id": JOB}]})),
+    "in a message": used_or_shown(json_http({"message": f"task {JOB} was created"})),
+    "in capitals": used_or_shown(json_http({"task_id": JOB.upper()}), job=JOB.upper(), shows=JOB.upper()),
+    "with braces": used_or_shown(json_http({"task_id": f"{{{JOB}}}"})),
+    "as a URN": used_or_shown(json_http({"task_id": f"urn:uuid:{JOB}"}), job=f"urn:uuid:{JOB}"),
+    "with an id of the request": starts(json_http({"task_id": JOB, "request_id": OTHER, "id": 7})),
+    "two that differ": uncertain(json_http({"task_id": JOB, "data": {"task_id": OTHER}}), shows=JOB),
+    "beside a failure": used_or_shown(json_http({"success": False, "code": 500, "task_id": JOB})),
+    "beside an error that is null": starts(json_http({"error": None, "reason": "", "task_id": JOB})),
+    "beside a job that has failed": used_or_shown(json_http(task("TASK_STATUS_FAILED"))),
+    "in server-sent events": used_or_shown(http(b"data: " + BODY + b"\n\n")),
+    "in many chunks": starts(chunked(*(chunk(BODY[n : n + 1]) for n in range(len(BODY))))),
+    "with trailers": starts(chunked(chunk(BODY), end=b"0\r\nX-Sum: 1\r\n\r\n")),
+    "with a cookie and a wrong clock": starts(
+        http(BODY, 200, "Set-Cookie: a=b", "Date: Thu, 01 Jan 1970 00:00:00 GMT")
+    ),
+    "negative": used_or_shown(json_http({"task_id": -17}), job="-17", shows="-17"),
+    "with an exponent": used_or_shown(json_http('{"task_id": 1e3}'), job="1000.0", shows="1"),
+    **{
+        f"with {code} and a reason": used_or_shown(json_http({"task_id": JOB, "reason": reason}, code))
+        for code, reason in (
+            (200, "RATE_LIMIT_EXCEEDED"),
+            (401, "FAILED_TO_AUTH"),
+            (403, "NOT_ENOUGH_BALANCE"),
+            (400, "ILLEGAL_PROMPT"),
+            (429, "RATE_LIMIT_EXCEEDED"),
+            (500, "BILLING_FAILED"),
+        )
+    },
+    **{
+        f"with {code}": used_or_shown(json_http({"task_id": JOB}, code)) for code in (401, 402, 404, 409, 429)
+    },
     "as a plain text": used_or_shown(http(JOB.encode())),
     "as a JSON text": used_or_shown(json_http(json.dumps(JOB))),
     "in a header only": used_or_shown(http(b"", 200, f"X-Task-Id: {JOB}"), shows=""),
@@ -132,6 +167,16 @@ ANSWERS = {
     "a page": uncertain(http(b"<html>Welcome", 200, "Content-Type: text/html")),
     "a page of a proxy": uncertain(http(b"<html>Bad gateway", 502, "Content-Type: text/html")),
     "503, Retry-After": uncertain(http(b"", 503, "Retry-After: 1")),
+    "br that is none": used_or_shown(http(BODY, 200, "Content-Encoding: br"), shows=""),
+    "deflate that is gzip": Story(
+        (http(gzip.compress(BODY), 200, "Content-Encoding: deflate"),), ends=(DONE, *UNCERTAIN)
+    ),
+    "server-sent events": uncertain(http(b": ping\n\n", 200, "Content-Type: text/event-stream")),
+    "success without an id": uncertain(json_http({"success": True, "status": "SUCCEEDED"})),
+    "a failure without a reason": uncertain(json_http({"success": False, "message": "E42"}), shows="E42"),
+    "an error that is a text": uncertain(json_http({"error": "E42"}), shows="E42"),
+    "a list of errors": uncertain(json_http({"errors": [{"reason": "ILLEGAL_PROMPT"}]}), shows="ILLEGAL"),
+    "a reason in small letters": uncertain(json_http({"reason": "illegal_prompt"}), shows="illegal"),
     "a list": uncertain(json_http("[]")),
     "a number": uncertain(json_http("17")),
     "null": uncertain(json_http("null")),
@@ -211,6 +256,8 @@ SAFE = {
         for value in ("0", "-1", "soon", "1e999", "NaN", "5", "9" * 400)
     },
     "RATE_LIMIT_EXCEEDED": json_http({"reason": "RATE_LIMIT_EXCEEDED"}, 429),
+    "429, Retry-After in the past": http(b"", 429, "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT"),
+    "RATE_LIMIT_EXCEEDED with 200": json_http({"reason": "RATE_LIMIT_EXCEEDED"}),
     "CREATE_TASK_FAILED": json_http({"reason": "CREATE_TASK_FAILED"}, 500),
     "BILLING_FAILED, nested": json_http({"error": {"reason": "BILLING_FAILED"}}, 500),
 }
