@@ -7,7 +7,7 @@
   approved sum. A retry never pays again. **If you clear it after the video is stored, it buys another one.**
 - `summary` shows what was made, what failed, and the estimated cost.
 
-The paths in the form may lie in the folders that the connection allows (*Allowed paths*).
+The paths in the form must be in folders that the connection allows (*Allowed paths*).
 """
 
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ with DAG(
             items={"type": "string", "minLength": 1},
             minItems=1,
             title="Pictures",
-            description="One a line: public URLs, or paths on any storage. Local paths must lie in a folder "
+            description="One per line: public URLs, or paths on any storage. Local paths must be in a folder "
             "that the connection allows.",
         ),
         "prompt": Param(
@@ -58,7 +58,7 @@ with DAG(
             pattern="/$",
             title="Folder for videos",
             description="Path or URL on any storage, with a slash at the end. With several workers, use a "
-            "storage that all of them reach.",
+            "storage that all of them can access.",
         ),
     },
 ) as dag:
@@ -70,12 +70,12 @@ with DAG(
         same = {name: params[name] for name in ("prompt", "duration", "sound", "target")}
         same["model"] = model = KlingHook().settings.default_model
         if not same["sound"] and model in MODELS and not MODELS[model].field("sound"):
-            del same["sound"]  # a model that never makes sound refuses the word
+            del same["sound"]  # a model that never makes sound refuses this input
         return [{"image": picture, **same} for picture in params["pictures"]]
 
     @task
     def offer(requests: Any) -> dict[str, Any]:
-        """Return what it would cost: a text for the person, and the sum as the limit of the run."""
+        """Return the estimated cost: a text for the person, and the sum as the cost limit of the run."""
         prices = KlingHook().settings.prices
         lines, total = [], Decimal(0)
         for request in requests:

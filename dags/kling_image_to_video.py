@@ -7,7 +7,7 @@
 A retry never pays again: it continues with the job that was paid for. You can clear `wait` and `download`
 at no cost. **If you clear `submit`, it buys another video.**
 
-The paths in the form may lie in the folders that the connection allows (*Allowed paths*).
+The paths in the form must be in folders that the connection allows (*Allowed paths*).
 """
 
 from airflow.sdk import DAG, Param
@@ -31,7 +31,7 @@ with DAG(
             type="string",
             minLength=1,
             title="Picture",
-            description="Public URL, or path on any storage, of a JPEG or PNG. A local path must lie in a "
+            description="Public URL, or path on any storage, of a JPEG or PNG. A local path must be in a "
             "folder that the connection allows.",
         ),
         "prompt": Param(
@@ -66,7 +66,7 @@ with DAG(
             minLength=1,
             title="Target",
             description="Path or URL on any storage: a file, or a folder with a slash at the end. With "
-            "several workers, use a storage that all of them reach.",
+            "several workers, use a storage that all of them can access.",
         ),
     },
 ) as dag:
@@ -76,7 +76,7 @@ with DAG(
         prompt="{{ params.prompt }}",
         duration="{{ params.duration }}",
         model="{{ params.model }}",
-        # Off is sent too: some models make sound unless told otherwise. Those that never do refuse the word.
+        # False is sent too: some models make sound by default. Models that never make sound refuse the input.
         sound="{{ '' if params.model in silent_models and not params.sound else params.sound }}",
         doc_md="Starts the job, which costs money. If you clear this task, it buys another video.",
     )

@@ -6,9 +6,9 @@ Both folders may be on any storage: `/data/shoes`, `s3://aws_default@shop/shoes`
 **`submit` costs money. If you clear it, it buys again.** `plan` finds the pictures that need a video:
 
 - A picture that has a video in the folder is skipped.
-- A picture for which a run has bought a job is skipped too, also where this worker does not see the video.
-  So workers with disks of their own do not buy twice. Airflow's Variable `kling_nightly_catalogue` remembers
-  the runs. The log of `plan` names such a job; the Dag `kling_rescue` stores its video.
+- A picture for which a run has bought a job is skipped too, even if this worker does not find the video.
+  So workers with their own disks do not buy twice. Airflow's Variable `kling_nightly_catalogue` records the
+  runs. The log of `plan` names such a job; the Dag `kling_rescue` stores its video.
 - *Buy again* buys videos for all pictures.
 """
 
@@ -63,7 +63,7 @@ with DAG(
             minLength=1,
             title="Folder for videos",
             description="Path or URL on any storage; shoe.png becomes shoe.png.mp4. With several workers, "
-            "use a storage that all of them reach.",
+            "use a storage that all of them can access.",
         ),
         "redo": Param(
             default=False,
@@ -106,7 +106,7 @@ with DAG(
     def plan(**context: Any) -> list[dict[str, str]]:
         """Return the submit's and the download's arguments for each picture that has no video yet."""
         params, ti = context["params"], context["ti"]
-        for folder in ("pictures", "videos"):  # nothing else is listed, whatever the form says
+        for folder in ("pictures", "videos"):  # other folders must not be listed
             resolve_path(params[folder], folder, KlingHook().settings.allowed_paths)
         pictures, videos = ObjectStoragePath(params["pictures"]), params["videos"].rstrip("/")
         if not pictures.is_dir():
@@ -124,8 +124,8 @@ with DAG(
                 if ObjectStoragePath(target).exists():
                     continue
                 if target in submitted and (job := earlier_job(ti, *submitted[target])):
-                    log.warning("%s is not here, but an earlier run has bought the job %s.", target, job)
-                    log.warning("Not bought again. The Dag kling_rescue stores its video.")
+                    log.warning("%s is missing, but an earlier run has bought the job %s.", target, job)
+                    log.warning("It is not bought again. The Dag kling_rescue stores its video.")
                     continue
             prompt = params["prompt"].replace("{name}", PurePosixPath(picture.name).stem)
             requests.append({"image": str(picture), "prompt": prompt, "target": target})

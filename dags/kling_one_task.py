@@ -4,7 +4,7 @@ The task submits the job, waits for it in the triggerer, and stores the video. *
 A retry continues with the job that was paid for. If you clear the task before the video is stored, it
 continues too. **If you clear it afterwards, it buys another video.** It needs Airflow 3.3.
 
-The paths in the form may lie in the folders that the connection allows (*Allowed paths*).
+The paths in the form must be in folders that the connection allows (*Allowed paths*).
 """
 
 from airflow.sdk import DAG, Param
@@ -23,7 +23,7 @@ with DAG(
             type="string",
             minLength=1,
             title="Picture",
-            description="Public URL, or path on any storage, of a JPEG or PNG. A local path must lie in a "
+            description="Public URL, or path on any storage, of a JPEG or PNG. A local path must be in a "
             "folder that the connection allows.",
         ),
         "prompt": Param(
@@ -41,7 +41,7 @@ with DAG(
             minLength=1,
             title="Target",
             description="Path or URL on any storage: a file, or a folder with a slash at the end. With "
-            "several workers, use a storage that all of them reach.",
+            "several workers, use a storage that all of them can access.",
         ),
     },
 ) as dag:

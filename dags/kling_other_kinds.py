@@ -41,7 +41,7 @@ PICTURE = Param(
     type="string",
     minLength=1,
     title="Picture",
-    description="Public URL, or path on any storage, of a JPEG or PNG. A local path must lie in a folder "
+    description="Public URL, or path on any storage, of a JPEG or PNG. A local path must be in a folder "
     "that the connection allows.",
 )
 TARGET = Param(
@@ -61,7 +61,7 @@ def pictures(most: int) -> Param:
         items={"type": "string", "minLength": 1},
         maxItems=most,
         title="Pictures",
-        description=f"At most {most}, one a line: public URLs, or paths on any storage",
+        description=f"At most {most}, one per line: public URLs, or paths on any storage",
     )
 
 
@@ -113,7 +113,7 @@ reference_to_video = make_dag(
     duration="{{ params.duration }}",
 )
 
-# The result is as long as the given video, so no price is known beforehand.
+# The result is as long as the given video, so its price is not known before.
 video_editing = make_dag(
     "kling_video_editing",
     "A video is changed as the prompt says, such as 'remove the car' or 'make it snow'",
@@ -127,7 +127,7 @@ video_editing = make_dag(
 
 motion_control = make_dag(
     "kling_motion_control",
-    "The character of a picture moves as the person in a video",
+    "The character of a picture moves like the person in a video",
     {"image": PICTURE, "video": VIDEO},
     model="kling-v2.6-pro-motion-control",
     image="{{ params.image }}",
@@ -144,7 +144,7 @@ multi_shot = make_dag(
         "shots": Param(
             [{"prompt": "She opens the door.", "duration": 3}, {"prompt": "She runs out.", "duration": 4}],
             type="array",
-            # Without `items` the form shows a list of texts, and would send "[object Object]".
+            # Without `items` the form shows a list of texts, and sends "[object Object]".
             items={
                 "type": "object",
                 "properties": {

@@ -4,7 +4,7 @@
 failing, or when the answer to a submit was lost. The error message names the task id. For a lost answer,
 look for the task id in the gateway's console or bill.
 
-The target may lie in the folders that the connection allows (*Allowed paths*).
+If the connection has *Allowed paths*, the target must be in one of them.
 """
 
 from airflow.sdk import DAG, Param
