@@ -1,4 +1,4 @@
-"""The form of the connection: what it stores is what the hook reads, and *Test* works."""
+"""The form of the connection: the hook reads what the form stores, and *Test* works."""
 
 from __future__ import annotations
 

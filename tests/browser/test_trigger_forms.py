@@ -1,4 +1,4 @@
-"""The trigger form of each example Dag: what the form shows is what is bought."""
+"""The trigger forms of the example Dags: the form shows what is bought."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code blocks of the documents are run, their commands and links exist."""
+"""The documents: their code runs, their commands and links exist."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def test_the_readmes_connection_is_read(monkeypatch):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_between_the_documents_lead_somewhere(document):
+def test_links_between_the_documents_exist(document):
     for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
         if "://" in target:
             continue
@@ -81,7 +81,7 @@ def test_links_between_the_documents_lead_somewhere(document):
             )
 
 
-def test_every_error_stands_in_the_troubleshooting_page():
+def test_every_error_is_in_the_troubleshooting_page():
     from airflow_provider_kling import errors
 
     text = (ROOT / "docs" / "troubleshooting.md").read_text()

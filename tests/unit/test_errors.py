@@ -1,4 +1,4 @@
-"""One tree of errors: each says what happened, what the money does and what to do next."""
+"""The errors: each says what happened, where the money is, and what to do next."""
 
 import copy
 import json
@@ -41,7 +41,7 @@ def test_an_error_survives_pickling_and_copying(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_each_message_says_what_happened_what_the_money_does_and_what_to_do(kind):
+def test_each_message_says_what_happened_where_the_money_is_and_what_to_do(kind):
     error = kind("It broke.", advice=None if kind.default_advice else "Look.")
     assert str(error) == f"It broke. {kind.default_money} {error.advice}"
     assert error.advice
@@ -54,7 +54,7 @@ def test_who_changes_a_refused_picture_is_told_which_task_to_clear_and_that_it_b
     assert "that buys a new job" in advice
 
 
-def test_the_bill_is_told_by_kind():
+def test_each_class_says_where_the_money_is():
     told = {kind.__name__: kind.default_money for kind in KINDS if kind.default_money is not Money.UNTOUCHED}
     assert told == {
         "KlingSubmitUncertainError": Money.MAYBE,
@@ -75,12 +75,12 @@ def test_the_bill_is_told_by_kind():
         ({}, KlingError, ""),
     ],
 )
-def test_what_another_version_knew_more_or_less_is_no_reason_to_crash(data, kind, what):
+def test_errors_of_other_versions_are_read(data, kind, what):
     error = from_dict(data)
     assert (type(error), error.what) == (kind, what)
 
 
-def test_another_versions_words_about_money_become_the_default_of_the_class():
+def test_an_unknown_money_text_becomes_the_default_of_the_class():
     data = errors.KlingJobFailedError("x").to_dict() | {"money": "Worded anew."}
     assert from_dict(data).money is Money.ENDED
 

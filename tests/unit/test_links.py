@@ -1,4 +1,4 @@
-"""The buttons in Airflow's UI: there as soon as there is somewhere to go, and gone where there is not."""
+"""The buttons in Airflow's UI: they are shown as soon as their address is known."""
 
 from types import SimpleNamespace
 
@@ -23,11 +23,11 @@ def test_a_button_is_shown_to_the_ui_and_again_to_the_worker(link):
     assert link.get_link(operator, ti_key=KEY) == "https://x.example/"
 
 
-def test_an_operator_that_knows_no_links_has_no_button(link):
+def test_an_operator_without_links_has_no_button(link):
     assert link.get_link(SimpleNamespace(), ti_key=KEY) == ""
 
 
-def test_the_buttons_share_neither_name_nor_key():
+def test_the_buttons_have_different_names_and_keys():
     assert KlingVideoLink.name != KlingProgressLink.name
     assert KlingVideoLink.xcom_key != KlingProgressLink.xcom_key
 
@@ -40,7 +40,7 @@ def test_the_buttons_share_neither_name_nor_key():
         *("http://x/\x00", "https://x/\u202egpj.exe", "ftp://x/", 7),
     ],
 )
-def test_only_an_address_of_the_web_becomes_a_button(address):
+def test_only_an_http_url_becomes_a_button(address):
     operator, pushed = SimpleNamespace(kling_links={}), {}
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     KlingVideoLink().show(operator, ti, address)

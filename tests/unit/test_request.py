@@ -1,4 +1,4 @@
-"""A request as a value: Kling's own words in, the model's own words out."""
+"""A request as a value, with Kling's names; its job has the model's names."""
 
 import inspect
 from dataclasses import FrozenInstanceError, fields
@@ -29,13 +29,13 @@ def test_a_request_has_the_operators_arguments_with_the_operators_types():
     assert {name: arguments[name].annotation.replace(" | XComArg", "") for name in ours} == ours
 
 
-def test_a_request_becomes_a_job_in_the_models_own_words():
+def test_a_request_becomes_a_job_with_the_models_names():
     request = VideoRequest(model="kling-v1.6-i2v", image=Path("/cat.png"), prompt="a cat", cfg_scale="1")
     words = {"image_url": "/cat.png", "prompt": "a cat", "guidance_scale": 1}
     assert request.job() == (VideoJob("kling-v1.6-i2v", words), [])
 
 
-def test_a_request_is_estimated_before_anybody_pays():
+def test_a_request_has_an_estimate():
     assert CAT.estimate() == Decimal("1.12")
     assert CAT.estimate({"kling-o1-i2v": Decimal(2)}) == 20
     assert VideoRequest(
@@ -47,12 +47,12 @@ def test_a_request_is_estimated_before_anybody_pays():
     assert VideoRequest(model="kling-v2.1-i2v", image="cat.png", prompt="a cat").estimate() is None
 
 
-def test_what_would_be_refused_has_no_price():
+def test_a_wrong_request_has_no_estimate():
     with pytest.raises(KlingInputError, match="duration=99"):
         VideoRequest(image="https://p.example/cat.png", prompt="a cat", duration=99).estimate()
 
 
-def test_a_video_on_a_storage_has_a_price_but_can_not_be_sent_as_it_is():
+def test_a_video_on_a_storage_has_an_estimate_but_cannot_be_sent_unsigned():
     for video in ("s3://conn@shop/a.mp4", "gs://shop/a.mp4", "https://v.example/a.mp4"):
         assert VideoRequest(model="kling-o1-ref2v", prompt="a cat", video=video).estimate() == Decimal("0.84")
     for wrong in ("a.mp4", "file:///a.mp4"):
@@ -62,7 +62,7 @@ def test_a_video_on_a_storage_has_a_price_but_can_not_be_sent_as_it_is():
         VideoRequest(model="kling-o1-ref2v", prompt="a cat", video="s3://shop/a.mp4").job()
 
 
-def test_a_request_is_one_entry_of_a_mapped_task():
+def test_a_request_is_one_item_of_a_mapped_task():
     assert VideoRequest(prompt="a cat", model="m", sound=False).arguments() == {
         "model": "m",
         "prompt": "a cat",

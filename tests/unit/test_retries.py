@@ -1,4 +1,4 @@
-"""A retry is made where it may help, after the delay that was asked for, and never where it would cost."""
+"""The retry policy: which errors are retried, and after which delay."""
 
 import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction
@@ -25,30 +25,30 @@ def seconds(*args, **kwargs):
 
 
 @pytest.mark.parametrize("kind", FINAL)
-def test_what_is_final_fails_at_once(kind):
+def test_a_final_error_fails_at_once(kind):
     made = decision(kind("It is so.", retry_after=5))
     assert made.action is RetryAction.FAIL
     assert made.reason == f"{kind.__name__}: a retry cannot help and may cost"
 
 
 @pytest.mark.parametrize("kind", FINAL)
-def test_no_final_error_is_made_a_retry(kind):
+def test_no_final_error_is_retried(kind):
     assert decision(for_airflow(kind("It is so.", retry_after=5))).action is not RetryAction.RETRY
 
 
 @pytest.mark.parametrize("kind", FINAL)
-def test_what_the_dags_author_allowed_to_be_retried_is_left_to_the_tasks_settings(kind):
+def test_an_allowed_retry_follows_the_tasks_settings(kind):
     assert decision(for_airflow(kind("It is so."), retry=True)).action is RetryAction.DEFAULT
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), AirflowException("x"), KeyboardInterrupt(), OSError()])
-def test_errors_that_are_not_ours_are_left_to_the_tasks_settings(error):
+def test_other_errors_follow_the_tasks_settings(error):
     assert decision(error).action is RetryAction.DEFAULT
 
 
 @pytest.mark.parametrize("kind", PASSING)
 @pytest.mark.parametrize("crossed", [for_airflow, lambda error: error])
-def test_what_may_pass_is_retried_after_delays_that_double_up_to_the_longest(kind, crossed):
+def test_a_temporary_error_is_retried_with_doubling_delays_up_to_the_maximum(kind, crossed):
     delays = [seconds(crossed(kind("It is so.")), n) for n in (-1, 0, 1, 2, 3, 4, 6, 7, 8, 40, 10_000)]
     assert delays == [10, 10, 10, 20, 40, 80, 320, 600, 600, 600, 600]
 
@@ -56,18 +56,18 @@ def test_what_may_pass_is_retried_after_delays_that_double_up_to_the_longest(kin
 @pytest.mark.parametrize(
     ("asked", "kept"), [(0, 0), (7.5, 7.5), (899, 899), (900, 900), (86400, 900), (1e14, 900)]
 )
-def test_the_delay_that_the_gateway_named_is_kept_within_reason(asked, kept):
+def test_the_gateways_retry_after_is_used_up_to_15_minutes(asked, kept):
     error = for_airflow(KlingUnavailableError("Too fast.", retry_after=asked))
     assert seconds(error, 9) == kept
     assert decision(error).reason == "the gateway asked for this delay"
 
 
-def test_delays_are_the_dags_authors_to_choose():
+def test_the_delays_can_be_set():
     policy = KlingRetryPolicy(initial_delay=1, max_delay=3)
     error = KlingDownloadError("Broken.")
     assert [seconds(error, n, policy) for n in (1, 2, 3, 4)] == [1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("kind", PASSING)
-def test_the_reason_is_told_by_class_and_without_what_was_said(kind):
+def test_the_reason_has_the_class_and_not_the_message(kind):
     assert decision(kind("https://s.example/v.mp4?sig=secret")).reason == f"{kind.__name__}: a retry may help"

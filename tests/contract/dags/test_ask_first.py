@@ -1,4 +1,4 @@
-"""The Dag that asks before it buys: what a person is shown is what it would cost."""
+"""The Dag that asks a person before it buys: the person sees the pictures and the estimated cost."""
 
 import importlib.util
 from pathlib import Path
@@ -20,14 +20,14 @@ def dag():
 
 def offered(dag, *pictures):
     plan = dag.get_task("plan").python_callable
-    orders = plan(params={"pictures": list(pictures), **SAME})
-    return dag.get_task("offer").python_callable(orders)
+    requests = plan(params={"pictures": list(pictures), **SAME})
+    return dag.get_task("offer").python_callable(requests)
 
 
 def test_the_offer_shows_each_picture_with_its_estimate_and_the_sum(gateway, dag):
-    told = offered(dag, "s3://shop/lamp.png", "https://s.example/sofa.png?v=1")
-    assert told["usd"] == 1.008
-    assert told["body"].splitlines() == [
+    offer = offered(dag, "s3://shop/lamp.png", "https://s.example/sofa.png?v=1")
+    assert offer["usd"] == 1.008
+    assert offer["body"].splitlines() == [
         "2 videos, estimated at **1.008 USD**.",
         "",
         "| picture | estimated |",
@@ -37,7 +37,7 @@ def test_the_offer_shows_each_picture_with_its_estimate_and_the_sum(gateway, dag
     ]
 
 
-def test_the_offer_goes_by_the_connections_prices(gateway, dag, monkeypatch):
+def test_the_offer_uses_the_connections_prices(gateway, dag, monkeypatch):
     connect(gateway, monkeypatch, prices={"kling-v3.0-pro-i2v": 1})
     assert offered(dag, "a.png")["usd"] == 4.5
 

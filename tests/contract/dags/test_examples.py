@@ -1,4 +1,4 @@
-"""The example Dags of the other kinds of video: the emulator takes what they submit, as meant."""
+"""The example Dags of the other kinds of video: the emulator accepts their submits."""
 
 import importlib.util
 import json

@@ -150,7 +150,7 @@ def least(slug):
     }
 
 
-def test_both_know_the_same_models_and_the_same_words():
+def test_both_have_the_same_models_and_inputs():
     theirs = {slug: set(model.fields) for slug, model in THEIRS.items()}
     assert theirs == {slug: {field.json_key for field in model.fields} for slug, model in OURS.items()}
     assert VALUES.keys() == {*INPUTS, *(name for names in theirs.values() for name in names)}
@@ -171,7 +171,7 @@ def test_they_agree_on_every_value_of_every_input(service, slug):
 
 
 @pytest.mark.parametrize("slug", sorted(THEIRS))
-def test_they_agree_on_what_excludes_what_and_what_needs_what(service, slug):
+def test_they_agree_on_rules_about_two_inputs(service, slug):
     ruled = {name for pair in OURS[slug].excludes for name in pair} | {*OURS[slug].exactly_one}
     ruled |= {name for need in OURS[slug].needs for name in need[:2]}
     wire = [field.json_key for field in OURS[slug].fields if field.name in ruled]
@@ -225,7 +225,7 @@ TEMPLATED = st.sampled_from(
     slug=st.sampled_from(sorted(OURS)),
     arguments=st.dictionaries(st.sampled_from(INPUTS), TEMPLATED, max_size=5),
 )
-def test_what_templates_give_is_sent_as_it_is_documented(service, slug, arguments):
+def test_texts_from_templates_are_sent_in_the_documented_form(service, slug, arguments):
     words = {field.json_key: field.name for field in OURS[slug].fields}
     needed = {words[name]: value for name, value in least(slug).items()}
     sent = ours(slug, needed | arguments)
@@ -235,7 +235,7 @@ def test_what_templates_give_is_sent_as_it_is_documented(service, slug, argument
 
 
 @pytest.mark.parametrize("slug", sorted(OURS))
-def test_an_input_of_another_model_is_our_error_before_it_is_theirs(service, slug):
+def test_an_input_of_another_model_is_refused_by_us_and_unknown_to_the_emulator(service, slug):
     words = {field.json_key: field.name for field in OURS[slug].fields}
     needed = {words[name]: value for name, value in least(slug).items()}
     for name in set(INPUTS) - set(words.values()):

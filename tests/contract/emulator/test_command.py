@@ -1,4 +1,4 @@
-"""The emulator as a command, as a fixture, as a thread: it starts, tells, and ends cleanly."""
+"""The emulator as a command, as a fixture and in a thread."""
 
 import ast
 import contextlib
@@ -61,7 +61,7 @@ def test_the_command_starts_answers_and_ends(tmp_path, number):
     assert "my-key" not in output
 
 
-def test_the_command_refuses_a_fault_that_makes_no_sense(capsys):
+def test_the_command_refuses_an_impossible_fault(capsys):
     with pytest.raises(SystemExit):
         main(["--fault", "submit:explode"])
     assert "unknown word 'explode'" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_the_command_names_the_missing_extra(monkeypatch):
         main([])
 
 
-def test_the_fixture_is_what_the_default_connection_points_at(kling_gateway):
+def test_the_default_connection_is_set_to_the_fixture(kling_gateway):
     connection = json.loads(os.environ["AIRFLOW_CONN_KLING_DEFAULT"])
     assert connection == {
         "conn_type": "kling",
@@ -85,7 +85,7 @@ def test_the_fixture_is_what_the_default_connection_points_at(kling_gateway):
     assert requests.post(connection["host"] + T2V, json={"prompt": "x"}, headers=headers, timeout=10).ok
 
 
-def test_the_example_of_the_manual_passes(tmp_path):
+def test_the_example_in_the_documents_passes(tmp_path):
     manual = (HOME.parents[1] / "docs" / "emulator.md").read_text()
     example = manual.partition("```python\n")[2].partition("```")[0]
     (tmp_path / "test_example.py").write_text(example)
@@ -108,7 +108,7 @@ def test_a_thread_leaves_nothing_behind():
             requests.get(address, timeout=1)
 
 
-def test_a_port_in_use_is_said_by_the_start():
+def test_a_port_in_use_is_reported_at_the_start():
     with Emulator(render=False) as gateway:
         port = int(gateway.url.rpartition(":")[2])
         with pytest.raises(OSError, match="in use"), Emulator(render=False, port=port):

@@ -1,4 +1,4 @@
-"""What a query may say of a job, true or not; and the language in which that is ordered."""
+"""Faults of queries and jobs, and how faults are written."""
 
 import json
 from pathlib import Path
@@ -52,13 +52,13 @@ async def test_a_job_can_end_badly_and_stays_so(gateway, fate, status, reason):
     gateway.add_fault(f"job:{fate},match=dog")
     ask, ask_other = await submit(gateway, "a dog"), await submit(gateway, "a cat")
     for _ in range(2):
-        told = await ask()
-        assert (told["task"]["status"], told["videos"]) == (status, [])
-        assert reason in told["task"]["reason"]
+        answer = await ask()
+        assert (answer["task"]["status"], answer["videos"]) == (status, [])
+        assert reason in answer["task"]["reason"]
     assert (await ask_other())["task"]["status"] == SUCCEED
 
 
-async def test_a_fate_shows_only_when_the_job_is_over(gateway):
+async def test_a_failure_shows_only_at_the_end_of_the_job(gateway):
     gateway.add_fault("job:fail,queue=5,render=5")
     ask = await submit(gateway)
     seen = []
@@ -83,7 +83,7 @@ async def test_a_job_can_be_stuck_at_99_percent_for_ever(gateway):
     assert (task["status"], task["progress_percent"]) == ("TASK_STATUS_PROCESSING", 99)
 
 
-async def test_a_status_word_can_be_unknown(gateway):
+async def test_a_status_can_be_unknown(gateway):
     ask = await submit(gateway)
     gateway.add_fault("query:says=TASK_STATUS_DREAMING")
     assert [(await ask())["task"]["status"] for _ in range(2)] == ["TASK_STATUS_DREAMING", SUCCEED]
@@ -92,20 +92,20 @@ async def test_a_status_word_can_be_unknown(gateway):
 @pytest.mark.parametrize(
     ("form", "progress", "ttl"), [("float", 100.0, 3600.0), ("text", "100", "3600"), ("blank", "", "")]
 )
-async def test_numbers_can_come_in_odd_forms(gateway, form, progress, ttl):
+async def test_numbers_can_have_other_types(gateway, form, progress, ttl):
     ask = await submit(gateway)
     gateway.add_fault(f"query:numbers={form}")
-    told = await ask()
-    found = told["task"]["progress_percent"], told["videos"][0]["video_url_ttl"]
+    answer = await ask()
+    found = answer["task"]["progress_percent"], answer["videos"][0]["video_url_ttl"]
     assert found == (progress, ttl)
     assert list(map(type, found)) == [type(progress), type(ttl)]
 
 
-async def test_numbers_can_be_missing_and_a_ttl_can_lie(gateway):
+async def test_numbers_can_be_missing_and_a_ttl_can_be_wrong(gateway):
     ask = await submit(gateway)
     gateway.add_fault("query:numbers=missing", "query:ttl=0")
-    told = await ask()
-    assert not {"progress_percent", "eta", "video_url_ttl"} & {*told["task"], *told["videos"][0]}
+    answer = await ask()
+    assert not {"progress_percent", "eta", "video_url_ttl"} & {*answer["task"], *answer["videos"][0]}
     assert (await ask())["videos"][0]["video_url_ttl"] == "0"
 
 
@@ -132,11 +132,11 @@ async def test_a_job_can_be_invisible_at_first(gateway):
         "query:numbers=roman",
     ],
 )
-def test_a_fault_that_makes_no_sense_is_not_taken(text):
+def test_an_impossible_fault_is_refused(text):
     with pytest.raises(ValueError, match=r":"):
         Fault.parse(text)
 
 
 @pytest.mark.parametrize("word", EFFECTS)
-def test_every_word_of_the_vocabulary_is_in_the_manual(word):
+def test_every_fault_is_in_the_documents(word):
     assert f"`{word}" in MANUAL.read_text()

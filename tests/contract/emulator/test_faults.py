@@ -1,4 +1,4 @@
-"""Everything that can go wrong goes wrong when it is asked to, on a real socket."""
+"""Faults of all calls, over real sockets."""
 
 import pytest
 import requests
@@ -84,32 +84,32 @@ def test_a_proxy_can_answer_in_html(gateway, client):
     assert "nginx" in page.text
 
 
-def test_too_many_requests_come_with_and_without_a_time_to_wait(gateway, client):
+def test_a_429_comes_with_and_without_retry_after(gateway, client):
     date = "Wed, 21 Oct 2026 07:28:00 GMT"
     gateway.add_fault("submit:rate-limit=2", "submit:rate_limit", f'submit:rate-limit="{date}"')
     waits = [client.submit().headers.get("Retry-After") for _ in range(3)]
     assert waits == ["2", None, date]
 
 
-def test_a_fault_meets_as_many_calls_as_it_says(gateway, client):
+def test_a_fault_applies_to_a_given_number_of_calls(gateway, client):
     gateway.add_fault("submit:status=502,times=2")
     assert [client.submit().status_code for _ in range(3)] == [502, 502, 200]
 
 
-def test_a_fault_may_last(gateway, client):
+def test_a_fault_can_be_permanent(gateway, client):
     gateway.add_fault("submit:status=500,times=always")
     assert {client.submit().status_code for _ in range(5)} == {500}
     gateway.clear_faults()
     assert client.submit().status_code == 200
 
 
-def test_a_fault_may_be_meant_for_some_words_or_for_one_job(gateway, client):
+def test_a_fault_can_apply_to_a_prompt_or_to_one_job(gateway, client):
     gateway.add_fault("submit:status=500,match=dog", "submit:status=501,job=3")
     answers = [client.submit(prompt).status_code for prompt in ("cat", "dog", "bird", "fish")]
     assert answers == [200, 500, 200, 501]
 
 
-def test_a_hanging_submit_that_is_given_up_makes_no_job(gateway, client):
+def test_a_hanging_submit_whose_client_disconnects_creates_no_job(gateway, client):
     gateway.add_fault("submit:hang=0.5")
     with pytest.raises(requests.ReadTimeout):
         client.submit(timeout=0.2)
@@ -118,21 +118,21 @@ def test_a_hanging_submit_that_is_given_up_makes_no_job(gateway, client):
     assert not gateway.jobs
 
 
-def test_a_late_hanging_submit_makes_a_job_that_nobody_hears_of(gateway, client):
+def test_a_late_hanging_submit_creates_a_job_without_an_answer(gateway, client):
     gateway.add_fault("submit:hang=30,late")
     with pytest.raises(requests.ReadTimeout):
         client.submit(timeout=0.2)
     assert gateway.times_paid(prompt="a cat") == 1
 
 
-def test_who_waits_long_enough_is_answered(gateway, client):
+def test_a_client_that_waits_is_answered(gateway, client):
     gateway.add_fault("submit:hang=0.1", "query:hang=0.1")
     assert client.submit().status_code == 200
     assert client.task()["status"] == SUCCEED
 
 
 @pytest.mark.parametrize(("when", "jobs"), [("", 0), (",late", 1)])
-def test_a_connection_can_be_cut_before_or_after_the_job_is_made(gateway, client, when, jobs):
+def test_a_connection_can_be_closed_before_or_after_the_job_is_created(gateway, client, when, jobs):
     gateway.add_fault(f"submit:cut{when}")
     with pytest.raises(LOST):
         client.submit()
@@ -140,7 +140,7 @@ def test_a_connection_can_be_cut_before_or_after_the_job_is_made(gateway, client
     assert gateway.requests[0].cut
 
 
-def test_a_server_error_can_come_although_the_job_was_made(gateway, client):
+def test_a_server_error_can_come_after_the_job_was_created(gateway, client):
     gateway.add_fault("submit:status=500,late", "submit:html=504,late", "submit:malformed,late")
     assert [client.submit().status_code for _ in range(3)] == [500, 504, 200]
     assert gateway.times_paid(prompt="a cat") == 3
@@ -153,13 +153,13 @@ def test_json_can_be_malformed(gateway, client):
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_a_link_can_be_dead_and_the_next_one_alive(gateway, client, status):
+def test_a_link_can_be_dead_and_the_next_one_works(gateway, client, status):
     client.submit()
     gateway.add_fault(f"download:dead={status}")
     assert [client.download().status_code for _ in range(2)] == [status, 200]
 
 
-def test_a_video_can_break_off(gateway, client):
+def test_a_video_can_be_cut_off(gateway, client):
     client.submit()
     gateway.add_fault("download:truncate=500", "download:wrong-length=7")
     for _ in range(2):
@@ -167,20 +167,20 @@ def test_a_video_can_break_off(gateway, client):
             client.download()
 
 
-def test_a_video_can_be_cut_short_without_a_trace(gateway, client):
+def test_a_video_can_be_cut_off_with_a_matching_length(gateway, client):
     client.submit()
     whole = client.download().content
     gateway.add_fault("download:wrong-length=-500")
     assert client.download().content == whole[:-500]
 
 
-def test_a_video_can_turn_out_to_be_something_else(gateway, client):
+def test_a_video_can_be_a_web_page(gateway, client):
     client.submit()
     gateway.add_fault("download:not-video")
     assert client.download().text.startswith("<!doctype html>")
 
 
-def test_a_video_can_trickle(gateway, client):
+def test_a_video_can_be_slow(gateway, client):
     client.submit()
     gateway.add_fault("download:slow=0.3")
     answer = client.download(stream=True)
@@ -188,7 +188,7 @@ def test_a_video_can_trickle(gateway, client):
 
 
 @pytest.mark.parametrize("call", ["submit", "query"])
-def test_a_redirect_to_another_host_shows_whether_the_key_goes_along(gateway, client, call):
+def test_a_redirect_to_another_host_shows_whether_the_key_is_sent(gateway, client, call):
     client.submit()
     gateway.add_fault(f"{call}:redirect=302/{gateway.storage_url}/elsewhere", f"{call}:redirect")
     send = getattr(client, call)
@@ -200,7 +200,7 @@ def test_a_redirect_to_another_host_shows_whether_the_key_goes_along(gateway, cl
     assert gateway.key_reached_storage
 
 
-def test_the_same_seed_brings_the_same_failures():
+def test_the_same_seed_gives_the_same_faults():
     def run(seed):
         seen = []
         with Emulator(render=False, fail_rate=0.5, seed=seed) as gateway:

@@ -1,4 +1,4 @@
-"""The emulator is judged by somebody else's client: `novita-client` speaks the same protocol, strictly."""
+"""Another project's client, `novita-client`, accepts the emulator's answers."""
 
 import pytest
 import requests
@@ -29,7 +29,7 @@ def submit(client):
     return V3AsyncSubmitResponse.from_dict(client._post(I2V, BODY)).task_id
 
 
-def test_it_reads_every_answer_in_the_life_of_a_job(gateway, client):
+def test_it_reads_the_answers_for_each_state_of_a_job(gateway, client):
     task_id = submit(client)
     seen = []
     for seconds in (0, 60, 50):

@@ -56,7 +56,7 @@ async def test_a_picture_is_checked_with_or_without_the_data_prefix(gateway, dat
     assert await submit(gateway, TURBO, image=data_uri(data).partition(",")[2]) == reason
 
 
-async def test_what_is_no_picture_at_all_is_refused(gateway):
+async def test_other_texts_are_refused_as_pictures(gateway):
     for text in ("data:text/plain;base64,AAAA", "data:image/png,AAAA", "cat.png", "s3://bucket/cat.png", "ä"):
         assert await submit(gateway, PRO, image=text) == "INVALID_IMAGE_FORMAT"
 
@@ -67,7 +67,7 @@ async def test_the_last_picture_and_those_of_a_list_are_checked_too(gateway):
     assert await submit(gateway, REF, images=[LINK, small]) == "INVALID_IMAGE_SIZE"
 
 
-async def test_a_job_is_found_again_by_its_picture(gateway):
+async def test_jobs_are_counted_by_their_picture(gateway):
     data = picture(form="JPEG")
     await submit(gateway, PRO, image=data_uri(data))
     await submit(gateway, PRO, image=LINK)

@@ -1,4 +1,4 @@
-"""The emulator speaks the protocol: keys, errors, the life of a job, what it remembers."""
+"""The emulator's protocol: keys, errors, the states of a job, its log."""
 
 import json
 import tracemalloc
@@ -88,7 +88,7 @@ async def test_a_random_task_is_not_found_with_a_good_key(gateway):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"prompt": "a cat", "extra": Infinity}'])
-async def test_a_body_that_is_no_json_object_is_refused(gateway, body):
+async def test_a_body_that_is_not_a_json_object_is_refused(gateway, body):
     reply = await gateway.handle("api", Call("POST", T2V, {}, KEY, body))
     assert json.loads(reply.body)["reason"] == "INVALID_REQUEST_BODY"
 
@@ -104,7 +104,7 @@ async def test_a_body_that_is_no_json_object_is_refused(gateway, body):
         (110, Phase.SUCCEED, 100, 0),
     ],
 )
-def test_how_far_a_job_is_follows_from_its_age_alone(age, phase, progress, eta):
+def test_the_state_of_a_job_follows_from_its_age(age, phase, progress, eta):
     assert state_at(age, 10, 100) == (phase, progress, eta)
 
 
@@ -112,14 +112,14 @@ def test_a_job_that_takes_no_time_is_done_at_once():
     assert state_at(0, 0, 0).phase == Phase.SUCCEED
 
 
-async def test_a_job_is_told_as_the_service_tells_it(gateway, clock):
+async def test_a_job_is_described_as_the_service_does(gateway, clock):
     task_id = (await submit(gateway))[1]["task_id"]
     seen = []
     for seconds in (0, 20, 100):
         clock.now += seconds
         seen.append((await query(gateway, task_id))[1])
     queued, processing, done = seen
-    assert [told["task"]["status"] for told in seen] == [Phase.QUEUED, Phase.PROCESSING, Phase.SUCCEED]
+    assert [answer["task"]["status"] for answer in seen] == [Phase.QUEUED, Phase.PROCESSING, Phase.SUCCEED]
     assert queued["videos"] == processing["videos"] == []
     assert queued["extra"] == {}
     assert type(processing["task"]["progress_percent"]) is type(processing["task"]["eta"]) is int
@@ -128,13 +128,13 @@ async def test_a_job_is_told_as_the_service_tells_it(gateway, clock):
     assert all(int(v) for k, v in done["extra"]["debug_info"].items() if k.endswith("_ms"))
 
 
-async def test_time_can_be_let_pass_without_waiting(gateway):
+async def test_the_clock_can_be_moved(gateway):
     task_id = (await submit(gateway))[1]["task_id"]
     gateway.advance(110)
     assert (await query(gateway, task_id))[1]["task"]["status"] == Phase.SUCCEED
 
 
-async def test_new_timing_holds_for_the_jobs_to_come(gateway):
+async def test_new_timing_applies_to_new_jobs(gateway):
     first = (await submit(gateway))[1]["task_id"]
     gateway.set_timing(queue_seconds=0, render_seconds=0)
     second = (await submit(gateway))[1]["task_id"]
@@ -152,7 +152,7 @@ async def test_a_body_that_is_paid_twice_is_noticed(gateway):
     assert list(gateway.double_payments.values()) == [2]
 
 
-async def test_the_words_of_shots_count_as_the_prompt(gateway):
+async def test_the_prompts_of_shots_count_as_the_prompt(gateway):
     gateway.add_fault("submit:status=503,match=dog")
     shots = [{"prompt": "a cat"}, {"prompt": "a dog"}]
     assert (await submit(gateway, prompt=None, multi_prompt=shots))[0] == 503
@@ -160,7 +160,7 @@ async def test_the_words_of_shots_count_as_the_prompt(gateway):
     assert gateway.times_paid(prompt="a cat\na dog") == 1
 
 
-async def test_the_log_keeps_neither_keys_nor_bodies(gateway):
+async def test_the_log_has_no_keys_and_no_bodies(gateway):
     await submit(gateway, extra="A" * 10_000)
     (request,) = gateway.requests
     assert (request.method, request.status, request.authorization, request.job) == ("POST", 200, True, 1)
@@ -170,7 +170,7 @@ async def test_the_log_keeps_neither_keys_nor_bodies(gateway):
     assert gateway.jobs[0].unknown_fields == ("extra",)
 
 
-async def test_a_test_in_another_process_can_ask_and_set(gateway):
+async def test_the_control_paths_read_and_change_the_emulator(gateway):
     await submit(gateway)
     assert (await ask(gateway, "faults", "POST", faults="job:fail,job=1"))[1] == ["job:fail,job=1"]
     assert (await ask(gateway, "advance", "POST", seconds=1000))[0] == 200

@@ -1,4 +1,4 @@
-"""The emulator makes real videos of the caller's own picture."""
+"""The emulator renders real videos of the given picture."""
 
 import base64
 import io
@@ -77,7 +77,7 @@ def loudness(data):
         )
 
 
-async def test_a_person_sees_their_own_picture_move_and_hears_something(gateway):
+async def test_the_video_shows_the_moving_picture_and_has_sound(gateway):
     picture = quarters(1200, 800)
     data = await make(gateway, image=data_uri(picture), duration=3, sound=True)
     kinds, frames = look(data)
@@ -89,7 +89,7 @@ async def test_a_person_sees_their_own_picture_move_and_hears_something(gateway)
     assert data.index(b"moov") < data.index(b"mdat"), "plays before it is whole"
 
 
-async def test_a_picture_is_turned_the_right_way_up(gateway):
+async def test_the_exif_rotation_is_applied(gateway):
     upright = quarters(400, 600)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
@@ -108,13 +108,13 @@ async def test_the_last_picture_is_the_last_frame(gateway):
     assert differ(frames[-1], last) < 6
 
 
-async def test_words_alone_become_a_picture_of_the_asked_ratio(gateway):
+async def test_a_prompt_without_a_picture_is_drawn_in_the_requested_ratio(gateway):
     _, frames = look(await make(gateway, "kling-v3.0-pro-t2v", aspect_ratio="9:16", duration=3))
     assert frames[0].size == (540, 960)
     assert max(ImageStat.Stat(frames[0]).stddev) > 10
 
 
-async def test_a_link_that_nobody_follows_becomes_a_picture_as_well(gateway):
+async def test_a_url_that_is_not_fetched_is_drawn_too(gateway):
     _, frames = look(await make(gateway, image="https://pictures.example/cat.png", duration=3))
     assert frames[0].size == (960, 540)
 
@@ -150,14 +150,14 @@ async def test_every_other_kind_of_video_is_rendered_too(gateway, model, body, s
     assert (differ(frames[0], quarters(800, 400)) < 6) == (shows == "the picture")
 
 
-def test_some_models_have_sound_unless_told_otherwise():
+def test_some_models_have_sound_by_default():
     loud = MODELS["kling-v2.6-pro-t2v"]
     assert RenderRequest.of(loud, {"prompt": "a cat"}, []).sound
     assert not RenderRequest.of(loud, {"prompt": "a cat", "sound": False}, []).sound
     assert not RenderRequest.of(MODELS["kling-v3.0-pro-t2v"], {"prompt": "a cat"}, []).sound
 
 
-async def test_no_job_succeeds_before_its_video_is_there(gateway):
+async def test_no_job_succeeds_before_its_video_is_rendered(gateway):
     camera = threading.Event()
     gateway.render_queue._pool = pool = ThreadPoolExecutor(1)
     pool.submit(camera.wait)  # the render_queue is busy with something else

@@ -1,4 +1,4 @@
-"""The storage host of the emulator: its own address, signed links, ranges."""
+"""The emulator's storage host: signed links and ranges."""
 
 import pytest
 import requests
@@ -31,12 +31,12 @@ def get(url, method="GET", **headers):
     return requests.request(method, url, headers=headers, timeout=10)
 
 
-def test_videos_come_from_another_host_than_answers(gateway, link):
+def test_videos_have_their_own_host(gateway, link):
     assert link().startswith(gateway.storage_url)
     assert gateway.storage_url != gateway.url
 
 
-def test_a_video_comes_whole(link):
+def test_a_video_is_served_whole(link):
     video = get(link())
     assert video.content[4:8] == b"ftyp"
     assert video.headers["Content-Type"] == "video/mp4"
@@ -44,7 +44,7 @@ def test_a_video_comes_whole(link):
     assert get(link(), **{"If-None-Match": video.headers["ETag"]}).status_code == 304
 
 
-def test_a_head_tells_the_length_without_a_body(link):
+def test_a_head_request_has_the_length_and_no_body(link):
     head = get(link(), "HEAD")
     assert int(head.headers["Content-Length"]) == len(get(link()).content)
     assert head.content == b""
@@ -54,30 +54,30 @@ def test_a_head_tells_the_length_without_a_body(link):
     ("wanted", "part"),
     [("bytes=0-3", slice(0, 4)), ("bytes=100-", slice(100, None)), ("bytes=-10", slice(-10, None))],
 )
-def test_a_part_comes_when_a_part_is_asked_for(link, wanted, part):
+def test_a_range_request_gets_its_range(link, wanted, part):
     whole = get(link())
     answer = get(link(), Range=wanted, **{"If-Range": whole.headers["ETag"]})
     assert (answer.status_code, answer.content) == (206, whole.content[part])
     assert answer.headers["Content-Range"].endswith(f"/{len(whole.content)}")
 
 
-def test_a_part_of_another_version_comes_whole(link):
+def test_a_range_of_another_version_gets_the_whole_video(link):
     assert get(link(), Range="bytes=0-3", **{"If-Range": '"other"'}).status_code == 200
 
 
 @pytest.mark.parametrize("wanted", ["bytes=999999-", "bytes=-0", "bytes=5-4"])
-def test_a_part_that_is_not_there_is_refused(link, wanted):
+def test_an_impossible_range_is_refused(link, wanted):
     assert get(link(), Range=wanted).status_code == 416
 
 
-def test_every_query_hands_out_a_fresh_link_and_old_ones_live_on(link):
+def test_each_query_returns_a_new_link_and_old_ones_stay_valid(link):
     old, new = link(), link()
     assert old != new
     assert get(old).ok
     assert get(new).ok
 
 
-def test_a_link_dies_in_time_and_a_fresh_one_works(gateway, link):
+def test_a_link_expires_and_a_new_one_works(gateway, link):
     old = link()
     gateway.advance(99)
     assert get(old).ok
@@ -94,7 +94,7 @@ def test_a_forged_link_is_refused(gateway, link):
     assert get(link(), "PUT").status_code == 405
 
 
-def test_a_key_that_leaks_to_the_storage_host_is_noticed(gateway, link):
+def test_a_key_that_is_sent_to_the_storage_host_is_noticed(gateway, link):
     get(link())
     assert not gateway.key_reached_storage
     get(link(), Authorization="Bearer emulator-key")

@@ -1,4 +1,4 @@
-"""What make bench-schedule rests on: the best that can be done is right, and the schedule comes near it."""
+"""The simulation of make bench-schedule: its best possible poller is right, and the schedule is close to it."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_the_best_poller_polls_once_where_all_jobs_take_the_same_time():
     assert late <= 0.5
 
 
-def test_the_best_poller_of_even_chances_polls_ever_more_often():
+def test_the_best_poller_for_uniform_durations_polls_more_and_more_often():
     # Gaps of sqrt(2 * cost * seconds left) make 2/3 sqrt(seconds / 2 / cost) polls, each worth its cost.
     polls, late = Bound(np.linspace(0, 200, 100_001), step=0.1).at_cost(0.5)
     assert polls == pytest.approx(2 / 3 * (200 / 2 / 0.5) ** 0.5, rel=0.1)
@@ -33,7 +33,7 @@ def after(taught):
     return lambda n: n >= taught
 
 
-def test_a_fixed_interval_is_half_of_it_late():
+def test_a_fixed_interval_has_a_mean_delay_of_half_the_interval():
     counts = poll_all(usual(), every(5), after(0))
     assert counts.mean_late == pytest.approx(2.5, abs=0.3)
     assert counts.mean_polls == pytest.approx(np.mean([job.takes for job in usual()]) / 5 + 0.5, rel=0.05)
@@ -59,5 +59,5 @@ def test_the_schedule_is_not_late_where_earlier_jobs_were_slower(make):
     assert max(counts.late) < 15
 
 
-def test_backoff_notices_late_what_takes_long():
+def test_backoff_notices_long_jobs_late():
     assert back_off([kinds.Job(0, 130)]) == Counts([7], [52.0])

@@ -1,4 +1,4 @@
-"""Whether a stream is a whole mp4, whatever the pieces it comes in."""
+"""The check of an mp4: whole or not, in chunks of any size."""
 
 import sys
 from itertools import pairwise
@@ -65,10 +65,10 @@ def test_a_whole_video_passes(data):
 
 
 @pytest.mark.parametrize(("data", "words"), BAD.values(), ids=BAD)
-def test_what_is_no_whole_video_is_told(data, words):
-    told = verdict([data])
-    assert words in told or (words == "any" and told != "whole")
-    assert Money.PAID in told
+def test_an_incomplete_or_wrong_file_is_reported(data, words):
+    problem = verdict([data])
+    assert words in problem or (words == "any" and problem != "whole")
+    assert Money.PAID in problem
 
 
 @pytest.mark.parametrize("data", [GOOD["as usual"], GOOD["the index last"], GOOD["all 64-bit"]])
@@ -78,7 +78,7 @@ def test_a_video_that_is_cut_at_any_byte_is_not_whole(data):
         assert verdict([data[:cut]], len(data)) != "whole"
 
 
-def test_the_promised_size_counts():
+def test_the_announced_size_is_checked():
     assert "145 bytes came" not in verdict([WHOLE])
     for promised in (len(WHOLE) - 1, len(WHOLE) + 1):
         assert f"{len(WHOLE)} of {promised} bytes came" in verdict([WHOLE], promised)
@@ -92,7 +92,7 @@ def test_junk_after_the_last_box_is_named():
     assert words in verdict([WHOLE + b"end"])
 
 
-def test_a_video_whose_promised_bytes_all_came_is_not_said_to_lack_bytes():
+def test_a_cut_off_file_of_the_announced_size_is_reported_as_such():
     cut = WHOLE[:-7]
     assert f"{len(cut)} bytes came, but its last box, b'mdat', ends at byte {len(WHOLE)}" in verdict(
         [cut], len(cut)
@@ -113,14 +113,14 @@ class Counted(bytes):
 
 @pytest.mark.parametrize("kind", [b"free", b"mdat", b"\0\0\0\0"])
 @pytest.mark.parametrize("long", [False, True])
-def test_the_work_grows_with_the_bytes_however_small_the_boxes_are(kind, long):
+def test_the_time_is_linear_in_the_bytes_also_with_small_boxes(kind, long):
     data = FTYP + box(kind, long=long) * 90_000
     Counted.copied = 0
     verdict([Counted(data)])
     assert Counted.copied < 3 * len(data)
 
 
-def test_more_boxes_than_a_video_has_are_not_walked():
+def test_the_number_of_boxes_is_limited():
     check = Mp4Check()
     check.feed(WHOLE)
     piece = Counted(box(b"free") * 200_000)
@@ -168,7 +168,7 @@ FILES = st.sampled_from([*GOOD.values(), *(data for data, _ in BAD.values())]) |
 
 @settings(max_examples=500)
 @given(FILES, st.lists(st.integers(0, 10_000), max_size=20), st.none() | st.integers(0, 300))
-def test_the_verdict_does_not_depend_on_the_pieces(data, cuts, expected):
+def test_the_result_does_not_depend_on_the_chunks(data, cuts, expected):
     at_once = verdict([data], expected)
     assert verdict(pieces_of(data, cuts), expected) == at_once
     assert verdict([data[i : i + 1] for i in range(len(data))], expected) == at_once

@@ -1,4 +1,4 @@
-"""A picture's format and size, read from its header and compared with what a real imaging library says."""
+"""Format and size of a picture, compared with an imaging library."""
 
 import base64
 import hashlib
@@ -108,18 +108,18 @@ def test_a_real_picture_is_read_as_an_imaging_library_reads_it(make):
 
 
 @pytest.mark.parametrize("marker", SOF)
-def test_every_kind_of_jpeg_frame_tells_its_size(marker):
+def test_the_size_is_read_from_every_kind_of_jpeg_frame(marker):
     picture = check(jpeg(frame(400, 301, marker)))
     assert (picture.width, picture.height, picture.media_type) == (400, 301, "image/jpeg")
 
 
 @pytest.mark.parametrize("marker", [0xC4, 0xC8, 0xCC, 0xDB, 0xDD, 0xE0, 0xE1, 0xE2, 0xEF, 0xFE])
-def test_other_jpeg_segments_are_passed_over(marker):
+def test_other_jpeg_segments_are_skipped(marker):
     hidden = frame(999, 999)
     assert check(jpeg(segment(marker, hidden * 3), frame())).width == 400
 
 
-def test_fill_bytes_and_markers_without_length_are_passed_over():
+def test_fill_bytes_and_markers_without_length_are_skipped():
     assert check(jpeg(frame(fill=7))).width == 400
     assert (
         check(jpeg(segment(0xE0, b"x", fill=3), b"\xff\x01", b"\xff\xd0", b"\xff\xd8", frame())).width == 400
@@ -142,7 +142,7 @@ def test_a_picture_that_is_cut_off_anywhere_is_damage(data):
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
-def test_a_real_picture_that_came_only_in_part_is_refused(form, part):
+def test_a_part_of_a_real_picture_is_refused(form, part):
     data = saved(form)
     assert "the picture is cut off: its end is missing" in refusal(data[: int(len(data) * part)])
 
@@ -175,7 +175,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("data", LIES.values(), ids=LIES)
-def test_a_header_that_lies_is_damage(data):
+def test_a_wrong_header_is_damage(data):
     assert "header is damaged" in refusal(data)
 
 
@@ -205,13 +205,13 @@ MANY_PIECES = {
 
 
 @pytest.mark.parametrize("data", MANY_PIECES.values(), ids=MANY_PIECES)
-def test_the_work_grows_with_the_bytes_however_many_pieces_a_picture_has(data):
+def test_the_time_is_linear_in_the_bytes_also_with_many_segments(data):
     Counted.copied = 0
     check_shape(Counted(data), "image", "x")
     assert Counted.copied < 5 * len(data)
 
 
-def test_a_file_of_nothing_but_tiny_pieces_is_given_up():
+def test_the_number_of_segments_is_limited():
     assert "cut off" in refusal(PNG + png()[8:33] + chunk(b"tEXt") * 150_000 + chunk(b"IEND"))
     assert "cut off" in refusal(SOI + b"\xff\x01" * 150_000 + frame() + SCAN + EOI)
 
@@ -234,7 +234,7 @@ def quarter_turn(data, orientation):
 
 @pytest.mark.parametrize("order", ["II", "MM"])
 @pytest.mark.parametrize("orientation", range(10))
-def test_a_cameras_quarter_turn_turns_the_sides(order, orientation):
+def test_the_exif_rotation_swaps_the_sides(order, orientation):
     note = quarter_turn(order, orientation)
     upright = quarter_turn(order, 1)
     turned = (300, 400) if orientation in range(5, 9) else (400, 300)
@@ -250,7 +250,7 @@ def test_a_cameras_quarter_turn_turns_the_sides(order, orientation):
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"II*\0\x08\0\0\0\xff\xff", b"MM\0*\0\0\0\x08\xff\xff"]))
-def test_a_note_of_the_orientation_that_cannot_be_read_changes_nothing(note, head):
+def test_an_unreadable_exif_orientation_changes_nothing(note, head):
     wanted = {(400, 300), (300, 400)}
     for data in (
         jpeg(segment(0xE1, b"Exif\0\0" + head + note), frame()),
@@ -262,7 +262,7 @@ def test_a_note_of_the_orientation_that_cannot_be_read_changes_nothing(note, hea
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_an_imaging_library_turns_the_picture_likewise(form, orientation):
+def test_an_imaging_library_rotates_the_picture_in_the_same_way(form, orientation):
     data = saved(form, (600, 400), exif=exif(orientation))
     picture = check(data)
     with Image.open(io.BytesIO(data)) as known:
@@ -273,14 +273,14 @@ FOREIGN = {"html": b"<script>alert(1)</script>", "zip": b"PK\3\4" + bytes(100), 
 
 
 @pytest.mark.parametrize("more", FOREIGN.values(), ids=FOREIGN)
-def test_what_follows_the_end_of_a_png_is_cut_off(more):
+def test_bytes_after_the_end_of_a_png_are_cut_off(more):
     assert check(png() + more).data == png()
 
 
 @pytest.mark.parametrize(
     "more", [*FOREIGN.values(), jpeg(frame(500, 500))], ids=[*FOREIGN, "a second picture"]
 )
-def test_what_a_camera_puts_behind_a_jpeg_stays(more):
+def test_bytes_after_the_end_of_a_jpeg_stay(more):
     picture = check(jpeg(frame()) + more)
     assert (picture.width, picture.data) == (400, jpeg(frame()) + more)
 
@@ -311,7 +311,7 @@ def test_other_formats_are_refused_by_content_and_named(name, data):
 
 
 @pytest.mark.parametrize("data", [b"RIFF0000", b"text", b"\xff\xd8", b"\0" * 40])
-def test_a_file_of_no_known_kind_is_refused_all_the_same(data):
+def test_a_file_of_an_unknown_format_is_refused(data):
     assert "not a JPEG or PNG picture, by its content." in refusal(data)
     assert "the file is empty" in refusal(b"")
 
@@ -326,7 +326,7 @@ def test_a_file_of_no_known_kind_is_refused_all_the_same(data):
         (65535, 65535, "must not be more"), (65535, 26213, "between"),
     ],
 )  # fmt: skip
-def test_sides_and_ratio_are_taken_at_their_edges_and_refused_beyond(width, height, words):
+def test_sides_and_ratio_are_accepted_within_their_limits_only(width, height, words):
     for data in (png(width, height), jpeg(frame(width, height))):
         if words:
             assert words in refusal(data)
@@ -338,7 +338,7 @@ def of_size(size):
     return png(more=chunk(b"tEXt", bytes(size - len(png()) - 12)))
 
 
-def test_a_file_is_taken_up_to_ten_mebibytes():
+def test_a_file_is_accepted_up_to_ten_mebibytes():
     assert len(check(of_size(MAX_PICTURE_BYTES)).data) == MAX_PICTURE_BYTES
     assert "more than the 10 MiB" in refusal(of_size(MAX_PICTURE_BYTES + 1))
 
@@ -355,7 +355,7 @@ def test_a_picture_describes_itself_and_becomes_base64():
 @pytest.mark.parametrize(
     "text", ["data:image/png,abcd", "data:", "data:;base64,?", "a", "ü", "ab cd", "=", "/tmp/a.png"]
 )
-def test_a_text_that_is_no_base64_is_none(text):
+def test_a_text_that_is_not_base64_gives_none(text):
     assert from_base64(text) is None
 
 
@@ -370,7 +370,7 @@ PIECES = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(HEADS, PIECES)
-def test_any_bytes_at_all_are_a_picture_or_an_input_error(head, pieces):
+def test_any_bytes_are_a_picture_or_an_input_error(head, pieces):
     data = head + b"".join(pieces)
     try:
         picture = check(data)
@@ -405,7 +405,7 @@ def _made(kind):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(300, 700), st.integers(300, 700), st.sampled_from(["JPEG", "PNG"]), st.booleans())
-def test_whatever_an_imaging_library_writes_is_read_alike(width, height, form, progressive):
+def test_pictures_of_an_imaging_library_are_read_with_the_same_size(width, height, form, progressive):
     options = {"progressive": progressive} if form == "JPEG" else {"optimize": progressive}
     file = io.BytesIO()
     Image.new("L" if width % 2 else "RGB", (width, height)).save(file, form, **options)
@@ -414,7 +414,7 @@ def test_whatever_an_imaging_library_writes_is_read_alike(width, height, form, p
 
 
 @given(st.text())
-def test_any_text_at_all_is_base64_or_not(text):
+def test_any_text_is_base64_or_none(text):
     for form in (text, f"data:{text}", f"data:image/png;base64,{text}"):
         assert isinstance(from_base64(form), bytes | None)
 
@@ -427,12 +427,12 @@ def test_a_video_is_known_by_its_first_box(begin):
 @pytest.mark.parametrize(
     ("data", "words"), [(b"", "content."), (png(), "content."), (b"GIF89a", "it is GIF.")]
 )
-def test_what_is_no_video_is_refused_by_content(data, words):
+def test_other_files_than_videos_are_refused_by_content(data, words):
     with pytest.raises(KlingInputError, match=f"video='a.mov': not an MP4 or MOV video, by its .*{words}"):
         check_video(data, "video", "a.mov")
 
 
-def test_the_beginning_of_a_picture_tells_its_sides():
+def test_the_size_is_read_from_the_beginning_of_a_picture():
     for data in (jpeg(frame()), png()):
         for cut in (40, len(data)):
             shape = check_shape(data[:cut], "image", "a.jpg", whole=False)

@@ -45,7 +45,7 @@ TEN = Media(10, 640, 480, sound=True)
         *((FIVE, PRO, {"aspect_ratio": ratio}) for ratio in ("auto", "", "1", "0:1", "1:0", ":", None)),
     ],
 )
-def test_a_video_as_it_was_asked_for_passes(media, model, asked):
+def test_a_video_that_matches_its_request_has_no_differences(media, model, asked):
     assert differences(media, model, asked) == []
     check_media([], "/a.mp4")
 
@@ -64,7 +64,7 @@ def test_a_video_as_it_was_asked_for_passes(media, model, asked):
         (Media(5, 1280, 720, sound=False), PRO, {"aspect_ratio": "9:16"}, "1280 x 720, but 9:16 was"),
     ],
 )
-def test_another_video_is_told(media, model, asked, words):
+def test_differences_from_the_request_are_reported(media, model, asked, words):
     (problem,) = differences(media, model, asked)
     assert words in problem
     with pytest.raises(KlingJobFailedError, match=re.escape(problem)) as caught:
@@ -73,7 +73,7 @@ def test_another_video_is_told(media, model, asked, words):
     assert "The video at /a.mp4 is whole" in str(caught.value)
 
 
-def test_what_is_known_of_the_order_is_compared_and_the_verdict_is_kept():
+def test_the_known_inputs_are_compared_and_the_differences_are_returned():
     with_order = probe_video(io.BytesIO(tiny_video()), {"model": PRO, "inputs": {"duration": 15}})
     assert with_order["media"] == inspect_media(io.BytesIO(tiny_video())).to_dict()
     (problem,) = with_order["media_problems"]
@@ -89,12 +89,12 @@ def test_a_videos_properties_are_read_from_it():
 
 
 @pytest.mark.parametrize("data", [b"", b"no video", tiny_video()[:200]])
-def test_what_shows_no_picture_is_told(data):
+def test_a_file_without_a_picture_is_reported(data):
     with pytest.raises(KlingDownloadError, match="No picture can be read"):
         inspect_media(io.BytesIO(data))
 
 
-def test_a_missing_library_is_told_before_anything_is_fetched(monkeypatch):
+def test_a_missing_library_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(KlingInputError, match="needs PyAV") as caught:
         require_pyav()

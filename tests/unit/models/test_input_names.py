@@ -1,4 +1,4 @@
-"""The names that the operators have are those of the catalogue."""
+"""The operators' inputs are those of the catalogue."""
 
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Kind

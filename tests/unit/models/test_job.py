@@ -1,4 +1,4 @@
-"""The nouns: values that describe themselves."""
+"""Jobs and tasks as values."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def test_a_task_becomes_json_ready_data():
 
 
 @pytest.mark.parametrize("noun", [task(), Video(LINK), VideoJob("m", {})])
-def test_a_noun_is_frozen(noun):
+def test_the_values_are_frozen(noun):
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(noun, dataclasses.fields(noun)[0].name, "other")
 
@@ -59,7 +59,7 @@ JOB = VideoJob(
 
 
 @pytest.mark.parametrize("words", [JOB.describe(), json.dumps(JOB.to_dict())])
-def test_a_job_is_told_without_a_pictures_data_or_a_signature(words):
+def test_a_job_is_shown_without_pictures_data_and_signatures(words):
     assert "https://storage.example/v.mp4" in words
     assert "a cat" in words
     assert "characters" in words
@@ -68,7 +68,7 @@ def test_a_job_is_told_without_a_pictures_data_or_a_signature(words):
 
 
 @pytest.mark.parametrize("data", [b"\x89PNG" + bytes(20), b"", str(b"\x89PNG\r\n"), str(b"\xff\xd8'\"")])
-def test_a_pictures_bytes_are_told_by_their_hash_also_as_a_text(data):
+def test_a_pictures_bytes_are_shown_as_a_hash(data):
     (shown,) = redacted([data])
     assert shown.startswith(f"<{len(data)} ")
     assert "PNG" not in shown

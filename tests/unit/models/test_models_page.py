@@ -1,4 +1,4 @@
-"""The page of the models says what the catalogue says: read back table by table."""
+"""The page of the models has all data of the catalogue."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def value(cell):
     )
 
 
-def test_the_committed_page_is_the_one_that_would_be_made():
+def test_the_committed_page_is_up_to_date():
     assert models_page.page() == PAGE, "make models"
 
 
@@ -70,17 +70,17 @@ def test_the_table_of_a_model_has_its_inputs_line_by_line(model):
         assert row["note"] == field.note
         assert ("sent as a text" in row["type"]) == field.as_text
         assert (value(row["default"]) if row["default"] else None) == field.default
-        told = row["limits"]
+        limits = row["limits"]
         if field.choices:
-            assert [value(choice) for choice in told.split(" or ")] == list(field.choices)
+            assert [value(choice) for choice in limits.split(" or ")] == list(field.choices)
         else:
             ends = [end for end in (field.minimum, field.maximum) if end is not None]
             ends = [0, *ends] if field.kind in (Kind.LIST, Kind.PICTURES) else ends
-            assert [float(number) for number in re.findall(r"[\d.]+", told)] == ends
+            assert [float(number) for number in re.findall(r"[\d.]+", limits)] == ends
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
-def test_the_rules_of_a_model_stand_above_its_table(model):
+def test_the_rules_of_a_model_are_above_its_table(model):
     rules = SECTIONS[model.slug].split("|")[0]
     names = {*model.required, *model.exactly_one}
     names |= {name for pair in model.excludes for name in pair} | {

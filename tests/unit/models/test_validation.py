@@ -1,4 +1,4 @@
-"""Each model's own rules: what is taken, what is refused and how it is named, and what it costs."""
+"""Validation and prices: what each model accepts, refuses and costs."""
 
 import re
 from decimal import Decimal
@@ -89,7 +89,7 @@ def test_every_documented_model_is_known():
 
 
 @pytest.mark.parametrize(("model", "inputs"), MINIMAL.items())
-def test_a_minimal_request_carries_only_what_was_set(model, inputs):
+def test_a_minimal_request_has_only_the_inputs_that_are_set(model, inputs):
     unset = {"negative_prompt": None, "sound": "", "duration": " ", "end_image": None, "multi_prompt": None}
     job, warned = build_job(model, inputs | unset)
     wire = {MODELS[model].field(name).json_key: value for name, value in inputs.items()}
@@ -97,7 +97,7 @@ def test_a_minimal_request_carries_only_what_was_set(model, inputs):
 
 
 @pytest.mark.parametrize(("model", "name"), [(m, n) for m, inputs in MINIMAL.items() for n in inputs])
-def test_what_a_model_requires_is_missed_by_name(model, name):
+def test_a_missing_required_input_is_named(model, name):
     words = refusal(model, **{name: None})
     one_of_two = name == "prompt" and MODELS[model].exactly_one
     assert (
@@ -113,7 +113,7 @@ SECONDS = [
 
 
 @pytest.mark.parametrize(("model", "low", "high", "beyond"), SECONDS)
-def test_a_duration_is_taken_at_its_edges_and_refused_beyond(model, low, high, beyond):
+def test_a_duration_is_accepted_within_its_limits_only(model, low, high, beyond):
     for seconds in (low, high):
         for form in (seconds, float(seconds), str(seconds), f" {seconds} ", f"{seconds}.0"):
             sent = body(model, duration=form)["duration"]
@@ -124,7 +124,7 @@ def test_a_duration_is_taken_at_its_edges_and_refused_beyond(model, low, high, b
 
 
 @pytest.mark.parametrize("model", CFG + GUIDANCE)
-def test_a_scale_is_taken_from_0_to_1_under_the_models_own_word(model):
+def test_a_scale_is_accepted_from_0_to_1_and_sent_by_the_models_name(model):
     word = "guidance_scale" if model in GUIDANCE else "cfg_scale"
     for value, sent in ((0, 0), (1, 1), ("0.5", 0.5), (1.0, 1), (0.25, 0.25)):
         assert body(model, cfg_scale=value)[word] == sent
@@ -136,7 +136,7 @@ def test_a_scale_is_taken_from_0_to_1_under_the_models_own_word(model):
 @pytest.mark.parametrize(
     ("model", "name"), [(m, n) for m in MODELS for n in ("prompt", "negative_prompt") if MODELS[m].field(n)]
 )
-def test_a_prompt_is_taken_up_to_its_limit(model, name):
+def test_a_prompt_is_accepted_up_to_its_limit(model, name):
     most = 2000 if model in SHORT else 2500
     assert len(body(model, **{name: "ü" * most})[name]) == most
     words = refusal(model, **{name: "ü" * (most + 1)})
@@ -163,7 +163,7 @@ def test_a_flag_is_true_or_false_also_as_a_text(model, name):
 
 
 @pytest.mark.parametrize(("model", "field"), CHOICES, ids=lambda value: getattr(value, "name", value))
-def test_a_choice_is_one_of_those_documented(model, field):
+def test_a_choice_must_be_documented(model, field):
     for choice in field.choices:
         assert body(model, **{field.name: choice})[field.json_key] == choice
     words = refusal(model, **{field.name: "other"})
@@ -183,7 +183,7 @@ def test_a_choice_is_one_of_those_documented(model, field):
         ("kling-v3.0-pro-i2v", {"end_image": END}, {"image": PIC, "end_image": END}),
     ],
 )
-def test_a_renamed_input_goes_out_under_the_models_own_word(model, given, sent):
+def test_an_input_is_sent_by_the_models_name(model, given, sent):
     assert body(model, **given) == {"prompt": "a cat", **sent}
     wire = {key: value for key, value in sent.items() if MODELS[model].field(key).name in given}
     rest = {key: value for key, value in MINIMAL[model].items() if key not in given}
@@ -198,7 +198,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize(("model", "name", "most"), LISTS)
-def test_a_list_is_taken_up_to_its_limit_also_as_json(model, name, most):
+def test_a_list_is_accepted_up_to_its_limit_also_as_json(model, name, most):
     assert body(model, **{name: [PIC] * most})[name] == [PIC] * most
     assert body(model, **{name: f'["{PIC}"]'})[name] == [PIC]
     assert body(model, **{name: (PIC,)})[name] == [PIC]
@@ -221,14 +221,14 @@ SHOTS = [
 
 @pytest.mark.parametrize("shots", SHOTS)
 @pytest.mark.parametrize("model", [PRO, T2V])
-def test_shots_take_the_place_of_the_prompt(model, shots):
+def test_shots_replace_the_prompt(model, shots):
     sent = body(model, prompt=None, multi_prompt=shots)["multi_prompt"]
     assert sent == (shots if isinstance(shots, list) else [{"prompt": "one", "duration": 5}])
     assert "exactly one of prompt and multi_prompt" in refusal(model, multi_prompt=shots)
 
 
 @pytest.mark.parametrize("model", [STD, "kling-v3.0-4k-i2v"])
-def test_shots_need_the_prompt_too_on_the_other_models(model):
+def test_other_models_need_shots_and_a_prompt(model):
     assert set(body(model, multi_prompt=["one"])) == {"image", "prompt", "multi_prompt"}
     assert "prompt is required" in refusal(model, prompt=None, multi_prompt=["one"])
 
@@ -285,7 +285,7 @@ def of(seconds, *more):
         (STD, {"multi_prompt": ["x"] * 7}, ["documents shots as objects", "has 7 shots"]),
     ],
 )
-def test_what_only_the_service_can_judge_is_warned_of_and_sent(model, inputs, words):
+def test_inputs_that_only_the_service_can_check_are_sent_with_a_warning(model, inputs, words):
     least = {"prompt": None} if model == PRO else {}
     said = warnings(model, **least, **inputs)
     assert len(said) == len(words)
@@ -301,7 +301,7 @@ def test_a_shot_has_the_length_that_is_documented_for_the_model():
     assert "multi_prompt[2]=" in refusal(STD, multi_prompt=of(5, 16))
 
 
-def test_a_last_frame_of_the_oldest_model_needs_its_better_mode():
+def test_an_end_image_of_the_oldest_model_needs_the_professional_mode():
     words = refusal("kling-v1.6-i2v", end_image=END)
     assert "end_image needs mode='Professional'" in words
     assert "needs mode" in refusal("kling-v1.6-i2v", end_image=END, mode="Standard")
@@ -315,7 +315,7 @@ def test_a_video_is_a_link():
             assert "video=" in refusal(model, video=wrong)
 
 
-def test_further_keys_go_out_and_documented_ones_are_checked():
+def test_further_keys_are_sent_and_documented_ones_are_checked():
     assert body(PRO, {"seed": 7, "duration": "5"})["seed"] == 7
     assert body(PRO, {"duration": "5"})["duration"] == 5
     assert "duration=99" in refusal(PRO, {"duration": 99})
@@ -339,7 +339,7 @@ def test_an_unknown_model_is_passed_on_with_a_warning():
 
 
 @pytest.mark.parametrize("model", ["", " ", "a/b", " kling-v9", "../x"])
-def test_what_cannot_be_a_models_name_is_refused(model):
+def test_an_impossible_model_name_is_refused(model):
     with pytest.raises(KlingInputError, match="is not a model's name"):
         build_job(model, {})
 
@@ -348,7 +348,7 @@ def test_what_cannot_be_a_models_name_is_refused(model):
 @pytest.mark.parametrize(
     "value", [object(), float("nan"), float("inf"), {1, 2}, b"bytes", {"deep": [object()]}, {(1, 2): 3}]
 )
-def test_what_cannot_be_written_as_json_is_refused_before_it_is_sent(model, value):
+def test_a_value_that_is_not_json_is_refused(model, value):
     assert "note cannot be written as JSON" in refusal(model, {"note": value})
 
 
@@ -400,11 +400,11 @@ def test_prices_can_be_given_also_for_unknown_models():
 @pytest.mark.parametrize(
     "model", ["new", "kling-o1-video-edit", "kling-v3.0-motion-control", "kling-v2.6-pro-motion-control"]
 )
-def test_a_length_that_is_not_asked_for_is_not_guessed(model):
+def test_an_unknown_length_has_no_estimate(model):
     assert estimate(VideoJob(model, MINIMAL.get(model, {})), {model: Decimal(1)}) is None
 
 
-def test_an_estimate_is_said_in_words():
+def test_an_estimate_is_described():
     assert describe_cost(Decimal("0.56")) == "an estimated 0.56 USD"
 
 
@@ -421,7 +421,7 @@ NAMES = st.sampled_from(sorted({f.name for m in MODELS.values() for f in m.field
     inputs=st.dictionaries(NAMES, ANYTHING, max_size=6),
     extra=st.none() | st.dictionaries(NAMES, ANYTHING, max_size=3),
 )
-def test_any_arguments_at_all_give_a_job_or_an_input_error(model, inputs, extra):
+def test_any_arguments_give_a_job_or_an_input_error(model, inputs, extra):
     try:
         job, warned = build_job(model, inputs, extra)
     except KlingInputError:
@@ -467,13 +467,13 @@ def test_a_broken_text_in_further_keys_is_refused_too(extra):
 @pytest.mark.parametrize(
     "text", ["[object Object] is a poem", "a\tcat\r\nwaves", "ネコが 👋🏽 手を振る", "قطة", "[cat]"]
 )
-def test_an_odd_but_readable_prompt_is_sent_as_it_is(text):
+def test_an_unusual_but_readable_prompt_is_sent_unchanged(text):
     assert build_job(PRO, {**IMAGE, "prompt": text})[0].inputs["prompt"] == text
 
 
 @pytest.mark.parametrize("duration", [-5, "-5", 0, "0", True, [5], {}, "5s", "nan", float("inf"), 1e20, None])
 @pytest.mark.parametrize("model", ["new", PRO])
-def test_a_duration_that_makes_no_sense_has_no_price(model, duration):
+def test_an_impossible_duration_has_no_price(model, duration):
     assert estimate(VideoJob(model, {"duration": duration}), {model: Decimal(1)}) is None
 
 
@@ -495,5 +495,5 @@ def test_shots_that_are_longer_than_the_video_set_the_price(model, shots, durati
     assert estimate(job, {model: Decimal(1)}) == seconds
 
 
-def test_shots_that_are_no_list_have_no_price():
+def test_shots_that_are_not_a_list_have_no_price():
     assert estimate(VideoJob("new", {"multi_prompt": "x", "duration": 5}), {"new": Decimal(1)}) is None

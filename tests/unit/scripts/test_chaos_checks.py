@@ -1,4 +1,4 @@
-"""The proof of `make chaos` is worth as much as its checks: each of them can fail."""
+"""The checks of `make chaos`: each of them can fail."""
 
 import base64
 import json
@@ -69,17 +69,17 @@ def spec(stage):
 
 def store(spec, video, job):
     Path(spec.target).write_bytes(video)
-    told = {"kling_task_id": job, "size": len(video), "sha256": sha256(video).hexdigest()}
-    Path(f"{spec.target}.json").write_text(json.dumps(told))
+    sidecar = {"kling_task_id": job, "size": len(video), "sha256": sha256(video).hexdigest()}
+    Path(f"{spec.target}.json").write_text(json.dumps(sidecar))
 
 
-def test_a_video_that_was_paid_for_once_and_is_whole_is_good(stage, spec):
+def test_a_whole_video_that_was_paid_for_once_is_good(stage, spec):
     verdict = judge(stage, [spec], [], [])
     assert verdict.good
     assert (verdict.videos_whole, verdict.jobs_paid_for, verdict.submits_at_the_gateway) == (1, 1, 1)
 
 
-def test_a_second_job_for_one_order_counts_as_paid_twice_and_as_lost(stage, spec):
+def test_a_second_job_for_one_video_counts_as_paid_twice_and_as_lost(stage, spec):
     stage.gateway.bill["job-0001"].append("id-2")
     verdict = judge(stage, [spec], [], [])
     assert (verdict.good, verdict.paid_for_twice, verdict.videos_lost) == (False, 1, 1)
@@ -101,7 +101,7 @@ def test_a_paid_video_without_a_file_is_lost(stage, spec):
     ],
     ids=["cut off", "no video", "another video", "another job"],
 )
-def test_what_is_not_the_whole_right_video_is_lost(stage, spec, video, job):
+def test_a_cut_off_or_wrong_video_is_lost(stage, spec, video, job):
     store(spec, video, job)
     assert judge(stage, [spec], [], []).videos_lost == 1
 
@@ -111,7 +111,7 @@ def test_a_video_without_its_sidecar_is_not_whole(stage, spec):
     assert not judge(stage, [spec], [], []).good
 
 
-def test_an_order_that_was_never_bought_is_not_good(stage, spec):
+def test_a_video_that_was_never_bought_is_not_good(stage, spec):
     other = VideoSpec("picture.jpg", "job-0002", str(stage.videos / "2.mp4"))
     assert not judge(stage, [spec, other], [], []).good
 
@@ -130,14 +130,14 @@ def test_a_task_that_did_not_end_is_stuck(stage, spec, state):
     assert (verdict.good, verdict.tasks_stuck) == (False, 1)
 
 
-def test_nothing_is_found_where_no_secret_is(stage):
+def test_nothing_is_found_without_a_secret(stage):
     stage.postgres.xcom = LINK
     (stage.logs / "a.log").write_text("Job id-1: queued")
     assert Secrets(stage).search() == []
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2])
-def test_the_key_is_found_in_base64_wherever_it_begins(stage, shift):
+def test_the_key_is_found_in_base64_at_any_offset(stage, shift):
     (stage.logs / "a.log").write_text(base64.b64encode(b"abc"[:shift] + KEY.encode() + b"xyz").decode())
     assert Secrets(stage).search() == ["API key in base64 in the log a.log"]
 
@@ -156,7 +156,7 @@ def test_secrets_are_found_in_the_database_and_in_logs(stage):
     ]
 
 
-def test_secrets_are_found_in_the_row_of_a_wait(stage):
+def test_secrets_are_found_in_a_stored_trigger(stage):
     stage.rows = lambda _: [(1, json.dumps({"video_url": LINK}))]
     secrets = Secrets(stage)
     secrets.search_triggers()
