@@ -1,4 +1,4 @@
-"""The simulation of make bench-schedule: its best possible poller is right, and the schedule is close to it."""
+"""The simulation of make bench-schedule: its best possible poller is right, and the schedule comes close."""
 
 import numpy as np
 import pytest
