@@ -154,13 +154,12 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
         from airflow_provider_kling.submission.state import submission_state
 
         try:
-            state = submission_state(context)
-            record = state.last_record()
+            record = submission_state(context).open_record()
         except Exception:  # noqa: BLE001 - whatever a state store raises
             what = f"The task ended unexpectedly ({words}), and whether a job was started cannot be read."
             advice = "A retry reads it again before it submits anything."
             return for_airflow(KlingUnavailableError(what, money=Money.MAYBE, advice=advice))
-        if record is None or state.is_cleared_since(record):
+        if record is None:
             return None
         kling_task_id = record.kling_task_id
         may_submit_again = getattr(operator, "on_uncertain", "") == "submit_again"

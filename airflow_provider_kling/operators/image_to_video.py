@@ -208,9 +208,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
 def _job_of(state: SubmissionState) -> str:
     """Return the job that this try may go on with, or an empty text."""
-    record = state.last_record()
-    over = record and record.finished and state.is_cleared_since(record)
-    return record.kling_task_id if record and not over else ""
+    record = state.open_record()
+    return record.kling_task_id if record else ""
 
 
 @contextmanager

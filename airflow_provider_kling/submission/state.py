@@ -155,6 +155,15 @@ class SubmissionState:
         has_ended = record.finished or record.reported
         return self.current.is_cleared_since(record.recorded_by, has_ended=has_ended)
 
+    def open_record(self) -> SubmissionRecord | None:
+        """Return the record of a job that a failure must name: not one that had ended before a clear.
+
+        :raises KlingUnavailableError: the store does not answer.
+        """
+        record = self.last_record()
+        has_ended = record and (record.finished or record.reported)
+        return None if record and has_ended and self.is_cleared_since(record) else record
+
     def record_intent(self, fingerprint: str, now: float, cost: Decimal | None) -> None:
         """Record that the request is about to be sent, in epoch seconds, and what it is estimated to cost.
 
@@ -184,7 +193,8 @@ class SubmissionState:
 
         :raises KlingUnavailableError: the store does not take it.
         """
-        if (record := self.last_record()) and not record.kling_task_id:
+        record = self.last_record()
+        if record and not record.kling_task_id and not self.is_cleared_since(record):
             self._write(replace(record, kling_task_id=kling_task_id))
 
     def record_reported(self) -> None:

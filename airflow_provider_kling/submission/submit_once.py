@@ -30,7 +30,7 @@ from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import describe_cost, estimate
 from airflow_provider_kling.models.validation import build_job
-from airflow_provider_kling.redaction import clean, shorten
+from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.submission.cost_limits import CostControl, Limits, RunReservations
 from airflow_provider_kling.submission.fingerprint import fingerprint
 from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions
@@ -323,19 +323,16 @@ def naming_earlier_job(state: SubmissionState) -> Iterator[None]:
     """Name the job of an earlier try where a retry fails before it, such as on a picture that is gone."""
     try:
         yield
-    except KlingError as error:
-        record = None
-        with suppress(KlingError):
-            record = state.last_record()
-        if record is None or state.is_cleared_since(record):
-            raise
-        raise _names(error, record) from error
     except Exception as error:
-        record = state.last_record()
-        if record is None or state.is_cleared_since(record):
+        words = NO_SECRETS.shown(f"{type(error).__name__}: {error}", 300)
+        ours = error if isinstance(error, KlingError) else KlingUnavailableError(f"{words}.")
+        try:
+            record = state.open_record()
+        except KlingUnavailableError:  # an earlier try may have bought a job
+            raise ours.replace(money=Money.MAYBE) from error
+        if record is None:
             raise
-        what = shorten(clean(f"{type(error).__name__}: {error}."), 300)
-        raise _names(KlingUnavailableError(what), record) from error
+        raise _names(ours, record) from error
 
 
 def _names(error: KlingError, record: SubmissionRecord) -> KlingError:

@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
     TaskDeferred,
 )
-from airflow_fakes import TI, Store, connect, context_of, runtime_error, stored_and_read, submits
+from airflow_fakes import TI, Store, connect, context_of, png, runtime_error, stored_and_read, submits
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
@@ -31,6 +31,7 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.operators import KlingImageToVideoOperator
+from airflow_provider_kling.submission.state import SubmissionState, Try
 
 VIDEO = tiny_video()
 BACKSTOP = ("__fail__", {"error": "Trigger timeout"})
@@ -561,3 +562,29 @@ def test_a_local_target_is_warned_of_once_before_it_is_bought_for_where_there_ma
     assert text.count(warning) == 1
     assert text.index(warning) < text.index("Submitting")
     assert f"library='{tmp_path}/library' is on the disk of worker" in text
+
+
+def test_a_task_that_is_cleared_before_its_video_is_stored_names_its_job_if_it_then_fails(
+    rendering, tmp_path
+):
+    (tmp_path / "cat.png").write_bytes(png())
+    arguments = {"model": "kling-v3.0-pro-i2v", "image": str(tmp_path / "cat.png")}
+    task = Task(tmp_path / "cat.mp4", **arguments)
+    assert task.begin() is None
+    task.clear()
+    (tmp_path / "cat.png").unlink()
+    with pytest.raises(KlingUnavailableError, match=f"has submitted {rendering.jobs[0].task_id}") as caught:
+        task.run()
+    assert caught.value.money is Money.MAYBE
+
+
+def test_a_reused_job_does_not_become_the_job_of_an_earlier_request_of_unknown_id(gateway, tmp_path):
+    library = {"reuse": "fingerprint", "library": f"{tmp_path}/library", "deferrable": False}
+    Task(tmp_path / "first.mp4", **library).run()
+    task = Task(tmp_path / "cat.mp4", **library)
+    SubmissionState(task.store, Try(3)).record_intent("f", 1.0, None)
+    SubmissionState(task.store, Try(3)).record_reported()
+    task.clear()
+    task.run()
+    assert submits(gateway) == 1
+    assert SubmissionState(task.store, Try(6)).last_record().kling_task_id == ""

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow_fakes import TI, Store, connect, context_of, png, running_gateway, runtime_error, submits
 
 from airflow_provider_kling.errors import (
+    KlingAccessError,
     KlingJobFailedError,
     KlingSubmitUncertainError,
     KlingUnavailableError,
@@ -314,6 +315,10 @@ class Away(Store):
         super().__init__()
         self.taken = writes
 
+    @staticmethod
+    def away(*_, **__):
+        raise runtime_error()
+
     def set(self, key, value):
         if self.writes >= self.taken:
             raise runtime_error()
@@ -419,3 +424,24 @@ def test_a_picture_that_is_gone_after_a_lost_answer_does_not_hide_that_either(ga
     with pytest.raises(KlingUnavailableError, match="has submitted a job of unknown id") as caught:
         submit(store, model="kling-v3.0-pro-i2v", image=str(tmp_path / "gone.png"))
     assert caught.value.money is Money.MAYBE
+
+
+def test_where_the_store_is_away_a_wrong_picture_does_not_say_that_nothing_is_charged(
+    gateway, clock, tmp_path
+):
+    store = Store()
+    submit(store)
+    store.get = Away.away
+    with pytest.raises(KlingUnavailableError) as caught:
+        submit(store, model="kling-v3.0-pro-i2v", image=str(tmp_path / "gone.png"))
+    assert caught.value.money is Money.MAYBE
+
+
+def test_where_the_key_is_refused_on_a_retry_the_job_of_the_first_try_is_named(gateway):
+    store = Store()
+    kling_task_id = submit(store)
+    gateway.add_fault("query:error=INVALID_API_KEY,times=always")
+    with pytest.raises(KlingAccessError, match=kling_task_id) as caught:
+        submit(store)
+    assert (caught.value.kling_task_id, caught.value.money) == (kling_task_id, Money.RUNNING)
+    assert submits(gateway) == 1
