@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
-    TaskDeferralError,
     TaskDeferred,
 )
 from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
@@ -303,7 +302,7 @@ def test_where_no_triggerer_is_left_a_failed_job_is_a_failed_job(gateway):
 
 def test_a_broken_trigger_is_not_a_timeout(gateway):
     sensor = KlingTaskSensor(task_id="wait", kling_task_id="t-1")
-    with pytest.raises(TaskDeferralError):
+    with pytest.raises(KlingUnavailableError, match=r"Job t-1: .*TaskDeferralError: Trigger failure"):
         sensor.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["bang"]}, context_of())
 
 
