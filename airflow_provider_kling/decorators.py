@@ -21,7 +21,7 @@ def kling_video(python_callable: Callable[..., Any] | None = None, **kwargs: Any
     """Make a task of a function that returns a request; the task returns the video's path.
 
     ``@task.kling_video`` and ``@kling_video`` are the same; only the latter is known to type checkers. A
-    function that is annotated to return a list becomes two tasks: ``<name>_requests`` asks it, and
+    function that is annotated to return a list becomes two tasks: ``<name>_requests`` calls it, and
     ``<name>``, mapped, makes the videos.
 
     :param python_callable: the function.

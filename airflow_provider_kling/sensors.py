@@ -1,4 +1,4 @@
-"""KlingTaskSensor: waits for a job, without a worker slot unless told otherwise."""
+"""KlingTaskSensor: waits for a job, by default without a worker slot."""
 
 from __future__ import annotations
 

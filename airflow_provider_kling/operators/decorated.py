@@ -33,11 +33,11 @@ KEYS = (*INPUTS, "model", "extra_body", "target")
 
 
 class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
-    """Calls the function for one request and goes on as ``KlingImageToVideoOperator``.
+    """Calls the function for one request, then does what ``KlingImageToVideoOperator`` does.
 
-    A retry calls the function again. Where it then wants something else than what an earlier try has
-    bought, the task fails with ``KlingSubmitUncertainError`` and names that job; nothing is bought twice.
-    Where it then skips the task, that fails too, and names the job: a skip would hide what is paid for.
+    A retry calls the function again. If it returns another request than the one that an earlier try has
+    bought, the task fails with ``KlingSubmitUncertainError``, which names that job. If it skips the task,
+    the task fails too and names the job, because a skip would hide a job that is paid for.
 
     :param python_callable: returns a :class:`VideoRequest`, or a dict of :data:`KEYS`.
     """
@@ -86,14 +86,14 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         try:
             answer = self.python_callable(*self.op_args, **arguments)
         except Exception as error:
-            entry = state.last_record()
-            if entry and not entry.finished:
+            record = state.last_record()
+            if record and not record.finished:
                 self.log.warning(
                     "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
-                    entry.kling_task_id or "a job of unknown id",
+                    record.kling_task_id or "a job of unknown id",
                 )
-                if isinstance(error, AirflowSkipException) and not state.is_cleared_since(entry):
-                    with airflow_errors(), naming_earlier_job(state):  # a skip would hide what is paid for
+                if isinstance(error, AirflowSkipException) and not state.is_cleared_since(record):
+                    with airflow_errors(), naming_earlier_job(state):
                         raise KlingInputError(f"{name}() has skipped the task.") from error
             raise
         with airflow_errors(), naming_earlier_job(state):
@@ -108,7 +108,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
 
 def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request as Airflow may hand it on to the mapped tasks: paths as texts, no picture itself."""
+    """Return a request as XCom may hold it: paths as texts, and no data of pictures."""
     from airflow_provider_kling.models.inputs import plain_value
     from airflow_provider_kling.redaction import redacted
     from airflow_provider_kling.submission.media_inputs import may_be_data
@@ -117,20 +117,18 @@ def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in sent.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, bytes) or (name in PICTURE_INPUTS and may_be_data(str(item))):
-                what = (
-                    f"{name}={redacted(item)}: a list of requests goes through XCom, no place for pictures."
-                )
+                what = f"{name}={redacted(item)}: a list of requests goes through XCom, not for pictures."
                 advice = "Name a path or a URL, or return one request from a mapped function."
                 raise KlingInputError(what, advice=advice)
     return sent
 
 
 def arguments_of(answer: Any, function: str) -> dict[str, Any]:
-    """Return what a function has answered as the operator's arguments.
+    """Return what a function has returned as the operator's arguments.
 
-    :param answer: one request.
+    :param answer: what the function has returned.
     :param function: its name, for the message.
-    :raises KlingInputError: where it is no request, naming what is wrong.
+    :raises KlingInputError: it is no request.
     """
     from airflow_provider_kling.request import VideoRequest
 
@@ -150,7 +148,7 @@ def arguments_of(answer: Any, function: str) -> dict[str, Any]:
 
 
 class ManyVideos:
-    """A function that returns many requests: a task that asks it, and a mapped task for the videos.
+    """A function that returns many requests: a task that calls it, and a mapped task for the videos.
 
     :param function: returns a list of requests.
     :param arguments: of ``KlingImageToVideoOperator``; ``task_id`` is the function's name if not given.

@@ -35,17 +35,17 @@ _CLAIM_MARGIN = 3600.0
 
 
 class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
-    """Buys a video, waits for it and brings it home, in one task; returns where it is, a string.
+    """Buys a video, waits for it and downloads it, in one task; returns where it is, a string.
 
     Does what :class:`KlingSubmitOperator`, :class:`~airflow_provider_kling.sensors.KlingTaskSensor` and
     :class:`KlingDownloadOperator` do one after the other, defers while it waits, and pushes the same XComs
-    and ``kling_task_id``. What would keep the video from its place is found before it is bought.
+    and ``kling_task_id``. The target is checked before the purchase.
 
-    A retry never pays again: it goes on with the job that an earlier try bought, and straight to the
-    download if that one is done. Cleared before its video is home, the task goes on with that job too;
-    cleared after it, or with a changed request, or once the job has failed, it buys a new one.
+    A retry does not pay again: it continues with the job that an earlier try bought. A task that is cleared
+    before its video is stored does the same. A task that is cleared later, or with a changed request, or
+    after its job has failed, buys a new video.
 
-    Needs Airflow 3.3 or newer, where a task can remember what it bought.
+    Needs Airflow 3.3 or newer, where a task can record what it bought.
 
     :param target: where the video goes, as for ``KlingDownloadOperator``; with several workers a storage
         URL or a shared disk. (templated)
@@ -102,13 +102,16 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
             return self._wait(context, kling_task_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume; where no video will come, give back the claim on the target."""
+        """Resume; remove the claim on the target if no video will come."""
         with self._releasing_target(context):
             return super().resume_execution(next_method, next_kwargs, context)
 
     @contextmanager
     def _claiming_target(self, context: Context) -> Iterator[None]:
-        """Raise, before anything is bought, what would keep the video from its place; claim that place."""
+        """Check and claim the target before anything is bought; remove the claim if no video will come.
+
+        :raises KlingInputError: the target cannot be used, or this Airflow has no task state store.
+        """
         from airflow_provider_kling.submission.cost_limits import publish_costs
         from airflow_provider_kling.submission.state import submission_state
         from airflow_provider_kling.submission.submit_once import naming_earlier_job
@@ -130,7 +133,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     @contextmanager
     def _releasing_target(self, context: Context) -> Iterator[None]:
-        """Give back the claim on the target if the block fails and no job can give a video any more."""
+        """Remove the claim on the target if the block fails and no job will give a video."""
         from airflow_provider_kling.submission.state import submission_state
 
         try:
@@ -188,7 +191,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     @contextmanager
     def _wait_errors(self) -> Iterator[None]:
-        """Translate the errors that end the wait; a failed job is retried if the next try may buy again."""
+        """Translate the errors that end the wait; let Airflow retry a failed job if a retry may buy again."""
         try:
             with super()._wait_errors():
                 yield
@@ -207,14 +210,14 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
 
 def _job_of(state: SubmissionState) -> str:
-    """Return the job that this try may go on with, or an empty text."""
+    """Return the job that this try may continue with, or an empty text."""
     record = state.open_record()
     return record.kling_task_id if record else ""
 
 
 @contextmanager
 def _nothing_bought() -> Iterator[None]:
-    """Say of an error, which elsewhere comes after the submission, that nothing was bought."""
+    """Let the errors of a target, which mostly follow a purchase, say that nothing was bought."""
     try:
         yield
     except KlingError as error:

@@ -1,4 +1,4 @@
-"""KlingSubmitOperator starts a job: the one place of this provider that spends money."""
+"""KlingSubmitOperator submits a job, which costs money."""
 
 from __future__ import annotations
 
@@ -35,16 +35,15 @@ _NO_TRIGGERER = 120.0
 
 
 class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
-    """Submits one job and returns its task id, a string. This is the moment that costs money.
+    """Submits one job, which costs money, and returns its task id, a string.
 
-    Everything is checked before: the connection, the pictures, and the inputs by the model's own rules.
-    Inputs that are None or empty are not sent; the service's own defaults apply.
+    The connection, the pictures and the inputs are checked before, by the model's rules. Inputs that are
+    None or empty are not sent; the gateway's defaults apply.
 
-    On Airflow 3.3 and newer the task is_persistent its submit: a retry picks the job of an earlier try up
-    again instead of buying another one. Clearing the finished task buys a new job. An answer that was
-    lost is never asked for by sending the request again, see ``on_uncertain``. Where the gateway surely
-    started nothing (it refused the connection, was too busy, could not create the task), the request is
-    repeated, and the task defers while it waits.
+    On Airflow 3.3 and newer the task records its submit. A retry returns the job of an earlier try and buys
+    nothing. Clearing the finished task buys a new job. If the answer is lost, the request is not sent again,
+    see ``on_uncertain``. If the gateway certainly started nothing (it refused the connection, was too busy,
+    could not create the task), the request is repeated, and the task defers while it waits.
 
     Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known) and
     ``kling_request`` (what was asked for; pictures by source and hash only).
@@ -53,7 +52,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     does not have is refused, with the models that have it. Numbers, flags and lists may come as text, as
     templates give them. All inputs are templated.
 
-    :param image: the first frame, or the character of motion control: a public URL, a data URI, base64,
+    :param image: the first frame, or the character for motion control: a public URL, a data URI, base64,
         bytes, an asset, or a path or URL of any storage that Airflow knows (JPEG or PNG, at most 10 MiB,
         sides of at least 300 px).
     :param prompt: what happens, or what to edit; at most 2500 characters.
@@ -80,20 +79,21 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         (the task fails for good; a person looks) or ``submit_again`` (a retry submits, and may pay twice).
     :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
         request mostly fails again, and a failed job may be charged) or ``submit_again``.
-    :param busy_timeout: seconds for which a request that surely started nothing is repeated.
-    :param deferrable: wait in the triggerer where that repeating takes long; with False, on the worker.
+    :param busy_timeout: seconds for which a request that certainly started nothing is repeated.
+    :param deferrable: wait in the triggerer during long pauses before a request is repeated; with False, on
+        the worker.
     :param image_transport: how a picture that is no URL goes to the gateway: as ``data_uri``, as ``base64``,
         as a signed ``url`` of its storage, good for a day, or ``auto``: as the model takes it.
-    :param check_url: look at what is behind a public URL before it is paid for.
+    :param check_url: check the picture behind a public URL before the submit.
     :param allowed_paths: folders or storage URLs that a picture's path must lie in; the connection's
         ``allowed_paths`` hold too. Not templated, so that a trigger form cannot change it.
-    :param max_cost_usd: US dollars that this job may cost by its estimate; a dearer one, or one of unknown
-        price, is refused before it is submitted. The connection's limit of that name holds too. (templated)
-    :param max_run_cost_usd: likewise what all jobs of the Dag run may cost together, also those that mapped
-        tasks buy at the same moment. (templated)
-    :param reuse: ``fingerprint``: where the same model, inputs and pictures (by their bytes) have given a
-        verified video already, return that job and buy nothing; the download brings a copy. By default
-        every submit buys.
+    :param max_cost_usd: US dollars that this job may cost by its estimate. A job above it, or of unknown
+        price, is refused before the submit. The connection's limit of that name holds too. (templated)
+    :param max_run_cost_usd: US dollars that all jobs of the Dag run may cost together, also those that
+        mapped tasks buy at the same moment. (templated)
+    :param reuse: ``fingerprint``: if there is a verified video of the same model, inputs and pictures (by
+        their bytes), return its job and buy nothing; the download copies the video. By default every
+        submit buys.
     :param library: with ``reuse``, a folder or storage URL where the index of such videos is; with several
         workers a storage URL or a shared disk. (templated)
     :param kling_conn_id: the Airflow connection's id. (templated)
@@ -228,7 +228,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     def _submit_patiently(
         self, submission: Submission, key: str, attempt: int, give_up_at: float
     ) -> SubmissionResult:
-        """Submit; while the gateway surely starts nothing, repeat it, and defer where that takes long."""
+        """Submit; while the gateway certainly starts nothing, repeat it, and defer during a long pause."""
         from airflow_provider_kling.submission.submit_once import submit_delay
 
         self.log.info("Submitting %s", submission.describe())

@@ -27,7 +27,7 @@ _SIGNATURES = {
 def fingerprint(job: VideoJob, *connection: str) -> str:
     """Return a hash over model, inputs and connection; the signature of a picture's URL does not count.
 
-    :param connection: what tells one connection from another: its id and the gateway's URL.
+    :param connection: what differs between connections: the id and the gateway's URL.
     """
     request = [job.model, _unsigned(dict(job.inputs), job.signed), *connection]
     text = json.dumps(request, sort_keys=True, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The pictures of a request, and its video: found, checked and handed over before any money is spent."""
+"""Reads and checks the pictures and the video of a request before the submit."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Form = Literal["data_uri", "base64", "url"]
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """How a request's pictures are found and handed over.
+    """How the pictures of a request are read and sent.
 
     :param settings: the connection's.
-    :param form: how a picture goes to the gateway that is not public: its data, or a signed URL.
-    :param check_url: look at what is behind public URLs too.
+    :param form: how a picture that is no public URL is sent: its data, or a signed URL.
+    :param check_url: check what is behind public URLs too.
     :param allowed_paths: folders and storage URLs that the operator allows.
     :param from_outside: names of the inputs that the Dag file does not have.
     """
@@ -50,15 +50,15 @@ class MediaOptions:
 
 
 class MediaInputs:
-    """Brings the pictures and the video of one request into the form that goes to the gateway.
+    """Brings the pictures and the video of one request into the form in which they are sent.
 
-    :param handling: how.
+    :param options: how they are read and sent.
     :param log: the task's log.
     """
 
-    def __init__(self, handling: MediaOptions, log: Any) -> None:
-        self._how, self._log = handling, log
-        #: What may be told of them, by input: source, hash, sides.
+    def __init__(self, options: MediaOptions, log: Any) -> None:
+        self._options, self._log = options, log
+        #: What may be shown of them, by input: source, hash, sides.
         self.facts: dict[str, Any] = {}
         #: What each URL that was signed here stands for, whenever it is signed.
         self.signed: dict[str, str] = {}
@@ -87,7 +87,7 @@ class MediaInputs:
         return ready
 
     def _picture(self, argument: str, value: Any, name: str) -> tuple[Any, dict[str, Any]]:
-        """Return what goes to the gateway for one picture, and what may be told of it."""
+        """Return what goes to the gateway for one picture, and what may be shown of it."""
         if not _is_set(value):
             return value, {}
         if isinstance(value, str) and is_link(value := value.strip()):
@@ -100,8 +100,8 @@ class MediaInputs:
             self._log.warning("%s: the %d bytes after the picture's end are not sent.", argument, cut)
         facts: dict[str, Any] = {"source": source, "sha256": picture.sha256}
         facts |= {"width": picture.width, "height": picture.height}
-        if self._how.form != "url":
-            return picture.as_base64(bare=self._how.form == "base64"), facts
+        if self._options.form != "url":
+            return picture.as_base64(bare=self._options.form == "base64"), facts
         if not path:
             what = f"{argument}: it has to go to the gateway as a URL, and a picture's data has none."
             raise KlingInputError(
@@ -131,20 +131,20 @@ class MediaInputs:
 
     def _linked(self, argument: str, url: str) -> dict[str, Any]:
         self._log.info("%s: a URL, which the gateway fetches", argument)
-        if not self._how.check_url:
+        if not self._options.check_url:
             return {"source": redacted(url)}
         from airflow_provider_kling.transport.url_check import check_picture_link  # noqa: PLC0415 - an HTTP library
 
-        shape = check_picture_link(url, argument, self._how.settings)
+        shape = check_picture_link(url, argument, self._options.settings)
         return {"source": redacted(url), "width": shape.width, "height": shape.height}
 
     def _video(self, value: Any) -> tuple[Any, dict[str, Any]]:
         """Return the URL of the video: the gateway takes no other form."""
         if isinstance(value, str) and is_link(value := value.strip()):
-            if self._how.check_url:
+            if self._options.check_url:
                 from airflow_provider_kling.transport.url_check import check_video_link  # noqa: PLC0415 - an HTTP library
 
-                check_video_link(value, VIDEO_INPUT, self._how.settings)
+                check_video_link(value, VIDEO_INPUT, self._options.settings)
             return value, {"source": redacted(value)}
         if not isinstance(value, str) or value.startswith("data:") or len(value) > _LONGEST_PATH:
             said = str(redacted(value))[:60]
@@ -161,9 +161,9 @@ class MediaInputs:
         return url
 
     def _resolved(self, argument: str, given: str, name: str) -> StoragePath:
-        limits = (self._how.allowed_paths, self._how.settings.allowed_paths)
+        limits = (self._options.allowed_paths, self._options.settings.allowed_paths)
         path = resolve_path(given, argument, *limits)
-        if path.is_local and not any(limits) and name in self._how.from_outside:
+        if path.is_local and not any(limits) and name in self._options.from_outside:
             what = f"{argument}={given!r}: a local file that a template, a mapping or another task has named"
             advice = "Name them: allowed_paths=['/data'] on the operator or in the connection."
             raise KlingInputError(f"{what} is read only in folders that were allowed.", advice=advice)
@@ -171,10 +171,10 @@ class MediaInputs:
 
 
 def _is_set(value: Any) -> bool:
-    """Return whether a value is one that this module understands; others are the validation's."""
+    """Return whether a value is a text or bytes that are set. The validation refuses the others."""
     return isinstance(value, bytes) or (isinstance(value, str) and value.strip() not in ("", "None"))
 
 
 def may_be_data(value: str) -> bool:
-    """Whether a text is a picture rather than the name of one."""
+    """Return whether a text is the data of a picture, and not a path or URL."""
     return value.startswith(("data:", *PICTURES_IN_BASE64)) or len(value) > _LONGEST_PATH

@@ -1,7 +1,6 @@
-"""Videos that were paid for once, found again by what was asked: the same content is not bought twice.
+"""Finds the video of an earlier request with the same content, so that it is not bought twice.
 
-An index file for each request stands in the library, a folder or storage URL beside the videos: it lives
-and dies with them, works on every Airflow, and may be shared by several.
+The library, a folder or storage URL, has one index file for each request. Several Airflows may share it.
 """
 
 from __future__ import annotations
@@ -117,14 +116,14 @@ def find_video(
     return None
 
 
-def add_to_library(entry: Mapping[str, Any], path: str, told: Mapping[str, Any], owner: str) -> None:
+def add_to_library(entry: Mapping[str, Any], path: str, sidecar: Mapping[str, Any], owner: str) -> None:
     """Write the index file of a video that was fetched and checked.
 
     :param entry: see :meth:`LibraryEntry.to_dict`.
-    :param told: the video's sidecar.
+    :param sidecar: the video's.
     :param owner: who writes.
     """
-    kept = {key: told[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
+    kept = {key: sidecar[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
     index = resolve_path(LibraryEntry(**entry).index, "library")
     with open_folder(index, create=True) as folder:
         write_json(folder, index.name, {**kept, "path": path}, f".{index.name}.{owner}")

@@ -43,7 +43,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One try of a task instance, in Airflow's numbers: they tell a retry from a clear.
+    """One try of a task instance, in Airflow's numbers. They show whether it is a retry or follows a clear.
 
     :param max_tries: the last try that Airflow allows; a clear raises it, a retry does not.
     :param try_number: the number of this try.
@@ -108,7 +108,7 @@ class SubmissionRecord:
     :param noted_at: when, in epoch seconds.
     :param kling_task_id: the job; empty while only the intent is recorded.
     :param cost: the estimated cost in US dollars; None where it is unknown.
-    :param reported: a person was told that a job may exist whose id is unknown.
+    :param reported: an error has reported that a job may exist whose id is unknown.
     :param finished: the task has ended well: a submit with the task id, the one task with the video.
     """
 
@@ -198,7 +198,7 @@ class SubmissionState:
             self._write(replace(record, kling_task_id=kling_task_id))
 
     def record_reported(self) -> None:
-        """Record that a person was told of a job of unknown id."""
+        """Record that an error has reported a job of unknown id."""
         self._change(reported=True)
 
     def record_finished(self) -> None:
