@@ -1,4 +1,4 @@
-"""The target of a video: its name, the claims on it, the file, and the JSON file (sidecar) beside it."""
+"""The target of a video: the claims on its name, the file, and the sidecar, a JSON file beside it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any, BinaryIO
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, KlingVideoError
 from airflow_provider_kling.media.mp4 import Mp4Check
+from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.storage.allowed_paths import StoragePath
 from airflow_provider_kling.storage.files import storage_error
 from airflow_provider_kling.storage.folders import Folder, open_folder, read_json, temporary_name, write_json
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists
 from airflow_provider_kling.values import read_number
 
-#: Who writes: the task instance, the same in all its tries.
+#: A task instance; it is the same in all its tries.
 Owner = Mapping[str, Any]
 _OWNER = ("dag_id", "run_id", "task_id", "map_index")
 #: The reason of the error for a video that has more bytes than are allowed.
@@ -26,9 +27,9 @@ TOO_LARGE = "TOO_LARGE"
 _CHUNK = 1024 * 1024
 #: Bytes that must be free on a local disk before a video is bought.
 _ROOM = 64 * 1024 * 1024
-#: Seconds for which the name is claimed while the video gets it.
+#: Seconds for which a task claims the name while it writes the sidecar and renames the video.
 _STORE_SECONDS = 60.0
-#: How often, and after how many seconds, a claim looks again whether the others have withdrawn.
+#: How often a task checks whether later claims are withdrawn, and the seconds between two checks.
 _CLAIM_CHECKS, _CLAIM_PAUSE = 10, 0.2
 
 
@@ -40,15 +41,15 @@ def owner_name(owner: Owner) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one task instance puts a video. A file there that is no video of ours is never replaced.
+    """The file to which one task instance writes a video. Only videos of this provider are replaced.
 
-    Each method opens the folder once. What a storage raises becomes one of our errors: what a retry meets
-    too a :class:`KlingInputError`; what may pass a :class:`KlingUnavailableError`, or a
-    :class:`KlingDownloadError` where the job is paid for.
+    Each method opens the folder once. It turns an exception of the storage into a :class:`KlingInputError`
+    if a retry would fail too. Else it raises a :class:`KlingUnavailableError` before a purchase, and a
+    :class:`KlingDownloadError` after it.
 
     :param path: the video's file.
     :param owner: the task instance: ``dag_id``, ``run_id``, ``task_id``, ``map_index``.
-    :param if_exists: what to do where a video stands there.
+    :param if_exists: what to do if the file exists.
     :param max_bytes: bytes that a video may have.
     """
 
@@ -59,19 +60,19 @@ class Target:
 
     @property
     def _stem(self) -> str:
-        """What the names of this task instance's own files begin with."""
+        """The beginning of the names of this task instance's temporary files and claim."""
         return f".{self.path.name}.{owner_name(self.owner)}"
 
     def check(self, kling_task_id: str = "") -> dict[str, Any] | None:
-        """Return the sidecar of a video that may stay, or None where a video may be written.
+        """Return the sidecar if the job's video is there already, or None if a video may be written.
 
-        ``overwrite`` replaces videos of ours only: a sidecar names their job and their SHA-256. A video
-        that another task of the same Dag run has written is not replaced, and a name that another task has
-        claimed is not used.
+        ``overwrite`` replaces only videos with a sidecar that names their job and their SHA-256. It does
+        not replace a video of another task of the same Dag run. A name that another task has claimed is
+        not used.
 
-        :param kling_task_id: the job, where it is bought already.
-        :raises KlingInputError: naming what stands there.
-        :raises KlingDownloadError: where the job is paid for and only a claim is in the way, which ends.
+        :param kling_task_id: the job, if it is already bought.
+        :raises KlingInputError: the file may not be replaced.
+        :raises KlingDownloadError: another task has claimed the name, and the job is paid for.
         """
         paid = bool(kling_task_id)
         with self._errors(paid=paid), suppress(FileNotFoundError), open_folder(self.path) as folder:
@@ -81,7 +82,7 @@ class Target:
         return None
 
     def check_writable(self) -> None:
-        """Raise unless files can be written and removed beside the target: one is, for a moment."""
+        """Write a small file beside the target and remove it; raise if that fails."""
         with self._errors(), open_folder(self.path, create=True) as folder:
             self._check_room(folder)
             name = f"{self._stem}.probe"
@@ -91,26 +92,26 @@ class Target:
                 folder.remove(name)
 
     def claim(self, expires_at: float, kling_task_id: str = "") -> None:
-        """Claim the name before the video for it is bought, then :meth:`check` what stands there.
+        """Claim the name before the video is bought, then :meth:`check` the file.
 
-        A retry of the same task finds its own claim.
+        A retry of the same task renews its own claim.
 
-        :param expires_at: epoch seconds after which others need not respect the claim.
-        :param kling_task_id: the job, where an earlier try has bought it.
+        :param expires_at: when the claim ends, in epoch seconds.
+        :param kling_task_id: the job, if an earlier try has bought it.
         """
         paid = bool(kling_task_id)
         with self._errors(paid=paid), open_folder(self.path, create=True) as folder:
             self._check_room(folder)
             with self._claimed(folder, expires_at, paid=paid, keep=True):
-                self._check(folder, kling_task_id)  # now: another task may just have stored its video
+                self._check(folder, kling_task_id)  # not before: another task may just have stored its video
 
     def release(self) -> None:
-        """Remove the task's own claim, once its video is there or will never come."""
+        """Remove the task's own claim, after its video is stored or if there will be none."""
         with self._errors(), suppress(FileNotFoundError), open_folder(self.path) as folder:
             folder.remove(self._claim_name(self.owner))
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of a killed try of the same task instance; no other's."""
+        """Remove the temporary files that killed tries of the same task instance have left."""
         with self._errors(paid=True), suppress(FileNotFoundError), open_folder(self.path) as folder:
             for name in folder.names(f"{self._stem}.", ".part"):
                 folder.remove(name)
@@ -122,18 +123,19 @@ class Target:
         facts: Mapping[str, Any],
         examine: Callable[[BinaryIO], Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
-        """Write a video and its sidecar, and return the sidecar: both whole, or nothing under the name.
+        """Write a video and its sidecar, and return the sidecar.
 
-        The video is received under a temporary name. The sidecar is written before the video gets its name:
-        a retry must never find a video that is not known as ours.
+        The video gets a temporary name, and its final name only if it is whole. The sidecar is written
+        before: a retry must find no video without one.
 
         :param chunks: the bytes.
-        :param length: how many the storage host promised, or None.
-        :param facts: what the sidecar tells; among it ``kling_task_id``.
-        :param examine: looks at the whole file, and adds to the sidecar or raises.
-        :raises KlingVideoError: where all bytes came but are no whole mp4, or too many.
-        :raises KlingInputError: where meanwhile something stands there that may not be replaced.
-        :raises KlingDownloadError: where bytes are missing or cannot be written, or the name is claimed.
+        :param length: the number of bytes that the storage host promised, or None.
+        :param facts: the content of the sidecar; ``kling_task_id`` is required.
+        :param examine: reads the whole file before it gets its name; returns more facts or raises.
+        :raises KlingVideoError: all bytes came, but they are no whole mp4, or too many.
+        :raises KlingInputError: a file came meanwhile that may not be replaced.
+        :raises KlingDownloadError: bytes are missing or cannot be written, or another task has claimed the
+            name.
         """
         if length is not None and length > self.max_bytes:
             raise self._too_large(f"{length} bytes")
@@ -143,33 +145,33 @@ class Target:
             temporary_name(folder, self._stem) as part,
         ):
             stored = self._receive(folder, part, chunks, length)
-            told = {**facts, **self.owner, **stored}
+            sidecar = {**facts, **self.owner, **stored}
             if examine:
                 with folder.open(part) as file:
-                    told |= examine(file)
+                    sidecar |= examine(file)
             with self._claimed(folder, time.time() + _STORE_SECONDS, paid=True):
-                if there := self._check(folder, told["kling_task_id"]):
-                    return there
-                self._name(folder, part, told)
-        return told
+                if existing := self._check(folder, sidecar["kling_task_id"]):
+                    return existing
+                self._finish(folder, part, sidecar)
+        return sidecar
 
     def sidecar(self) -> dict[str, Any]:
-        """Return the sidecar of the very video that stands there, by its SHA-256; empty without either."""
+        """Return the sidecar; empty if there is none or if the video has another SHA-256."""
         with self._errors(paid=True), suppress(FileNotFoundError), open_folder(self.path) as folder:
             sidecar = read_json(folder, f"{self.path.name}.json")
             if sidecar and _sha256(folder, self.path.name) == sidecar.get("sha256"):
                 return sidecar
         return {}
 
-    def examine(self, look: Callable[[BinaryIO], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Return what *look* finds in the video that stands there."""
+    def examine(self, probe: Callable[[BinaryIO], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return what *probe* returns for the stored video."""
         with self._errors(paid=True), open_folder(self.path) as folder, folder.open(self.path.name) as file:
-            return look(file)
+            return probe(file)
 
     def _receive(
         self, folder: Folder, part: str, chunks: Iterable[bytes], length: int | None
     ) -> dict[str, Any]:
-        """Write the bytes, and return how many there are and their SHA-256."""
+        """Write the bytes, and return ``size`` and ``sha256``."""
         mp4, digest = Mp4Check(), hashlib.sha256()
         with folder.create(part) as file:
             for chunk in chunks:
@@ -184,18 +186,18 @@ class Target:
             raise KlingDownloadError(f"The storage took {written} of {mp4.size} bytes for {self.path}.")
         return {"size": mp4.size, "sha256": digest.hexdigest()}
 
-    def _name(self, folder: Folder, part: str, told: Mapping[str, Any]) -> None:
+    def _finish(self, folder: Folder, part: str, sidecar: Mapping[str, Any]) -> None:
         """Write the sidecar, and give the video its name.
 
-        The sidecar notes the video that is replaced. So after a crash in between, the old video is still
-        known as one of ours. What was not there at the last check is not replaced.
+        The sidecar has the SHA-256 of the video that is replaced. So that video can still be replaced after
+        a crash between the two steps. A file that came after the last check is not replaced.
         """
-        name, sidecar = self.path.name, f"{self.path.name}.json"
-        standing = _sha256(folder, name)
-        data = {**told, "replaces": standing} if standing else told
+        name, json_name = self.path.name, f"{self.path.name}.json"
+        replaced = _sha256(folder, name)
+        data = {**sidecar, "replaces": replaced} if replaced else sidecar
         try:
-            write_json(folder, sidecar, data, self._stem, replace=bool(folder.kind(sidecar)))
-            folder.rename(part, name, replace=bool(standing))
+            write_json(folder, json_name, data, self._stem, replace=bool(folder.kind(json_name)))
+            folder.rename(part, name, replace=bool(replaced))
         except FileExistsError:
             what = f"Meanwhile another program has put a file at {self.path}."
             raise KlingDownloadError(what) from None
@@ -236,23 +238,25 @@ class Target:
     def _claimed(
         self, folder: Folder, expires_at: float, *, paid: bool, keep: bool = False
     ) -> Iterator[None]:
-        """Hold the claim on the name.
+        """Hold a claim on the name.
 
-        Each task writes a claim of its own, and only then reads the others'. So of two tasks that claim at
-        once at least one sees the other. The later one withdraws, and the earlier one waits for that.
+        A task writes its own claim first and reads the other claims after it. So of two tasks that claim at
+        the same time, at least one sees the other. The later one withdraws, and the earlier one waits for
+        that.
 
-        :param keep: the claim stays if the block succeeds. Else only one stays that was there before.
+        :param keep: keep the claim if the block succeeds. By default only an earlier claim is kept.
         """
-        name = self._claim_name(self.owner)
-        own = read_json(folder, name) or {}
+        name, now = self._claim_name(self.owner), time.time()
+        own = _read_claim(folder, name)
+        if own["expires_at"] < now:
+            own["claimed_at"] = now
         claim = {key: self.owner.get(key) for key in _OWNER}
-        claim["claimed_at"] = read_number(own.get("claimed_at")) or time.time()
-        claim["expires_at"] = max(expires_at, read_number(own.get("expires_at")) or 0.0)
+        claim |= {"claimed_at": own["claimed_at"], "expires_at": max(expires_at, own["expires_at"])}
         stays = False
         try:
             write_json(folder, name, claim, self._stem)
             self._wait_for_withdrawals(folder, claim, paid=paid)
-            stays = bool(own) and not keep
+            stays = own["expires_at"] > now and not keep
             yield
             stays = stays or keep
         finally:
@@ -275,16 +279,15 @@ class Target:
         return f".{self.path.name}.{owner_name(owner)}.claim"
 
     def _other_claims(self, folder: Folder, *, remove_expired: bool = False) -> list[dict[str, Any]]:
-        """Return the claims of other tasks that have not expired, the earliest first."""
+        """Return the claims of other tasks that have not ended, the earliest first."""
         own, found = self._claim_name(self.owner), []
         for name in folder.names(f".{self.path.name}.", ".claim"):
-            if name == own or len(name) != len(own):  # those of cat.mp4.mov are none of cat.mp4
+            if name == own or len(name) != len(own):  # a claim on cat.mp4.mov is not one on cat.mp4
                 continue
-            claim = read_json(folder, name) or {}
-            claimed_at, expires_at = (read_number(claim.get(key)) for key in ("claimed_at", "expires_at"))
-            if expires_at and expires_at > time.time():
-                found.append({**claim, "claimed_at": claimed_at or 0.0, "expires_at": expires_at})
-            elif remove_expired and expires_at:
+            claim = _read_claim(folder, name)
+            if claim["expires_at"] > time.time():
+                found.append(claim)
+            elif remove_expired and claim["expires_at"]:
                 folder.remove(name)
         return sorted(found, key=_rank)
 
@@ -308,7 +311,7 @@ class Target:
 
     def _claimed_by(self, claim: Mapping[str, Any], *, paid: bool) -> KlingError:
         """Return the error for a name that another task has claimed; a paid video may wait for its end."""
-        who = f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}"
+        who = NO_SECRETS.shown(f"{_task(claim)} of Dag {claim.get('dag_id')}, run {claim.get('run_id')}")
         until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(claim["expires_at"]))
         what = f"target={self.path.text!r}: {who}, has claimed it until {until} UTC and is not done yet."
         remove = f"If that task will not go on, remove {self._claim_name(claim)} beside it."
@@ -319,7 +322,8 @@ class Target:
 
     def _refused(self, why: str) -> KlingInputError:
         advice = "Choose another target. if_exists='overwrite' replaces only videos of earlier runs."
-        return KlingInputError(f"target={self.path.text!r}: {why}.", advice=advice)
+        what = f"target={self.path.text!r}: {NO_SECRETS.shown(why)}."
+        return KlingInputError(what, advice=advice)
 
     def _too_large(self, what: str) -> KlingVideoError:
         advice = "Allow more with max_bytes, then clear this task: it does not pay again."
@@ -342,6 +346,13 @@ def _is_ours(sha256: str, sidecar: Mapping[str, Any] | None) -> bool:
     """Return whether a sidecar knows a video by its hash."""
     known = sidecar or {}
     return sha256 in (known.get("sha256"), known.get("replaces"))
+
+
+def _read_claim(folder: Folder, name: str) -> dict[str, Any]:
+    """Return a claim; its times are 0 if there is none or if it cannot be read."""
+    claim = read_json(folder, name) or {}
+    times = {key: read_number(claim.get(key)) or 0.0 for key in ("claimed_at", "expires_at")}
+    return {**claim, **times}
 
 
 def _rank(claim: Mapping[str, Any]) -> tuple[float, str]:

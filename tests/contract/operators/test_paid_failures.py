@@ -3,6 +3,7 @@
 import itertools
 import json
 import resource
+import traceback
 from contextlib import contextmanager
 
 import pytest
@@ -160,6 +161,22 @@ def test_whatever_a_storage_raises_becomes_our_error_with_its_words(gateway, att
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
     assert str(error) in caught.value.what
     assert caught.value.__cause__ is None  # a log would show it as it came, with what it may hold
+
+
+def test_what_nobody_expected_is_shown_without_secrets_and_control_characters(gateway, logged, monkeypatch):
+    signature = "abcdef" * 4
+
+    def failing(*_, **__):
+        raise RuntimeError(f"https://s3.test/v.mp4?X-Amz-Signature={signature} \x1b[31m")
+
+    monkeypatch.setattr("airflow_provider_kling.operators.video_download.resolve_path", failing)
+    ti, kling_task_id = TI(), bought()
+    with pytest.raises(KlingDownloadError, match=r"stored at s3://bucket/v\.mp4 \(") as caught:
+        download(kling_task_id, f"s3://bucket/v.mp4?X-Amz-Signature={signature}\x1b", ti)
+    check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
+    shown = "".join(traceback.format_exception(caught.value)) + logged.text() + json.dumps(ti.xcoms)
+    assert signature not in shown
+    assert "\x1b[31m" not in shown
 
 
 class BrokenTI(TI):

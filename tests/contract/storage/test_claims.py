@@ -80,6 +80,20 @@ def test_a_claim_that_has_expired_or_cannot_be_read_keeps_nobody_out(folder):
     target(path, owner("dead")).claim(later())
 
 
+@pytest.mark.parametrize("kind", ["claim", "json"])
+def test_what_a_foreign_file_says_is_cleaned_before_it_is_shown(folder, kind):
+    path, odd = f"{folder}cat.mp4", "x\x1b[31m\n" + "y" * 5000
+    claim = {**owner(odd), "claimed_at": 1, "expires_at": 1e14}
+    text = json.dumps(claim if kind == "claim" else {**owner(), "kling_task_id": odd})
+    ObjectStoragePath(folder).mkdir(parents=True, exist_ok=True)
+    name = ".cat.mp4.01234567.claim" if kind == "claim" else "cat.mp4.json"
+    ObjectStoragePath(f"{folder}{name}").write_text(text)
+    with pytest.raises(KlingInputError) as caught:
+        target(path, if_exists="fail").claim(later())
+    assert caught.value.what.isprintable()
+    assert len(caught.value.what) < 1000
+
+
 def test_of_many_tasks_that_claim_one_name_at_once_one_wins(folder):
     path, won, lost = f"{folder}cat.mp4", [], []
     together = threading.Barrier(8)

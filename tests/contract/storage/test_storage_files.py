@@ -1,10 +1,18 @@
 """Videos are written whole or not at all, whatever the storage does."""
 
+import errno
+import io
+import os
+import traceback
+
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from fsspec.implementations.memory import MemoryFileSystem
 from targets import VIDEO, names, store, target
 
-from airflow_provider_kling.errors import KlingDownloadError
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
+from airflow_provider_kling.storage.allowed_paths import resolve_path
+from airflow_provider_kling.storage.files import signed_url
 
 
 @pytest.mark.parametrize("length", [len(VIDEO) + 1, len(VIDEO) - 1, 0])
@@ -91,3 +99,80 @@ def test_who_finds_fault_at_the_last_look_keeps_the_video_from_its_name(tmp_path
     with pytest.raises(KlingDownloadError, match="no sound"):
         store(target(f"{tmp_path}/cat.mp4"), then=look)
     assert names(tmp_path) == []
+
+
+PASSING = (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EMFILE)
+FINAL = (errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)
+
+
+class FullDisk(io.FileIO):
+    """A file that fails while it is written."""
+
+    def write(self, data):
+        raise self.error
+
+
+def check_and_store(where):
+    """Do with a target what a download does."""
+    where.check("job")
+    store(where)
+
+
+@pytest.mark.parametrize("number", PASSING + FINAL, ids=errno.errorcode.get)
+@pytest.mark.parametrize("step", ["stat", "open", "mkdir", "fdopen", "fsync", "listdir"])
+def test_what_a_disk_raises_at_any_step_is_our_error_and_leaves_nothing(tmp_path, monkeypatch, step, number):
+    where, real = target(f"{tmp_path}/new/cat.mp4"), getattr(os, step)
+
+    def failing(*arguments, **options):
+        error = OSError(number, os.strerror(number))
+        if step != "fdopen":
+            raise error
+        file = real(*arguments, **options)
+        if arguments[1] == "wb":
+            file.close()
+            file = FullDisk(os.devnull, "w")
+            file.error = error
+        return file
+
+    monkeypatch.setattr(os, step, failing)
+    raised = KlingInputError if number in FINAL else KlingDownloadError
+    with pytest.raises(raised, match=rf"{tmp_path}/new/cat\.mp4.*{os.strerror(number)}") as caught:
+        check_and_store(where)
+    assert (caught.value.money, caught.value.reason) == (Money.PAID, "STORAGE_FAILED")
+    monkeypatch.undo()
+    assert "cat.mp4" not in names(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "SlowDown", "Message": "Reduce\x1b your rate"}}, "PutObject"),
+        EndpointConnectionError(endpoint_url="https://s3.test/bucket?X-Amz-Signature=abcdef0123456789"),
+        NoCredentialsError(),
+        RuntimeError("HttpError 503"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("method", ["info", "glob", "_open", "cp_file"])
+def test_what_a_bucket_raises_at_any_step_is_our_error_without_its_secrets(attached, method, error):
+    def failing(*_, **__):
+        raise error
+
+    storage = type("Failing", (MemoryFileSystem,), {"cachable": False, "store": {}, method: failing})()
+    where = target(f"{attached(storage)}cat.mp4")
+    with pytest.raises(KlingDownloadError, match=rf"cat\.mp4.*{type(error).__name__}") as caught:
+        check_and_store(where)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "abcdef0123456789" not in shown
+    assert "\x1b" not in shown
+
+
+def test_a_storage_may_write_the_scheme_of_a_signed_url_in_any_case(attached):
+    class Signing(MemoryFileSystem):
+        cachable = False
+
+        def sign(self, path, expiration=100, **_):
+            return f"HTTPS://storage.test/{path}?signature=x"
+
+    path = resolve_path(f"{attached(Signing())}cat.png", "image")
+    assert signed_url(path, "image").startswith("HTTPS://storage.test/")
