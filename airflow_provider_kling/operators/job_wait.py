@@ -24,7 +24,7 @@ from airflow_provider_kling.xcom_keys import PROGRESS_KEY, VIDEO_URL_KEY
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Seconds for which the gateway is asked for a job that is said to be done, and how often.
+#: Seconds for which a job that should be finished is queried, and between two queries.
 QUERY_TIMEOUT, QUERY_INTERVAL = 300.0, 5.0
 #: A wait is deferred this many times at most. So it starts one worker more than that at most, also where the
 #: worker never sees the end that the triggerer saw; the last worker stays.
@@ -168,9 +168,9 @@ def poll(
 
 
 def finished_task(hook: KlingHook, kling_task_id: str, log: Any) -> Task:
-    """Return a job that is said to be done. The gateway is asked as patiently as in a wait.
+    """Return a job that should be finished. Failed queries are repeated as in a wait.
 
-    :raises KlingUnavailableError: where it cannot be asked or is not done in time.
+    :raises KlingUnavailableError: no query succeeded, or the job was not finished in time.
     """
     now = time.time()
     policy = PollPolicy(kling_task_id, now, now + QUERY_TIMEOUT, QUERY_INTERVAL)

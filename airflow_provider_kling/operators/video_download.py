@@ -49,7 +49,7 @@ class DownloadOptions:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> DownloadOptions:
-        """Return the options that are in an operator's arguments of these names."""
+        """Return the options from an operator's arguments of these names."""
         allowed = arguments.get("allowed_paths") or ()
         return cls(
             arguments["target"],
@@ -60,9 +60,9 @@ class DownloadOptions:
         )
 
     def file(self, kling_task_id: str) -> str:
-        """Return the file that *target* means: itself, or ``<kling_task_id>.mp4`` in it after a slash.
+        """Return *target*; if it ends with a slash, ``<kling_task_id>.mp4`` in it.
 
-        :raises KlingInputError: where it is no path.
+        :raises KlingInputError: it is no path.
         """
         target = os.fspath(self.target) if isinstance(self.target, os.PathLike) else self.target
         if not isinstance(target, str) or not target.strip():
@@ -72,11 +72,11 @@ class DownloadOptions:
 
 @dataclass(frozen=True, slots=True)
 class DownloadResult:
-    """A video in its place.
+    """A stored video.
 
-    :param path: where it is.
+    :param path: its path or storage URL.
     :param facts: its sidecar: size, SHA-256, content type, request, timings.
-    :param reused: whether it is a copy of a video that was bought before.
+    :param reused: whether it is a copy of a video of an earlier job.
     """
 
     path: str
@@ -95,23 +95,22 @@ class DownloadResult:
 
 
 class VideoDownload:
-    """Downloads videos for one task.
+    """Downloads the video of a job for one task.
 
-    What cannot change is final, as a :class:`KlingVideoError`:
+    A :class:`KlingVideoError` is final:
 
-    - The video has more than ``max_bytes``. A fresh link leads to the same file.
-    - The link is no http(s) URL, or what comes is no whole mp4 although all promised bytes came. A cache, a
-      proxy or a portal may have answered once, so a fresh link is tried first, once.
+    - The video has more than ``max_bytes``.
+    - The link is no http(s) URL, or all promised bytes came and are no whole mp4. This is final at the second
+      time only: a cache or a proxy may have answered the first time.
 
-    What can change is given time, as a :class:`KlingDownloadError` that Airflow retries in the end: a broken
-    connection, a slow or silent host, and every HTTP status but 200. A link expires with 403, 404, 410 or
-    400, depending on the storage, so a status says little. After each pause the attempt begins with a fresh
-    link.
+    Any other :class:`KlingDownloadError` is repeated after a pause, with a fresh link; in the end Airflow
+    retries it. These are broken connections, slow hosts, and each HTTP status but 200: storages answer 400,
+    403, 404 or 410 to a link that has expired.
 
-    A target that cannot be written ends the try at once: to fetch the video again would not help.
+    A failure of the target's storage is not repeated here: the video would be fetched again for nothing.
 
-    :param hook: asks the gateway.
-    :param options: where the video goes, and what is checked.
+    :param hook: sends the queries to the gateway.
+    :param options: the target, and what is checked.
     :param ti: the task instance, for the sidecar and for claims.
     :param log: the task's log.
     """
@@ -121,11 +120,11 @@ class VideoDownload:
         self._owner = {"dag_id": ti.dag_id, "run_id": ti.run_id, **task_instance_key(ti)}
 
     def check_before_submit(self, kling_task_id: str, expires_at: float) -> None:
-        """Raise what would keep a video from its place, and claim a target that is a file.
+        """Check that the video can be written, and claim the target if it is a file.
 
-        :param kling_task_id: the job, where an earlier try has bought it; else empty.
-        :param expires_at: epoch seconds after which other tasks need not respect the claim.
-        :raises KlingInputError: what must be changed before a video is bought.
+        :param kling_task_id: the job if an earlier try has bought it, else empty.
+        :param expires_at: when the claim ends, in epoch seconds.
+        :raises KlingInputError: the target must be changed before a video is bought.
         """
         target = self._target(kling_task_id or "video")
         if not kling_task_id:
@@ -136,33 +135,33 @@ class VideoDownload:
             target.claim(expires_at, kling_task_id)
 
     def release(self, kling_task_id: str) -> None:
-        """Give back the claim on the target."""
+        """Remove the claim on the target."""
         with suppress_and_log(self._log, "The claim on the target could not be removed"):
             self._target(kling_task_id or "video").release()
 
     def run(self, kling_task_id: str, request: Mapping[str, Any], task: Task | None = None) -> DownloadResult:
-        """Download the job's video and return where it is.
+        """Download the job's video.
 
         :param kling_task_id: the job; a checked task id.
-        :param request: what the submit has pushed about the job; empty where it is not known.
-        :param task: the finished job, where its link is known already.
-        :raises KlingError: as Airflow understands it; it names the job and the money.
+        :param request: the XCom of the submit about the job; empty if there is none.
+        :param task: the finished job, if its link is already known.
+        :raises KlingError: as one of Airflow's exceptions; it names the job and the money.
         """
         with airflow_errors(), self._naming_job(kling_task_id, Money.RUNNING):
-            _ = self._hook.settings  # where there is no connection, nothing is known about the video
+            _ = self._hook.settings  # without a connection, the state of the job is not known
             with self._naming_job(kling_task_id, Money.PAID):
                 target = self._target(kling_task_id)
                 target.remove_leftovers()
                 facts = self._store(target, kling_task_id, request, task)
                 if self._options.verify_media:
-                    if "media_problems" not in facts:  # it was stored without
+                    if "media_problems" not in facts:  # the video was stored without a check
                         facts = {**facts, **target.examine(partial(probe_video, request=facts))}
                     check_media(facts["media_problems"], str(target.path))
         self._log.info(
             "%s: %d bytes, %s, sha256 %s",
             *(target.path, facts["size"], facts["content_type"], facts["sha256"]),
         )
-        entry = request.get("library_entry")  # not the sidecar's: a file may say anything
+        entry = request.get("library_entry")  # not from the sidecar, which other programs can change
         facts = {**facts, "kling_task_id": kling_task_id, "library_entry": entry}
         return DownloadResult(str(target.path), facts, bool(request.get("reused")))
 
@@ -178,7 +177,7 @@ class VideoDownload:
     def _store(
         self, target: Target, kling_task_id: str, request: Mapping[str, Any], task: Task | None
     ) -> Mapping[str, Any]:
-        """Store the video, and return its sidecar; repeat what may pass."""
+        """Store the video, in several attempts if needed; return its sidecar."""
         wrong_before = False
         for pause in (*ATTEMPT_PAUSES, None):
             try:
@@ -197,18 +196,18 @@ class VideoDownload:
     def _attempt(
         self, target: Target, kling_task_id: str, request: Mapping[str, Any], task: Task | None
     ) -> Mapping[str, Any]:
-        """Store the video from its link, or a copy of one that was bought before; return its sidecar."""
+        """Store the video from its link, or a copy of a reused video; return its sidecar."""
         source: AbstractContextManager[Stream]
         facts = {**request, "kling_task_id": kling_task_id, "timings": {}}
         reused = request.get("reused")
-        if reused and reused.get("path") == str(target.path):  # it is where it is wanted already
+        if reused and reused.get("path") == str(target.path):  # it is the same file
             for _ in read_reused_video(reused):
-                pass  # to its end, where its hash is compared
-            standing = target.sidecar()
-            return standing if standing.get("kling_task_id") == kling_task_id else reused
-        if sidecar := target.check(kling_task_id):  # also one that came in the meantime
+                pass  # its hash is compared at the end
+            sidecar = target.sidecar()
+            return sidecar if sidecar.get("kling_task_id") == kling_task_id else reused
+        if existing := target.check(kling_task_id):
             self._log.info("The video of this job is there already.")
-            return sidecar
+            return existing
         if reused:
             stream = Stream(reused["size"], reused["content_type"], read_reused_video(reused))
             source = nullcontext(stream)
@@ -227,9 +226,9 @@ class VideoDownload:
 
     @contextmanager
     def _naming_job(self, kling_task_id: str, money: Money) -> Iterator[None]:
-        """Name the job in every error: by its id the video can be fetched in another way.
+        """Name the job in every error: with its id, another task can download the video.
 
-        :param money: where the money is, for an error that says "nothing is charged".
+        :param money: replaces "nothing is charged" in an error.
         """
         job = str(kling_task_id)
         try:

@@ -22,11 +22,11 @@ from airflow_provider_kling.values import is_web_url
 
 #: Seconds for which a signed URL is good; the gateway may fetch the picture only when the job's turn comes.
 _SIGNED_FOR = 24 * 3600
-#: The reason of the errors for what a storage has raised.
+#: The reason of the errors that are made from a storage's exception.
 STORAGE_FAILED = "STORAGE_FAILED"
-#: Characters that are shown of it.
+#: The length to which the text of a storage's exception is cut.
 _MAX_CAUSE = 500
-#: Exceptions and system errors that the next try meets too.
+#: Exceptions and error numbers that a retry would meet again.
 _LASTING = (
     FileNotFoundError,
     FileExistsError,
@@ -37,7 +37,7 @@ _LASTING = (
     AttributeError,
     ImportError,
 )
-#: botocore's, named because it loads only with its storage.
+#: By name, because botocore is loaded only if its storage is used.
 _LASTING_NAMES = ("ParamValidationError",)
 _LASTING_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EROFS, errno.ENXIO)
 
@@ -46,15 +46,15 @@ def read_file(path: StoragePath, argument: str, most: int) -> bytes:
     """Return the first *most* bytes of a file.
 
     :param argument: the operator's argument, for the messages.
-    :raises KlingInputError: where there is no such file.
-    :raises KlingUnavailableError: where the storage has a trouble that may pass.
+    :raises KlingInputError: the file cannot be read, and a retry would fail too.
+    :raises KlingUnavailableError: the storage may work at a retry.
     """
     with input_errors(path, argument), open_file(path) as file:
         return file.read(most)
 
 
 def file_size(path: StoragePath, argument: str) -> int:
-    """Return the bytes that a file has; raises as :func:`read_file` does."""
+    """Return the size of a file in bytes. Raises the same errors as :func:`read_file`."""
     with input_errors(path, argument), open_folder(path) as folder:
         return folder.size(path.name)
 
@@ -62,7 +62,7 @@ def file_size(path: StoragePath, argument: str) -> int:
 def signed_url(path: StoragePath, argument: str) -> str:
     """Return a URL under which the gateway can fetch a file from its storage, for a day.
 
-    :raises KlingInputError: where that storage cannot sign.
+    :raises KlingInputError: the storage cannot sign URLs.
     """
     url = None
     if not path.is_local:
@@ -80,14 +80,14 @@ def signed_url(path: StoragePath, argument: str) -> str:
 
 @contextmanager
 def open_file(path: StoragePath) -> Iterator[BinaryIO]:
-    """Open a file for reading; a link is not followed."""
+    """Open a file for reading. Links are not followed."""
     with open_folder(path) as folder, folder.open(path.name) as file:
         yield file
 
 
 @contextmanager
 def input_errors(path: StoragePath, argument: str) -> Iterator[None]:
-    """Turn what a storage raises while an input is read into our errors."""
+    """Turn exceptions of a storage into our errors while an input is read."""
     try:
         yield
     except (KlingError, NotImplementedError):
@@ -101,10 +101,10 @@ def input_errors(path: StoragePath, argument: str) -> Iterator[None]:
 def storage_error(
     error: Exception, what: str, advice: str | None = None, *, paid: bool = False
 ) -> KlingError:
-    """Return what a storage has raised as one of our errors: final if a retry would meet it too.
+    """Return an exception of a storage as one of our errors; it is final if a retry would fail too.
 
-    :param what: what could not be done, without a full stop.
-    :param paid: whether a job is paid for; else nothing is bought.
+    :param what: what failed, without a full stop.
+    :param paid: whether the job is paid for; if not, nothing is bought yet.
     """
     lasting = (
         isinstance(error, _LASTING)
@@ -118,5 +118,5 @@ def storage_error(
     cause = NO_SECRETS.shown(f"{type(error).__name__}: {error}", _MAX_CAUSE)
     money = Money.PAID if paid else None
     ours = kind(f"{what} ({cause}).", money=money, advice=advice, reason=STORAGE_FAILED)
-    # The storage's exception itself is not chained: its text may hold secrets and control characters.
+    # The exception itself must not be chained: its text may have secrets and control characters.
     return ours.with_traceback(error.__traceback__)
