@@ -169,6 +169,8 @@ _SUCCESS_WORDS = frozenset({"SUCCEED", "SUCCEEDED", "SUCCESS"})
 _TIMINGS = ("submit_time_ms", "execute_time_ms", "complete_time_ms")
 _MAX_STATUS = 80
 _MAX_LINK = 8192
+#: Kling gives one video. An answer may hold 100 000, and they would all go to XCom.
+_MAX_VIDEOS = 100
 
 
 def outcome_of(status: str) -> Outcome:
@@ -223,8 +225,8 @@ def _find_task(data: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
 
 def _videos(reply: Reply) -> Iterator[Video]:
     for _, value in _objects(reply.json):
-        found = [_read_video(reply, video) for key in ("videos", "video") for video in _list(value.get(key))]
-        videos = [video for video in found if video]
+        given = [video for key in ("videos", "video") for video in _list(value.get(key))[:_MAX_VIDEOS]]
+        videos = [video for each in given if (video := _read_video(reply, each))]
         if videos:
             yield from videos
             return

@@ -70,6 +70,7 @@ def test_nothing_that_a_task_says_is_more_than_a_database_or_a_log_takes():
     assert (task.status, task.reason) == ("TASK_STATUS_\ufffd", "no\ufffd[31m\ufffd\ufffd ERROR")
     (video,) = read(answer(videos=[{"video_url": LINK, "video_type": "mp4\udfff\u202e"}])).videos
     assert video == Video(LINK, None, "mp4\ufffd\ufffd")
+    assert len(read(answer(videos=[LINK] * 100_000)).videos) == 100
 
 
 @pytest.mark.parametrize("sent", [True, False])
