@@ -210,6 +210,7 @@ def test_what_is_no_url_at_all_is_a_wrong_input(url):
     assert caught.value.money is Money.UNTOUCHED
 
 
+METADATA = "169.254.169.254"
 HOSTS = ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "private.example"]
 
 
@@ -238,6 +239,17 @@ def test_a_redirect_into_the_inner_network_is_refused(internet, inside, status):
         internet.serve(server, PUBLIC, "pictures.example")
         assert "127.0.0.1, which is not a public address" in refusal(NAME, allow_private_hosts=False)
     assert set(inside.got) <= {b""}
+
+
+def test_a_metadata_address_is_never_asked_even_where_private_hosts_are_allowed(internet):
+    internet.names["metadata.example"] = [METADATA]
+    with serving(answering(CAT)) as inside:
+        internet.serve(inside, METADATA)
+        for host in (METADATA, "2852039166", "metadata.example"):
+            assert "where clouds keep credentials" in refusal(f"http://{host}/cat.png")
+        with serving(answering(status=302, Location=f"http://{METADATA}/cat.png")) as server:
+            assert "where clouds keep credentials" in refusal(f"{server.url}/cat.png")
+    assert not inside.seen
 
 
 def test_a_redirect_is_followed_to_a_public_address_only_so_often(internet):
