@@ -10,7 +10,7 @@ import html
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,8 +22,8 @@ _MAX_TEXT = 64 * 1024
 _MAX_LAYERS = 3 * 8
 #: A shorter value of a header is no secret, and stands in half of all texts.
 _SHORTEST_SECRET = 4
-#: The beginning of a secret counts as the secret from this length on: an answer may be cut off in it.
-_SHORTEST_BEGINNING = 12
+#: The beginning or the end of a secret counts as the secret from this length on: an answer may be cut off.
+_SHORTEST_PART = 12
 #: A shorter base64 text may be anything.
 _SHORTEST_CORE = 8
 
@@ -56,16 +56,16 @@ class Redactor:
 
     def _redacted(self, text: str) -> str:
         # Secrets first, in all layers: what else is hidden could cut an escaped secret in two.
-        masked = _in_all_layers(self._masked, text)
-        if masked:
-            shown, innermost = masked
-            # Not before: the beginning of an escaped secret would be hidden, and the rest be shown.
-            last = self._masked(innermost, cut_off=True)
-            masked = _in_all_layers(_hidden, shown if last == innermost else last)
-        return _printable_line(masked[0]) if masked else "<a text that is escaped again and again>"
+        shown, innermost = _in_all_layers(self._masked, text)
+        # Whole secrets before their parts: else only the beginning of an escaped one is hidden.
+        last = self._masked(innermost, cut_off=True)
+        shown = shown if last == innermost else last
+        for hide in (partial(self._masked, cut_off=True), _hidden):
+            shown, _ = _in_all_layers(hide, shown)
+        return _printable_line(shown)
 
     def _masked(self, text: str, *, cut_off: bool = False) -> str:
-        """Return *text* without the secrets that are not escaped; with *cut_off*, also without beginnings."""
+        """Return *text* without the secrets that are not escaped; with *cut_off*, without their parts too."""
         if not self._spellings:
             return text
         table = _squeezing()
@@ -99,8 +99,17 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 def _places(spelling: str, text: str, *, cut_off: bool) -> Iterator[tuple[int, int]]:
-    """Yield where a spelling begins and ends in a text, both squeezed; with *cut_off*, also its beginning."""
-    beginning = spelling[: max(_SHORTEST_BEGINNING, len(spelling) // 2)] if cut_off else spelling
+    """Yield where a spelling begins and ends in a text, both squeezed; with *cut_off*, also a part of it."""
+    if cut_off:
+        length = len(text)
+        ends = _beginnings(spelling[::-1], text[::-1], _SHORTEST_PART)
+        yield from ((length - end, length - start) for start, end in ends)
+    yield from _beginnings(spelling, text, _SHORTEST_PART if cut_off else len(spelling))
+
+
+def _beginnings(spelling: str, text: str, shortest: int) -> Iterator[tuple[int, int]]:
+    """Yield the places in a text where a spelling stands, or its beginning of at least this length."""
+    beginning = spelling[:shortest]
     start = text.find(beginning)
     while start >= 0:
         end = start + len(beginning)
@@ -151,8 +160,8 @@ def _layers(text: str) -> Iterator[str]:
         text = decoded
 
 
-def _in_all_layers(hide: Callable[[str], str], text: str) -> tuple[str, str] | None:
-    """Return what may be shown of a text, and its innermost layer; None where there are too many layers.
+def _in_all_layers(hide: Callable[[str], str], text: str) -> tuple[str, str]:
+    """Return what may be shown of a text, and its innermost layer. A text with too many layers is not shown.
 
     The text is shown as it is, if no layer hides something; else without escapes.
     """
@@ -164,7 +173,10 @@ def _in_all_layers(hide: Callable[[str], str], text: str) -> tuple[str, str] | N
         layer = hide(decoded)
         if layer != decoded:
             shown = layer
-    return None
+    return (_TOO_MANY_LAYERS,) * 2
+
+
+_TOO_MANY_LAYERS = "<a text that is escaped again and again>"
 
 
 def _hidden(text: str) -> str:
@@ -262,7 +274,7 @@ _URL = re.compile(
 _PORT = re.compile(r"[^/?#@]*:\d+(?:[/?#]|$)")
 #: A parameter that signs a URL, where the URL itself is not seen as one, such as in a log of its path.
 _SIGNED = re.compile(
-    r"([?&;](?:x-[a-z]+-[\w-]*|[\w-]*(?:sig|signature|token|secret|credential|accesskeyid|auth_key)"
+    r"(?<![\w-])((?:x-[a-z]+-[\w-]*|[\w-]*(?:sig|signature|token|secret|credential|accesskeyid|auth_key)"
     r"|policy|key-pair-id|hmac)=)[^\s&\"'<>]+",
     re.IGNORECASE,
 )

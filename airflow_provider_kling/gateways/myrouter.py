@@ -36,7 +36,7 @@ from airflow_provider_kling.gateways.base import (
 )
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.redaction import MASK
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import is_web_url, read_number
 
 
 def submit(job: VideoJob) -> Call[str]:
@@ -248,11 +248,8 @@ def _read_video(reply: Reply, value: Any) -> Video | None:
 
 def _is_link(text: str) -> bool:
     """Return whether a text is an http(s) URL that can be published as a link."""
-    if len(text) > _MAX_LINK or not text.isprintable() or any(char.isspace() for char in text):
-        return False
     try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
+        return len(text) <= _MAX_LINK and is_web_url(text) and bool(urlsplit(text).hostname)
     except ValueError:
         return False
 

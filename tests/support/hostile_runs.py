@@ -207,13 +207,13 @@ def _leaks(run):
         for secret in (KEY, HEADER[1], SIGNATURE):
             if found := leak(text, secret):
                 yield f"a secret in the {where}: …{found}…"
-        bad = next((char for char in text if _is_bad(char)), None)
-        bad = bad or next((char for char in _decoded(text) if where != "log" and _is_bad(char)), None)
+        bad = next((char for char in text if is_bad(char)), None)
+        bad = bad or next((char for char in _decoded(text) if where != "log" and is_bad(char)), None)
         if bad:
             yield f"the character U+{ord(bad):04X} in the {where}"
 
 
-def _is_bad(char):
+def is_bad(char):
     """Return whether no log, terminal or database takes a character."""
     return char not in "\n\r\t" and (
         unicodedata.category(char) in ("Cc", "Cs")

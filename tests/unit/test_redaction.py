@@ -131,7 +131,9 @@ def test_a_text_is_cut_off_after_the_key_is_hidden(key, length):
 
 def test_a_key_that_is_cut_off_in_the_answer_is_hidden_too():
     key = "sk-0123456789abcdefghij"
-    assert Redactor(key).shown(f"your key {key[:15]}") == "your key ***"
+    assert Redactor(key).shown(f"your key {key[:12]}") == "your key ***"
+    assert Redactor(key).shown(f"{key[-12:]} is no key") == "*** is no key"
+    assert Redactor(KEY).shown(json.dumps(KEY[-13:])) == '"***"'
     assert Redactor(key).shown("sk-0123 is how keys begin") == "sk-0123 is how keys begin"
 
 
@@ -229,6 +231,7 @@ URLS = [
     f"https://host.example/my video.mp4?X-Amz-Signature={SIGNATURE}",
     f"https://host.example/v.mp4'?x={SIGNATURE}",
     f"https://host.example/it's?v.mp4={SIGNATURE}",
+    f"https://host.example/v.mp4?x=1&\r\nX-Amz-Signature={SIGNATURE}",
     f"/v.mp4?X-Goog-Signature={SIGNATURE}&x=1",
 ]
 
