@@ -62,6 +62,11 @@ class JSONObject(dict[str, Any]):
         super().__init__(members)
         self.members = members
 
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether it has two values for one name."""
+        return len(self) < len(self.members) and any(self[name] != value for name, value in self.members)
+
 
 class Gateway(Protocol):
     """A dialect: the calls that a gateway understands. Each module of this folder but this one is one."""

@@ -99,13 +99,16 @@ _WRAPPERS = ("task", "data", "result", "output", "error", "metadata", "task_resu
 _ID_NAMES = ("task_id", "taskId", "taskID")
 
 
-def _objects(data: dict[str, Any], depth: int = 3) -> Iterator[tuple[str, dict[str, Any]]]:
+def _objects(data: JSONObject, depth: int = 3) -> Iterator[tuple[str, JSONObject]]:
     """Yield the answer's object and those that it wraps, with the names under which they stand."""
     yield "", data
     level = [data]
     for _ in range(depth):
         inner = [
-            (name, value[name]) for value in level for name in _WRAPPERS if isinstance(value.get(name), dict)
+            (name, value[name])
+            for value in level
+            for name in _WRAPPERS
+            if isinstance(value.get(name), JSONObject)
         ]
         yield from inner
         level = [value for _, value in inner]
@@ -188,7 +191,8 @@ def outcome_of(status: str) -> Outcome:
 
 def _read_task(reply: Reply, kling_task_id: str) -> Task:
     found = _find_task(reply.json)
-    if found is None or _names_other_job(reply, kling_task_id):
+    ambiguous = any(value.contradicts_itself for _, value in _objects(reply.json))
+    if found is None or ambiguous or _names_other_job(reply, kling_task_id):
         raise _refusal_of_query(reply, kling_task_id)
     task, status = found
     outcome = outcome_of(status)
@@ -211,7 +215,7 @@ def _read_task(reply: Reply, kling_task_id: str) -> Task:
     )
 
 
-def _find_task(data: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+def _find_task(data: JSONObject) -> tuple[dict[str, Any], str] | None:
     """Return the object that describes the task, and its status.
 
     It is called ``task`` or holds a task id. Any other object may have a status of its own, such as "ok".

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from hostile_gateway import CLOSE, GATEWAY, HEADER, JOB, KEY, OTHER, SIGNATURE, Script, http, task
-from hostile_runs import _is_bad as is_bad
-from hostile_runs import leak
+from hostile_runs import is_bad, leak
 from hostile_spellings import SPELLINGS, TEXTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

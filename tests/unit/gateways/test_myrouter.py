@@ -375,6 +375,24 @@ def test_an_error_about_another_job_does_not_end_the_wait(reason, more):
     assert not isinstance(caught.value, KlingUnavailableError)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"task": {"status": "TASK_STATUS_FAILED", "status": "TASK_STATUS_SUCCEED"}}',
+        '{"task": {"status": "TASK_STATUS_SUCCEED", "status": "TASK_STATUS_FAILED"}}',
+        f'{{"task": {json.dumps(named(JOB)["task"])}, "task": {{"status": "TASK_STATUS_FAILED"}}}}',
+    ],
+)
+def test_an_answer_that_says_two_things_is_no_answer(body):
+    with pytest.raises(KlingUnavailableError, match="TASK_STATUS_FAILED"):
+        query(JOB).read(reply_of(body.encode()))
+
+
+def test_a_member_that_is_repeated_word_by_word_is_read():
+    body = json.dumps(named(JOB)).replace('"status"', '"status": "TASK_STATUS_SUCCEED", "status"')
+    assert query(JOB).read(reply_of(body.encode())).videos == (Video(LINK),)
+
+
 @pytest.mark.parametrize("value", [JOB, JOB.upper(), f" {JOB}\n", None, ""])
 def test_an_answer_that_names_our_job_or_none_is_read(value):
     assert query(JOB).read(reply_of(named(value))).videos == (Video(LINK),)
