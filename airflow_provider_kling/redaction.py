@@ -141,7 +141,7 @@ def _squeezing() -> dict[int, int | None]:
 
 
 def _base64_cores(data: bytes) -> Iterator[str]:
-    """Yield what stands in each base64 text of *data*, whatever stands before and behind it there."""
+    """Yield the characters that every base64 text with *data* in it has, by where *data* begins."""
     for before in range(3):
         text = b64encode(b"\0" * before + data).decode()
         core = text.rstrip("=")[(0, 2, 3)[before] :]

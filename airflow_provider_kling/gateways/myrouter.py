@@ -9,6 +9,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -119,7 +120,7 @@ def _id_names(object_name: str) -> tuple[str, ...]:
 
 
 def _named_ids(reply: Reply) -> list[Any]:
-    """Return each task id that an answer names, wherever; what cannot be read as an id stays as it came."""
+    """Return all task ids in an answer, in any of its objects; a value that is no id stays as it came."""
     ids: list[Any] = []
     within: list[tuple[str, Any]] = [("", reply.json)]
     while within:
@@ -146,8 +147,8 @@ _TASK_IN_MESSAGE = re.compile(rf"task[\s_-]?(?:id)?\W{{0,4}}({_UUID.pattern})", 
 def _names_other_job(reply: Reply, kling_task_id: str) -> bool:
     """Return whether an answer is about another job, as from a cache, or from a request before.
 
-    An answer that names no job is taken for ours: a mixed-up answer brings its own id along, and to refuse
-    one without would lose a paid video if the gateway left the field out.
+    An answer without an id counts as ours: an answer that is mixed up has its own id. To refuse one without
+    an id would lose a paid video if the gateway left the field out.
     """
     if not all(_is_same_job(value, kling_task_id) for value in _named_ids(reply)):
         return True
@@ -296,7 +297,7 @@ _BY_QUERY_REASON: dict[str, type[KlingError]] = {
     "TASK_NOT_FOUND": KlingTaskNotFoundError,
     "GET_RESULT_FAILED": KlingUnavailableError,
 }
-#: Refusals of a submit that anybody may send, and that come before the request is passed on.
+#: Refusals of a submit that also proxies send, before they pass the request on.
 _BY_SUBMIT_STATUS: dict[int, type[KlingError]] = {
     401: KlingAccessError,
     407: KlingAccessError,
@@ -336,20 +337,22 @@ def _refusal_of_submit(reply: Reply, *, has_id: bool) -> KlingError:
 
 
 def _ids_beyond(reply: Reply, said: str, kind: type[KlingError]) -> str:
-    """Return a sentence with the UUIDs of an answer that the shown part of it lacks: one may be the job's."""
+    """Return a sentence with the ids in an answer that its shown part lacks: one may be the job's."""
     if kind is not KlingSubmitUncertainError:
         return ""
     texts = (*reply.headers.values(), reply.text)
-    ids = dict.fromkeys(found[0] for text in texts for found in _UUID.finditer(text))
-    missing = [value for value in ids if value not in said and not reply.redactor.finds_secret(value)]
-    return f" It also holds {', '.join(missing[:5])}." if missing else ""
+    named = filter(None, map(read_task_id, _named_ids(reply)))
+    ids = dict.fromkeys((*named, *(found[0] for text in texts for found in _UUID.finditer(text))))
+    new = (value for value in ids if not re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", said))
+    missing = [*islice((value for value in new if not reply.redactor.finds_secret(value)), 5)]
+    return f" It also holds {', '.join(missing)}." if missing else ""
 
 
 def _refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
     """Return what a reply without a task means.
 
     Only the gateway's own final words end a wait, and only those about this job: proxies answer nonsense
-    for a while, with any status. A refused key without a reason is told apart by that: ``reason`` is None.
+    for a while, with any status. Where a key is refused without a reason, the error's ``reason`` is None.
     """
     reason, message = _reason_and_message(reply)
     if _names_other_job(reply, kling_task_id):

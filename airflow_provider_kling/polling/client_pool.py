@@ -1,4 +1,4 @@
-"""The client pool: one client per event loop and connection, however many triggers use it."""
+"""The client pool: one client per event loop and connection, for all triggers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class PooledClient:
             raise connection_not_found(self._conn_id) from error
         except KlingError:
             raise
-        except Exception as error:  # whatever a secrets backend raises; its words may hold a secret
+        except Exception as error:  # a secrets backend may raise anything; the message may hold a secret
             what = f"Airflow could not look up the connection {self._conn_id!r} ({type(error).__name__})."
             raise KlingUnavailableError(what) from error
 

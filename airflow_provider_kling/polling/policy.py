@@ -231,5 +231,5 @@ def _doubt_in(error: KlingError) -> str:
     """Return the doubt that an error leaves, or an empty text: it may be final, or it may pass."""
     if isinstance(error, KlingTaskNotFoundError):
         return "not found"
-    refused_by_anybody = isinstance(error, KlingAccessError) and error.http_status and not error.reason
-    return "refused" if refused_by_anybody else ""
+    without_reason = isinstance(error, KlingAccessError) and error.http_status and not error.reason
+    return "refused" if without_reason else ""

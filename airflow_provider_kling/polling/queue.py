@@ -46,7 +46,7 @@ class PollQueue(Generic[T]):
         :param due: when, in epoch seconds. It is rounded to the nearest :data:`STEP`.
         :param deadline: when the item's last poll is due, in epoch seconds; no pause delays that one.
         """
-        now, wall = self.now(), time.time()  # from here on by the loop's clock, which nobody can set
+        now, wall = self.now(), time.time()  # from here on by the loop's clock, which is never set
         at = now + due - wall
         at = round(at / STEP) * STEP if at > now else at
         number = next(self._numbers)

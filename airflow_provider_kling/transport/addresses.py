@@ -64,9 +64,9 @@ def _addresses(address: str) -> Iterator[IPv4Address | IPv6Address]:
 
 
 def address_in(host: str) -> str:
-    """Return the address that a URL's host is, however it is written, or an empty text where it is a name.
+    """Return the IP address in a URL's host, in any spelling, or an empty text where the host is a name.
 
-    ``localhost`` and names below it are this machine, whoever is asked.
+    ``localhost`` and names below it are this machine, without a look-up.
     """
     if host.rstrip(".").lower().split(".")[-1] == "localhost":
         return "127.0.0.1"

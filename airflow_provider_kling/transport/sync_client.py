@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 #: No answer of the gateway is larger; what a broken proxy sends beyond it is not read.
 LONGEST_BODY = 4 * 1024 * 1024
-#: Small, because bytes may swell to a thousandfold when they are decoded, before anybody can count them.
+#: Small, because decoding may make a thousand times as many bytes of them, before they can be counted.
 _CHUNK = 16 * 1024
 USER_AGENT = "airflow-provider-kling"
 _HEADERS = {
@@ -55,7 +55,7 @@ class KlingClient:
                 reply = self._exchange(call, deadline)
         except KlingError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever an answer that we did not foresee makes of the libraries
+        except Exception as error:  # noqa: BLE001 - an answer may break the libraries in ways that we did not foresee
             words = (
                 f"no whole answer within {settings.request_timeout:g} s"
                 if deadline.expired

@@ -22,7 +22,7 @@ from airflow_provider_kling.transport.tls import verification
 _CHUNK = 64 * 1024
 #: Bytes in which a picture's header must tell its size; metadata may fill some hundred thousand.
 _MAX_BYTES = 2 * 1024 * 1024
-#: Bytes that tell any format from the others.
+#: Bytes by which each format can be recognized.
 _MIN_BYTES = 256
 _PASSING = frozenset({408, 425, 429})
 
@@ -30,7 +30,7 @@ _PASSING = frozenset({408, 425, 429})
 def check_picture_link(url: str, argument: str, settings: Settings) -> Shape:
     """Return what the first bytes behind a picture's URL say, if the gateway's limits allow it.
 
-    Only as many bytes are fetched as tell the sides. So whether the file is whole is not known.
+    Only the bytes up to the picture's size are fetched. So it is not known whether the file is whole.
 
     :param url: the address, http or https.
     :param argument: the operator's argument, for the messages.
