@@ -33,7 +33,7 @@ class Money(StrEnum):
     MAYBE = "A job may have been started and may be charged."
     ENDED = "The job is over and may be charged; the gateway's bill tells."
     PAID = "The job is done and paid for; its video waits at the gateway."
-    ASIDE = "This step costs nothing and changes nothing about the job."
+    UNAFFECTED = "This step costs nothing and changes nothing about the job."
 
 
 class KlingError(Exception):
@@ -140,7 +140,7 @@ class KlingJobFailedError(KlingError):
 class KlingTaskNotFoundError(KlingError):
     """The gateway does not know the task id; final once the job is older than a minute."""
 
-    default_money = Money.ASIDE
+    default_money = Money.UNAFFECTED
     default_advice = (
         "Check the task id, and that the connection's key belongs to the account that submitted it."
     )

@@ -314,7 +314,7 @@ def checked_task_id(value: Any) -> str:
         return task_id
     what = f"kling_task_id={shorten(repr(value), 60)} is not a task id; the submit's return value is one."
     advice = "Look at the log of the task that should have given it."
-    raise KlingInputError(what, money=Money.ASIDE, advice=advice)
+    raise KlingInputError(what, money=Money.UNAFFECTED, advice=advice)
 
 
 def failed_task(task: Task) -> KlingError:

@@ -145,7 +145,7 @@ def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:
     if digest.hexdigest() != found["sha256"]:
         what = f"The video at {found['path']}, which was to be reused, {words}."
         advice = "Clear the submit: it looks again, and buys if the video is gone."
-        raise KlingDownloadError(what, money=Money.ASIDE, advice=advice)
+        raise KlingDownloadError(what, money=Money.UNAFFECTED, advice=advice)
 
 
 def _has_links(inputs: Any) -> bool:

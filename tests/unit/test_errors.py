@@ -59,7 +59,7 @@ def test_each_class_says_where_the_money_is():
     assert told == {
         "KlingSubmitUncertainError": Money.MAYBE,
         "KlingJobFailedError": Money.ENDED,
-        "KlingTaskNotFoundError": Money.ASIDE,
+        "KlingTaskNotFoundError": Money.UNAFFECTED,
         "KlingWaitTimeoutError": Money.RUNNING,
         "KlingDownloadError": Money.PAID,
     }

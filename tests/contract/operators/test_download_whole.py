@@ -328,7 +328,7 @@ STATES = [
     ("job:cancel", KlingJobFailedError, Money.ENDED, True),
     ("job:empty", KlingJobFailedError, Money.ENDED, True),
     ("query:html=502,times=always", KlingUnavailableError, Money.RUNNING, False),
-    ("query:error=TASK_NOT_FOUND,times=always", KlingTaskNotFoundError, Money.ASIDE, True),
+    ("query:error=TASK_NOT_FOUND,times=always", KlingTaskNotFoundError, Money.UNAFFECTED, True),
     ("query:error=INVALID_API_KEY,times=2", KlingAccessError, Money.RUNNING, True),
 ]
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from airflow_provider_kling.errors import KlingSubmitUncertainError, KlingUnavailableError
+from airflow_provider_kling.errors import KlingAccessError, KlingSubmitUncertainError, KlingUnavailableError
 from airflow_provider_kling.gateways.myrouter import query, submit
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.transport.async_client import AsyncKlingClient
@@ -108,6 +108,14 @@ async def test_a_query_carries_the_key_and_the_headers_of_the_connection():
     assert request.startswith("GET /prefix/v3/async/task-result?task_id=a:b%2Bc HTTP/1.1\r\n")
     assert "Authorization: Bearer sk-key\r\n" in request
     assert "X-Team: shop\r\n" in request
+
+
+async def test_a_socks_proxy_is_refused_and_the_error_says_what_works():
+    proxies = {"http": "SOCKS5h://127.0.0.1:9"}
+    with pytest.raises(KlingAccessError, match="HTTP proxy, or deferrable=False"):
+        await AsyncKlingClient(
+            Settings("c", "sk-key", "http://127.0.0.1", http_extra={"proxies": proxies})
+        ).__aenter__()
 
 
 async def test_one_connection_serves_one_query_after_another():

@@ -169,7 +169,7 @@ QUERIES = [
     Story("rate-limit=7", KlingUnavailableError, RUNNING, retry_after=7),
     Story("error=GET_RESULT_FAILED", KlingUnavailableError, RUNNING),
     Story("error=TASK_FAILED", KlingJobFailedError, Money.ENDED),
-    Story("error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.ASIDE),
+    Story("error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.UNAFFECTED),
     Story("error=INVALID_API_KEY,times=2", KlingAccessError, RUNNING),
     Story("redirect", KlingUnavailableError, RUNNING),
     Story("status=500", KlingUnavailableError, RUNNING),
