@@ -117,7 +117,7 @@ def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in sent.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, bytes) or (name in PICTURE_INPUTS and may_be_data(str(item))):
-                what = f"{name}={redacted(item)}: a list of requests goes through XCom, not for pictures."
+                what = f"{name}={redacted(item)}: a list of requests is an XCom; no XCom holds pictures."
                 advice = "Name a path or a URL, or return one request from a mapped function."
                 raise KlingInputError(what, advice=advice)
     return sent
