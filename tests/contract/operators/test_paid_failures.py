@@ -230,7 +230,7 @@ def outcome(call):
     """Return what a call returns or raises."""
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - the test judges it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the test judges it
         return error
 
 
@@ -260,6 +260,26 @@ def test_whatever_fails_at_whatever_step_after_the_purchase_names_job_money_and_
         if steps.count < failing:
             break
     assert failing > 10
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_task_that_dies_at_whatever_step_pays_once_and_its_retry_has_the_job_or_is_uncertain(
+    gateway, clock, tmp_path, form
+):
+    for dying in itertools.count(1):
+        steps, before, target = Steps(dying, SystemExit()), len(gateway.jobs), tmp_path / f"{dying}.mp4"
+        store = steps.fake(Store)
+        context = context_of(steps.fake(TI), store)
+        first = outcome(lambda: form(target).execute(context))  # noqa: B023 - called at once
+        if steps.count < dying:
+            break
+        assert not isinstance(first, KlingError)
+        second = outcome(lambda: form(target).execute(context_of(TI(), store)))  # noqa: B023
+        bought = [job.task_id for job in gateway.jobs[before:]]
+        assert len(bought) <= 1, f"step {dying}"
+        if not isinstance(second, KlingSubmitUncertainError):
+            assert second in (*bought, str(target)), f"step {dying}"
+    assert dying > 10
 
 
 def test_airflows_own_timeout_after_the_purchase_stays_but_the_task_names_the_job(gateway, tmp_path, logged):
