@@ -26,7 +26,7 @@ from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.xcom_keys import RESERVATION_KEY
 
-#: Seconds after which nobody waits for a reservation that is still asking; it counts all the same.
+#: Seconds after which no task waits for a reservation in the state `asking`; it still counts.
 RESERVATION_TIMEOUT = 60.0
 #: What to do about an earlier job of the same task whose price is unknown: no limit has room for it.
 _CORRECT_COSTS = (
@@ -95,7 +95,7 @@ def other_reservations(mine: Reservation, posted: Iterable[Reservation]) -> list
 
 
 def sum_of(reservations: Iterable[Reservation]) -> Decimal:
-    """Return what reservations cost together in US dollars; an unknown price counts as nothing."""
+    """Return what reservations cost together in US dollars, without those of unknown price."""
     return sum((r.usd or Decimal(0) for r in reservations), Decimal(0))
 
 
