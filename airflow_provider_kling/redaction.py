@@ -192,7 +192,7 @@ def _unescaped(text: str) -> str:
         return decoded
     if "%" in text and (decoded := unquote(text, encoding="latin-1")) != text:
         return decoded
-    return _BACKSLASHED.sub(_character_of, text) if "\\" in text else text
+    return _BACKSLASHED.sub(_character_of, text) if "\\" in text or "%u" in text else text
 
 
 #: Python refuses to read very long numbers.
@@ -204,7 +204,8 @@ def _shorter(found: re.Match[str]) -> str:
 
 
 _BACKSLASHED = re.compile(
-    r"\\(?:u([0-9a-fA-F]{4})|u\{0*([0-9a-fA-F]{1,5})\}|U000([0-9a-fA-F]{5})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))",
+    r"%u([0-9a-fA-F]{4})|\\(?:u([0-9a-fA-F]{4})|u\{0*([0-9a-fA-F]{1,5})\}|U000([0-9a-fA-F]{5})"
+    r"|x([0-9a-fA-F]{2})|([0-7]{3})|(.))",
     re.DOTALL,
 )
 

@@ -33,6 +33,7 @@ SPELLINGS = {
     "JSON numbers in capitals": numbered("\\u{:04X}"),
     "JavaScript numbers": numbered("\\x{:02x}"),
     "JavaScript numbers in braces": numbered("\\u{{{:x}}}"),
+    "old JavaScript numbers": numbered("%u{:04x}"),
     "Python numbers": numbered("\\U{:08x}"),
     "octal numbers": numbered("\\{:03o}"),
     "percent": lambda text: quote(text, safe=""),
