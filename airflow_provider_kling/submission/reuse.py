@@ -19,6 +19,7 @@ from airflow_provider_kling.media.pictures import check_picture
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.redaction import clean
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import open_file, read_file
 from airflow_provider_kling.storage.folders import open_folder, write_json
@@ -140,8 +141,8 @@ def read_reused_video(found: Mapping[str, Any]) -> Iterator[bytes]:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 yield chunk
-    except OSError as error:
-        words = f"cannot be read ({error})"
+    except Exception as error:  # noqa: BLE001 - whatever a storage raises
+        words = f"cannot be read ({clean(str(error))})"
     if digest.hexdigest() != found["sha256"]:
         what = f"The video at {found['path']}, which was to be reused, {words}."
         advice = "Clear the submit: it looks again, and buys if the video is gone."

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import uuid
 
 import pytest
@@ -19,6 +20,7 @@ from airflow_provider_kling.operators import (
     KlingSummaryOperator,
 )
 from airflow_provider_kling.sensors import KlingTaskSensor
+from airflow_provider_kling.submission.reuse import read_reused_video
 from airflow_provider_kling.transport.sync_client import USER_AGENT
 
 
@@ -336,3 +338,9 @@ def test_a_picture_in_extra_body_in_place_of_the_argument_is_refused_for_an_unkn
     with pytest.raises(KlingInputError, match="image is given twice"):
         chain(place, picture, 1, model="kling-v9", extra_body={"image": other})
     assert not submits(gateway)
+
+
+def test_a_reused_video_that_is_no_file_any_more_is_our_error_and_names_it(tmp_path):
+    os.mkfifo(tmp_path / "cat.mp4")
+    with pytest.raises(KlingDownloadError, match=r"cat\.mp4, which was to be reused, cannot be read"):
+        list(read_reused_video({"path": f"{tmp_path}/cat.mp4", "sha256": "x"}))
