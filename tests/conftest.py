@@ -29,7 +29,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "tests")
 
 #: The order of the tests with a real Airflow: first the others, then the search for secrets, then its end.
 ORDER = (
-    *("provider", "wheel", "modes", "examples", "interruptions", "starts", "functions", "batch"),
+    *("provider", "wheel", "modes", "examples", "interruptions", "starts", "functions", "batch", "hostile"),
     *("browser", "secrets", "end"),
 )
 

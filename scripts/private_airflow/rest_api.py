@@ -114,9 +114,11 @@ class AirflowApi:
         content = self.call("GET", path, map_index=map_index, full_content="true")["content"]
         return [{"event": line} if isinstance(line, str) else line for line in content]
 
-    def task_error(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
+    def task_error(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
+    ) -> str:
         """Return the last exception in a try's log, as `Class: message`; empty if there is none."""
-        lines = self.log(dag_id, run_id, task_id, try_number)
+        lines = self.log(dag_id, run_id, task_id, try_number, map_index)
         errors = [line["error_detail"][0] for line in lines if line.get("error_detail")]
         # If a trigger has failed, the task's own error only says that.
         causes = [error for error in errors if error["exc_type"] != "TaskDeferralError"] or errors

@@ -73,6 +73,11 @@ class Request:
         return "submit" if self.method == "POST" else "query"
 
     @property
+    def story(self):
+        """Return the story of a connection whose host ends in ``/story/<number>``."""
+        return self.target.split("/")[2] if self.target.startswith("/story/") else ""
+
+    @property
     def kling_task_id(self):
         return parse_qs(urlsplit(self.target).query).get("task_id", [""])[0]
 
@@ -103,20 +108,23 @@ class HostileGateway:
         for name, listener in self.listeners.items():
             threading.Thread(target=self._accept, args=(name, listener), daemon=True).start()
 
-    def begin(self, **scripts):
-        """Forget everything. The scripts' names are the kinds: submit, query, storage."""
+    def begin(self, stories=None, **scripts):
+        """Forget everything. The scripts' names are the kinds; *stories* are scripts of queries."""
         self.lock, self.requests, self.scripts, self.asked = threading.Lock(), [], scripts, {}
+        self.stories = stories or {}
 
     def close(self):
         for listener in self.listeners.values():
             listener.close()
 
-    def connection_json(self, **extra):
+    def connection(self, path="", **extra):
         """Return an Airflow connection to this gateway."""
         known = {"allow_private_hosts": True, "request_timeout": 1, HEADER[0]: HEADER[1]}
-        return json.dumps(
-            {"conn_type": "kling", "host": self.url, "password": KEY, "extra": {**known, **extra}}
-        )
+        return {"conn_type": "kling", "host": self.url + path, "password": KEY, "extra": {**known, **extra}}
+
+    def connection_json(self, **extra):
+        """Return it as the environment takes it."""
+        return json.dumps(self.connection(**extra))
 
     def link(self, name="right"):
         """Return a signed link to a video: ``right`` or ``other``."""
@@ -135,10 +143,12 @@ class HostileGateway:
         with suppress(OSError, ValueError), connection, connection.makefile("rb") as file:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while request := _read(host, file):
+                scripts = {"query": self.stories[request.story]} if request.story else self.scripts
                 with self.lock:
-                    number = self.asked[request.kind] = self.asked.get(request.kind, -1) + 1
+                    asked = request.story, request.kind
+                    number = self.asked[asked] = self.asked.get(asked, -1) + 1
                     self.requests.append(request)
-                answer = self.scripts.get(request.kind, Script()).answer(number)
+                answer = scripts.get(request.kind, Script()).answer(number)
                 answer = self._honest(request) if answer is None else answer
                 if not _send(connection, answer if isinstance(answer, tuple) else (answer,)):
                     return
