@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import format_tb
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.exceptions import AirflowRescheduleException
@@ -103,35 +104,41 @@ def reports_errors(execute: M) -> M:
 
 @contextmanager
 def _reporting(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
-    """Report what leaves the block. After a submit it is always one of our errors, with its cause."""
+    """Report what leaves the block. After a submit it is always one of our errors.
+
+    An error of ours leaves it without its frames and causes: below the report they would fill the log view.
+    The frames are logged at level DEBUG.
+    """
     try:
         yield
     except KlingError as error:
-        _report(operator, context["ti"], error)
-        raise
+        raise _reported(operator, context["ti"], error) from None
     except Exception as error:
         if isinstance(error, _ON_PURPOSE):
             raise
         if ours := _about_job(operator, context, error):
-            _report(operator, context["ti"], ours)
-            raise ours from error
+            raise _reported(operator, context["ti"], ours) from error
         _push(operator, context["ti"], {"class": type(error).__name__})
         raise
     except AirflowTaskTimeout as error:  # no Exception; Airflow must get it as it is, to call on_kill
         if not getattr(error, "is_reported", False) and (ours := _about_job(operator, context, error)):
-            _report(operator, context["ti"], ours)
+            _reported(operator, context["ti"], ours)
         error.is_reported = True  # type: ignore[attr-defined]
         raise
 
 
-def _report(operator: KlingBaseOperator, ti: Any, error: KlingError) -> None:
+def _reported(operator: KlingBaseOperator, ti: Any, error: KlingError) -> KlingError:
+    """Report an error once, and return it without its frames."""
     if getattr(error, "is_reported", False):  # by a method that this one has called
-        return
-    error.is_reported = True  # type: ignore[attr-defined]
+        return error
+    operator.log.debug("The error comes from:\n%s", "".join(format_tb(error.__traceback__)))
     for line in (error.what, error.money, error.advice):
         if line:
             operator.log.error("%s", line)
     _push(operator, ti, error.to_dict())
+    reported = error.replace()
+    reported.is_reported = True  # type: ignore[attr-defined]
+    return reported
 
 
 def _push(operator: KlingBaseOperator, ti: Any, failure: dict[str, Any]) -> None:

@@ -143,7 +143,7 @@ class Stage:
         return dict(self.api.call("GET", path)["extra_links"])
 
     def error(self, run: Run, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        """Give the exception that a task's log ends with, as `Class: words`."""
+        """Return the last exception in a task's log, as `Class: message`."""
         return self.api.task_error(run.dag_id, run.run_id, task_id, try_number, map_index)
 
     def log(self, run: Run, task_id: str, try_number: int = 1) -> str:

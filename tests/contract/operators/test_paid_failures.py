@@ -5,6 +5,7 @@ import json
 import resource
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
@@ -177,6 +178,18 @@ def test_what_nobody_expected_is_shown_without_secrets_and_control_characters(ga
     shown = "".join(traceback.format_exception(caught.value)) + logged.text() + json.dumps(ti.xcoms)
     assert signature not in shown
     assert "\x1b[31m" not in shown
+
+
+def test_an_error_leaves_the_task_without_the_frames_and_causes_behind_it(gateway, tmp_path):
+    """Below the three lines that say what to do, they would fill the log view."""
+    for task in (video_task(tmp_path, image=f"{tmp_path}/missing.png"), video_task(tmp_path, prompt="")):
+        with pytest.raises(KlingError) as caught:
+            task.execute(context_of())
+        modules = {
+            Path(frame.filename).stem for frame in traceback.extract_tb(caught.value.__traceback__)[1:]
+        }
+        assert modules <= {"operator", "base", "image_to_video", "contextlib"}
+        assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
 
 
 class BrokenTI(TI):
