@@ -108,11 +108,10 @@ class JobWait:
 
     def _defer(self, first_poll_at: float, deferrals: int) -> None:
         policy = self._policy
-        self._operator.log.info(
-            "The wait goes on in the triggerer, until %s UTC at the latest. If nothing follows here, look at "
-            "Home, Health: is the triggerer healthy?",
-            datetime.fromtimestamp(policy.deadline, UTC).strftime("%Y-%m-%d %H:%M"),
-        )
+        until = datetime.fromtimestamp(policy.deadline, UTC).strftime("%Y-%m-%d %H:%M")
+        # Two lines: the log view shows about a hundred characters of each.
+        self._operator.log.info("The triggerer waits for the job, until %s UTC at the latest.", until)
+        self._operator.log.info("If no line follows, look at Home, Health: is the triggerer healthy?")
         self._operator.defer(
             trigger=KlingTaskTrigger(
                 kling_task_id=policy.kling_task_id,

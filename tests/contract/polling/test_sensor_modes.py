@@ -340,8 +340,8 @@ def test_the_log_says_until_when_the_triggerer_waits_and_where_to_look_then(gate
     with pytest.raises(TaskDeferred):
         KlingTaskSensor(task_id="wait", kling_task_id=kling_task_id, timeout=600).execute(context_of())
     until = datetime.fromtimestamp(clock.time() + 600, UTC).strftime("%Y-%m-%d %H:%M")
-    assert f"The wait goes on in the triggerer, until {until} UTC at the latest." in logged.text()
-    assert "look at Home, Health" in logged.text()
+    assert f"The triggerer waits for the job, until {until} UTC at the latest." in logged.text()
+    assert "If no line follows, look at Home, Health" in logged.text()
 
 
 def test_each_state_is_logged_once_by_worker_and_triggerer_together(gateway, clock, logged):
