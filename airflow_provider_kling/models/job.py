@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,9 +42,13 @@ class VideoJob:
     inputs: Mapping[str, Any] = field(repr=False)
     signed: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def describe(self) -> str:
-        """Return the inputs for a log line, without pictures' data and URLs' signatures."""
-        return ", ".join(f"{name}={redacted(value)!r}" for name, value in self.inputs.items())
+    def describe(self, without: Collection[str] = ()) -> str:
+        """Return the inputs for a log line, without pictures' data and URLs' signatures.
+
+        :param without: names of inputs that are left out.
+        """
+        shown = {name: redacted(value) for name, value in self.inputs.items() if name not in without}
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the job as JSON-ready data for XComs and sidecars, without data and signatures."""

@@ -95,7 +95,7 @@ class MediaInputs:
         path, data = self._read(argument, value, name)
         source = str(path or "data")
         picture = check_picture(data, argument, source)
-        self._log.info("%s: %s", argument, picture.describe())
+        self._log.info("%s: %s, %s", argument, path.name if path else "data", picture.describe())
         if cut := len(data) - len(picture.data):
             self._log.warning("%s: the %d bytes after the picture's end are not sent.", argument, cut)
         facts: dict[str, Any] = {"source": source, "sha256": picture.sha256}
@@ -130,7 +130,7 @@ class MediaInputs:
             raise KlingUnavailableError(error.what, advice=_ON_OTHER_WORKER) from None
 
     def _linked(self, argument: str, url: str) -> dict[str, Any]:
-        self._log.info("%s: a URL, which the gateway fetches", argument)
+        self._log.info("%s: %s, which the gateway fetches", argument, redacted(url))
         if not self._options.check_url:
             return {"source": redacted(url)}
         from airflow_provider_kling.transport.url_check import check_picture_link  # noqa: PLC0415 - an HTTP library

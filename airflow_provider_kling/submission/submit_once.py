@@ -117,8 +117,9 @@ class Submission:
         return estimate(self.job, self.hook.settings.prices)
 
     def describe(self) -> str:
-        """Return the request for a log line, without the data of pictures and the signatures of URLs."""
-        return f"to {self.job.model}, {describe_cost(self.cost)}: {self.job.describe()}"
+        """Return the request for a log line, without the pictures: they have lines of their own."""
+        inputs = self.job.describe(without=self.pictures)
+        return f"to {self.job.model}, {describe_cost(self.cost)}: {inputs}"
 
     def resume(self) -> SubmissionResult | None:
         """Return the job that an earlier try of this request bought; None: nothing stands in the way.

@@ -105,6 +105,21 @@ def test_no_data_and_no_signature_is_shown_logged_or_kept(gateway, logged, argum
         assert secret not in everything
 
 
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        ("file", "image: cat.png, PNG 320x320, "),
+        (DATA, "image: data, PNG 320x320, "),
+        (SIGNED, "image: https://p.example/cat.png, "),
+    ],
+)
+def test_the_log_names_each_picture_once_and_shows_no_hash(gateway, logged, cat, image, line):
+    run(submit(image=cat if image == "file" else image, allowed_paths="/"))
+    assert logged.text().count(line) == 1
+    assert logged.text().count("image") == 1
+    assert "Submitting to kling-v3.0-pro-i2v, an estimated 0.56 USD: prompt='a cat'" in logged.text()
+
+
 def test_what_is_signed_for_the_gateway_is_told_by_source_and_hash_alone(gateway, logged, stored):
     ti, store = TI(), Store()
     operator = run(submit(image=ObjectStoragePath(stored), model="kling-v3.0-4k-i2v"), ti, store)
