@@ -35,6 +35,8 @@ T = TypeVar("T")
 NOT_FOUND_GRACE = 60.0
 #: The longest pause that a gateway may ask for, in seconds; what is longer counts as this.
 LONGEST_RETRY_AFTER = 900.0
+#: An answer with more objects and members than these is not read: it would hold up all other waits.
+_MAX_MEMBERS = 50_000
 
 
 def log_bug(error: Exception) -> None:
@@ -112,11 +114,14 @@ class Reply:
 
     @cached_property
     def json(self) -> JSONObject:
-        """The body as a JSON object; anything else is an empty one."""
+        """The body as a JSON object; anything else is an empty one, as is one with very many members."""
+        text, data = self.text, None
+        if text.count("{") + text.count(",") > _MAX_MEMBERS:
+            return JSONObject([])
         try:
-            data = json.loads(self.text, object_pairs_hook=JSONObject)
+            data = json.loads(text, object_pairs_hook=JSONObject)
         except (ValueError, RecursionError):
-            data = None
+            pass
         return data if isinstance(data, JSONObject) else JSONObject([])
 
     @property

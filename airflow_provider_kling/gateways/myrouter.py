@@ -120,14 +120,17 @@ def _id_names(object_name: str) -> tuple[str, ...]:
 
 
 def _named_ids(reply: Reply) -> list[Any]:
-    """Return all task ids in an answer, in any of its objects; a value that is no id stays as it came."""
+    """Return all task ids in an answer, in any of its objects; a value that is no id stays as it came.
+
+    The request that an answer repeats may name other jobs: it is left out.
+    """
     ids: list[Any] = []
     within: list[tuple[str, Any]] = [("", reply.json)]
     while within:
         name, value = within.pop()
         if isinstance(value, JSONObject):
             ids += [id_ for key, id_ in value.members if key in _id_names(name) and id_ not in (None, "")]
-            within += value.members
+            within += [(key, member) for key, member in value.members if key != "request_info"]
         elif isinstance(value, list):
             within += [("", item) for item in value if isinstance(item, (JSONObject, list))]
     return ids
@@ -173,7 +176,7 @@ _SUCCESS_WORDS = frozenset({"SUCCEED", "SUCCEEDED", "SUCCESS"})
 _TIMINGS = ("submit_time_ms", "execute_time_ms", "complete_time_ms")
 _MAX_STATUS = 80
 _MAX_LINK = 8192
-#: Kling gives one video. An answer may hold 100 000, and they would all go to XCom.
+#: Kling gives one video. An answer may hold many thousands, and they would all go to XCom.
 _MAX_VIDEOS = 100
 
 

@@ -31,7 +31,7 @@ with DAG("chains", schedule=None, params=PARAMS, default_args=RETRIES):
 with DAG("troubles", schedule=None, params={**PARAMS, "job": Param(type="string")}, default_args=RETRIES):
     KlingSubmitOperator(task_id="answer_lost", image="{{ params.image }}", prompt="answer lost")
     KlingSubmitOperator(task_id="refused", image="{{ params.image }}", prompt="refused")
-    KlingSubmitOperator(task_id="not_a_picture", image="{{ params.target }}/nothing.png", prompt="nothing")
+    KlingSubmitOperator(task_id="not_a_picture", image=__file__, prompt="nothing")
     KlingDownloadOperator(
         task_id="broken_download",
         kling_task_id="{{ params.job }}",
