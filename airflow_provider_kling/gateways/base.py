@@ -7,6 +7,7 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -118,10 +119,8 @@ class Reply:
         text, data = self.text, None
         if text.count("{") + text.count(",") > _MAX_MEMBERS:
             return JSONObject([])
-        try:
+        with suppress(ValueError, RecursionError):
             data = json.loads(text, object_pairs_hook=JSONObject)
-        except (ValueError, RecursionError):
-            pass
         return data if isinstance(data, JSONObject) else JSONObject([])
 
     @property
