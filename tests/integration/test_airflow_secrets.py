@@ -14,7 +14,7 @@ from private_airflow.rest_api import ApiError
 from sqlalchemy import inspect
 from stage import VIDEO, Stage, text_files
 
-from airflow_provider_kling.emulator.fault_effects import WORDS
+from airflow_provider_kling.emulator.fault_effects import EFFECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def test_the_search_finds_what_is_there(played: Played, chains: Run, written: di
 
 def test_every_fault_has_happened_where_it_can(stage: Stage, faulty: FaultRun) -> None:
     said = {re.split("[=,]", word)[0] for word in (*SUBMIT, *QUERY, *DOWNLOAD)}
-    assert set(WORDS) - said == {"queue", "render"}  # they are none
+    assert set(EFFECTS) - said == {"queue", "render"}  # they are none
     met = {request.fault for request in stage.gateway.requests if request.fault}
     for call, words in (("submit", SUBMIT), ("query", QUERY), ("download", DOWNLOAD)):
         for number, word in enumerate(words):
