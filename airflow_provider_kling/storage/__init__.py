@@ -1,1 +1,1 @@
-"""Files on any storage: allowed paths, atomic writes, sidecars."""
+"""Files on any storage: which paths are allowed, reading, and the target of a video with its sidecar."""

@@ -31,9 +31,6 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.operators import KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 
-LONG = {"interval": 10.0, "timeout": 600.0}
-
-
 ENDS = {
     "failed": (("job:fail",), KlingJobFailedError, "could not generate"),
     "moderation": (("job:fail=moderation",), KlingModerationError, "sensitive information"),
