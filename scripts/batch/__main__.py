@@ -76,7 +76,7 @@ def judge(specs: list[VideoSpec], summary: dict[str, Any], gateway: Emulator) ->
     errors = {
         item["name"]
         for item in summary["failed"]
-        if item["error"] == "KlingInputError" and item["why"].startswith("image=")
+        if item["error"] in ("KlingInputError", "KlingUnavailableError") and item["why"].startswith("image=")
     }
     paths = [item["path"] for item in summary["made"]]
     stored = [path for path in paths if Path(path).is_file() and Path(f"{path}.json").is_file()]

@@ -51,7 +51,9 @@ def test_each_good_picture_becomes_a_video_and_each_bad_one_a_clear_error(
     assert all(Path(path).is_file() for path in good)
     bad = {Path(spec.image).name for spec in wanted if not spec.good}
     assert {spec["name"] for spec in told["failed"]} == bad
-    assert {spec["error"] for spec in told["failed"]} == {"KlingInputError"}
+    missing = {spec["name"] for spec in told["failed"] if spec["error"] == "KlingUnavailableError"}
+    assert missing == bad - {path.name for path in Path(wanted[0].image).parent.iterdir()}
+    assert {spec["error"] for spec in told["failed"] if spec["name"] not in missing} == {"KlingInputError"}
     assert all(spec["why"].startswith("image=") for spec in told["failed"])
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WAYS = ("poke", "reschedule", "deferred", "one_task")
 EACH = int(os.environ.get("STORIES", "24"))
 CHOSEN = dict(list(STORIES.items())[::EACH])
-#: These ends need more patience than the tasks have here.
+#: These ends may need more time than the tasks have here; those in reschedule mode have more of it.
 PATIENT = {"KlingAccessError", "KlingInputError", "KlingBalanceError", "KlingTaskNotFoundError"}
 
 
@@ -74,7 +74,7 @@ def test_a_story_ends_in_the_same_way_in_each_mode(stage: Stage, ended: Ended, i
     ends = {*story.ends, *(("KlingWaitTimeoutError",) if PATIENT & {*story.ends} else ())}
     outcomes = {way: ended.outcome(stage, way, index) for way in WAYS}
     assert set(outcomes.values()) <= ends, outcomes
-    if story.same:
+    if story.same and ends == {*story.ends}:
         assert len({outcomes[way] for way in WAYS[:3]}) == 1, outcomes
 
 
