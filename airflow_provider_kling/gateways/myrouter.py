@@ -220,15 +220,28 @@ def _read_task(reply: Reply, kling_task_id: str) -> Task:
 
 
 def _find_task(data: JSONObject) -> tuple[dict[str, Any], str] | None:
-    """Return the object that describes the task, and its status.
+    """Return the object that describes the task, and its status; None where two statuses disagree.
 
-    It is called ``task`` or holds a task id. Any other object may have a status of its own, such as "ok".
+    It is called ``task`` or holds a task id; ``task`` goes first. Any other object may have a status of its
+    own, such as "ok".
     """
-    for name, value in _objects(data):
-        status = value.get("status", value.get("task_status"))
-        if isinstance(status, str) and (name == "task" or any(key in value for key in _ID_NAMES)):
-            return value, status.strip()
-    return None
+    found = [
+        (name, value, status.strip())
+        for name, value in _objects(data)
+        if name == "task" or any(key in value for key in _ID_NAMES)
+        for status in (value.get("status"), value.get("task_status"))
+        if isinstance(status, str)
+    ]
+    if not found:
+        return None
+    _, task, status = min(found, key=lambda one: one[0] != "task")
+    outcomes = {outcome_of(word) for _, _, word in found if _means_something(word)}
+    return (task, status) if outcomes <= {outcome_of(status)} else None
+
+
+def _means_something(status: str) -> bool:
+    word = f"TASK_STATUS_{status.upper().removeprefix('TASK_STATUS_')}"
+    return word in KNOWN_STATUSES or outcome_of(word) is not Outcome.UNFINISHED
 
 
 def _videos(reply: Reply) -> Iterator[Video]:

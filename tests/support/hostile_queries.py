@@ -407,6 +407,12 @@ LAYOUTS = {
     "the answer is ok, the job goes on": passes(
         json_http({**task("TASK_STATUS_PROCESSING"), "status": "success", "code": 200})
     ),
+    "the answer names the job and is ok, the job goes on": passes(
+        json_http({**task("TASK_STATUS_PROCESSING"), "task_id": JOB, "status": "success"})
+    ),
+    "the answer names the job and has failed, the job goes on": passes(
+        json_http({**task("TASK_STATUS_PROCESSING"), "task_id": JOB, "status": "FAILED"})
+    ),
     "the answer has failed, the job has not": either(json_http({**task(link=RIGHT), "status": "failed"})),
     "an error that is null": reads(json_http({**task(link=RIGHT), "error": None, "reason": None})),
     "an error that is empty": reads(json_http({**task(link=RIGHT), "error": {}, "message": "ok", "code": 0})),

@@ -424,6 +424,30 @@ def test_a_status_beside_the_task_is_not_the_tasks():
     assert query(JOB).read(reply_of(wrapped)).outcome is Outcome.UNFINISHED
 
 
+@pytest.mark.parametrize("word", ["success", "FAILED", "TASK_STATUS_CANCELED"])
+def test_two_states_of_one_job_are_no_answer(word):
+    running = {"task": {"task_id": JOB, "status": "TASK_STATUS_PROCESSING"}}
+    done = {"task": {"task_id": JOB, "status": "failed"}, "data": named(JOB)}
+    for body in (
+        {"task_id": JOB, "status": word, **running},
+        {"data": {"task_id": JOB, "status": word, **running}},
+        {"task": {**running["task"], "task_status": word}},
+        {**named(JOB), "task_id": JOB, "status": "processing"},
+        done,
+    ):
+        with pytest.raises(KlingUnavailableError):
+            query(JOB).read(reply_of(body))
+
+
+def test_the_object_task_describes_the_job_before_all_that_is_around_it():
+    outer = {"task_id": JOB, "status": "ok", "reason": "r"}
+    assert query(JOB).read(reply_of({**outer, **named(JOB)})).videos == (Video(LINK),)
+    failed = query(JOB).read(
+        reply_of({**outer, "status": "failed", **named(JOB, status="FAILED", reason="E42")})
+    )
+    assert (failed.outcome, failed.reason) == (Outcome.FAILED, "E42")
+
+
 @pytest.mark.parametrize(
     ("body", "task_id"),
     [
