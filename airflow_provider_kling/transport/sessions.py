@@ -117,7 +117,10 @@ class Deadline:
     wait for the peer gets only what is left of the time.
 
     :param seconds: what the block may take.
+    :ivar unopened: the block's connection could not be opened, so that no byte of a request was sent.
     """
+
+    unopened = False
 
     def __init__(self, seconds: float) -> None:
         self._ends_at = time.monotonic() + seconds
@@ -196,6 +199,15 @@ class TimedConnection(HTTPConnection):
     """A connection that obeys the deadline of its block."""
 
     response_class = _TimedResponse
+
+    def connect(self) -> None:
+        """Open the connection, with its tunnel through a proxy and its TLS."""
+        try:
+            super().connect()
+        except BaseException:
+            if deadline := _current_deadline.get():
+                deadline.unopened = True
+            raise
 
     def _new_conn(self) -> socket.socket:
         """Open the socket; urllib3 gives each address of a name the whole timeout."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterator
 from typing import TypeVar
 
 import requests
-import urllib3.exceptions
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Call, Reply
@@ -61,7 +59,7 @@ class KlingClient:
                 if deadline.expired
                 else describe_failure(error)
             )
-            raise call.lost(f"{settings.base_url}, {words}", sent=not _never_sent(error)) from None
+            raise call.lost(f"{settings.base_url}, {words}", sent=not _never_sent(error, deadline)) from None
         return call.result(reply)
 
     def _exchange(self, call: Call[T], deadline: Deadline) -> Reply:
@@ -103,25 +101,19 @@ def request_headers(settings: Settings) -> dict[str, str]:
     return {name.title(): value for name, value in {**_HEADERS, **settings.headers}.items()}
 
 
-_UNOPENED = (
-    *(requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
-    requests.exceptions.InvalidJSONError,  # not InvalidHeader: it may speak of the answer's headers
-    ssl.SSLCertVerificationError,
-    *(urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError),
+#: Raised before a connection is opened. Not InvalidHeader: it may speak of the answer's headers.
+_UNSENDABLE = (
+    *(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
+    requests.exceptions.InvalidJSONError,
 )
 
 
-def _never_sent(error: BaseException) -> bool:
+def _never_sent(error: Exception, deadline: Deadline) -> bool:
     """Return whether the transport failed before a byte of the request could reach the gateway.
 
-    Only the kinds of the errors say so: the words in them may be the peer's. urllib3 raises a ProxyError
-    as long as there is no connection through the proxy.
+    The connection says so, not the error: urllib3 raises the same ones before and after the request.
     """
-    return any(
-        isinstance(cause, _UNOPENED)
-        or (isinstance(cause, urllib3.exceptions.ProxyError) and isinstance(cause.original_error, OSError))
-        for cause in _causes(error)
-    )
+    return deadline.unopened or isinstance(error, _UNSENDABLE)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,8 +1,13 @@
 """One list of stories, lived through by each client over a socket: what went wrong, and what it cost."""
 
 import asyncio
+import http.client
 import json
 import logging
+import os
+import socket
+import ssl
+import struct
 import threading
 import time
 import tracemalloc
@@ -575,3 +580,59 @@ async def test_a_proxy_that_is_not_there_is_safe_and_its_password_is_not_told(co
     assert isinstance(error, KlingUnavailableError)
     assert error.money is Money.UNTOUCHED
     assert "s3cret" not in str(error)
+
+
+def closing(method, connection, read):
+    """End the connection."""
+
+
+def resetting(method, connection, read):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+
+
+def closing_after_a_first_answer(method, connection, read):
+    if method == "GET":
+        connection.sendall(with_head("{}", "Content-Length: 2"))
+        read()
+
+
+def tunnelling(how, certificate, seen):
+    """Return a handler's answer: *how*, in a TLS tunnel where the client asks for one."""
+
+    def read(stream):
+        method = stream.readline().partition(b" ")[0].decode()
+        stream.read(int(http.client.parse_headers(stream).get("Content-Length", 0)))
+        seen.append(method)
+        return method
+
+    def answer(handler):
+        if handler.command != "CONNECT":
+            seen.append(handler.command)
+            how(handler.command, handler.connection, lambda: read(handler.rfile))
+            return
+        handler.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        with context.wrap_socket(handler.connection, server_side=True) as tunnel:
+            stream = tunnel.makefile("rb")
+            how(read(stream), tunnel, lambda: read(stream))
+
+    return answer
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize("url", [None, "http://gateway.example", "https://gateway.example"])
+@pytest.mark.parametrize("how", [closing, resetting, closing_after_a_first_answer])
+async def test_a_submit_that_the_peer_read_is_uncertain_with_and_without_a_proxy(
+    connect, certificate, how, url
+):
+    seen = []
+    with serving(tunnelling(how, certificate, seen)) as server:
+        extra = {"proxies": {"all": server.url}, "verify": False} if url else {}
+        async with connect(url or server.url, **extra) as send:
+            if how is closing_after_a_first_answer:
+                await failure_of(send, query("t-1"))
+            error = await failure_of(send, submit(JOB))
+    assert isinstance(error, KlingSubmitUncertainError)
+    assert seen.count("POST") == 1
