@@ -22,6 +22,8 @@ _MAX_TEXT = 64 * 1024
 _MAX_LAYERS = 3 * 8
 #: A shorter value of a header is no secret, and stands in half of all texts.
 _SHORTEST_SECRET = 4
+#: A shorter value of a header may stand in an id or a link by chance.
+_SHORTEST_IN_ID = 12
 #: The beginning or the end of a secret counts as the secret from this length on: an answer may be cut off.
 _SHORTEST_PART = 12
 #: A shorter base64 text may be anything.
@@ -39,18 +41,22 @@ class Redactor:
     """
 
     def __init__(self, key: str = "", values: Iterable[str] = ()) -> None:
-        secrets = {key, *(value for value in map(str.strip, values) if len(value) >= _SHORTEST_SECRET)} - {""}
-        self._spellings = {spelling for secret in secrets for spelling in _spellings(secret)}
+        values = [value for value in map(str.strip, values) if len(value) >= _SHORTEST_SECRET]
+        self._spellings = _all_spellings([key, *values])
+        self._in_ids = _all_spellings([key, *(value for value in values if len(value) >= _SHORTEST_IN_ID)])
 
     def shown(self, text: str, limit: int = 500) -> str:
         """Return *text* on one line, without secrets, then cut off after *limit* characters."""
         return shorten(self._redacted(text[:_MAX_TEXT]), limit)
 
     def finds_secret(self, text: str) -> bool:
-        """Return whether a secret stands in *text*, in any spelling, or in a part that cannot be decoded."""
+        """Return whether a secret stands in an id or a link, in any spelling, or a part cannot be decoded.
+
+        A header's short value does not count: it would hide the id or the link of a paid video.
+        """
         layer = ""
         for layer in _layers(text[:_MAX_TEXT]):
-            if self._masked(layer) != layer:
+            if _masked(layer, self._in_ids) != layer:
                 return True
         return len(text) > _MAX_TEXT or _unescaped(layer) != layer
 
@@ -65,25 +71,31 @@ class Redactor:
         return _printable_line(shown)
 
     def _masked(self, text: str, *, cut_off: bool = False) -> str:
-        """Return *text* without the secrets that are not escaped; with *cut_off*, without their parts too."""
-        if not self._spellings:
-            return text
-        table = _squeezing()
-        squeezed = text.translate(table)
-        found = sorted(
-            place for spelling in self._spellings for place in _places(spelling, squeezed, cut_off=cut_off)
-        )
-        if not found:
-            return text
-        index = [at for at, char in enumerate(text) if table.get(ord(char), 0) is not None]
-        parts: list[str] = []
-        shown = masked = 0  # so far in the text, and in the squeezed text
-        for start, end in found:
-            if start >= masked:
-                parts += text[shown : index[start]], MASK
-            if end > masked:
-                shown, masked = index[end - 1] + 1, end
-        return "".join((*parts, text[shown:]))
+        return _masked(text, self._spellings, cut_off=cut_off)
+
+
+def _masked(text: str, spellings: set[str], *, cut_off: bool = False) -> str:
+    """Return *text* without the secrets that are not escaped; with *cut_off*, without their parts too."""
+    if not spellings:
+        return text
+    table = _squeezing()
+    squeezed = text.translate(table)
+    found = sorted(place for spelling in spellings for place in _places(spelling, squeezed, cut_off=cut_off))
+    if not found:
+        return text
+    index = [at for at, char in enumerate(text) if table.get(ord(char), 0) is not None]
+    parts: list[str] = []
+    shown = masked = 0  # so far in the text, and in the squeezed text
+    for start, end in found:
+        if start >= masked:
+            parts += text[shown : index[start]], MASK
+        if end > masked:
+            shown, masked = index[end - 1] + 1, end
+    return "".join((*parts, text[shown:]))
+
+
+def _all_spellings(secrets: Iterable[str]) -> set[str]:
+    return {spelling for secret in secrets if secret for spelling in _spellings(secret)}
 
 
 def _spellings(secret: str) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
@@ -25,6 +27,8 @@ T = TypeVar("T")
 DEFAULT_HOST = "https://api.myrouter.ai"
 DEFAULT_TIMEOUT = 60.0
 _LONGEST_TIMEOUT = 600.0
+#: A shorter part of a header's value is no secret: it stands in many texts.
+_SHORTEST_PART = 8
 #: The gateway documents no limit for queries; this is what a thousand waits at ten seconds need.
 DEFAULT_QUERIES_PER_SECOND = 100.0
 _QUERIES_PER_SECOND = (0.1, 10_000.0)
@@ -79,9 +83,10 @@ class Settings:
 
     @property
     def redactor(self) -> Redactor:
-        """Hides the key, the values of the further headers, and the proxies' passwords in foreign texts."""
+        """Hides the key, the further headers' values and their parts, and the proxies' passwords in texts."""
         proxies = [*self.proxies.values(), *(getproxies().values() if self.trust_env else ())]
-        return _redactor(self.api_key, (*self.headers.values(), *filter(None, map(_credentials, proxies))))
+        secrets = (*self.headers.values(), *filter(None, map(_credentials, proxies)))
+        return _redactor(self.api_key, secrets)
 
     @property
     def proxies(self) -> dict[str, str]:
@@ -140,7 +145,16 @@ class Settings:
 
 @lru_cache(maxsize=64)
 def _redactor(api_key: str, values: tuple[str, ...]) -> Redactor:
-    return Redactor(api_key, values)
+    return Redactor(api_key, [secret for value in values for secret in (value, *_secrets_inside(value))])
+
+
+def _secrets_inside(value: str) -> Iterator[str]:
+    """Yield the parts of a header's value that may be secrets, such as the token behind ``Bearer``."""
+    yield from (part for part in re.split(r"[\s;,=\"']+", value) if len(part) >= _SHORTEST_PART)
+    if basic := re.match(r"(?i)basic\s+(\S+)", value):
+        with suppress(ValueError):
+            credentials = b64decode(f"{basic[1]}==").decode("utf-8", "replace")
+            yield from (credentials, credentials.partition(":")[2])
 
 
 def _credentials(proxy: str) -> str:

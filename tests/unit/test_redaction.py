@@ -153,6 +153,30 @@ def test_the_values_of_headers_are_hidden_unless_they_are_too_short_to_be_secret
     assert redactor.shown(quote_plus('tok/"3 a+b\\c%2F')) == "***"
 
 
+@pytest.mark.parametrize(
+    ("value", "task_id"),
+    [
+        ("2024", "0b7c3a52-2024-4d4b-9a52-1d2f3e4a5b6c"),
+        ("beta", "0b7c3a52-5f0e-4d4b-be7a-1d2f3e4a5b6c"),
+        ("prod", "job-prod-0017"),
+    ],
+)
+def test_a_short_value_of_a_header_hides_neither_an_id_nor_a_link(value, task_id):
+    redactor = Redactor("sk-key-of-mine", [value])
+    assert redactor.shown(f"it is {value}") == "it is ***"
+
+    def reply(body, status=200):
+        return Reply(status, {}, json.dumps(body).encode(), 0, redactor)
+
+    call, lost = submit(VideoJob("m", {})), reply({"x": 1, "task_id": task_id}, 500)
+    assert call.read(reply({"task_id": task_id})) == task_id
+    with pytest.raises(KlingError) as caught:
+        call.read(lost)
+    assert task_id in caught.value.what
+    body = {"task": {"status": "SUCCEED"}, "videos": [f"https://s.example/{value}/v.mp4"]}
+    assert query(task_id).read(reply(body)).to_dict()["videos"][0]["video_url"] == body["videos"][0]
+
+
 @pytest.mark.parametrize("text", ["100 % of job%2F17", "a \\ b", "R&D &amp; more", 'C:\\new\\"x"', "#$%&"])
 def test_a_text_without_a_secret_stays_as_it_is(text):
     assert Redactor(KEY).shown(text) == text

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from base64 import b64encode
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -323,3 +324,24 @@ def test_the_redactor_knows_all_secrets_of_a_connection(monkeypatch):
     redactor = settings({"X-Token": "tok-1234", "X-Team": "eu", "proxies": proxies}).redactor
     said = f"{KEY} tok-1234 p@ssw0rd p%40ssw0rd only-a-token of-the-environment eu proxy.example"
     assert redactor.shown(said) == "*** *** *** *** *** *** eu proxy.example"
+
+
+@pytest.mark.parametrize(
+    ("header", "said", "shown"),
+    [
+        (
+            "theme=dark; session=0123456789abcdef0123; lang=en",
+            "session 0123456789abcdef0123 ended",
+            "session *** ended",
+        ),
+        ("Bearer tok12345", "the token tok12345", "the token ***"),
+        ("id=42,secret=AbCdEf0123456789,v=1", "42: AbCdEf0123456789", "42: ***"),
+        ('Digest username="me", response="0123456789abcdef"', "no 0123456789abcdef", "no ***"),
+        (f"Basic {b64encode(b'corp:Passw0rdLong').decode()}", "corp:Passw0rdLong", "***"),
+        (f"basic {b64encode(b'corp:Passw0rd').decode()}", "corp has Passw0rd", "corp has ***"),
+        (f"Basic {b64encode(bytes([0xE4, 0x3A]) + b'pass-0').decode()}", "pass-0 is old", "*** is old"),
+        ("Basic a", "Basic: a", "Basic: a"),
+    ],
+)
+def test_the_redactor_knows_the_secret_inside_a_headers_value(header, said, shown):
+    assert settings({"X-Auth": header}).redactor.shown(said) == shown
