@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +19,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.media.probe import check_media, probe_video, require_pyav
+from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.operators.job_wait import finished_task
 from airflow_provider_kling.operators.xcom import task_instance_key
 from airflow_provider_kling.redaction import NO_SECRETS, redacted
@@ -34,6 +34,8 @@ from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, SHA256_KEY, SIZE_
 
 #: Seconds before each further attempt; each begins with a fresh link.
 ATTEMPT_PAUSES = (1.0, 5.0, 15.0, 45.0)
+#: The ends of the names of sidecars, claims and temporary files: another target's file may need such a name.
+_BESIDE_VIDEOS = (".json", ".claim", ".part")
 _NOT_KNOWN = "unknown: no task of this Dag run submitted the job"
 
 
@@ -52,7 +54,7 @@ class DownloadOptions:
         """Return the options from an operator's arguments of these names."""
         allowed = arguments.get("allowed_paths") or ()
         return cls(
-            arguments["target"],
+            plain_value(arguments["target"]),
             arguments.get("if_exists", "overwrite"),
             [allowed] if isinstance(allowed, str) else allowed,
             bool(arguments.get("verify_media")),
@@ -64,10 +66,9 @@ class DownloadOptions:
 
         :raises KlingInputError: it is no path.
         """
-        target = os.fspath(self.target) if isinstance(self.target, os.PathLike) else self.target
-        if not isinstance(target, str) or not target.strip():
-            raise KlingInputError(f"target={target!r}: must be a path or a storage URL.")
-        return f"{target}{kling_task_id}.mp4" if target.endswith("/") else target
+        if not isinstance(self.target, str) or not self.target.strip():
+            raise KlingInputError(f"target={self.target!r}: must be a path or a storage URL.")
+        return f"{self.target}{kling_task_id}.mp4" if self.target.endswith("/") else self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,9 @@ class VideoDownload:
         given = options.file(kling_task_id)
         limits = options.allowed_paths, self._hook.settings.allowed_paths
         path = resolve_path(given, "target", *limits, for_writing=True)
+        if path.name.lower().endswith(_BESIDE_VIDEOS):
+            what = f"target={path.text!r}: names that end in '.json', '.claim' or '.part' are of files beside"
+            raise KlingInputError(f"{what} a video.", advice="Choose another target.")
         return Target(path, self._owner, options.if_exists, options.max_bytes)
 
     def _store(

@@ -1,11 +1,18 @@
 """A submit checks the target of the download that follows it, where it is known, before it buys."""
 
+from pathlib import Path
+
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, ObjectStoragePath
 from airflow_fakes import TI, Store, context_of, submits
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.errors import KlingInputError, Money
-from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
+from airflow_provider_kling.operators import (
+    KlingDownloadOperator,
+    KlingImageToVideoOperator,
+    KlingSubmitOperator,
+)
 from airflow_provider_kling.sensors import KlingTaskSensor
 
 
@@ -43,6 +50,9 @@ def run(submit, map_index=-1, **more):
         ("{folder}/../cat.mp4", "outside of what is allowed"),
         ("{folder}/my thesis.txt", "exists already, made by no known job"),
         ("{folder}/my thesis.txt/cat.mp4", "NotADirectoryError"),
+        ("{folder}/cat.mp4.json", "names that end in '.json'"),
+        ("{folder}/cat.CLAIM", "names that end in '.json'"),
+        ("{folder}/cat.part", "names that end in '.json'"),
     ],
 )
 def test_a_target_that_cannot_be_used_is_found_before_the_purchase(gateway, tmp_path, target, words, mapped):
@@ -138,15 +148,22 @@ def test_a_target_with_parameters_of_the_download_is_left_to_it(gateway, tmp_pat
     assert run(submit, params={"folder": "/elsewhere"})
 
 
-def test_a_target_as_a_path_object_is_checked_and_used(gateway, tmp_path):
-    (tmp_path / "thesis.mp4").write_text("all of it")
+@pytest.mark.parametrize("kind", [Path, ObjectStoragePath])
+def test_a_target_as_a_path_object_is_checked_and_used(gateway, tmp_path, attached, kind):
+    folder = tmp_path if kind is Path else ObjectStoragePath(attached(MemoryFileSystem()))
+    (folder / "thesis.mp4").write_bytes(b"all of it")
     with pytest.raises(KlingInputError, match="made by no known job"):
-        run(chain(tmp_path / "thesis.mp4"))
+        run(chain(folder / "thesis.mp4"))
     assert submits(gateway) == 0
     download = KlingDownloadOperator(
-        task_id="t", kling_task_id=run(chain(tmp_path / "cat.mp4")), target=tmp_path / "dog.mp4"
+        task_id="t", kling_task_id=run(chain(folder / "cat.mp4")), target=folder / "dog.mp4"
     )
-    assert download.execute(context_of(TI())) == f"{tmp_path}/dog.mp4"
+    assert download.execute(context_of(TI())) == str(folder / "dog.mp4")
+    assert (folder / "dog.mp4").exists()
+    whole = KlingImageToVideoOperator(
+        task_id="t", model="kling-v3.0-pro-t2v", prompt="a", target=folder / "cow.mp4", deferrable=False
+    )
+    assert whole.execute(context_of(TI(), Store())) == str(folder / "cow.mp4")
 
 
 @pytest.mark.parametrize("target", [None, "", " ", 5, ["/videos/"], "{{ params.nothing }}"])
