@@ -250,18 +250,31 @@ class ObjectFolder:
         """See :class:`Folder`; it is stored when it is closed."""
 
     def rename(self, old: str, new: str, *, replace: bool) -> None:
-        """See :class:`Folder`; without *replace*, the name is checked just before."""
+        """See :class:`Folder`; without *replace*, the name is checked just before.
+
+        A storage's own rename may refuse to replace a file, or do nothing and report no error. Then *new*
+        is removed first.
+        """
         from fsspec import (  # type: ignore[import-untyped]  # noqa: PLC0415 - when a Dag is parsed, not needed
             AbstractFileSystem,
         )
 
         if not replace and self.kind(new):
             raise FileExistsError(new)
+        paths = self._path(old), self._path(new)
         if type(self._filesystem).mv is AbstractFileSystem.mv:  # it takes a "[" in a name for a pattern
-            self._filesystem.cp_file(self._path(old), self._path(new))
-            self._filesystem.rm_file(self._path(old))
-        else:
-            self._filesystem.mv(self._path(old), self._path(new))
+            self._filesystem.cp_file(*paths)
+            self._filesystem.rm_file(paths[0])
+            return
+        if replace and self.kind(new):
+            with suppress(Exception):
+                self._filesystem.mv(*paths)
+            if not self.kind(old):
+                return
+            self.remove(new)
+        self._filesystem.mv(*paths)
+        if self.kind(old):
+            raise OSError(f"{old} was not renamed to {new}")
 
     def remove(self, name: str) -> None:
         """See :class:`Folder`."""

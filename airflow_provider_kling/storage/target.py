@@ -87,7 +87,8 @@ class Target:
             self._check_room(folder)
             name = f"{self._stem}.probe"
             try:
-                write_json(folder, name, {}, self._stem)
+                for _ in range(2):  # a file must be replaced, too
+                    write_json(folder, name, {}, self._stem)
             finally:
                 folder.remove(name)
 
@@ -193,14 +194,16 @@ class Target:
         a crash between the two steps. A file that came after the last check is not replaced.
         """
         name, json_name = self.path.name, f"{self.path.name}.json"
+        meanwhile = KlingDownloadError(f"Meanwhile another program has put a file at {self.path}.")
         replaced = _sha256(folder, name)
+        if replaced and not _is_ours(replaced, read_json(folder, json_name)):
+            raise meanwhile
         data = {**sidecar, "replaces": replaced} if replaced else sidecar
         try:
             write_json(folder, json_name, data, self._stem, replace=bool(folder.kind(json_name)))
             folder.rename(part, name, replace=bool(replaced))
         except FileExistsError:
-            what = f"Meanwhile another program has put a file at {self.path}."
-            raise KlingDownloadError(what) from None
+            raise meanwhile from None
 
     def _check(self, folder: Folder, kling_task_id: str) -> dict[str, Any] | None:
         kind, sidecar = folder.kind(self.path.name), read_json(folder, f"{self.path.name}.json")
@@ -254,7 +257,8 @@ class Target:
         claim |= {"claimed_at": own["claimed_at"], "expires_at": max(expires_at, own["expires_at"])}
         stays = False
         try:
-            write_json(folder, name, claim, self._stem)
+            for _ in range(1 + keep):  # before the purchase, a file must be replaced, too
+                write_json(folder, name, claim, self._stem)
             self._wait_for_withdrawals(folder, claim, paid=paid)
             stays = own["expires_at"] > now and not keep
             yield

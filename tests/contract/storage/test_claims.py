@@ -170,6 +170,24 @@ def test_a_foreign_file_that_comes_while_the_video_is_fetched_is_not_replaced(fo
     assert names(folder) == ["cat.mp4"]
 
 
+@pytest.mark.parametrize("before", ["new", "replaced"])
+def test_a_foreign_file_that_comes_after_the_last_check_is_not_replaced(folder, monkeypatch, before):
+    path = f"{folder}cat.mp4"
+    if before == "replaced":
+        store(target(path), "first")
+    check = Target._check
+
+    def check_before(where, *arguments):
+        result = check(where, *arguments)
+        ObjectStoragePath(path).write_bytes(b"my thesis")
+        return result
+
+    monkeypatch.setattr(Target, "_check", check_before)
+    with pytest.raises(KlingDownloadError, match="another program has put a file"):
+        store(target(path, owner(run_id="later")), "second", OTHER_VIDEO)
+    assert ObjectStoragePath(path).read_bytes() == b"my thesis"
+
+
 def test_a_foreign_file_with_the_name_of_the_sidecar_is_not_replaced_either(folder):
     path = f"{folder}cat.mp4"
     with pytest.raises(KlingInputError, match=r"json exists already and is not ours"):

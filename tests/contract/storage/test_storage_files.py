@@ -6,13 +6,15 @@ import os
 import traceback
 
 import pytest
+from airflow.sdk import ObjectStoragePath
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from fsspec.implementations.memory import MemoryFileSystem
-from targets import VIDEO, names, store, target
+from targets import OTHER_VIDEO, VIDEO, later, names, owner, store, target
 
-from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, Money
+from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError, Money
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import signed_url
+from airflow_provider_kling.storage.target import Target
 
 
 @pytest.mark.parametrize("length", [len(VIDEO) + 1, len(VIDEO) - 1, 0])
@@ -58,6 +60,48 @@ def test_a_storage_that_swallows_bytes_is_caught(attached):
     with pytest.raises(KlingDownloadError, match=f"took {len(VIDEO) - 1} of {len(VIDEO)} bytes"):
         store(target(f"{folder}cat.mp4"))
     assert names(folder) == []
+
+
+class NoReplace(MemoryFileSystem):
+    """A storage whose rename replaces no file: it raises *refusal*, or does nothing and reports nothing."""
+
+    cachable, refusal = False, None
+
+    def mv(self, path1, path2, **_):
+        if not self.exists(path2):
+            self.cp_file(path1, path2)
+            self.rm_file(path1)
+        elif self.refusal:
+            raise self.refusal(path2)
+
+
+@pytest.mark.parametrize("refusal", [FileExistsError, OSError, None])
+def test_a_rename_that_does_not_replace_keeps_no_video_from_its_place(attached, refusal):
+    folder = attached(type("Storage", (NoReplace,), {"store": {}, "refusal": refusal})())
+    path = f"{folder}cat.mp4"
+    for job, data in (("first", VIDEO), ("second", OTHER_VIDEO)):
+        where = target(path, owner(run_id=job))
+        where.check_writable()
+        where.claim(later())
+        store(where, job, data)
+        where.release()
+        assert ObjectStoragePath(path).read_bytes() == data
+        assert where.sidecar()["kling_task_id"] == job
+    assert names(folder) == ["cat.mp4", "cat.mp4.json"]
+
+
+@pytest.mark.parametrize("check", [Target.check_writable, lambda where: where.claim(later())])
+def test_a_storage_that_cannot_replace_a_file_is_found_before_the_purchase(attached, check):
+    def renames_nothing_twice(self, path1, path2, **_):
+        if path2 not in self.seen:
+            NoReplace.mv(self, path1, path2)
+        self.seen.add(path2)
+
+    members = {"store": {}, "seen": set(), "mv": renames_nothing_twice}
+    folder = attached(type("Storage", (NoReplace,), members)())
+    with pytest.raises(KlingUnavailableError, match="was not renamed") as caught:
+        check(target(f"{folder}cat.mp4"))
+    assert caught.value.money is Money.UNTOUCHED
 
 
 @pytest.mark.parametrize("method", ["cp_file", "_open"])
