@@ -96,19 +96,21 @@ def _query(kling_task_id: str, read: Callable[[Reply], T]) -> Call[T]:
 # --- whose answer it is
 
 #: Objects in which a gateway may wrap its answer.
-_WRAPPERS = ("task", "data", "result", "output", "error", "metadata", "task_result")
+_RESULTS = ("result", "output", "task_result")
+_ANSWERS = ("task", "data", *_RESULTS)
+_WRAPPERS = (*_ANSWERS, "error", "metadata")
 _ID_NAMES = ("task_id", "taskId", "taskID")
 
 
-def _objects(data: JSONObject, depth: int = 3) -> Iterator[tuple[str, JSONObject]]:
+def _objects(data: JSONObject, wrappers: tuple[str, ...] = _WRAPPERS) -> Iterator[tuple[str, JSONObject]]:
     """Yield the answer's object and those that it wraps, with the names under which they stand."""
     yield "", data
     level = [data]
-    for _ in range(depth):
+    for _ in range(3):
         inner = [
             (name, value[name])
             for value in level
-            for name in _WRAPPERS
+            for name in wrappers
             if isinstance(value.get(name), JSONObject)
         ]
         yield from inner
@@ -245,10 +247,14 @@ def _means_something(status: str) -> bool:
 
 
 def _videos(reply: Reply) -> Iterator[Video]:
-    for _, value in _objects(reply.json):
-        given = [video for key in ("videos", "video") for video in _list(value.get(key))[:_MAX_VIDEOS]]
-        videos = [video for each in given if (video := _read_video(reply, each))]
-        if videos:
+    """Yield the videos of the result. ``video`` is also the name of an input, which an answer may repeat."""
+    objects = [*_objects(reply.json, _ANSWERS)]
+    key = "videos" if any("videos" in value for _, value in objects) else "video"
+    for name, value in objects:
+        given = _list(value.get(key))[:_MAX_VIDEOS]
+        if key == "video" and name not in _RESULTS:
+            given = [video for video in given if not isinstance(video, str)]
+        if videos := [video for each in given if (video := _read_video(reply, each))]:
             yield from videos
             return
 

@@ -216,6 +216,11 @@ VIDEOS = {
     ),
     "in the task": either(json_http({"task": {**task()["task"], "videos": [RIGHT]}}), shows="right.mp4"),
     "in a result": either(json_http({**task(), "result": {"videos": [RIGHT]}}), shows="right.mp4"),
+    "an input under video": final(
+        json_http({"task": {**task()["task"], "video": WRONG}, "videos": [], "metadata": {"video": WRONG}}),
+        FAILED,
+        Money.ENDED,
+    ),
     "a link without a list": either(
         json_http({"task": task()["task"], "video_url": RIGHT}), shows="right.mp4"
     ),

@@ -163,6 +163,43 @@ def test_videos_are_found_among_whatever_comes(videos, found):
     assert read(answer(videos=videos)).videos == found
 
 
+def succeeded(**more):
+    return {"task_id": "t-1", "status": "TASK_STATUS_SUCCEED", **more}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({"task": succeeded(), "videos": none, "video": {"url": LINK}} for none in ([], None, {})),
+        {"task": succeeded(video=LINK), "videos": []},
+        {"task": succeeded(video=LINK)},
+        {"task": succeeded(), "video": LINK},
+        {"task": succeeded(), "data": {"video": [LINK]}},
+        *(
+            {"task": succeeded(), name: {key: {"url": LINK}, "result": {key: {"url": LINK}}}}
+            for name in ("metadata", "error", "request_info")
+            for key in ("video", "videos")
+        ),
+    ],
+)
+def test_a_video_that_may_be_an_input_is_no_result(body):
+    assert read(body).videos == ()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"task": succeeded(), "video": {"url": LINK}},
+        {"data": succeeded(task_result={"video": LINK})},
+        {"task": succeeded(), "output": {"video": [LINK]}},
+        {"task": succeeded(video="https://in.example/a.mp4"), "result": {"video": {"video_url": LINK}}},
+        {"task": succeeded(), "data": {"videos": LINK}},
+    ],
+)
+def test_a_video_of_a_result_is_read_under_other_names(body):
+    assert read(body).videos == (Video(LINK),)
+
+
 @pytest.mark.parametrize("extra", [MISSING, None, {}, [], "x", {"debug_info": None}, {"debug_info": "x"}])
 def test_extra_facts_may_be_missing_or_garbage(extra):
     assert read(answer(extra=extra)).timings == {}
