@@ -14,7 +14,7 @@ from yarl import URL
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import Call, Reply
 from airflow_provider_kling.transport.extra import wrong_connection
-from airflow_provider_kling.transport.settings import Settings
+from airflow_provider_kling.transport.settings import Settings, proxy_url
 from airflow_provider_kling.transport.sync_client import LONGEST_BODY, describe_failure, request_headers
 from airflow_provider_kling.transport.tls import tls_context
 
@@ -63,8 +63,9 @@ class AsyncKlingClient:
     async def __aenter__(self) -> Self:
         settings, context = self.settings, await tls_context(self.settings)
         self._proxy = _proxy_for(settings)
+        # Not the session's own headers: aiohttp would send those to a proxy too, in the clear.
+        self._headers = {**request_headers(settings), "Authorization": f"Bearer {settings.api_key}"}
         self._session = aiohttp.ClientSession(
-            headers={**request_headers(settings), "Authorization": f"Bearer {settings.api_key}"},
             # One deadline for the whole call: connection, head, body and trailers. No byte resets it.
             timeout=aiohttp.ClientTimeout(total=settings.request_timeout),
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=context),
@@ -100,6 +101,7 @@ class AsyncKlingClient:
             call.method,
             _url(self.settings.base_url + call.path, tuple(call.params.items())),
             json=call.body,
+            headers=self._headers,
             proxy=self._proxy,
             allow_redirects=False,
         ) as response:
@@ -138,4 +140,4 @@ def _proxy_for(settings: Settings) -> str | None:
     if (proxy or "").lower().startswith("socks"):
         what = "a task that is deferred cannot use a SOCKS proxy; use an HTTP proxy, or deferrable=False"
         raise wrong_connection(settings.conn_id, what)
-    return proxy
+    return proxy and proxy_url(proxy)

@@ -91,7 +91,8 @@ class Settings:
     @property
     def proxies(self) -> dict[str, str]:
         """Proxies by scheme, as ``requests`` takes them."""
-        return dict(self.http_extra.get("proxies", self.http_extra.get("proxy", {})))
+        proxies = self.http_extra.get("proxies", self.http_extra.get("proxy", {}))
+        return {scheme: proxy_url(proxy) for scheme, proxy in proxies.items()}
 
     @property
     def verify(self) -> bool | str:
@@ -157,9 +158,15 @@ def _secrets_inside(value: str) -> Iterator[str]:
             yield from (credentials, credentials.partition(":")[2])
 
 
+def proxy_url(address: str) -> str:
+    """Return a proxy's address as a URL: like curl, read one without a scheme as http."""
+    address = address.strip()
+    return address if "://" in address or not address else f"http://{address}"
+
+
 def _credentials(proxy: str) -> str:
     """Return the password in a proxy's URL, or the user name where there is none, which may be a token."""
-    user, _, password = unquote(proxy.partition("//")[2].rpartition("@")[0]).partition(":")
+    user, _, password = unquote(proxy_url(proxy).partition("//")[2].rpartition("@")[0]).partition(":")
     return password or user
 
 

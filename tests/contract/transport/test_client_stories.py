@@ -562,14 +562,29 @@ async def test_a_proxy_of_the_environment_is_not_used_where_the_connection_says_
 @pytest.mark.parametrize("how", ["connection", "environment"])
 async def test_a_proxy_that_refuses_a_tunnel_is_safe(connect, monkeypatch, how):
     with serving(answering(status=407)) as proxy:
-        extra = {"proxies": {"https": proxy.url}} if how == "connection" else {}
+        extra = {"X-Team": "s3cret"}
+        if how == "connection":
+            extra["proxies"] = {"https": proxy.url}
         monkeypatch.setenv("https_proxy", proxy.url if how == "environment" else "http://127.0.0.1:9")
         async with connect("https://gateway.example", **extra) as send:
             error = await failure_of(send, submit(JOB))
     assert isinstance(error, KlingUnavailableError)
     assert error.money is Money.UNTOUCHED
     assert proxy.seen[0][:2] == ("CONNECT", "gateway.example:443")
-    assert "Authorization" not in proxy.seen[0][2]
+    told = str(proxy.seen[0][2])
+    assert "emulator-key" not in told
+    assert "s3cret" not in told
+
+
+async def test_an_address_of_a_proxy_needs_no_scheme_and_may_have_blanks(connect):
+    with serving(answering(b'{"task_id": "t-1"}')) as proxy:
+        for address in (proxy.host, f" {proxy.url} ", f"me:s%40@{proxy.host}"):
+            async with connect("http://gateway.example", proxies={"http": address}) as send:
+                assert await send(submit(JOB)) == "t-1"
+    assert [seen[:2] for seen in proxy.seen] == 3 * [ASKED]
+    # The key goes through a proxy in a request over http, but not to the proxy itself.
+    assert [seen[2].get("Proxy-Authorization") for seen in proxy.seen] == [None, None, "Basic bWU6c0A="]
+    assert {seen[2]["Authorization"] for seen in proxy.seen} == {"Bearer emulator-key"}
 
 
 async def test_a_proxy_that_is_not_there_is_safe_and_its_password_is_not_told(connect):

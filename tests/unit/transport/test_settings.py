@@ -316,7 +316,7 @@ def test_no_gateway_stands_where_clouds_keep_credentials(host):
 
 
 def test_the_redactor_knows_all_secrets_of_a_connection(monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://me:of-the-environment@proxy.example:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "me:of-the-environment@proxy.example:3128")
     proxies = {
         "https": "http://user:p%40ssw0rd@proxy.example:3128",
         "http": "http://only-a-token@proxy.example",
