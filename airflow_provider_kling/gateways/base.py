@@ -114,13 +114,18 @@ class Reply:
         return self.body.decode(json.detect_encoding(self.body), "replace")
 
     @cached_property
+    def has_very_many_members(self) -> bool:
+        """Whether the body is not read as JSON, because that would take too long."""
+        return self.text.count("{") + self.text.count(",") > _MAX_MEMBERS
+
+    @cached_property
     def json(self) -> JSONObject:
         """The body as a JSON object; anything else is an empty one, as is one with very many members."""
-        text, data = self.text, None
-        if text.count("{") + text.count(",") > _MAX_MEMBERS:
+        data = None
+        if self.has_very_many_members:
             return JSONObject([])
         with suppress(ValueError, RecursionError):
-            data = json.loads(text, object_pairs_hook=JSONObject)
+            data = json.loads(self.text, object_pairs_hook=JSONObject)
         return data if isinstance(data, JSONObject) else JSONObject([])
 
     @property

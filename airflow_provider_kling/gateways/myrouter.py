@@ -153,9 +153,16 @@ def _names_other_job(reply: Reply, kling_task_id: str) -> bool:
     """Return whether an answer is about another job, as from a cache, or from a request before.
 
     An answer without an id counts as ours: an answer that is mixed up has its own id. To refuse one without
-    an id would lose a paid video if the gateway left the field out.
+    an id would lose a paid video if the gateway left the field out. So would an internal id, such as one of a
+    video, beside a task that names our job: only an id of the same form contradicts it there.
     """
-    if not all(_is_same_job(value, kling_task_id) for value in _named_ids(reply)):
+    others = [value for value in _named_ids(reply) if not _is_same_job(value, kling_task_id)]
+    task, _ = _find_task(reply.json) or ({}, "")
+    if _UUID.fullmatch(kling_task_id) and any(
+        _is_same_job(task.get(key), kling_task_id) for key in _ID_NAMES
+    ):
+        others = [value for value in others if isinstance(value, (dict, list)) or _UUID.search(str(value))]
+    if others:
         return True
     _, message = _reason_and_message(reply)
     named = _TASK_IN_MESSAGE.findall(message)
@@ -326,12 +333,6 @@ _BY_SUBMIT_STATUS: dict[int, type[KlingError]] = {
     429: KlingUnavailableError,
     **dict.fromkeys((405, 411, 413, 414, 415, 431), KlingInputError),
 }
-#: What a reason of the gateway that is not documented means, by the status.
-_BY_SUBMIT_STATUS_WITH_REASON: dict[int, type[KlingError]] = {
-    402: KlingBalanceError,
-    403: KlingAccessError,
-    **dict.fromkeys((400, 404, 422), KlingInputError),
-}
 #: Statuses of a query that speak of the key. Without the gateway's reason, a proxy may have sent them.
 _REFUSED_QUERY = frozenset({401, 403, 407})
 
@@ -339,13 +340,11 @@ _REFUSED_QUERY = frozenset({401, 403, 407})
 def _refusal_of_submit(reply: Reply, *, has_id: bool) -> KlingError:
     """Return what a reply without a task id means: final, safe to repeat, or uncertain.
 
-    Only the gateway's own refusal says that no job was started, and the few statuses that refuse the HTTP
-    message itself. Anything else may come from a proxy that has passed the request on.
+    Only a documented refusal says that no job was started, and the few statuses that refuse the HTTP message
+    itself. Anything else may come from a proxy that has passed the request on.
     """
     reason, message = _reason_and_message(reply)
     kind = _BY_REASON.get(reason) or _BY_SUBMIT_STATUS.get(reply.status)
-    if kind is None and reason and reason not in _BY_QUERY_REASON:
-        kind = _BY_SUBMIT_STATUS_WITH_REASON.get(reply.status)
     if kind is None or has_id:
         kind = KlingSubmitUncertainError
     said = _describe(reply, "" if kind is KlingSubmitUncertainError else message)
@@ -374,15 +373,18 @@ def _refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
     """Return what a reply without a task means.
 
     Only the gateway's own final words end a wait, and only those about this job: proxies answer nonsense
-    for a while, with any status. Where a key is refused without a reason, the error's ``reason`` is None.
+    for a while, with any status. Where a key is refused without a documented reason, the error's ``reason``
+    is None.
     """
     reason, message = _reason_and_message(reply)
     if _names_other_job(reply, kling_task_id):
         kind: type[KlingError] = KlingUnavailableError
         what = f"The gateway answered for another job than {kling_task_id}: {_describe(reply, message)}."
     else:
-        kind = _BY_REASON.get(reason) or _BY_QUERY_REASON.get(reason) or _by_query_status(reply, reason)
         what = f"The gateway answered for job {kling_task_id} {_describe(reply, message)}."
+        documented = _BY_REASON.get(reason) or _BY_QUERY_REASON.get(reason)
+        kind = documented or _by_query_status(reply, reason)
+        reason = "" if kind is KlingAccessError and not documented else reason
     money = Money.RUNNING if kind.default_money is Money.UNTOUCHED else kind.default_money
     return _error(kind, what, reply, reason, money, kling_task_id)
 
@@ -444,16 +446,19 @@ def _describe(reply: Reply, message: str) -> str:
 
 def _body(reply: Reply) -> str:
     """Return the body without what may hold the prompt, or the body's beginning where that is cut off."""
+    text = reply.text[:_MAX_SHOWN] if reply.has_very_many_members else reply.text
     parts: list[str] = []
     at = 0
-    while found := _REQUEST_INFO.search(reply.text, at):
-        parts += reply.text[at : found.end()], f'"{MASK}"'
+    while found := _REQUEST_INFO.search(text, at):
+        parts += text[at : found.end()], f'"{MASK}"'
         try:
-            _, at = _JSON.raw_decode(reply.text, found.end())
+            _, at = _JSON.raw_decode(text, found.end())
         except (ValueError, RecursionError):
-            at = len(reply.text)
-    return "".join((*parts, reply.text[at:]))
+            at = len(text)
+    return "".join((*parts, text[at:]))
 
 
 _REQUEST_INFO = re.compile(r'"request_info"\s*:\s*')
 _JSON = json.JSONDecoder()
+#: Characters of an answer that are looked at, where it has very many members.
+_MAX_SHOWN = 64 * 1024

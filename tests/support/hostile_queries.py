@@ -96,6 +96,9 @@ OTHER_JOB = {
     "the id has blanks": either(json_http(task(kling_task_id=f" {JOB}\n", link=RIGHT))),
     "an opaque id differs by case": passes(named("abcd1234"), job="aBcD1234"),
     "another job beside ours": either(json_http({**task(link=RIGHT), "task_id": OTHER})),
+    "an internal id beside ours": reads(
+        json_http(task(videos=[{"video_url": RIGHT, "video_type": "mp4", "task_id": "internal-1"}]))
+    ),
     "our id at the top, another in the task": passes(
         json_http({**task(kling_task_id=OTHER, link=WRONG), "task_id": JOB})
     ),
@@ -610,6 +613,7 @@ ERRORS = {
     "TASK_NOT_FOUND with 500": final(refusal("TASK_NOT_FOUND", 500), NOT_FOUND),
     "TASK_NOT_FOUND early": Story((refusal("TASK_NOT_FOUND", 404),) * 2),
     "TASK_NOT_FOUND after it was seen": Story((PROCESSING, refusal("TASK_NOT_FOUND", 404), PROCESSING)),
+    "a reason of a proxy with 401": passes(refusal("UNAUTHORIZED", 401, message="sso session expired")),
     "a reason that is a list": passes(json_http({"reason": ["INVALID_API_KEY"]}, 500)),
     "a reason that is a number": passes(json_http({"reason": 17, "message": {"a": 1}, "code": None}, 500)),
     "an error that is a text": passes(json_http({"error": "busy"}, 500)),

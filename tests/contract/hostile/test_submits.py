@@ -215,6 +215,13 @@ ANSWERS = {
     "an unknown error with 500": uncertain(
         json_http({"code": 500, "reason": "WHO_KNOWS", "message": "m"}, 500)
     ),
+    **{
+        f"an unknown error with {code}": uncertain(
+            json_http({"reason": "DUPLICATE_REQUEST", "message": "the same request is running"}, code),
+            shows="DUPLICATE_REQUEST",
+        )
+        for code in (400, 402, 403, 404, 409, 422)
+    },
     "TASK_FAILED": uncertain(json_http({"reason": "TASK_FAILED"}, 500)),
     "GET_RESULT_FAILED": uncertain(json_http({"reason": "GET_RESULT_FAILED"}, 500)),
 }

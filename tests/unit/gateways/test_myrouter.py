@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -351,6 +352,7 @@ def test_the_gateways_words_are_shown_short_and_unsigned():
     assert "sig" not in task.status + task.reason
 
 
+SPELT_IDS = (str, str.upper, "urn:uuid:{}".format, lambda text: [text])
 OTHER = "77777777-0000-4000-8000-abcdefabcdef"
 JOB = "1f0e7a52-9c3b-4d6e-8a01-5b7c9d2e4f60"
 
@@ -403,6 +405,49 @@ def test_the_request_that_an_answer_repeats_may_name_another_job():
 def test_an_answer_with_very_many_members_is_not_read(many):
     with pytest.raises(KlingUnavailableError):
         query(JOB).read(reply_of({**named(JOB), "more": many}))
+
+
+def test_an_answer_that_is_not_read_is_not_built_to_be_shown():
+    body = b'{"extra": {"request_info": [' + b"{}, " * 500_000 + b'{}], "more": "secret"}, "task": {}}'
+    reply = reply_of(body)
+    assert reply.text
+    tracemalloc.start()
+    try:
+        with pytest.raises(KlingUnavailableError, match="request_info") as caught:
+            query(JOB).read(reply)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "secret" not in str(caught.value)
+    assert peak < len(body), "no more than a few copies of what is shown"
+
+
+@pytest.mark.parametrize("info", ["x" * 200_000, [["{}"] * 9_000]])
+def test_what_stands_behind_a_long_request_is_shown(info):
+    with pytest.raises(KlingUnavailableError, match="E42"):
+        query(JOB).read(reply_of({"extra": {"request_info": info}, "status": "E42"}))
+
+
+@pytest.mark.parametrize("internal", ["internal-1", 17, "vid_0b7c3a52"])
+def test_an_internal_id_in_a_video_does_not_hide_the_answer_that_names_our_job(internal):
+    videos = [{"video_url": LINK, "task_id": internal}]
+    for body in (
+        {**named(JOB), "videos": videos},
+        {"data": {**named(JOB), "videos": videos}},
+        {"task_id": JOB, "status": "SUCCEED", "videos": videos},
+        {**named(JOB, id=internal), "task_id": internal},
+        {**named(JOB), "extra": {"task": {"id": internal}}},
+    ):
+        assert query(JOB).read(reply_of(body)).videos == (Video(LINK),)
+    for body in (
+        {"task": {"status": "TASK_STATUS_SUCCEED"}, "videos": videos},
+        {**named(internal), "task_id": JOB},
+        *({**named(JOB), "videos": [{**videos[0], "more": {"task_id": form(OTHER)}}]} for form in SPELT_IDS),
+    ):
+        with pytest.raises(KlingUnavailableError, match="for another job than"):
+            query(JOB).read(reply_of(body))
+    with pytest.raises(KlingUnavailableError, match="for another job than"):
+        query("t-1").read(reply_of({**named("t-1"), "videos": videos}))
 
 
 @pytest.mark.parametrize("reason", ["TASK_FAILED", "TASK_NOT_FOUND"])

@@ -22,6 +22,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.gateways.base import Reply
 from airflow_provider_kling.gateways.myrouter import query, submit
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.polling.policy import REFUSED_GRACE, PollPolicy
 from airflow_provider_kling.redaction import shorten
 from airflow_provider_kling.values import read_number
 
@@ -79,6 +80,17 @@ BARE = [
     (504, KlingSubmitUncertainError, KlingUnavailableError),
     (599, KlingSubmitUncertainError, KlingUnavailableError),
 ]
+# A reason that the gateway does not document may come from a proxy, or from behind the start of the job.
+UNDOCUMENTED = [
+    *(
+        (status, KlingSubmitUncertainError, KlingUnavailableError)
+        for status in (400, 402, 403, 404, 409, 422)
+    ),
+    (401, KlingAccessError, KlingAccessError),
+    (407, KlingAccessError, KlingUnavailableError),
+    (413, KlingInputError, KlingUnavailableError),
+    (429, KlingUnavailableError, KlingUnavailableError),
+]
 PAGE = b"<html><head><title>502 Bad Gateway</title></head>\n<body>nginx</body></html>"
 
 
@@ -132,6 +144,24 @@ def test_without_a_reason_the_status_sorts(status, of_submit, of_query, body):
     error = refused(QUERY, status, body)
     assert type(error) is of_query
     assert error.money is Money.RUNNING
+
+
+@pytest.mark.parametrize(("status", "of_submit", "of_query"), UNDOCUMENTED)
+def test_a_reason_that_is_not_documented_makes_nothing_certain(status, of_submit, of_query):
+    said = {"reason": "DUPLICATE_REQUEST", "message": "the same request is running"}
+    assert type(refused(SUBMIT, status, said)) is of_submit
+    error = refused(QUERY, status, said)
+    assert type(error) is of_query
+    assert "DUPLICATE_REQUEST" in error.what
+
+
+def test_a_wait_does_not_end_at_once_for_a_reason_that_is_not_documented():
+    portal = {"reason": "UNAUTHORIZED", "message": "sso session expired"}
+    now, policy = 1000.0, PollPolicy("t-1", 0, 3600, 10)
+    while (result := policy.update(refused(QUERY, 401, portal), now)).next_poll_at:
+        now = result.next_poll_at
+    assert now == 1000 + REFUSED_GRACE
+    assert PollPolicy("t-1", 0, 3600, 10).update(refused(QUERY, 401, error_body("FAILED_TO_AUTH")), 9).error
 
 
 @pytest.mark.parametrize(
