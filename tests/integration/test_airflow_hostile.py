@@ -65,6 +65,8 @@ def ended(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
     states = {name: task["state"] for name, task in instances.items()}
     yield Ended(run, gateway, folder, states, instances)
     gateway.close()
+    names = [connection["connection_id"] for connection in connections]
+    stage.api.call("PATCH", "/connections", {"actions": [{"action": "delete", "entities": names}]})
 
 
 @pytest.mark.timeout(300 if EACH > 20 else 4000)
