@@ -19,7 +19,7 @@ from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
-from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
+from airflow_provider_kling.operators.deferral import BACKSTOP, DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
         poke_interval: timedelta | float | None = None,
         initial_delay: timedelta | float = 0.0,
         max_poll_interval: timedelta | float = MAX_POLL_INTERVAL,
-        timeout: timedelta | float = 3600.0,
+        timeout: timedelta | float = DEFAULT_TIMEOUT,
         publish_link: bool = True,
         start_from_trigger: bool = False,
         **kwargs: Any,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds after our own deadline at which Airflow ends a deferral, should the triggerer be gone.
 BACKSTOP = 900.0
+#: The longest wait in seconds, unless told otherwise.
+DEFAULT_TIMEOUT = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,19 @@ class WaitOptions:
         :raises ValueError: naming an argument that is no time span, or a too short one.
         """
         return cls(
-            _checked_seconds("timeout", timeout, 0),
-            None if poke_interval is None else _checked_seconds("poke_interval", poke_interval, 1),
-            _checked_seconds("initial_delay", initial_delay, 0),
-            _checked_seconds("max_poll_interval", max_poll_interval, 2),
+            checked_seconds("timeout", timeout, 0),
+            None if poke_interval is None else checked_seconds("poke_interval", poke_interval, 1),
+            checked_seconds("initial_delay", initial_delay, 0),
+            checked_seconds("max_poll_interval", max_poll_interval, 2),
             publish_link,
         )
 
 
-def _checked_seconds(argument: str, value: timedelta | float, least: float) -> float:
+def checked_seconds(argument: str, value: timedelta | float, least: float) -> float:
+    """Return a time span in seconds.
+
+    :raises ValueError: it is no time span, or shorter than *least* seconds.
+    """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     usual = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
     if not usual or seconds < least:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.errors import KlingError, Money
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.inputs import plain_value
+from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, checked_seconds
 from airflow_provider_kling.operators.download import KlingDownloadOperator
+from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator
 from airflow_provider_kling.storage.allowed_paths import is_local
 
 if TYPE_CHECKING:
@@ -20,15 +22,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.operators.video_download import VideoDownload
 
-#: Seconds for which other submits of the run respect the claim on a target. It is short: when the wait
-#: fails, it is not given back. A video that is there already is found by its sidecar.
-_CLAIM_SECONDS = 900
 #: What a template can only know in the download itself.
 _OF_THE_TASK = re.compile(r"\b(ti|task|task_instance|task_instance_key_str|map_index\w*|xcom\w*)\b")
 
 
 @contextmanager
-def claim_downstream_targets(operator: BaseOperator, context: Context) -> Iterator[None]:
+def claim_downstream_targets(operator: KlingSubmitOperator, context: Context) -> Iterator[None]:
     """Raise what would keep the video from the target of a download, and claim a target that is a file.
 
     Where nothing is bought in the block, the claims are given back.
@@ -38,8 +37,9 @@ def claim_downstream_targets(operator: BaseOperator, context: Context) -> Iterat
     """
     claimed: list[VideoDownload] = []
     try:
-        for download in _known_downloads(operator, context):
-            download.check_before_submit("", time.time() + _CLAIM_SECONDS)
+        for download, wait_seconds in _known_downloads(operator, context):
+            expires_at = time.time() + operator.busy_timeout + wait_seconds + CLAIM_MARGIN
+            download.check_before_submit("", expires_at)
             claimed.append(download)
         yield
     except KlingError as error:
@@ -49,8 +49,8 @@ def claim_downstream_targets(operator: BaseOperator, context: Context) -> Iterat
         raise
 
 
-def _known_downloads(operator: BaseOperator, context: Context) -> Iterator[VideoDownload]:
-    """Yield what each download will do whose arguments are known in the submit."""
+def _known_downloads(operator: BaseOperator, context: Context) -> Iterator[tuple[VideoDownload, float]]:
+    """Yield what each download will do whose arguments are known in the submit, and the seconds before it."""
     from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
     ti = context["ti"]
@@ -67,7 +67,20 @@ def _known_downloads(operator: BaseOperator, context: Context) -> Iterator[Video
         owner = SimpleNamespace(
             dag_id=ti.dag_id, run_id=ti.run_id, task_id=task.task_id, map_index=ti.map_index
         )
-        yield VideoDownload(KlingHook(conn_id), options, owner, operator.log)
+        download = VideoDownload(KlingHook(conn_id), options, owner, operator.log)
+        yield download, _longest_wait(operator, task)
+
+
+def _longest_wait(operator: BaseOperator, download: Any) -> float:
+    """Return the longest timeout, in seconds, of the sensors between a submit and a download."""
+    before = download.get_flat_relative_ids(upstream=True)
+    sensors = [
+        arguments
+        for task, kind, arguments in _downstream(operator)
+        if issubclass(kind, WaitingOperator) and task.task_id in before
+    ]
+    timeouts = [arguments.get("timeout", DEFAULT_TIMEOUT) for arguments in sensors]
+    return max((checked_seconds("timeout", timeout, 0) for timeout in timeouts), default=0.0)
 
 
 def _is_of_task(value: Any, task: Any, operator: BaseOperator) -> bool:
@@ -84,20 +97,25 @@ def _defaults(task: Any) -> dict[str, Any]:
 
 def _downloads(operator: BaseOperator) -> Iterator[tuple[Any, Mapping[str, Any]]]:
     """Yield task and arguments of each download that takes its task id from *operator*."""
+    for task, kind, arguments in _downstream(operator):
+        if not issubclass(kind, KlingDownloadOperator):
+            continue
+        expanded = task.expand_input.value if hasattr(task, "expand_input") else {}
+        if not isinstance(expanded, dict) or set(expanded) - {"kling_task_id"}:
+            continue  # what is mapped is known in the download
+        known = {**arguments, **expanded}
+        if _comes_from(known.get("kling_task_id"), operator):
+            yield task, known
+
+
+def _downstream(operator: BaseOperator) -> Iterator[tuple[Any, type, Mapping[str, Any]]]:
+    """Yield each task after *operator*, its class, and its arguments that are not mapped."""
     tasks: Iterable[Any] = operator.get_flat_relatives(upstream=False) if operator.has_dag() else ()
     for task in tasks:
-        mapped = hasattr(task, "partial_kwargs")
-        kind = task.operator_class if mapped else type(task)
-        if not (isinstance(kind, type) and issubclass(kind, KlingDownloadOperator)):
-            continue
-        arguments = vars(task)
-        if mapped:
-            expanded = task.expand_input.value
-            if not isinstance(expanded, dict) or set(expanded) != {"kling_task_id"}:
-                continue  # what is mapped is known in the download
-            arguments = {**task.partial_kwargs, **expanded}
-        if _comes_from(arguments.get("kling_task_id"), operator):
-            yield task, arguments
+        if not hasattr(task, "partial_kwargs"):
+            yield task, type(task), vars(task)
+        elif isinstance(task.operator_class, type):
+            yield task, task.operator_class, task.partial_kwargs
 
 
 def _comes_from(value: Any, operator: BaseOperator) -> bool:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
 from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-from airflow_provider_kling.operators.deferral import WaitingOperator, WaitOptions
-from airflow_provider_kling.operators.submit import KlingSubmitOperator
+from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
+from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request, own_task_id
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.options import (
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_kling.gateways.base import Task
     from airflow_provider_kling.operators.video_download import VideoDownload
     from airflow_provider_kling.submission.state import SubmissionState
-
-#: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
-_CLAIM_MARGIN = 3600.0
 
 
 class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
@@ -80,7 +77,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         poke_interval: timedelta | float | None = None,
         initial_delay: timedelta | float = 0.0,
         max_poll_interval: timedelta | float = MAX_POLL_INTERVAL,
-        timeout: timedelta | float = 3600.0,
+        timeout: timedelta | float = DEFAULT_TIMEOUT,
         publish_link: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -126,7 +123,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
                         "This Airflow has no task state store (it came with 3.3): a retry would pay again.",
                         advice="Use KlingSubmitOperator, KlingTaskSensor and KlingDownloadOperator.",
                     )
-                expires_at = time.time() + self.busy_timeout + self.wait_options.timeout + _CLAIM_MARGIN
+                expires_at = time.time() + self.busy_timeout + self.wait_options.timeout + CLAIM_MARGIN
                 self._download(context).check_before_submit(job, expires_at)
         with self._releasing_target(context):
             yield

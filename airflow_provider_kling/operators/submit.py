@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0
 #: Seconds after which a deferral without a triggerer ends; nothing was started, so a retry may follow.
 _NO_TRIGGERER = 120.0
+#: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
+CLAIM_MARGIN = 3600.0
 
 
 class KlingSubmitOperator(KlingBaseOperator, RequestOperator):

@@ -1,5 +1,6 @@
 """A submit checks the target of the download that follows it, where it is known, before it buys."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,25 @@ def test_a_claim_is_given_back_where_nothing_was_bought(gateway, tmp_path, fault
     assert caught.value.money is Money.UNTOUCHED
     assert list(tmp_path.iterdir()) == []
     assert run(chain(f"{tmp_path}/cat.mp4", submit_id="corrected"))
+
+
+@pytest.mark.parametrize(("timeout", "mapped"), [(None, False), (None, True), (timedelta(hours=5), False)])
+def test_a_claim_lasts_as_long_as_the_wait(gateway, clock, tmp_path, timeout, mapped):
+    wait = {} if timeout is None else {"timeout": timeout}
+
+    def chain(name):
+        with DAG("d", schedule=None):
+            submit = KlingSubmitOperator(task_id=name, model="kling-v3.0-pro-t2v", prompt="a")
+            sensor = KlingTaskSensor.partial(task_id="wait", **wait) if mapped else KlingTaskSensor
+            given = {"kling_task_id": submit.output}
+            wait_task = sensor.expand(**given) if mapped else sensor(task_id="wait", **wait, **given)
+            wait_task >> KlingDownloadOperator(task_id=f"{name}_get", target=f"{tmp_path}/cat.mp4", **given)
+        return submit
+
+    run(chain("one"))
+    clock.sleep((timeout or timedelta(hours=1)).total_seconds() + 60)
+    with pytest.raises(KlingInputError, match="has claimed it"):
+        run(chain("two"))
+    assert submits(gateway) == 1
+    clock.sleep(2 * 3600)
+    assert run(chain("two"))
