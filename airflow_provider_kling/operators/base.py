@@ -24,7 +24,7 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.hooks import for_airflow, suppress_and_log
-from airflow_provider_kling.operators.xcom import find_request, task_instance_key
+from airflow_provider_kling.operators.xcom import find_request, own_task_id, task_instance_key
 from airflow_provider_kling.xcom_keys import ERROR_KEY
 
 if TYPE_CHECKING:
@@ -157,11 +157,13 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
 
     words = shorten(clean(f"{type(error).__name__}: {error}"), 300)
     kling_task_id, may_submit_again = getattr(operator, "kling_task_id", None), False
+    advice = "A retry goes on with this job and does not pay again."
     if not kling_task_id:
         from airflow_provider_kling.submission.state import submission_state
 
+        state = submission_state(context)
         try:
-            record = submission_state(context).open_record()
+            record = state.open_record()
         except Exception:  # noqa: BLE001 - whatever a state store raises
             what = f"The task ended unexpectedly ({words}), and whether a job was started cannot be read."
             advice = "A retry reads it again before it submits anything."
@@ -170,11 +172,15 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
             return None
         kling_task_id = record.kling_task_id
         may_submit_again = getattr(operator, "on_uncertain", "") == "submit_again"
+        if not kling_task_id and (kling_task_id := own_task_id(context["ti"])):
+            try:
+                state.confirm_task_id(kling_task_id)
+            except KlingUnavailableError:  # a retry will not know the job
+                advice = "Fetch its video by the task id (example Dag kling_rescue)."
     if not kling_task_id:
         what = f"The task ended unexpectedly ({words}) after it began to submit a job."
         return for_airflow(KlingSubmitUncertainError(what), retry=may_submit_again)
     what = f"Job {kling_task_id}: the task ended unexpectedly ({words})."
-    advice = "A retry goes on with this job and does not pay again."
     return for_airflow(
         KlingUnavailableError(what, money=Money.RUNNING, advice=advice, kling_task_id=str(kling_task_id))
     )

@@ -93,9 +93,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     def _run(self, context: Context, *, attempt: int, give_up_at: float) -> str:
         with self._claiming_target(context):
-            kling_task_id = self._submit(
-                context, attempt=attempt, give_up_at=give_up_at, until_delivered=True
-            )
+            kling_task_id = self._submit(context, attempt=attempt, give_up_at=give_up_at)
             return self._wait(context, kling_task_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -143,12 +141,9 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     def _wait(self, context: Context, kling_task_id: str) -> str:
         from airflow_provider_kling.operators.job_wait import begin_wait, read_request
-        from airflow_provider_kling.submission.state import submission_state
 
         with suppress_and_log(self.log, "The task id could not be stored"):
             context["ti"].xcom_push(key=TASK_ID_KEY, value=kling_task_id)
-        with suppress_and_log(self.log, "The task id could not be recorded"):
-            submission_state(context).confirm_task_id(kling_task_id)
         request = read_request(self, context, kling_task_id)
         if request.get("reused"):
             return self._store(context, kling_task_id)
@@ -160,13 +155,14 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     def _job_to_wait_for(self, context: Context) -> str:
         from airflow_provider_kling.submission.state import submission_state
 
+        own = own_task_id(context["ti"])  # what this try has bought, also where the store is away
         try:
             record = submission_state(context).last_record()
-        except KlingError:  # the store is away; what this try has bought stands in its XCom too
-            if kling_task_id := own_task_id(context["ti"]):
-                return kling_task_id
+        except KlingError:
+            if own:
+                return own
             raise
-        return record.kling_task_id if record else ""
+        return (record.kling_task_id if record else "") or own
 
     def _finish(self, context: Context, task: Task) -> str:
         return self._store(context, task.kling_task_id, task)
@@ -176,9 +172,11 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         from airflow_provider_kling.submission.state import submission_state
 
         download, ti = self._download(context), context["ti"]
-        with suppress_and_log(self.log, "The task id could not be recorded"):
-            submission_state(context).confirm_task_id(kling_task_id)
-        result = download.run(kling_task_id, find_request(self, ti, kling_task_id), task)
+        request = find_request(self, ti, kling_task_id)
+        if not request.get("reused"):
+            with suppress_and_log(self.log, "The task id could not be recorded"):
+                submission_state(context).confirm_task_id(kling_task_id)
+        result = download.run(kling_task_id, request, task)
         result.publish(ti, self.log)
         if not result.reused:
             with suppress_and_log(self.log, "That the video is stored could not be recorded"):

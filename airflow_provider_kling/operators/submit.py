@@ -200,13 +200,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             submission_state(context).record_finished()
         return kling_task_id
 
-    def _submit(
-        self, context: Context, *, attempt: int, give_up_at: float, until_delivered: bool = False
-    ) -> str:
-        """Submit once, push what was asked for, and return the task id; see :meth:`_run`.
-
-        :param until_delivered: see :class:`SubmissionOptions`.
-        """
+    def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+        """Submit once, push what was asked for, and return the task id; see :meth:`_run`."""
         from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
         from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
         from airflow_provider_kling.submission.state import submission_state
@@ -220,12 +215,16 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                 "submit and its end, a retry may pay for a second job."
             )
         run = RunReservations(ti, submit_task_ids(self))
-        options = self._submission_options(until_delivered=until_delivered)
+        options = self._submission_options()
         submission = prepare(options, KlingHook(self.kling_conn_id), state, run, self.log)
         if result := submission.resume() or submission.reuse():
             return self._publish(ti, result)
         with airflow_errors(), claim_downstream_targets(self, context):
-            return self._publish(ti, self._submit_patiently(submission, str(ti.id), attempt, give_up_at))
+            result = self._submit_patiently(submission, str(ti.id), attempt, give_up_at)
+            self._publish(ti, result)
+        with suppress_and_log(self.log, "The task id could not be recorded"):
+            state.confirm_task_id(result.kling_task_id)
+        return result.kling_task_id
 
     def _submit_patiently(
         self, submission: Submission, key: str, attempt: int, give_up_at: float
@@ -248,7 +247,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                     self._defer(delay, attempt, give_up_at)
                 time.sleep(delay)
 
-    def _submission_options(self, *, until_delivered: bool) -> SubmissionOptions:
+    def _submission_options(self) -> SubmissionOptions:
         from airflow_provider_kling.submission.submit_once import SubmissionOptions
 
         return SubmissionOptions(
@@ -261,7 +260,6 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             library=str(self.library) if self.reuse else None,
             on_uncertain=self.on_uncertain,
             on_failed_job=self.on_failed_job,
-            until_delivered=until_delivered,
             **self._request_options(),
         )
 

@@ -28,10 +28,10 @@ def submit_task_ids(operator: BaseOperator) -> list[str]:
 
 
 def own_task_id(ti: Any) -> str:
-    """Return the id of the job that this try of the task has submitted; empty if none is known."""
+    """Return the id of the job that this try of the task has bought; empty if none is known."""
     try:
         pushed = ti.xcom_pull(task_ids=[ti.task_id], key=REQUEST_KEY, map_indexes=ti.map_index) or [{}]
-        return str(pushed[0].get("kling_task_id") or "")
+        return "" if pushed[0].get("reused") else str(pushed[0].get("kling_task_id") or "")
     except Exception:  # noqa: BLE001 - whatever an XCom backend raises
         return ""
 

@@ -171,7 +171,14 @@ class SubmissionState:
         """
         if costs := self.costs():  # the record of an earlier job is about to be replaced
             self._set(COSTS_KEY, costs)
-        self._write(SubmissionRecord(self.current, fingerprint, now, cost=_text(cost)))
+        intent = SubmissionRecord(self.current, fingerprint, now, cost=_text(cost))
+        try:
+            self._write(intent)
+        except KlingUnavailableError:
+            with suppress(Exception):  # only the answers may have been lost
+                if self.last_record() == intent:
+                    self.remove_intent()
+            raise
 
     def record_task_id(self, fingerprint: str, now: float, kling_task_id: str, cost: Decimal | None) -> None:
         """Record the job that the gateway has started. A task that is ended meanwhile tries once more.

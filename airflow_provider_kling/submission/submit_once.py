@@ -48,8 +48,6 @@ class SubmissionOptions:
 
     :param inputs: the model's inputs under the operator's names.
     :param from_outside: names of the inputs that the Dag file does not have.
-    :param until_delivered: the task downloads the video too. Cleared before that, it goes on with the job
-        that it bought, unless that one has failed or the request has changed.
     """
 
     inputs: Mapping[str, Any] = field(repr=False)
@@ -64,7 +62,6 @@ class SubmissionOptions:
     library: str | None = None
     on_uncertain: Choice = "fail"
     on_failed_job: Choice = "fail"
-    until_delivered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,14 +219,14 @@ class Submission:
         )
 
     def _continues(self, record: SubmissionRecord) -> bool:
-        """Return whether a task that was cleared amid its work goes on with the job that it bought."""
+        """Return whether a task that was cleared before it had ended well goes on with the job it bought."""
         known, same = record.kling_task_id, record.fingerprint == self._fingerprint()
-        if not (self.options.until_delivered and known and same) or record.reported or record.finished:
+        if not (known and same) or record.reported or record.finished:
             return False
         with suppress(KlingTaskNotFoundError):  # _is_usable handles it
             if self._failure_of(known):
                 return False
-        self.log.info("The task was cleared before the video of job %s was stored: it goes on.", known)
+        self.log.info("The task was cleared before it had ended well: it goes on with job %s.", known)
         self.state.adopt_job()
         return True
 

@@ -443,3 +443,24 @@ def test_where_it_cannot_be_read_what_an_earlier_try_bought_a_job_may_run(gatewa
 def test_the_one_task_takes_a_path_object_as_its_target(gateway, tmp_path):
     task = KlingImageToVideoOperator(task_id="t", target=tmp_path / "cat.mp4", deferrable=False, **TEXT)
     assert task.execute(context_of(TI(), Store())) == f"{tmp_path}/cat.mp4"
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_job_whose_id_only_an_xcom_holds_is_named(gateway, clock, tmp_path, back):
+    store = Store()
+    store.before |= {number: runtime_error() for number in range(2, 200)}
+
+    class Broken(TI):
+        def xcom_push(self, key, value):
+            if key == "size":
+                if back:
+                    store.before.clear()
+                raise ZeroDivisionError
+            super().xcom_push(key, value)
+
+    with pytest.raises(KlingError, match="ZeroDivisionError") as caught:
+        video_task(tmp_path / "cat.mp4").execute(context_of(Broken(), store))
+    job = gateway.jobs[0].task_id
+    assert caught.value.kling_task_id == job
+    assert ("A retry goes on" if back else "kling_rescue") in caught.value.advice
+    assert store.values["kling_submit"]["kling_task_id"] == (job if back else "")

@@ -381,6 +381,16 @@ def test_where_neither_triggerer_nor_store_is_left_the_video_comes_all_the_same(
     assert task.operator().resume_execution(*BACKSTOP, task.context()) == str(tmp_path / "cat.mp4")
 
 
+def test_where_no_triggerer_was_left_and_no_id_was_recorded_the_video_comes_all_the_same(
+    rendering, clock, tmp_path
+):
+    task = Task(tmp_path / "cat.mp4")
+    task.store.before |= {number: runtime_error() for number in range(2, 200)}
+    task.begin()
+    clock.sleep(5000)
+    assert task.operator().resume_execution(*BACKSTOP, task.context()) == str(tmp_path / "cat.mp4")
+
+
 def test_where_nothing_is_left_to_read_the_failure_is_reported(rendering, tmp_path, monkeypatch):
     task = Task(tmp_path / "cat.mp4")
     task.begin()
@@ -588,3 +598,13 @@ def test_a_reused_job_does_not_become_the_job_of_an_earlier_request_of_unknown_i
     task.run()
     assert submits(gateway) == 1
     assert SubmissionState(task.store, Try(6)).last_record().kling_task_id == ""
+
+
+def test_a_reused_job_does_not_become_the_job_that_an_earlier_try_may_have_bought(gateway, tmp_path):
+    library = {"reuse": "fingerprint", "library": f"{tmp_path}/library", "deferrable": False}
+    Task(tmp_path / "first.mp4", **library).run()
+    task = Task(tmp_path / "cat.mp4", on_uncertain="submit_again", **library)
+    SubmissionState(task.store, Try(3)).record_intent("f", 1.0, None)
+    task.run()
+    assert submits(gateway) == 1
+    assert SubmissionState(task.store, Try(3)).last_record().kling_task_id == ""

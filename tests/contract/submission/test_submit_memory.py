@@ -445,3 +445,41 @@ def test_where_the_key_is_refused_on_a_retry_the_job_of_the_first_try_is_named(g
         submit(store)
     assert (caught.value.kling_task_id, caught.value.money) == (kling_task_id, Money.RUNNING)
     assert submits(gateway) == 1
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_submit_that_failed_after_its_purchase_and_is_cleared_goes_on_with_its_job(gateway, death):
+    store = Store()
+    store.after[2] = death()
+    with pytest.raises(death):
+        submit(store, TI(max_tries=0))
+    job = gateway.jobs[0].task_id
+    assert submit(store, TI(max_tries=1)) == submit(store, TI(max_tries=1)) == job
+    assert submit(store, TI(max_tries=2)) != job  # it had ended well
+    assert submits(gateway) == 2
+
+
+def test_an_id_that_the_store_takes_late_is_recorded_before_the_submit_counts_as_finished(gateway, clock):
+    store = Store()
+    store.before |= {number: runtime_error() for number in range(2, 8)}
+    kling_task_id = submit(store)
+    record = store.values["kling_submit"]
+    assert (record["kling_task_id"], record["finished"]) == (kling_task_id, True)
+
+
+def test_an_intent_that_the_store_took_without_an_answer_is_removed(gateway, clock):
+    store = Store()
+    store.after |= {number: runtime_error() for number in range(1, 7)}
+    with pytest.raises(KlingUnavailableError):
+        submit(store, busy_timeout=0)
+    assert submit(store) == gateway.jobs[0].task_id
+    assert submits(gateway) == 1
+
+
+def test_an_intent_that_the_store_did_not_take_leaves_the_earlier_job_recorded(gateway, clock):
+    store = Store()
+    first = submit(store)
+    store.before |= {store.writes + number: runtime_error() for number in range(2, 8)}
+    with pytest.raises(KlingUnavailableError):
+        submit(store, TI(max_tries=6), busy_timeout=0)
+    assert store.values["kling_submit"]["kling_task_id"] == first
