@@ -20,11 +20,13 @@ from typing import Any
 
 from airflow.sdk import DAG, ObjectStoragePath, Param, Variable, task, task_group
 
+from airflow_provider_kling.errors import Money
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 from airflow_provider_kling.storage.allowed_paths import resolve_path
+from airflow_provider_kling.storage.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,11 @@ log = logging.getLogger(__name__)
 def earlier_job(ti: Any, run_id: str, map_index: int) -> str | None:
     """Return the job that an earlier run has bought, or None if it has bought none."""
     submit = {"task_ids": "animate.submit", "run_id": run_id, "map_indexes": map_index}
-    if job := ti.xcom_pull(**submit):
+    # A submit that failed may have bought a job too, also one whose id is unknown.
+    request, error = (ti.xcom_pull(**submit, key=key) or {} for key in ("kling_request", "kling_error"))
+    if job := ti.xcom_pull(**submit) or request.get("kling_task_id") or error.get("kling_task_id"):
         return str(job)
-    # A submit whose answer was lost has no task id, but it may have bought a job.
-    error = ti.xcom_pull(**submit, key="kling_error") or {}
-    return "of unknown id" if error.get("class") == "KlingSubmitUncertainError" else None
+    return "of unknown id" if error.get("money", Money.UNTOUCHED) != Money.UNTOUCHED else None
 
 
 with DAG(
@@ -106,13 +108,15 @@ with DAG(
     def plan(**context: Any) -> list[dict[str, str]]:
         """Return the submit's and the download's arguments for each picture that has no video yet."""
         params, ti = context["params"], context["ti"]
-        for folder in ("pictures", "videos"):  # other folders must not be listed
-            resolve_path(params[folder], folder, KlingHook().settings.allowed_paths)
         pictures, videos = ObjectStoragePath(params["pictures"]), params["videos"].rstrip("/")
+        allowed = KlingHook().settings.allowed_paths  # other folders must not be listed
+        resolve_path(params["pictures"], "pictures", allowed)
+        video = resolve_path(f"{videos}/video.mp4", "videos", allowed, for_writing=True)
         if not pictures.is_dir():
             raise FileNotFoundError(
                 f"pictures={params['pictures']!r}: the worker {socket.gethostname()} has no such folder."
             )
+        Target(video, {"run_id": ti.run_id}).check_writable()  # before anything is bought
         # Target -> run and map index of its last submit. The database is shared, a worker's disk is not.
         submitted = Variable.get("kling_nightly_catalogue", default={}, deserialize_json=True)
         requests: list[dict[str, str]] = []

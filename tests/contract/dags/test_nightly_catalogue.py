@@ -1,0 +1,64 @@
+"""The nightly catalogue buys no video twice, and none that it cannot store."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from airflow_fakes import TI, png
+
+from airflow_provider_kling.errors import (
+    KlingInputError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
+
+FILE = Path(__file__).parents[3] / "dags" / "kling_nightly_catalogue.py"
+GONE = KlingInputError("The picture is gone.", money=Money.MAYBE)
+TIMEOUT = KlingUnavailableError("Timeout.", money=Money.RUNNING, kling_task_id="j")
+
+
+@pytest.fixture
+def catalogue():
+    spec = importlib.util.spec_from_file_location(FILE.stem, FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Night(TI):
+    """A task instance that pulls the XComs of an earlier run."""
+
+    def __init__(self, pushed):
+        super().__init__()
+        self.pushed = pushed
+
+    def xcom_pull(self, task_ids, run_id, map_indexes, key="return_value"):
+        assert (task_ids, run_id, map_indexes) == ("animate.submit", "earlier", 0)
+        return self.pushed.get(key)
+
+
+@pytest.mark.parametrize(
+    ("pushed", "job"),
+    [
+        ({}, None),
+        ({"return_value": "j"}, "j"),
+        ({"kling_request": {"kling_task_id": "j"}}, "j"),
+        ({"kling_error": TIMEOUT.to_dict()}, "j"),
+        ({"kling_error": GONE.to_dict()}, "of unknown id"),
+        ({"kling_error": KlingSubmitUncertainError("Lost.").to_dict()}, "of unknown id"),
+        ({"kling_error": KlingInputError("No prompt.").to_dict()}, None),
+        ({"kling_error": {"class": "ValueError"}}, None),
+    ],
+)
+def test_each_job_that_an_earlier_submit_may_have_bought_counts(catalogue, pushed, job):
+    assert catalogue.earlier_job(Night(pushed), "earlier", 0) == job
+
+
+def test_a_folder_for_videos_that_cannot_be_used_is_found_before_the_purchase(gateway, catalogue, tmp_path):
+    (tmp_path / "a.png").write_bytes(png())
+    (tmp_path / "file").touch()
+    params = {"pictures": str(tmp_path), "videos": f"{tmp_path}/file/videos", "redo": True}
+    plan = catalogue.dag.get_task("plan").python_callable
+    with pytest.raises(KlingInputError, match="no file can be written there"):
+        plan(params=params, ti=TI())
