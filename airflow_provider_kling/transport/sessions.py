@@ -148,8 +148,15 @@ _current_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=
 
 
 def _limit(sock: socket.socket | None) -> None:
-    """Let the next operation of a socket end at the deadline of the running block, if it has one."""
+    """Let the next operation of a socket end at the deadline of the running block, if it has one.
+
+    The socket's timeout ends only an operation that waits, and a fast peer lets none wait.
+
+    :raises TimeoutError: after the deadline.
+    """
     if sock is not None and (deadline := _current_deadline.get()):
+        if deadline.expired:
+            raise TimeoutError
         sock.settimeout(deadline.seconds_left)
 
 
@@ -231,7 +238,7 @@ class TimedConnection(HTTPConnection):
                 if address == addresses[-1] or deadline.expired:
                     raise
             else:
-                _limit(sock)  # for the TLS handshake
+                sock.settimeout(deadline.seconds_left)  # for the TLS handshake
                 return sock
         raise urllib3.exceptions.ConnectTimeoutError(self, "the name was not looked up in time")
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
+import requests
 from blockbuster import blockbuster_ctx
 from odd_servers import DRIPPING_PARTS, answering, dripping_head, dripping_in, serving
 
@@ -39,7 +40,7 @@ from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.transport.async_client import AsyncKlingClient
-from airflow_provider_kling.transport.sessions import gateway_session
+from airflow_provider_kling.transport.sessions import Deadline, gateway_session, timed
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.sync_client import LONGEST_BODY, KlingClient
 
@@ -243,6 +244,36 @@ async def test_no_byte_of_an_answer_that_drips_moves_the_deadline_of_the_sync_cl
     assert isinstance(asked, KlingUnavailableError)
     assert left.wait(10)
     assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("connect", [sync_client], indirect=True)
+async def test_the_id_before_trailers_without_an_end_is_used(connect):
+    def flood(handler):
+        body = b'12\r\n{"task_id": "t-1"}\r\n0\r\n'
+        handler.wfile.write(with_head("", "Transfer-Encoding: chunked") + body)
+        while True:
+            handler.wfile.write(b"X: y\r\n" * 1000)
+
+    with serving(flood) as server:
+        async with connect(server.url, request_timeout=1) as send:
+            assert await send(submit(JOB)) == "t-1"
+
+
+def test_nothing_is_read_or_sent_after_the_deadline_even_where_the_peer_is_fast():
+    written = threading.Event()
+
+    def answer(handler):
+        answering(bytes(100_000))(handler)
+        written.set()
+
+    with serving(answer) as server, timed(requests.Session()) as session:
+        response = session.get(server.url, stream=True)
+        assert written.wait(10)
+        with Deadline(0), pytest.raises(TimeoutError):
+            response.raw._fp.read()
+        with Deadline(0), pytest.raises(requests.exceptions.RequestException):
+            session.post(server.url)
+    assert len(server.seen) == 1
 
 
 def broken_reader(reply):
