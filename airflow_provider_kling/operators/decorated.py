@@ -79,7 +79,8 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         from airflow_provider_kling.submission.submit_once import naming_earlier_job
 
         state = submission_state(context)
-        publish_costs(context["ti"], state, self.log)
+        with airflow_errors(), naming_earlier_job(state):
+            publish_costs(context["ti"], state)
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         name = self.python_callable.__name__

@@ -112,8 +112,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         from airflow_provider_kling.submission.submit_once import naming_earlier_job
 
         state = submission_state(context)
-        publish_costs(context["ti"], state, self.log)
         with airflow_errors(), naming_earlier_job(state):
+            publish_costs(context["ti"], state)
             job = _job_of(state)
             with _nothing_bought():
                 if not state.is_persistent:

@@ -205,10 +205,11 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
         from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
         from airflow_provider_kling.submission.state import submission_state
-        from airflow_provider_kling.submission.submit_once import prepare
+        from airflow_provider_kling.submission.submit_once import naming_earlier_job, prepare
 
         ti, state = context["ti"], submission_state(context)
-        publish_costs(ti, state, self.log)
+        with airflow_errors(), naming_earlier_job(state):
+            publish_costs(ti, state)
         if not state.is_persistent:
             self.log.warning(
                 "This Airflow has no task state store (it came with 3.3): should this task die between the "

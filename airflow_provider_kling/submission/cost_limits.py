@@ -22,7 +22,7 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit
 from airflow_provider_kling.redaction import redacted, shorten
-from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState
+from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState, patiently
 from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.xcom_keys import RESERVATION_KEY
 
@@ -177,8 +177,15 @@ class RunReservations:
         return Reservation(self._ti.task_id, self._ti.map_index, time.time(), usd, state)
 
     def post(self, reservation: Reservation) -> None:
-        """Show a reservation to the other tasks, in place of the last one."""
-        self._ti.xcom_push(key=RESERVATION_KEY, value=reservation.to_dict())
+        """Show a reservation to the other tasks, in place of the last one.
+
+        :raises KlingUnavailableError: the XCom cannot be pushed.
+        """
+        value = reservation.to_dict()
+        patiently(
+            lambda: self._ti.xcom_push(key=RESERVATION_KEY, value=value),
+            "What this task buys cannot be shown to other tasks",
+        )
 
     def posted(self) -> list[Reservation]:
         """Return what all tasks of the run have posted."""
@@ -221,12 +228,12 @@ class CostControl:
         """Reserve what one job costs, before the other tasks of the run do.
 
         :raises KlingInputError: it is too much for the run, or unknown.
+        :raises KlingUnavailableError: it cannot be shown to other tasks.
         """
         usd = _total([*self.state.costs().values(), cost])
         limit = self.limits.max_run_cost_usd
         if limit is None:
-            with suppress_and_log(self.log, "What this job costs could not be shown to other tasks"):
-                self.run.post(self.run.mine(ReservationState.TAKEN, usd))
+            self.run.post(self.run.mine(ReservationState.TAKEN, usd))
             return
         mine = self.run.mine(ReservationState.ASKING, usd)
         if usd is None or never_fits(mine, self.run.posted(), limit, time.time()):
@@ -266,15 +273,16 @@ class CostControl:
         return KlingInputError(what, advice=advice)
 
 
-def publish_costs(ti: Any, state: SubmissionState, log: Any) -> None:
-    """Show the other tasks of the run what earlier tries bought; Airflow has cleared their XComs.
+def publish_costs(ti: Any, state: SubmissionState) -> None:
+    """Show the other tasks of the run what earlier tries bought; Airflow has deleted their XComs.
 
     This comes first in each try: also a request whose answer is unknown counts from then on.
+
+    :raises KlingUnavailableError: what they bought cannot be read or cannot be shown.
     """
-    with suppress_and_log(log, "What earlier tries bought could not be shown to other tasks"):
-        if state.costs():
-            run = RunReservations(ti, [])
-            run.post(_bought(run, state))
+    if state.costs():
+        run = RunReservations(ti, [])
+        run.post(_bought(run, state))
 
 
 def _bought(run: RunReservations, state: SubmissionState) -> Reservation:

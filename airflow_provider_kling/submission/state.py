@@ -24,7 +24,8 @@ _KEY = "kling_submit"
 _WAIT_KEY = "kling_wait"
 #: The task state value with the costs of earlier jobs: US dollars as a text, by task id.
 COSTS_KEY = "kling_spent"
-#: Seconds between the attempts to reach the store; together, how long it may be away.
+_STATE = "The submission's state cannot be {} Airflow's task state store"
+#: Seconds between the attempts to reach Airflow's API server; together, how long it may be away.
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -220,7 +221,7 @@ class SubmissionState:
         """Record that no job was started."""
         store = self._store
         if store is not None:
-            _patiently(lambda: store.delete(_KEY), "cannot be deleted from")
+            patiently(lambda: store.delete(_KEY), _STATE.format("deleted from"))
 
     def recorded_wait(self, kling_task_id: str) -> tuple[float, float] | None:
         """Return when the wait for a job began and when it ends, in epoch seconds; None after a clear."""
@@ -260,7 +261,7 @@ class SubmissionState:
         if (store := self._store) is None:
             return None
         try:
-            return _patiently(lambda: store.get(key), "cannot be read from")
+            return patiently(lambda: store.get(key), _STATE.format("read from"))
         except KlingUnavailableError as error:  # an earlier try may have bought a job
             advice = "A retry reads it again before it submits anything."
             raise error.replace(money=Money.MAYBE, advice=advice) from error.__cause__
@@ -268,7 +269,7 @@ class SubmissionState:
     def _set(self, key: str, value: Any, pauses: Sequence[float] = _PAUSES) -> None:
         store = self._store
         if store is not None:
-            _patiently(lambda: store.set(key, value), "cannot be written to", pauses)
+            patiently(lambda: store.set(key, value), _STATE.format("written to"), pauses)
 
 
 def submission_state(context: Context) -> SubmissionState:
@@ -277,9 +278,10 @@ def submission_state(context: Context) -> SubmissionState:
     return SubmissionState(store, Try.of_task(context))
 
 
-def _patiently(call: Callable[[], Any], words: str, pauses: Sequence[float] = _PAUSES) -> Any:
-    """Call the store; where it fails, call it again for some seconds.
+def patiently(call: Callable[[], Any], problem: str, pauses: Sequence[float] = _PAUSES) -> Any:
+    """Call Airflow's API server; where it fails, call it again for some seconds.
 
+    :param problem: what it means that the call fails.
     :raises KlingUnavailableError: it fails each time.
     """
     for pause in (*pauses, None):
@@ -290,8 +292,7 @@ def _patiently(call: Callable[[], Any], words: str, pauses: Sequence[float] = _P
         except Exception as error:
             if pause is None:
                 why = shorten(clean(f"{type(error).__name__}: {error}"), 300)
-                what = f"The submission's state {words} Airflow's task state store ({why})."
-                raise KlingUnavailableError(what) from error
+                raise KlingUnavailableError(f"{problem} ({why}).") from error
             time.sleep(pause)
     raise AssertionError("unreachable")  # pragma: no cover
 

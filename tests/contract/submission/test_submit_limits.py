@@ -9,7 +9,12 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_fakes import TI, Store, connect, context_of, running_gateway, runtime_error, submits
 
-from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError, KlingUnavailableError
+from airflow_provider_kling.errors import (
+    KlingInputError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
 from airflow_provider_kling.operators import KlingImageToVideoOperator, KlingSubmitOperator
 
 PRICE = 0.56
@@ -301,18 +306,54 @@ def test_a_limit_that_stands_in_the_dag_file_as_none_is_no_limit(gateway):
 
 
 class Mute(TI):
-    """A task instance whose XComs cannot be written."""
+    """A task instance whose first reservations cannot be pushed."""
+
+    def __init__(self, *, failures, **arguments):
+        super().__init__(**arguments)
+        self.failures = failures
 
     def xcom_push(self, key, value):
-        raise runtime_error()
+        if key == "kling_reservation" and self.failures:
+            self.failures -= 1
+            raise runtime_error()
+        super().xcom_push(key, value)
 
 
-def test_without_xcom_nothing_is_bought_under_a_limit_but_without_one_it_is(gateway, logged):
-    with pytest.raises(Exception, match="the API server is away"):
-        submit(ti=Mute(task_id="submit"), max_run_cost_usd=1)
+@pytest.mark.parametrize("limit", [{}, {"max_run_cost_usd": 1}])
+def test_a_job_that_cannot_be_shown_to_other_tasks_is_not_bought(gateway, limit):
+    with pytest.raises(KlingUnavailableError, match="the API server is away") as caught:
+        submit(ti=Mute(task_id="submit", failures=99), busy_timeout=0, **limit)
+    assert caught.value.money is Money.UNTOUCHED
+    assert not isinstance(caught.value, AirflowFailException)  # a retry is free
     assert not submits(gateway)
-    assert submit(ti=Mute(task_id="submit")) == gateway.jobs[0].task_id
-    assert "could not be shown to other tasks" in logged.text()
+
+
+@pytest.mark.parametrize("limit", [{}, {"max_run_cost_usd": 1}])
+def test_a_reservation_that_can_be_pushed_only_later_counts(gateway, limit):
+    run = {}
+    submit(ti=Mute(task_id="submit", map_index=0, run=run, failures=2), **limit)
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, at=1, max_run_cost_usd=1)
+    assert submits(gateway) == 1
+
+
+def test_a_retry_that_shows_its_earlier_job_only_later_leaves_no_room_for_others(gateway):
+    run, store, limit = {}, Store(), {"max_run_cost_usd": 1}
+    job = submit(run, store=store, at=0, **limit)
+    retry = Mute(task_id="submit", map_index=0, run=run, failures=1)
+    assert submit(store=store, ti=retry, prompt="cat 0", **limit) == job
+    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
+        submit(run, at=1, **limit)
+    assert submits(gateway) == 1
+
+
+def test_a_retry_that_cannot_show_its_earlier_job_names_it(gateway):
+    store = Store()
+    job = submit(store=store, at=0)
+    retry = Mute(task_id="submit", map_index=0, failures=99)
+    with pytest.raises(KlingUnavailableError, match=f"has submitted {job}") as caught:
+        submit(store=store, ti=retry, prompt="cat 0")
+    assert caught.value.money is Money.MAYBE
 
 
 def test_without_a_task_state_store_a_run_keeps_to_its_limit_too(gateway):
