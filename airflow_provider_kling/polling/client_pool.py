@@ -101,6 +101,7 @@ class PooledClient:
                 if self.client is None or self.client.settings != settings:
                     self.client = await self._open(settings)
                     self._limiter.change(settings.queries_per_second)
+                    self.poller.request_timeout = settings.request_timeout
             return self.client
 
     async def _look_up(self) -> Settings:

@@ -15,9 +15,12 @@ from airflow_provider_kling.gateways.base import Call, Task, about_job, log_bug
 from airflow_provider_kling.polling.policy import PollPolicy, PollResult
 from airflow_provider_kling.polling.queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
+from airflow_provider_kling.transport.settings import DEFAULT_TIMEOUT
 
 #: Polls in flight at a time, for all waits of a connection.
 MAX_CONCURRENT_POLLS = 32
+#: Seconds between two looks for waits that are over without an answer.
+CHECK_INTERVAL = 5.0
 #: Progress values and log lines of all waits: the rate that lasts, and the burst after a rest. A few waits
 #: show everything. Thousands must not: between two values or 4 KiB of log, the triggerer's supervisor asks
 #: the database for all of its triggers. While it sends new triggers it reads no log, and a runner that cannot
@@ -37,39 +40,63 @@ class Poller:
 
     :param query: asks the gateway for the state of a wait's job.
     :param limiter: how many queries may be sent in a second.
+    :ivar request_timeout: seconds in which a query should be answered.
     """
 
+    request_timeout = DEFAULT_TIMEOUT
+
     def __init__(self, query: Callable[[Wait], Awaitable[Task]], limiter: RateLimiter) -> None:
-        self._query = query
+        self._query, self._limiter = query, limiter
         self._queue: PollQueue[Wait] = PollQueue(limiter)
         self._pollers: list[asyncio.Task[None]] = []
-        self._waits = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits: set[Wait] = set()
         self._progress = RateLimiter(PROGRESS_PER_SECOND, PROGRESS_BURST)
         self._lines = RateLimiter(LINES_PER_SECOND, LINES_BURST)
         self._lines_left = 0
 
-    def start(self, wait: Wait, first_poll_at: float) -> int:
-        """Begin to poll for a wait. Returns the number of its poll in the queue."""
+    def start(self, wait: Wait, first_poll_at: float) -> None:
+        """Begin to poll for a wait."""
         if not self._pollers:
             # Not in the context of the first wait: by it Airflow would take their log lines for that wait's.
             self._pollers = [
                 asyncio.get_running_loop().create_task(self._poll_for_ever(), context=Context())
                 for _ in range(MAX_CONCURRENT_POLLS)
             ]
-        self._waits += 1
-        return self._queue.put(wait, first_poll_at, wait.policy.give_up_at)
+            self._check()
+        self._waits.add(wait)
+        self._put(wait, first_poll_at)
 
     def stop(self, wait: Wait) -> None:
         """Poll no more for a wait. The answer to a query in flight is dropped."""
-        self._waits -= 1
+        self._waits.discard(wait)
         self._queue.remove(wait.number)
 
     async def close(self) -> None:
         """End all pollers."""
         self._queue.close()
+        if self._timer:
+            self._timer.cancel()
         for poller in self._pollers:
             poller.cancel()
         await asyncio.gather(*self._pollers, return_exceptions=True)
+
+    def end_late(self, now: float) -> None:
+        """End the waits whose last poll was not answered in time: it hangs, or waits for those that hang.
+
+        :param now: the loop's time, in seconds.
+        """
+        # At the rate limit, the poll of one wait may have to wait for those of all others.
+        before = now - self.request_timeout - self._limiter.seconds_for(len(self._waits))
+        for wait in [wait for wait in self._waits if wait.open and wait.last_poll_at < before]:
+            policy = wait.policy
+            error = about_job(KlingUnavailableError("the gateway did not answer"), policy.kling_task_id)
+            self._update(wait, error, max(time.time(), policy.give_up_at))
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(CHECK_INTERVAL, self._check, context=Context())
+        self.end_late(self._queue.now())
 
     async def _poll_for_ever(self) -> None:
         while True:
@@ -84,7 +111,7 @@ class Poller:
                 failure = KlingUnavailableError(f"The query failed ({type(error).__name__}).")
                 answer = about_job(failure, wait.policy.kling_task_id)
             if wait.open:
-                self._update(wait, answer)
+                self._update(wait, answer, time.time())
 
     def _pause_if_asked(self, error: KlingError) -> None:
         """Stop the polls of all waits where the gateway says that there are too many."""
@@ -93,10 +120,16 @@ class Poller:
         ):
             self._queue.pause(error.retry_after)
 
-    def _update(self, wait: Wait, answer: Task | KlingError) -> None:
+    def _put(self, wait: Wait, due: float) -> None:
+        """Put the next poll of a wait into the queue."""
+        give_up_at = wait.policy.give_up_at
+        wait.last_poll_at = self._queue.now() + max(due, give_up_at) - time.time()
+        wait.number = self._queue.put(wait, due, give_up_at)
+
+    def _update(self, wait: Wait, answer: Task | KlingError, now: float) -> None:
         """Tell the policy what came, and put the next poll into the queue or end the wait."""
         try:
-            result = wait.policy.update(answer, time.time())
+            result = wait.policy.update(answer, now)
         except Exception as error:  # noqa: BLE001 - the trigger raises it
             wait.end(error)
             return
@@ -106,7 +139,7 @@ class Poller:
             # The worker that resumes the task stores the last progress.
             wait.end(replace(result, messages=lines if wait.messages else (), progress=None))
             return
-        wait.number = self._queue.put(wait, result.next_poll_at, wait.policy.give_up_at)
+        self._put(wait, result.next_poll_at)
         wait.progress = result.progress or wait.progress
         messages = wait.messages if wait.messages and self.may_log() else ()
         progress = wait.progress if wait.progress and self.may_push() else None
@@ -129,7 +162,7 @@ class Poller:
         now = self._queue.now()
         if limiter.next_at(now) > now:
             return False
-        limiter.take(now, events * max(1.0, self._waits / MANY_WAITS))
+        limiter.take(now, events * max(1.0, len(self._waits) / MANY_WAITS))
         return True
 
 
@@ -142,10 +175,11 @@ class Wait:
     :param policy: says when to poll, and what an answer means.
     :param first_poll_at: when to poll first, in epoch seconds.
     :ivar call: the query, which is sent again and again; None before the first poll.
+    :ivar last_poll_at: when its last poll is due, by the loop's clock, which is never set.
     """
 
     __slots__ = (
-        *("call", "messages", "number", "open", "policy", "progress"),
+        *("call", "last_poll_at", "messages", "number", "open", "policy", "progress"),
         *("_changed", "_first_poll_at", "_poller", "_results"),
     )
 
@@ -154,13 +188,13 @@ class Wait:
         self.call: Call[Task] | None = None
         self.messages: tuple[str, ...] = ()
         self.progress: dict[str, Any] | None = None
-        self.number, self.open = -1, True
+        self.number, self.last_poll_at, self.open = -1, float("inf"), True
         self._poller, self._first_poll_at = poller, first_poll_at
         self._results: deque[PollResult | Exception] = deque()
         self._changed: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.number = self._poller.start(self, self._first_poll_at)
+        self._poller.start(self, self._first_poll_at)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

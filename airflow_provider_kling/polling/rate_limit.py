@@ -37,3 +37,7 @@ class RateLimiter:
     def take(self, now: float, events: float = 1.0) -> None:
         """Count events that happen *now*."""
         self._used_until = max(now, self._used_until) + self._gap * events
+
+    def seconds_for(self, events: int) -> float:
+        """Return the seconds in which so many events may happen."""
+        return self._gap * events

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from airflow_fakes import KEY, TI, OnePoll, connect, poll, running_gateway
 
-from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError
+from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError, KlingWaitTimeoutError
 from airflow_provider_kling.gateways.base import Outcome, Task
 from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.hooks import KlingHook
@@ -18,7 +18,7 @@ from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.polling import client_pool
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PollPolicy
-from airflow_provider_kling.polling.poller import MAX_MESSAGES, Poller, Wait
+from airflow_provider_kling.polling.poller import MAX_CONCURRENT_POLLS, MAX_MESSAGES, Poller, Wait
 from airflow_provider_kling.polling.rate_limit import RateLimiter
 from airflow_provider_kling.triggers import KlingTaskTrigger
 
@@ -257,6 +257,36 @@ async def test_a_poll_that_hangs_ends_with_the_request_timeout(waiting, monkeypa
         waiting.add_fault("query:hang=30")
         with pytest.raises(KlingUnavailableError, match="TimeoutError"):
             await poll(client, waiting.job)
+
+
+async def no_answer(_):
+    await asyncio.get_running_loop().create_future()
+
+
+async def test_a_wait_ends_though_no_query_is_answered_or_can_be_sent(waiting, monkeypatch):
+    monkeypatch.setattr("airflow_provider_kling.polling.poller.CHECK_INTERVAL", 0.01)
+    poller, now = Poller(no_answer, RateLimiter(10_000.0)), time.time()
+    poller.request_timeout = 0.01
+
+    async def error_of_a_wait():
+        async with Wait(poller, PollPolicy(waiting.job, now, now + 0.1, None), now) as results:
+            return (await anext(results)).error
+
+    async with asyncio.timeout(20):
+        errors = await asyncio.gather(*(error_of_a_wait() for _ in range(MAX_CONCURRENT_POLLS + 8)))
+    await poller.close()
+    assert {type(error) for error in errors} == {KlingWaitTimeoutError}
+    assert "the gateway did not answer" in errors[0].what
+
+
+async def test_a_wait_that_began_late_is_not_over_before_its_answer_can_come(waiting):
+    poller, loop, wall = Poller(no_answer, RateLimiter(1.0)), asyncio.get_running_loop(), time.time()
+    policy = PollPolicy(waiting.job, wall - 2000, wall - 1000, None)
+    async with Wait(poller, policy, wall) as first, Wait(poller, policy, wall):
+        for seconds, open_waits in ((poller.request_timeout + 1, True), (poller.request_timeout + 3, False)):
+            poller.end_late(loop.time() + seconds)  # the rate limit lets one poll wait for the other
+            assert first.open is open_waits
+    await poller.close()
 
 
 async def test_the_rate_limit_of_the_connection_counts(waiting, monkeypatch):
