@@ -60,11 +60,16 @@ def for_airflow(error: KlingError, *, retry: bool = False) -> KlingError:
     return _airflow_class(type(error), retry=retry)(**error.facts())
 
 
-def connection_not_found(conn_id: str) -> KlingUnavailableError:
-    """Return the error for a connection that Airflow does not find.
+def look_up_error(conn_id: str, error: Exception) -> KlingError:
+    """Return what a failed look-up of a connection means.
 
-    It can be retried: Airflow raises the same error if a secrets backend does not answer.
+    Of an error that is not Airflow's, only the type is told: its words may hold a secret.
     """
+    if isinstance(error, KlingError):
+        return error
+    if not isinstance(error, AirflowNotFoundException):
+        what = f"Airflow could not look up the connection {conn_id!r} ({type(error).__name__})."
+        return KlingUnavailableError(what)
     advice = (
         f"Create it (Admin, Connections, type Kling) or set AIRFLOW_CONN_{conn_id.upper()}. If it is in a "
         "secrets backend, look in the log for the backend's error."
@@ -123,8 +128,8 @@ class KlingHook(BaseHook):
         with airflow_errors():
             try:
                 return Settings.from_connection(self.get_connection(self.kling_conn_id))
-            except AirflowNotFoundException as error:
-                raise connection_not_found(self.kling_conn_id) from error
+            except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+                raise look_up_error(self.kling_conn_id, error) from None
 
     def get_conn(self) -> requests.Session:
         """Return a session with the connection's key, proxies and TLS settings."""

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
 from airflow_provider_kling.gateways.base import Call, Task, about_job
-from airflow_provider_kling.hooks import KlingHook, connection_not_found
+from airflow_provider_kling.hooks import KlingHook, look_up_error
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import Poller, Wait
 from airflow_provider_kling.polling.rate_limit import RateLimiter
@@ -107,13 +106,8 @@ class PooledClient:
     async def _look_up(self) -> Settings:
         try:
             return Settings.from_connection(await get_async_connection(self._conn_id, KlingHook))
-        except AirflowNotFoundException as error:
-            raise connection_not_found(self._conn_id) from error
-        except KlingError:
-            raise
-        except Exception as error:  # a secrets backend may raise anything; the message may hold a secret
-            what = f"Airflow could not look up the connection {self._conn_id!r} ({type(error).__name__})."
-            raise KlingUnavailableError(what) from error
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+            raise look_up_error(self._conn_id, error) from None
 
     async def _open(self, settings: Settings) -> AsyncKlingClient:
         # To import the HTTP libraries takes a second, for which the loop of all triggers would stand still.

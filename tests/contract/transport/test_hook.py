@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from traceback import format_exception
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -21,6 +22,7 @@ from airflow_provider_kling.gateways.base import Outcome
 from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.hooks import KlingHook, for_airflow
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.polling import client_pool
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.transport.settings import Settings
 
@@ -115,6 +117,29 @@ def test_a_connection_that_is_not_there_is_named_and_may_be_there_at_the_next_tr
         KlingHook("nowhere").submit(JOB)
     assert not isinstance(caught.value, AirflowFailException)
     assert "temporary" not in str(caught.value)
+
+
+async def test_an_error_of_a_secrets_backend_may_pass_and_none_of_its_words_are_told(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("token s3cret")
+
+    async def broken_async(*_):
+        broken()
+
+    monkeypatch.setattr(KlingHook, "get_connection", broken)
+    monkeypatch.setattr(client_pool, "get_async_connection", broken_async)
+    errors = []
+    for call in (KlingHook("kling_test").get_task, KlingHook("kling_test").submit):
+        with pytest.raises(KlingUnavailableError, match="RuntimeError") as caught:
+            call(JOB if errors else "t-1")
+        assert isinstance(caught.value, AirflowException)
+        errors.append(caught.value)
+    async with ClientPool.client("kling_test") as client:
+        with pytest.raises(KlingUnavailableError, match="RuntimeError") as caught:
+            await client.send(query("t-1"))
+        errors.append(caught.value)
+    assert [error.money for error in errors] == [Money.RUNNING, Money.UNTOUCHED, Money.RUNNING]
+    assert not any("s3cret" in "".join(format_exception(error)) for error in errors)
 
 
 def test_a_job_is_submitted_asked_for_and_its_video_fetched(gateway, connect):
