@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
     AirflowSkipException,
     DecoratedOperator,
     context_merge,
@@ -21,6 +23,7 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
 from airflow_provider_kling.models.input_names import INPUTS, PICTURE_INPUTS
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
+from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.xcom_keys import TARGET_KEY
 
 if TYPE_CHECKING:
@@ -30,14 +33,16 @@ if TYPE_CHECKING:
 
 #: What a function may return besides a :class:`VideoRequest`: a dict with some of these keys.
 KEYS = (*INPUTS, "model", "extra_body", "target")
+#: Airflow's exceptions with which a function ends its task for good.
+_ENDS_TASK = (AirflowFailException, AirflowSensorTimeout, AirflowSkipException)
 
 
 class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
     """Calls the function for one request, then does what ``KlingImageToVideoOperator`` does.
 
     A retry calls the function again. If it returns another request than the one that an earlier try has
-    bought, the task fails with ``KlingSubmitUncertainError``, which names that job. If it skips the task,
-    the task fails too and names the job, because a skip would hide a job that is paid for.
+    bought, the task fails with ``KlingSubmitUncertainError``, which names that job. If it skips or fails the
+    task with an exception of Airflow, the task fails too and names the job, which is paid for.
 
     :param python_callable: returns a :class:`VideoRequest`, or a dict of :data:`KEYS`.
     """
@@ -93,9 +98,12 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
                     "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
                     record.kling_task_id or "a job of unknown id",
                 )
-                if isinstance(error, AirflowSkipException) and not state.is_cleared_since(record):
+                if isinstance(error, _ENDS_TASK) and not state.is_cleared_since(record):
+                    words = NO_SECRETS.shown(f"{type(error).__name__}: {error}", 300)
+                    is_skip = isinstance(error, AirflowSkipException)
+                    what = "has skipped the task" if is_skip else f"has ended the task ({words})"
                     with airflow_errors(), naming_earlier_job(state):
-                        raise KlingInputError(f"{name}() has skipped the task.") from error
+                        raise KlingInputError(f"{name}() {what}.") from error
             raise
         with airflow_errors(), naming_earlier_job(state):
             request = arguments_of(answer, name)

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 from airflow_fakes import TI, Store, context_of, png, runtime_error, stored_and_read, submits
@@ -129,29 +133,48 @@ def test_a_function_that_changes_its_mind_pays_once_and_names_the_job(gateway, t
     assert submits(gateway) == 1
 
 
-def test_a_function_that_skips_does_not_hide_what_an_earlier_try_has_bought(gateway, tmp_path, logged):
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (AirflowSkipException("nothing to do today"), "has skipped the task"),
+        (
+            AirflowFailException("nothing to do today"),
+            "has ended the task .AirflowFailException: nothing to do",
+        ),
+        (
+            AirflowSensorTimeout("nothing to do today"),
+            "has ended the task .AirflowSensorTimeout: nothing to do",
+        ),
+    ],
+)
+def test_a_function_that_ends_its_task_does_not_hide_what_an_earlier_try_has_bought(
+    gateway, tmp_path, logged, ended, words
+):
     answers = iter(["a cat"])
     gateway.add_fault("job:render=5")
 
     @kling_video(target=f"{tmp_path}/", deferrable=True)
     def wave() -> VideoRequest:
         if not (answer := next(answers, None)):
-            raise AirflowSkipException("nothing to do today")
+            raise ended
         return VideoRequest(model=TEXT, prompt=answer)
 
     store = Store()
     with pytest.raises(TaskDeferred):
         run(made(wave), store)
     [job] = gateway.jobs
-    with pytest.raises(KlingInputError, match=f"wave.. has skipped the task. .*{job.task_id}") as failed:
-        run(made(wave), store)
-    assert failed.value.kling_task_id == job.task_id
+    ti = TI(task_id="wave")
+    with pytest.raises(KlingInputError, match=rf"wave.. {words}.*{job.task_id}") as failed:
+        run(made(wave), store, ti)
+    assert failed.value.kling_task_id == ti.xcoms["kling_error"]["kling_task_id"] == job.task_id
     assert isinstance(failed.value, AirflowFailException)
-    with pytest.raises(AirflowSkipException):  # who clears the task wants something new
+    with pytest.raises(type(ended)) as passed:  # who clears the task wants something new
         run(made(wave), store, TI(task_id="wave", max_tries=1))
+    assert passed.value is ended
     assert job.task_id in logged.text()
-    with pytest.raises(AirflowSkipException):  # nothing was bought
+    with pytest.raises(type(ended)) as passed:  # nothing was bought
         run(made(wave))
+    assert passed.value is ended
 
 
 @pytest.mark.parametrize(
