@@ -78,11 +78,13 @@ class DownloadResult:
     :param path: its path or storage URL.
     :param facts: its sidecar: size, SHA-256, content type, request, timings.
     :param reused: whether it is a copy of a video of an earlier job.
+    :param allowed_paths: the connection's allowed folders, for the library.
     """
 
     path: str
     facts: Mapping[str, Any]
     reused: bool
+    allowed_paths: Sequence[str]
 
     def publish(self, ti: Any, log: Any) -> None:
         """Push ``size``, ``sha256``, ``content_type`` and ``kling_video``; add the video to the library."""
@@ -92,7 +94,7 @@ class DownloadResult:
         ti.xcom_push(key=VIDEO_KEY, value={**video, **task_instance_key(ti)})
         if (entry := self.facts.get("library_entry")) and not self.reused:
             with suppress_and_log(log, "The video could not be added to the library"):
-                add_to_library(entry, self.path, self.facts, owner_name(self.facts))
+                add_to_library(entry, self.path, self.facts, owner_name(self.facts), self.allowed_paths)
 
 
 class VideoDownload:
@@ -164,7 +166,8 @@ class VideoDownload:
         )
         entry = request.get("library_entry")  # not from the sidecar, which other programs can change
         facts = {**facts, "kling_task_id": kling_task_id, "library_entry": entry}
-        return DownloadResult(str(target.path), facts, bool(request.get("reused")))
+        allowed = self._hook.settings.allowed_paths
+        return DownloadResult(str(target.path), facts, bool(request.get("reused")), allowed)
 
     def _target(self, kling_task_id: str) -> Target:
         options = self._options

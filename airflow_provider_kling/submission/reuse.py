@@ -40,19 +40,22 @@ class LibraryEntry:
 
     :param library: folder or storage URL.
     :param content: a hash over what was asked for: the model, its inputs, and the bytes of each picture.
+    :param allowed_paths: the submit's allowed folders.
     """
 
     library: str
     content: str
+    allowed_paths: Sequence[str] = ()
 
     @property
     def index(self) -> str:
         """The index file's name."""
         return f"{self.library.rstrip('/')}/{self.content}.json"
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
-        return {"library": self.library, "content": self.content}
+        allowed = list(self.allowed_paths)
+        return {"library": self.library, "content": self.content, "allowed_paths": allowed}
 
 
 def library_entry(
@@ -83,7 +86,8 @@ def library_entry(
         log.warning("What a URL leads to could not be read to compare it, so nothing is reused.")
         return None
     warn_of_local_disk("library", folder, log)
-    return LibraryEntry(library, fingerprint(VideoJob(job.model, {**rest, "media": hashes}), ""))
+    content = fingerprint(VideoJob(job.model, {**rest, "media": hashes}), "")
+    return LibraryEntry(library, content, allowed_paths)
 
 
 def find_video(
@@ -117,15 +121,23 @@ def find_video(
     return None
 
 
-def add_to_library(entry: Mapping[str, Any], path: str, sidecar: Mapping[str, Any], owner: str) -> None:
+def add_to_library(
+    entry: Mapping[str, Any],
+    path: str,
+    sidecar: Mapping[str, Any],
+    owner: str,
+    allowed_paths: Sequence[str],
+) -> None:
     """Write the index file of a video that was fetched and checked.
 
     :param entry: see :meth:`LibraryEntry.to_dict`.
     :param sidecar: the video's.
     :param owner: who writes.
+    :param allowed_paths: the connection's allowed folders; those of the submit are in the entry.
     """
     kept = {key: sidecar[key] for key in ("kling_task_id", "size", "sha256", "content_type")}
-    index = resolve_path(LibraryEntry(**entry).index, "library")
+    known = LibraryEntry(**entry)
+    index = resolve_path(known.index, "library", known.allowed_paths, allowed_paths)
     with open_folder(index, create=True) as folder:
         write_json(folder, index.name, {**kept, "path": path}, f".{index.name}.{owner}")
 

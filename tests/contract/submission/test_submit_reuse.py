@@ -293,6 +293,32 @@ def test_a_reused_video_that_vanished_from_its_place_is_not_told_as_delivered(ga
         download.execute(context_of(TI(task_id="download", run=run)))
 
 
+@pytest.mark.parametrize("limited", ["connection", "submit"])
+def test_a_library_that_becomes_a_link_out_of_the_allowed_folders_is_not_written(
+    gateway, picture, tmp_path, monkeypatch, logged, limited
+):
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    (allowed / "library").mkdir(parents=True)
+    outside.mkdir()
+    folders = [str(allowed), str(picture)]
+    connect(gateway, monkeypatch, allowed_paths=folders if limited == "connection" else "")
+    dag, run = DAG("d", schedule=None), {}
+    asked = {"image": str(picture), "prompt": "It waves", "library": str(allowed / "library")}
+    limits = folders if limited == "submit" else []
+    submit = KlingSubmitOperator(
+        task_id="submit", dag=dag, reuse="fingerprint", allowed_paths=limits, **asked
+    )
+    job = submit.execute(context_of(TI(task_id="submit", run=run), Store()))
+    target = str(allowed / "cat.mp4")
+    download = KlingDownloadOperator(task_id="download", dag=dag, kling_task_id=job, target=target)
+    submit >> download
+    (allowed / "library").rmdir()
+    (allowed / "library").symlink_to(outside)
+    assert download.execute(context_of(TI(task_id="download", run=run))) == target
+    assert list(outside.iterdir()) == []
+    assert "could not be added to the library" in logged.text()
+
+
 def test_a_library_may_not_lead_to_a_video_outside_of_the_allowed_folders(gateway, place, picture, logged):
     for day in range(2):
         chain(place, picture, day, allowed_paths=[str(picture), f"{place}library"])
