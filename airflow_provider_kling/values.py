@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeGuard
+
+#: JavaScript's text of an object.
+_OBJECT = re.compile(r"\[object [A-Z]\w*\]")
 
 
 def read_number(value: Any) -> float | None:
@@ -21,6 +25,14 @@ def read_number(value: Any) -> float | None:
 def is_unset(value: Any) -> bool:
     """Return whether a value means "not set": None, an empty text, or a template's ``None``."""
     return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+
+
+def is_placeholder(value: Any) -> bool:
+    """Return whether a text stands where a template, a form or a script had no text to give."""
+    if not isinstance(value, str):
+        return False
+    text = value.strip()
+    return text == "None" or text.lower() in ("null", "undefined", "nan") or bool(_OBJECT.search(text))
 
 
 def is_link(text: str) -> bool:

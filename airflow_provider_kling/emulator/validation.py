@@ -124,7 +124,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "picture": _is_text,
     "pictures": lambda value: _is_list(value) and all(map(_is_text, value)),
     "url": lambda value: _is_text(value) and is_url(value),
-    "list": _is_list,
+    "list": lambda value: _is_list(value) and "" not in value and None not in value,
     "shots": lambda value: _is_list(value) and all(isinstance(shot, (str, dict)) for shot in value),
 }
 _NAMES = {

@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_kling.models.fields import Field, Kind
 from airflow_provider_kling.models.job import StoragePath
 from airflow_provider_kling.redaction import redacted, shorten
-from airflow_provider_kling.values import is_link, read_number
+from airflow_provider_kling.values import is_link, is_placeholder, is_unset, is_web_url, read_number
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -61,20 +62,36 @@ def _read_list(field: Field, value: Any) -> list[Any]:
     items = parse_if_json(value)
     if not isinstance(items, (list, tuple)) or len(items) > (field.maximum or 0):
         raise _error(field, value, f"{field.kind.value} with 0 to {field.maximum} entries")
+    if field.kind is Kind.LIST and any(is_unset(item) or is_placeholder(item) for item in items):
+        raise _error(field, value, f"{field.kind.value} without empty entries")
     return list(items)
 
 
 def _read_url(field: Field, value: Any) -> str:
-    if not is_link(_read_text(field, value)):
+    if not is_public_url(_read_text(field, value)):
         raise _error(field, value, field.kind.value)
     return str(value)
+
+
+def is_public_url(value: Any) -> bool:
+    """Return whether a value is an http(s) URL with a host and without blanks."""
+    try:
+        return is_web_url(value) and bool(urlsplit(value).hostname)
+    except ValueError:
+        return False
+
+
+def _read_picture(field: Field, value: Any) -> str:
+    text = _read_text(field, value)
+    if not text.strip() or is_placeholder(text) or (is_link(text) and not is_public_url(text)):
+        raise _error(field, value, field.kind.value)
+    return text
 
 
 def _read_pictures(field: Field, value: Any) -> list[Any]:
     items = _read_list(field, value)
     for number, item in enumerate(items):
-        if not isinstance(item, str) or not item.strip():
-            raise _error(Field(f"{field.name}[{number}]", Kind.PICTURE), item, Kind.PICTURE.value)
+        _read_picture(Field(f"{field.name}[{number}]", Kind.PICTURE), item)
     return items
 
 
@@ -102,7 +119,7 @@ _READERS: dict[Kind, Callable[[Field, Any], Any]] = {
     Kind.INTEGER: _read_integer,
     Kind.NUMBER: _read_number,
     Kind.BOOLEAN: _read_boolean,
-    Kind.PICTURE: _read_text,
+    Kind.PICTURE: _read_picture,
     Kind.PICTURES: _read_pictures,
     Kind.URL: _read_url,
     Kind.LIST: _read_list,

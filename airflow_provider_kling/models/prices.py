@@ -70,13 +70,21 @@ def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Deci
 
 
 def _seconds(job: VideoJob, model: Model) -> Decimal | None:
-    """Return the longer of the duration and the sum of the shots, or None if one is not a positive number."""
+    """Return the longer of the duration and the sum of the shots, or None if one is not a positive number.
+
+    A model of the catalogue without a duration does not say how a duration in ``extra_body`` changes it.
+    """
+    if job.model in MODELS and not model.field("duration"):
+        return None
     lengths = [_positive(input_or_default(job, model, "duration"))]
     shots = job.inputs.get("multi_prompt") or []
     if not isinstance(shots, (list, tuple)):
         return None
     timed = [
-        _positive(shot.get("duration", DEFAULT_SHOT_SECONDS)) for shot in shots if isinstance(shot, Mapping)
+        _positive(
+            shot.get("duration", DEFAULT_SHOT_SECONDS) if isinstance(shot, Mapping) else DEFAULT_SHOT_SECONDS
+        )
+        for shot in shots
     ]
     if timed:
         lengths.append(None if None in timed else sum((each for each in timed if each), Decimal(0)))

@@ -12,15 +12,15 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Confidence, Model
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
-from airflow_provider_kling.models.inputs import parse_if_json, read_input
+from airflow_provider_kling.models.inputs import is_public_url, parse_if_json, read_input
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import input_or_default
-from airflow_provider_kling.redaction import shorten
-from airflow_provider_kling.values import is_unset
+from airflow_provider_kling.redaction import PICTURES_IN_BASE64, redacted, shorten
+from airflow_provider_kling.values import is_placeholder, is_unset
 
 _SLUG = re.compile(r"[^\s/?#]+")
-#: JavaScript's text of one object, or of a list of objects.
-_OBJECTS = re.compile(r"\s*\[object \w+\](\s*,?\s*\[object \w+\])*\s*")
+#: Characters that count as printable and show nothing.
+_INVISIBLE = " \u034f\u115f\u1160\u2800\u3164\uffa0"
 #: Control characters except TAB, LF and CR, and lone surrogates.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 #: Kling's own limits. The gateway does not document them, so a request beyond them is only warned of.
@@ -127,14 +127,40 @@ def _check_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
     problems = []
     for name, value in body.items():
         for text in _texts(value) if name not in media else ():
-            if _OBJECTS.fullmatch(text):
+            if "[object " in text and is_placeholder(text):
                 what = f"{name}={shorten(text, 60)!r}: a form has turned an object into this text"
                 problems.append(f"{what}; give each prompt as a text")
             elif found := _CONTROL.search(text):
                 problems.append(f"{name} has the control character U+{ord(found[0]):04X}")
-            elif name in TEXT_INPUTS and text and not any(c.isprintable() and c != " " for c in text):
+            elif name not in TEXT_INPUTS or not text:
+                continue
+            elif not any(c.isprintable() and c not in _INVISIBLE for c in text):
                 problems.append(f"{name}={text!r}: has no visible character")
+            elif is_placeholder(text) or _is_data(name, text):
+                problems.append(f"{name}={shorten(text, 60)!r}: a template, a form or a script has left this")
     return list(dict.fromkeys(problems))
+
+
+def _is_data(name: str, text: str) -> bool:
+    """Return whether a text is a list, an empty object, or a whole shot. A prompt may be a JSON object."""
+    data = parse_if_json(text)
+    return isinstance(data, list) or data == {} or (name == "multi_prompt" and isinstance(data, dict))
+
+
+def check_media(job: VideoJob) -> None:
+    """Check that the pictures and the video of a prepared job are URLs or data: ``extra_body`` takes no path.
+
+    :raises KlingInputError: naming what is neither.
+    """
+    model = MODELS.get(job.model, Model(job.model, ()))
+    for name, value in job.inputs.items():
+        media = field.name if (field := model.field(name)) else name
+        given = parse_if_json(value) if media in MEDIA_INPUTS and not is_unset(value) else []
+        for item in given if isinstance(given, list) else [given]:
+            is_data = isinstance(item, str) and item.startswith(("data:", *PICTURES_IN_BASE64))
+            if not is_public_url(item) and not is_data:
+                shown = shorten(repr(redacted(item)), 60)
+                raise KlingInputError(f"{name}={shown}: in extra_body it must be a URL or data.")
 
 
 def _texts(value: Any) -> Iterator[str]:

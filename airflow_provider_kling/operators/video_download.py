@@ -30,6 +30,7 @@ from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name
 from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
+from airflow_provider_kling.values import is_placeholder
 from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
 #: Seconds before each further attempt; each begins with a fresh link.
@@ -66,7 +67,7 @@ class DownloadOptions:
 
         :raises KlingInputError: it is no path.
         """
-        if not isinstance(self.target, str) or not self.target.strip():
+        if not isinstance(self.target, str) or not self.target.strip() or is_placeholder(self.target):
             raise KlingInputError(f"target={self.target!r}: must be a path or a storage URL.")
         return f"{self.target}{kling_task_id}.mp4" if self.target.endswith("/") else self.target
 

@@ -29,7 +29,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow,
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import describe_cost, estimate
-from airflow_provider_kling.models.validation import build_job
+from airflow_provider_kling.models.validation import build_job, check_media
 from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.submission.cost_limits import CostControl, Limits, RunReservations
 from airflow_provider_kling.submission.fingerprint import fingerprint
@@ -311,6 +311,7 @@ def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple
         log,
     )
     job, warnings = build_job(model, media.prepare(options.inputs), options.extra_body)
+    check_media(job)
     for warning in warnings:
         log.warning(warning)
     return replace(job, signed=media.signed), media.facts

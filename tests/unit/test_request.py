@@ -84,4 +84,4 @@ def test_pictures_may_be_paths_or_bytes_in_a_request_too():
     job, _ = request.job()
     assert job.inputs["images"] == ["/cat.png", "iVBORw==", "iVBORw=="]
     assert "PNG" not in repr(request)
-    assert VideoRequest(prompt="[1, 2]", image="cat.png").job()[0].inputs["prompt"] == "[1, 2]"
+    assert VideoRequest(prompt='{"a": 1}', image="cat.png").job()[0].inputs["prompt"] == '{"a": 1}'

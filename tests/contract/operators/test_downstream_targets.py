@@ -208,3 +208,13 @@ def test_a_claim_lasts_as_long_as_the_wait(gateway, clock, tmp_path, timeout, ma
     assert submits(gateway) == 1
     clock.sleep(2 * 3600)
     assert run(chain("two"))
+
+
+@pytest.mark.parametrize(
+    "target", ["None", "null", "undefined", "[object Object]", "videos/[object Object].mp4"]
+)
+def test_a_target_that_a_template_or_a_form_has_broken_is_refused(gateway, monkeypatch, tmp_path, target):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KlingInputError, match="must be a path or a storage URL"):
+        run(chain(target))
+    assert not submits(gateway)

@@ -12,7 +12,7 @@ from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Kind
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import describe_cost, estimate
-from airflow_provider_kling.models.validation import build_job
+from airflow_provider_kling.models.validation import build_job, check_media
 
 PIC, END, CLIP = "https://p.example/a.png", "https://p.example/b.png", "https://p.example/c.mp4"
 TEXT, IMAGE = {"prompt": "a cat"}, {"image": PIC, "prompt": "a cat"}
@@ -208,7 +208,7 @@ def test_a_list_is_accepted_up_to_its_limit_also_as_json(model, name, most):
 
 
 def test_each_picture_of_a_list_is_a_text():
-    for wrong in (7, "", " ", None):
+    for wrong in (7, "", " ", None, "None", "undefined"):
         assert f"images[1]={wrong!r}" in refusal("kling-o1-ref2v", images=[PIC, wrong])
 
 
@@ -435,6 +435,12 @@ BROKEN = [
     ({"prompt": "[object Object]"}, "turned an object into this text"),
     ({"prompt": " [object Object],[object Object] "}, "turned an object into this text"),
     ({"negative_prompt": "[object Array]"}, "turned an object into this text"),
+    ({"prompt": "A video of [object Object]"}, "turned an object into this text"),
+    *(({"prompt": text}, "has left this") for text in ("null", "undefined", " NaN", "[]", "{}", '["a cat"]')),
+    ({"prompt": None, "multi_prompt": ["None"]}, "has left this"),
+    ({"prompt": None, "multi_prompt": [{"prompt": "None", "duration": 5}]}, "has left this"),
+    ({"prompt": None, "multi_prompt": ['{"prompt": "She runs.", "duration": 12}']}, "has left this"),
+    ({"prompt": "\u2800 \u3164"}, "no visible character"),
     (
         {"prompt": None, "multi_prompt": ["a cat", "[object Object]"]},
         "multi_prompt=.* turned an object into this text",
@@ -465,7 +471,16 @@ def test_a_broken_text_in_further_keys_is_refused_too(extra):
 
 
 @pytest.mark.parametrize(
-    "text", ["[object Object] is a poem", "a\tcat\r\nwaves", "ネコが 👋🏽 手を振る", "قطة", "[cat]"]
+    "text",
+    [
+        '{"scene": "a cat"}',
+        "none",
+        "null and void",
+        "a\tcat\r\nwaves",
+        "ネコが 👋🏽 手を振る",
+        "قطة",
+        "[cat]",
+    ],
 )
 def test_an_unusual_but_readable_prompt_is_sent_unchanged(text):
     assert build_job(PRO, {**IMAGE, "prompt": text})[0].inputs["prompt"] == text
@@ -493,6 +508,38 @@ def test_shots_that_are_longer_than_the_video_set_the_price(model, shots, durati
     inputs = [{"prompt": "x"} | ({} if length is None else {"duration": length}) for length in shots]
     job = VideoJob(model, {"multi_prompt": inputs, "duration": duration})
     assert estimate(job, {model: Decimal(1)}) == seconds
+
+
+def test_shots_that_are_texts_have_the_default_length():
+    assert estimate(VideoJob(PRO, {"multi_prompt": ["a", "b", "c"]}), {PRO: Decimal(1)}) == 15
+
+
+def test_a_model_without_a_duration_has_no_price_where_one_is_passed_on():
+    model = "kling-v2.6-pro-motion-control"
+    assert estimate(VideoJob(model, {"duration": 3}), {model: Decimal(1)}) is None
+
+
+@pytest.mark.parametrize("voices", [[""], [None], ["None"], ["undefined"], "[null]"])
+def test_a_voice_is_not_empty(voices):
+    assert "voice_list=" in refusal("kling-v2.6-pro-i2v", voice_list=voices)
+
+
+@pytest.mark.parametrize(
+    "link", ["https://", "https:///cat.png", "https://[", "https://p.example/my cat.png"]
+)
+def test_a_link_has_a_host_and_no_blank(link):
+    assert "image=" in refusal(PRO, image=link)
+    assert "images[0]=" in refusal("kling-o1-ref2v", images=[link])
+    assert "video=" in refusal("kling-o1-ref2v", video=link)
+
+
+@pytest.mark.parametrize("model", [PRO, "not-in-the-catalogue"])
+@pytest.mark.parametrize("value", ["/data/cat.png", "[object Object]", "https://", ["nonsense"], 7])
+def test_a_picture_in_extra_body_is_a_link_or_data(model, value):
+    with pytest.raises(KlingInputError, match="end_image="):
+        check_media(build_job(model, IMAGE, {"end_image": value})[0])
+    for sent in ("https://p.example/a.png", "data:image/png;base64,iVBORw0KGgo="):
+        check_media(build_job(model, IMAGE, {"end_image": sent})[0])
 
 
 def test_shots_that_are_not_a_list_have_no_price():
