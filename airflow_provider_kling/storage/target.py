@@ -107,9 +107,10 @@ class Target:
                 self._check(folder, kling_task_id)  # not before: another task may just have stored its video
 
     def release(self) -> None:
-        """Remove the task's own claim, after its video is stored or if there will be none."""
+        """Remove the task's own claim, and leftovers, after its video is stored or if there will be none."""
         with self._errors(), suppress(FileNotFoundError), open_folder(self.path) as folder:
             folder.remove(self._claim_name(self.owner))
+        self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files that killed tries of the same task instance have left."""

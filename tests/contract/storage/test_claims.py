@@ -15,6 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from targets import OTHER_VIDEO, VIDEO, before_the_name, later, names, owner, store, store_killed, target
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError, Money
+from airflow_provider_kling.storage.folders import LocalFolder, ObjectFolder
 from airflow_provider_kling.storage.target import Target
 
 
@@ -64,6 +65,19 @@ def test_a_claim_leaves_nothing_when_it_is_released(folder):
     with pytest.raises(KlingInputError):
         target(path, owner("b")).claim(later())
     assert len(names(folder)) == 1
+
+
+def test_what_a_task_that_died_amid_its_claim_has_left_goes_with_its_next_claim(folder, monkeypatch):
+    path = f"{folder}cat.mp4"
+    with monkeypatch.context() as dying:
+        for kind in (LocalFolder, ObjectFolder):
+            dying.setattr(kind, "rename", lambda *_, **__: None)
+            dying.setattr(kind, "remove", lambda *_: None)
+        target(path, owner()).claim(later())
+    assert {name.split(".")[-1] for name in names(folder)} == {"part"}
+    target(path, owner()).claim(later())
+    target(path, owner()).release()
+    assert names(folder) == []
 
 
 def test_a_claim_that_has_expired_or_cannot_be_read_keeps_nobody_out(folder):
