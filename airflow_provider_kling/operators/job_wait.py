@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Seconds for which a job that should be finished is queried, and between two queries.
 QUERY_TIMEOUT, QUERY_INTERVAL = 300.0, 5.0
-#: Seconds for which a worker that comes after the deadline repeats queries that fail: the job may be done.
-LATE_GRACE = 60.0
 #: A wait is deferred this many times at most. So it starts one worker more than that at most, also where the
 #: worker never sees the end that the triggerer saw; the last worker stays.
 MAX_DEFERRALS = 3
@@ -142,14 +140,13 @@ def poll(
 ) -> PollResult:
     """Poll until the job is done, or until the worker need not stay for the next poll.
 
-    This is the only loop that waits on a worker. A wait does not time out on a failed query in its first
-    :data:`LATE_GRACE` seconds.
+    This is the only loop that waits on a worker.
 
     :param stay: says whether the worker stays after a result.
     :param show: gets each answer, and what it means.
     :raises KlingError: that ends the wait.
     """
-    result, patient_until = PollResult(next_poll_at=policy.earliest), time.time() + LATE_GRACE
+    result = PollResult(next_poll_at=policy.earliest)
     is_due = result.next_poll_at <= time.time()
     while is_due or (not result.task and stay(result)):
         if not is_due:
@@ -160,13 +157,7 @@ def poll(
             answer = hook.get_task(policy.kling_task_id)
         except KlingError as error:
             answer = error
-        now = time.time()
-        result = policy.update(answer, now)
-        if isinstance(answer, KlingError) and isinstance(result.error, KlingWaitTimeoutError):
-            pause = max(QUERY_INTERVAL, answer.retry_after or 0.0)
-            if now + pause <= patient_until:
-                message = f"A poll after the deadline failed, and is repeated: {answer.what}"
-                result = PollResult(next_poll_at=now + pause, messages=(message,), in_doubt=True)
+        result = policy.update(answer, time.time())
         for message in result.messages:
             log.info(message)
         show(answer, result)

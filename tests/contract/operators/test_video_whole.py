@@ -268,35 +268,6 @@ def test_a_task_that_timed_out_and_is_cleared_waits_on_for_the_job_that_it_bough
     assert submits(rendering) == 1
 
 
-@pytest.mark.parametrize("deferrable", [True, False])
-@pytest.mark.parametrize("fault", ["query:status=502", "query:cut", "query:rate-limit"])
-def test_a_retry_after_the_deadline_polls_again_where_queries_fail(
-    gateway, clock, tmp_path, deferrable, fault
-):
-    task = Task(tmp_path / "cat.mp4", timeout=600, deferrable=deferrable)
-    gateway.add_fault("download:dead=500,times=always")
-    with pytest.raises(KlingDownloadError):
-        task.run()
-    gateway.clear_faults()
-    clock.sleep(700)
-    gateway.add_fault(f"{fault},times=4")
-    assert task.run() == str(tmp_path / "cat.mp4")
-    assert submits(gateway) == 1
-
-
-def test_a_retry_after_the_deadline_gives_up_where_all_queries_fail(gateway, clock, tmp_path):
-    task = Task(tmp_path / "cat.mp4", timeout=600)
-    gateway.add_fault("download:dead=500,times=always")
-    with pytest.raises(KlingDownloadError):
-        task.run()
-    clock.sleep(700)
-    gateway.add_fault("query:status=502,times=always")
-    began = clock.time()
-    with pytest.raises(KlingWaitTimeoutError, match=r"the last poll failed: .*HTTP 502"):
-        task.run()
-    assert 50 < clock.time() - began < 100
-
-
 def test_a_task_that_is_cleared_amid_its_download_or_its_wait_buys_nothing(rendering, tmp_path):
     task = Task(tmp_path / "cat.mp4")
     task.begin()
