@@ -46,8 +46,10 @@ class KlingError(Exception):
     :param reason: the gateway's machine-readable reason, such as ``INVALID_API_KEY``, if there is one.
     :param http_status: the HTTP status of the answer, if there was an answer.
     :param retry_after: seconds until the gateway may be asked again, if it named a delay.
+    :ivar is_reported: whether an operator has logged it and pushed it as ``kling_error``.
     """
 
+    is_reported = False
     default_money: ClassVar[Money] = Money.UNTOUCHED
     default_advice: ClassVar[str] = ""
 

@@ -123,13 +123,13 @@ def _reporting(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
     except AirflowTaskTimeout as error:  # no Exception; Airflow must get it as it is, to call on_kill
         if not getattr(error, "is_reported", False) and (ours := _about_job(operator, context, error)):
             _reported(operator, context["ti"], ours)
-        error.is_reported = True  # type: ignore[attr-defined]
+        error.is_reported = True  # type: ignore[attr-defined] # Airflow's class
         raise
 
 
 def _reported(operator: KlingBaseOperator, ti: Any, error: KlingError) -> KlingError:
     """Report an error once, and return it without its frames."""
-    if getattr(error, "is_reported", False):  # by a method that this one has called
+    if error.is_reported:  # by a method that this one has called
         return error
     operator.log.debug("The error comes from:\n%s", "".join(format_tb(error.__traceback__)))
     for line in (error.what, error.money, error.advice):
@@ -137,7 +137,7 @@ def _reported(operator: KlingBaseOperator, ti: Any, error: KlingError) -> KlingE
             operator.log.error("%s", line)
     _push(operator, ti, error.to_dict())
     reported = error.replace()
-    reported.is_reported = True  # type: ignore[attr-defined]
+    reported.is_reported = True
     return reported
 
 

@@ -51,7 +51,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         *DecoratedOperator.template_fields,
         *KlingImageToVideoOperator.template_fields,
     )
-    template_fields_renderers = {  # noqa: RUF100 - both parents' own
+    template_fields_renderers = {
         **DecoratedOperator.template_fields_renderers,
         **KlingImageToVideoOperator.template_fields_renderers,
     }

@@ -558,7 +558,8 @@ STATUSES["429 for ever, Retry-After of a year"] = never_ends(json_http({}, 429, 
 STATUSES["429 for ever, Retry-After of nothing"] = never_ends(json_http({}, 429, "Retry-After: 0"))
 
 BALANCE, INPUT, MODERATION = ("KlingBalanceError",), ("KlingInputError",), ("KlingModerationError",)
-REASONS = {
+#: What ends a submit or a query for good, and with which error.
+REFUSALS = {
     ("MISSING_API_KEY", 400): ACCESS,
     ("FAILED_TO_AUTH", 401): ACCESS,
     ("INVALID_API_KEY", 403): ACCESS,
@@ -574,9 +575,8 @@ REASONS = {
     ("INVALID_REQUEST_BODY", 400): INPUT,
     ("INVALID_IMAGE_FORMAT", 400): INPUT,
     ("API_NOT_FOUND", 404): INPUT,
-    ("TASK_FAILED", 500): FAILED,
-    ("TASK_NOT_FOUND", 404): NOT_FOUND,
 }
+REASONS = {**REFUSALS, ("TASK_FAILED", 500): FAILED, ("TASK_NOT_FOUND", 404): NOT_FOUND}
 PASSING_REASONS = [("RATE_LIMIT_EXCEEDED", 429), ("BILLING_FAILED", 500), ("CREATE_TASK_FAILED", 500)]
 PASSING_REASONS += [
     ("GET_RESULT_FAILED", 500),

@@ -18,14 +18,13 @@ from hostile_gateway import (
     json_http,
     task,
 )
+from hostile_queries import ACCESS, BALANCE, INPUT, MODERATION, REFUSALS
 from hostile_runs import DONE, SUBMIT_WAYS, Story, play
 from hostile_spellings import SPELLINGS, TEXTS
 
 from airflow_provider_kling.errors import Money
 
 UNCERTAIN, UNAVAILABLE = ("KlingSubmitUncertainError",), ("KlingUnavailableError",)
-ACCESS, INPUT = ("KlingAccessError",), ("KlingInputError",)
-BALANCE, MODERATION = ("KlingBalanceError",), ("KlingModerationError",)
 BODY = json.dumps({"task_id": JOB}).encode()
 JSON = "Content-Type: application/json"
 
@@ -225,29 +224,11 @@ ANSWERS = {
     "TASK_FAILED": uncertain(json_http({"reason": "TASK_FAILED"}, 500)),
     "GET_RESULT_FAILED": uncertain(json_http({"reason": "GET_RESULT_FAILED"}, 500)),
 }
-REASONS = {
-    ("MISSING_API_KEY", 400): ACCESS,
-    ("FAILED_TO_AUTH", 401): ACCESS,
-    ("INVALID_API_KEY", 403): ACCESS,
-    **{
-        (reason, 403): ACCESS
-        for reason in ("API_NOT_ALLOWED", "FEATURE_NOT_ALLOWED", "NEED_REAL_NAME_VERIFY")
-    },
-    **{(reason, 403): ACCESS for reason in ("ACCESS_DENY", "BILLING_AUTH_FAILED")},
-    ("BILLING_BALANCE_NOT_ENOUGH", 400): BALANCE,
-    ("NOT_ENOUGH_BALANCE", 403): BALANCE,
-    ("ILLEGAL_PROMPT", 400): MODERATION,
-    ("ILLEGAL_IMAGE_CONTENT", 400): MODERATION,
-    **{
-        (reason, 400): INPUT
-        for reason in ("INVALID_REQUEST_BODY", "IMAGE_FILE_EXCEEDS_MAX_SIZE", "INVALID_IMAGE_FORMAT")
-    },
-    **{
-        (reason, 400): INPUT
-        for reason in ("IMAGE_EXCEEDS_MAX_RESOLUTION", "INVALID_IMAGE_SIZE", "API_NOT_FOUND")
-    },
-    ("API_NOT_FOUND", 404): INPUT,
-}
+MORE_INPUTS = (
+    *("IMAGE_FILE_EXCEEDS_MAX_SIZE", "IMAGE_EXCEEDS_MAX_RESOLUTION"),
+    *("INVALID_IMAGE_SIZE", "API_NOT_FOUND"),
+)
+REASONS = {**REFUSALS, **{(reason, 400): INPUT for reason in MORE_INPUTS}}
 for (reason, status), ends in REASONS.items():
     error = {"code": status, "reason": reason, "message": "trace id 123", "metadata": {"a": 1}}
     ANSWERS[f"{reason} {status}"] = refused(json_http(error, status), ends, shows="trace id 123")
