@@ -6,11 +6,11 @@ LOCK := requirements/dev.txt
 # One stamp for each Python, so that PYTHON=python3.13 makes a new environment instead of using the old one.
 STAMP := $(VENV)/.installed-by-$(subst /,-,$(PYTHON))
 PACKAGE := airflow_provider_kling
-CODE := $(PACKAGE) tests scripts dags benchmarks
+CODE := $(PACKAGE) tests scripts dags docs benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test chaos batch check format models lock clean
+.PHONY: help setup demo test chaos batch check format docs models lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: $(STAMP) ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format $(wildcard $(CODE))
 	@$(BIN)/ruff check --fix $(wildcard $(CODE))
 
+docs: $(STAMP) ## Build the site of the documents in build/docs; TAGS='v0.1.0 v0.2.0' adds older versions
+	@exec $(BIN)/python scripts/docs_site.py $(TAGS)
+
 models: $(STAMP) ## Write docs/models.md anew from the catalogue
 	@exec $(BIN)/python scripts/models_page.py
 
@@ -61,7 +64,7 @@ lock: $(STAMP) ## Resolve the requirements anew into requirements/dev.txt
 	  --custom-compile-command "make lock" --group dev requirements/dev.in -o $(LOCK)
 
 clean: ## Remove .venv, .airflow (with its videos) and every cache
-	rm -rf $(VENV) .airflow build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .airflow build dist docs/_api .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml $(LOCK) scripts/setup.sh

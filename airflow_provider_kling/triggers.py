@@ -42,7 +42,7 @@ class KlingTaskTrigger(BaseTrigger):
     :param interval: seconds between two polls; None lets the schedule decide.
     :param first_poll_at: no poll before this time, in epoch seconds.
     :param kind: what the job's duration depends on, see
-        :func:`~airflow_provider_kling.polling.schedule.kind_of`; empty if it is not known.
+        ``polling.schedule.kind_of``; empty if it is not known.
     :param initial_delay: no poll before the job has this age, in seconds.
     :param max_poll_interval: the longest interval that the schedule takes, in seconds.
     :param timeout: how long the wait may last, in seconds, where there is no *deadline*.
