@@ -30,7 +30,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": [
             "airflow_provider_kling.links.KlingVideoLink",
-            "airflow_provider_kling.links.KlingProgressLink",
+            "airflow_provider_kling.links.KlingGalleryLink",
         ],
         "connection-types": [_CONNECTION_TYPE],
     }

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
 from airflow_provider_kling.values import is_web_url
-from airflow_provider_kling.xcom_keys import PROGRESS_LINK_KEY, VIDEO_LINK_KEY
+from airflow_provider_kling.xcom_keys import GALLERY_LINK_KEY, VIDEO_LINK_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
 
-class _KlingLink(BaseOperatorLink):
-    """A button that is shown as soon as its address is known.
+#: Where the gallery's tab is, below the page of a task instance; ``plugin.py`` registers it.
+GALLERY_ROUTE = "plugin/kling-videos"
+
+
+class KlingVideoLink(BaseOperatorLink):
+    """Opens the finished video at the gateway's storage, until its link expires (about an hour).
 
     Airflow's UI reads the address from XCom. At the end of each run of the task, the worker calls
     :meth:`get_link` and overwrites this XCom. So the address is pushed as XCom and stored on the operator.
     """
+
+    name = "Kling video"
+    xcom_key = VIDEO_LINK_KEY
 
     def show(self, operator: Any, ti: Any, address: str) -> None:
         """Show the button with *address* from now on, also while the task is deferred.
@@ -36,15 +44,21 @@ class _KlingLink(BaseOperatorLink):
         return str(getattr(operator, "kling_links", {}).get(self.xcom_key, ""))
 
 
-class KlingVideoLink(_KlingLink):
-    """Opens the finished video at the gateway's storage, until its link expires (about an hour)."""
+class KlingGalleryLink(BaseOperatorLink):
+    """Opens the gallery's tab of the task instance: progress, video, cost or error."""
 
-    name = "Kling video"
-    xcom_key = VIDEO_LINK_KEY
+    name = "Kling gallery"
+    xcom_key = GALLERY_LINK_KEY
 
+    def show(self, ti: Any) -> None:
+        """Show the button while the task runs; Airflow shows it at the end of each run of the task."""
+        ti.xcom_push(key=self.xcom_key, value=self.get_link(None, ti_key=ti))
 
-class KlingProgressLink(_KlingLink):
-    """Opens the XComs of the task, where the job's state can be read while the task waits."""
-
-    name = "Kling progress"
-    xcom_key = PROGRESS_LINK_KEY
+    def get_link(self, operator: BaseOperator | None, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the address of the tab."""
+        base = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
+        ids = {"dags": ti_key.dag_id, "runs": ti_key.run_id, "tasks": ti_key.task_id}
+        if ti_key.map_index >= 0:
+            ids["mapped"] = str(ti_key.map_index)
+        path = "/".join(f"{name}/{quote(id_, safe='')}" for name, id_ in ids.items())
+        return f"{base}/{path}/{GALLERY_ROUTE}"

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
-from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import BACKSTOP, DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
@@ -68,7 +68,7 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
 
     template_fields: Sequence[str] = ("kling_task_id", "kling_conn_id")
     ui_color = "#fdf1d6"
-    operator_extra_links = (KlingVideoLink(), KlingProgressLink())
+    operator_extra_links = (KlingVideoLink(), KlingGalleryLink())
 
     def __init__(
         self,

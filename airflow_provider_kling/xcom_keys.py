@@ -2,11 +2,12 @@
 
 REQUEST_KEY = "kling_request"
 COST_KEY = "estimated_cost_usd"
+PREVIEW_KEY = "kling_preview"
 RESERVATION_KEY = "kling_reservation"
 TARGET_KEY = "kling_target"
 TASK_ID_KEY = "kling_task_id"
 PROGRESS_KEY = "kling_progress"
-PROGRESS_LINK_KEY = "kling_progress_link"
+GALLERY_LINK_KEY = "kling_gallery_link"
 VIDEO_URL_KEY = "kling_video_url"
 VIDEO_LINK_KEY = "kling_video_link"
 VIDEO_KEY = "kling_video"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
+from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.storage.options import (
@@ -53,6 +54,7 @@ class KlingDownloadOperator(KlingBaseOperator):
 
     template_fields: Sequence[str] = ("kling_task_id", "target", "kling_conn_id")
     ui_color = "#dcefe0"
+    operator_extra_links = (KlingGalleryLink(),)
 
     def __init__(
         self,

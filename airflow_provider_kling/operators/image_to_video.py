@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
-from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request, own_task_id
@@ -65,7 +65,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     template_fields: Sequence[str] = (*KlingSubmitOperator.template_fields, "target")
     ui_color = "#e3d9f2"
-    operator_extra_links = (KlingVideoLink(), KlingProgressLink())
+    operator_extra_links = (KlingVideoLink(), KlingGalleryLink())
 
     def __init__(
         self,

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.errors import KlingError, KlingUnavailableError, KlingWaitTimeoutError, Money
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
-from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
+from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import Schedule, kind_of
-from airflow_provider_kling.redaction import without_signatures
 from airflow_provider_kling.submission.state import submission_state
 from airflow_provider_kling.triggers import KlingTaskTrigger
 from airflow_provider_kling.values import is_web_url, read_number
@@ -90,9 +89,8 @@ class JobWait:
 
     def poll(self, stay: Callable[[PollResult], bool]) -> PollResult:
         """Poll as :func:`poll` does, and show the wait in Airflow."""
-        with suppress_and_log(self._operator.log, "The progress link could not be stored"):
-            xcoms = without_signatures(self._ti.log_url) + "/xcom"
-            KlingProgressLink().show(self._operator, self._ti, xcoms)
+        with suppress_and_log(self._operator.log, "The link to the gallery could not be stored"):
+            KlingGalleryLink().show(self._ti)
         hook = KlingHook(self._operator.kling_conn_id)
         return poll(hook, self._policy, self._operator.log, stay, self._show)
 

@@ -45,10 +45,10 @@ def test_the_state_of_the_job_can_be_read_while_the_sensor_waits(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_progress_button_is_there_while_the_sensor_waits(waiting: dict[str, Seen], mode: str) -> None:
-    link = waiting[mode].links["Kling progress"]
+def test_the_gallery_button_is_there_while_the_sensor_waits(waiting: dict[str, Seen], mode: str) -> None:
+    link = waiting[mode].links["Kling gallery"]
     assert link is not None
-    assert f"/tasks/wait_{mode}" in link
+    assert link.endswith(f"/tasks/wait_{mode}/plugin/kling-videos")
     assert not waiting[mode].links["Kling video"]
 
 

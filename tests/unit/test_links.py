@@ -1,35 +1,87 @@
-"""The buttons in Airflow's UI: they are shown as soon as their address is known."""
+"""The buttons in Airflow's UI."""
 
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 
-from airflow_provider_kling.links import KlingProgressLink, KlingVideoLink
-
-KEY = object()
-
-
-@pytest.fixture(params=[KlingVideoLink, KlingProgressLink])
-def link(request):
-    return request.param()
-
-
-def test_a_button_is_shown_to_the_ui_and_again_to_the_worker(link):
-    operator, pushed = SimpleNamespace(kling_links={}), {}
-    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
-    assert link.get_link(operator, ti_key=KEY) == ""
-    link.show(operator, ti, "https://x.example/")
-    assert pushed == {link.xcom_key: "https://x.example/"}
-    assert link.get_link(operator, ti_key=KEY) == "https://x.example/"
+from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
+from airflow_provider_kling.operators import (
+    KlingDownloadOperator,
+    KlingImageToVideoOperator,
+    KlingSubmitOperator,
+    KlingSummaryOperator,
+)
+from airflow_provider_kling.plugin import URL_ROUTES
+from airflow_provider_kling.sensors import KlingTaskSensor
 
 
-def test_an_operator_without_links_has_no_button(link):
-    assert link.get_link(SimpleNamespace(), ti_key=KEY) == ""
+def ti(map_index=-1, run_id="manual__2026-11-27T23:33:18+00:00", **pushed):
+    key = {"dag_id": "films.é", "run_id": run_id, "task_id": "group.wait", "map_index": map_index}
+    return SimpleNamespace(**key, xcom_push=lambda key, value: pushed.update({key: value}), pushed=pushed)
 
 
-def test_the_buttons_have_different_names_and_keys():
-    assert KlingVideoLink.name != KlingProgressLink.name
-    assert KlingVideoLink.xcom_key != KlingProgressLink.xcom_key
+@pytest.mark.parametrize(
+    ("base_url", "root"),
+    [
+        ("http://airflow.example:8080", "http://airflow.example:8080"),
+        ("https://airflow.example/team/af/", "https://airflow.example/team/af"),
+    ],
+)
+@pytest.mark.parametrize(("map_index", "mapped"), [(-1, ""), (0, "/mapped/0"), (12, "/mapped/12")])
+def test_the_gallery_button_leads_to_the_tab_of_its_task_instance(
+    monkeypatch, base_url, root, map_index, mapped
+):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    address = KlingGalleryLink().get_link(None, ti_key=ti(map_index))
+    assert address == (
+        f"{root}/dags/films.%C3%A9/runs/manual__2026-11-27T23%3A33%3A18%2B00%3A00/tasks/group.wait"
+        f"{mapped}/plugin/{URL_ROUTES['task_instance']}"
+    )
+
+
+def test_an_odd_run_id_stays_one_part_of_the_address():
+    address = KlingGalleryLink().get_link(None, ti_key=ti(run_id="a/b?c#d e"))
+    assert "?" not in address
+    assert unquote(address.split("/")[6]) == "a/b?c#d e"
+
+
+def test_the_gallery_button_is_shown_while_the_task_runs():
+    instance = ti()
+    KlingGalleryLink().show(instance)
+    assert instance.pushed == {"kling_gallery_link": KlingGalleryLink().get_link(None, ti_key=instance)}
+
+
+def test_each_task_of_a_video_has_the_gallery_button():
+    has = {
+        operator: [link.name for link in operator.operator_extra_links]
+        for operator in (
+            KlingSubmitOperator,
+            KlingTaskSensor,
+            KlingDownloadOperator,
+            KlingImageToVideoOperator,
+            KlingSummaryOperator,
+        )
+    }
+    assert has == {
+        KlingSubmitOperator: ["Kling gallery"],
+        KlingTaskSensor: ["Kling video", "Kling gallery"],
+        KlingDownloadOperator: ["Kling gallery"],
+        KlingImageToVideoOperator: ["Kling video", "Kling gallery"],
+        KlingSummaryOperator: [],
+    }
+
+
+def test_the_video_button_is_shown_to_the_ui_and_again_to_the_worker():
+    operator, instance = SimpleNamespace(kling_links={}), ti()
+    assert KlingVideoLink().get_link(operator, ti_key=instance) == ""
+    KlingVideoLink().show(operator, instance, "https://x.example/")
+    assert instance.pushed == {"kling_video_link": "https://x.example/"}
+    assert KlingVideoLink().get_link(operator, ti_key=instance) == "https://x.example/"
+
+
+def test_an_operator_without_links_has_no_video_button():
+    assert KlingVideoLink().get_link(SimpleNamespace(), ti_key=ti()) == ""
 
 
 @pytest.mark.parametrize(
@@ -41,8 +93,6 @@ def test_the_buttons_have_different_names_and_keys():
     ],
 )
 def test_only_an_http_url_becomes_a_button(address):
-    operator, pushed = SimpleNamespace(kling_links={}), {}
-    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
-    KlingVideoLink().show(operator, ti, address)
-    assert (operator.kling_links, pushed) == ({}, {})
-    assert KlingVideoLink().get_link(operator, ti_key=None) == ""
+    operator, instance = SimpleNamespace(kling_links={}), ti()
+    KlingVideoLink().show(operator, instance, address)
+    assert (operator.kling_links, instance.pushed) == ({}, {})
