@@ -203,6 +203,7 @@ class Task:
     :param videos: the videos of a finished task, Kling gives one.
     :param timings: epoch milliseconds under the gateway's names (``submit_time_ms``,
         ``execute_time_ms``, ``complete_time_ms``), as far as the gateway says them.
+    :param model: the model's slug, or None where the gateway does not name one that we know.
     :param answer: the answer as it came, where it says that the job succeeded and no video can be read in it.
     """
 
@@ -215,6 +216,7 @@ class Task:
     videos: tuple[Video, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     status_known: bool = True
+    model: str | None = None
     answer: str = ""
 
     def describe(self) -> str:
@@ -232,6 +234,7 @@ class Task:
         return {
             "kling_task_id": self.kling_task_id,
             "status": self.status,
+            "model": self.model,
             "videos": [video.to_dict(with_link=with_links) for video in self.videos],
             "timings": dict(self.timings),
         }

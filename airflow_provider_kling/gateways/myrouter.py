@@ -35,6 +35,7 @@ from airflow_provider_kling.gateways.base import (
     Video,
     read_task_id,
 )
+from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.redaction import MASK
 from airflow_provider_kling.values import is_web_url, read_number
@@ -224,8 +225,18 @@ def _read_task(reply: Reply, kling_task_id: str) -> Task:
         eta=read_number(task.get("eta")),
         videos=videos,
         timings={key: value for key, value in timings.items() if value is not None},
+        model=_MODELS.get(_letters(task.get("task_type"))),
         answer=reply.shown(_body(reply), 1000) if outcome is Outcome.SUCCEEDED and not videos else "",
     )
+
+
+def _letters(model: Any) -> str:
+    """Return a model's name without its separators, for comparisons."""
+    return re.sub(r"[\W_]", "", str(model)).lower() if isinstance(model, str) else ""
+
+
+#: Our models by the letters of their names: a task's type is often such a name.
+_MODELS = {_letters(slug): slug for slug in MODELS}
 
 
 def _find_task(data: JSONObject) -> tuple[dict[str, Any], str] | None:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError, KlingVideoError, Money
-from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.values import read_number
 
 #: Seconds by which a video may be shorter or longer than requested.
@@ -23,7 +22,7 @@ class Media:
     duration: float
     width: int
     height: int
-    sound: bool
+    audio: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return the properties as JSON-ready data."""
@@ -61,41 +60,31 @@ def inspect_media(file: BinaryIO) -> Media:
 def probe_video(file: BinaryIO, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of the video in *file*, and its differences from the request, for the sidecar.
 
-    :param request: the job's ``model`` and ``inputs``; missing inputs are not compared.
+    :param request: the job's ``inputs`` and ``defaults``; missing inputs are not compared.
     :raises KlingVideoError: no frame can be decoded.
     """
     media = inspect_media(file)
-    problems = differences(media, str(request.get("model")), request.get("inputs") or {})
-    return {"media": media.to_dict(), "media_problems": problems}
+    return {"media": media.to_dict(), "media_problems": differences(media, request)}
 
 
-def differences(media: Media, model: str, inputs: Mapping[str, Any]) -> list[str]:
+def differences(media: Media, request: Mapping[str, Any]) -> list[str]:
     """Return the differences between a video and its request, each as a text.
 
-    The model's default counts for an input that is not set, unless shots or a source video decide.
+    The model's default counts for duration and sound that are not set.
     """
+    inputs, defaults = request.get("inputs") or {}, request.get("defaults") or ()
+    words = {name: "is the model's default" if name in defaults else "was requested" for name in inputs}
     problems = []
-    seconds, source = _wanted("duration", model, inputs)
-    length = read_number(seconds)
+    length = read_number(inputs.get("duration"))
     if length is not None and abs(media.duration - length) > _TOLERANCE:
-        problems.append(f"it lasts {media.duration:g} s, but {length:g} s {source}")
-    sound, source = _wanted("sound", model, inputs)
-    if sound is True and not media.sound:
-        problems.append(f"it has no sound track, but sound {source}")
-    ratio = str(inputs.get("aspect_ratio"))
+        problems.append(f"it lasts {media.duration:g} s, but {length:g} s {words['duration']}")
+    if inputs.get("sound") is True and not media.audio:
+        problems.append(f"it has no sound track, but sound {words['sound']}")
+    ratio = "" if "aspect_ratio" in defaults else str(inputs.get("aspect_ratio"))
     across, up = (read_number(side) for side in (*ratio.split(":"), "", "")[:2])
     if across and up and abs(media.width * up / across / media.height - 1) > _RATIO_TOLERANCE:
         problems.append(f"it is {media.width} x {media.height}, but {ratio} was requested")
     return problems
-
-
-def _wanted(name: str, model: str, inputs: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return an input's value or its default, and the words that say which of both it is."""
-    if name in inputs:
-        return inputs[name], "was requested"
-    field = MODELS[model].field(name) if model in MODELS else None
-    decided = "multi_prompt" in inputs or "video" in inputs
-    return field.default if field and not decided else None, "is the model's default"
 
 
 def check_media(problems: Sequence[str], path: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.redaction import redacted
 
 
@@ -50,6 +51,24 @@ class VideoJob:
         shown = {name: redacted(value) for name, value in self.inputs.items() if name not in without}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
+    def defaults(self) -> dict[str, Any]:
+        """Return the model's documented defaults for the inputs that are not set.
+
+        With shots or a source video, these decide about duration and sound.
+        """
+        fields = MODELS[self.model].fields if self.model in MODELS else ()
+        decided = ("duration", "sound") if {"multi_prompt", "video"} & set(self.inputs) else ()
+        return {
+            f.json_key: str(f.default) if f.as_text else f.default
+            for f in fields
+            if f.default is not None and f.name not in decided and f.json_key not in self.inputs
+        }
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the job as JSON-ready data for XComs and sidecars, without data and signatures."""
-        return {"model": self.model, "inputs": redacted(self.inputs)}
+        """Return the job as JSON-ready data for XComs and sidecars, without data and signatures.
+
+        ``inputs`` holds the defaults too, and ``defaults`` the names of the inputs that have one.
+        """
+        defaults = self.defaults()
+        inputs = redacted({**self.inputs, **defaults})
+        return {"model": self.model, "inputs": inputs, "defaults": sorted(defaults)}

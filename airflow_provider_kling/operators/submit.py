@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
+from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import submit_task_ids, task_instance_key
@@ -23,6 +24,7 @@ from airflow_provider_kling.submission.options import (
 from airflow_provider_kling.xcom_keys import COST_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperatorLink
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_kling.models.job import PathOrUrl, PictureSource
@@ -105,6 +107,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
 
     template_fields: Sequence[str] = (*RequestOperator.template_fields, "library")
     ui_color = "#fbe3d0"
+    operator_extra_links: Sequence[BaseOperatorLink] = (KlingGalleryLink(),)
 
     def __init__(
         self,
@@ -209,7 +212,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
 
         ti, state = context["ti"], submission_state(context)
         with airflow_errors(), naming_earlier_job(state):
-            publish_costs(ti, state)
+            earlier_costs = publish_costs(ti, state)
         if not state.is_persistent:
             self.log.warning(
                 "This Airflow has no task state store (it came with 3.3): should this task die between the "
@@ -219,10 +222,10 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         options = self._submission_options()
         submission = prepare(options, KlingHook(self.kling_conn_id), state, run, self.log)
         if result := submission.resume() or submission.reuse():
-            return self._publish(ti, result)
+            return self._publish(ti, result, earlier_costs)
         with airflow_errors(), claim_downstream_targets(self, context):
             result = self._submit_patiently(submission, str(ti.id), attempt, give_up_at)
-            self._publish(ti, result)
+            self._publish(ti, result, earlier_costs)
         with suppress_and_log(self.log, "The task id could not be recorded"):
             state.confirm_task_id(result.kling_task_id)
         return result.kling_task_id
@@ -264,10 +267,15 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             **self._request_options(),
         )
 
-    def _publish(self, ti: Any, result: SubmissionResult) -> str:
+    def _publish(
+        self, ti: Any, result: SubmissionResult, earlier_costs: Mapping[str, str | None] | None
+    ) -> str:
         """Push what was asked for, for people and for the download's sidecar; return the task id."""
+        from airflow_provider_kling.submission.cost_limits import cost_without
+
         with suppress_and_log(self.log, "What was asked for could not be stored"):
             request = {**result.to_dict(), "name": self.request_name(ti), **task_instance_key(ti)}
+            request["earlier_cost_usd"] = cost_without(result.kling_task_id, earlier_costs)
             ti.xcom_push(key=COST_KEY, value=request["estimated_cost_usd"])
             ti.xcom_push(key=REQUEST_KEY, value=request)
         return result.kling_task_id

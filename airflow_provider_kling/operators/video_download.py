@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +35,11 @@ from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, SHA256_KEY, SIZE_
 
 #: Seconds before each further attempt; each begins with a fresh link.
 ATTEMPT_PAUSES = (1.0, 5.0, 15.0, 45.0)
+#: What the XCom has of the sidecar.
+_PUBLISHED = (
+    *("kling_task_id", "model", "submitted_at", "timings", "downloaded_at", "download_seconds"),
+    *("size", "sha256", "media"),
+)
 #: The ends of the names of sidecars, claims and temporary files: another target's file may need such a name.
 _BESIDE_VIDEOS = (".json", ".claim", ".part")
 _NOT_KNOWN = "unknown: no task of this Dag run submitted the job"
@@ -91,8 +96,9 @@ class DownloadResult:
         """Push ``size``, ``sha256``, ``content_type`` and ``kling_video``; add the video to the library."""
         for key in (SIZE_KEY, SHA256_KEY, CONTENT_TYPE_KEY):
             ti.xcom_push(key=key, value=self.facts[key])
-        video = {"kling_task_id": self.facts["kling_task_id"], "path": self.path, "reused": self.reused}
-        ti.xcom_push(key=VIDEO_KEY, value={**video, **task_instance_key(ti)})
+        video = {name: self.facts.get(name) for name in _PUBLISHED}
+        video |= {"path": self.path, "reused": self.reused, **task_instance_key(ti)}
+        ti.xcom_push(key=VIDEO_KEY, value=video)
         if (entry := self.facts.get("library_entry")) and not self.reused:
             with suppress_and_log(log, "The video could not be added to the library"):
                 add_to_library(entry, self.path, self.facts, owner_name(self.facts), self.allowed_paths)
@@ -186,10 +192,10 @@ class VideoDownload:
         self, target: Target, kling_task_id: str, request: Mapping[str, Any], task: Task | None
     ) -> Mapping[str, Any]:
         """Store the video, in several attempts if needed; return its sidecar."""
-        wrong_before = False
+        wrong_before, began_at = False, time.time()
         for pause in (*ATTEMPT_PAUSES, None):
             try:
-                return self._attempt(target, kling_task_id, request, task)
+                return self._attempt(target, kling_task_id, request, task, began_at)
             except KlingDownloadError as error:
                 is_wrong = isinstance(error, KlingVideoError)
                 final = error.reason in (TOO_LARGE, STORAGE_FAILED) or (is_wrong and wrong_before)
@@ -202,7 +208,12 @@ class VideoDownload:
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _attempt(
-        self, target: Target, kling_task_id: str, request: Mapping[str, Any], task: Task | None
+        self,
+        target: Target,
+        kling_task_id: str,
+        request: Mapping[str, Any],
+        task: Task | None,
+        began_at: float,
     ) -> Mapping[str, Any]:
         """Store the video from its link, or a copy of a reused video; return its sidecar."""
         source: AbstractContextManager[Stream]
@@ -224,13 +235,15 @@ class VideoDownload:
             facts["timings"] = dict(task.timings)
             if not request:
                 facts |= {"request": _NOT_KNOWN, "video_type": task.videos[0].video_type or ""}
+                facts |= {"model": task.model, "inputs": None, "estimated_cost_usd": None}
                 if submitted_at := task.timings.get("submit_time_ms"):
                     facts["submitted_at"] = submitted_at / 1000
             source = self._hook.open_video(task.videos[0].video_url)
         with source as stream:
             facts["content_type"] = stream.content_type
             examine = partial(probe_video, request=facts) if self._options.verify_media else None
-            return target.store(stream.chunks, stream.length, facts, examine)
+            chunks = _timed(stream.chunks, facts, began_at)
+            return target.store(chunks, stream.length, facts, examine)
 
     @contextmanager
     def _naming_job(self, kling_task_id: str, money: Money) -> Iterator[None]:
@@ -252,3 +265,10 @@ class VideoDownload:
             what = f"Job {job}: its video was not stored at {where} ({words})."
             failed = KlingDownloadError(what, kling_task_id=job)
             raise failed.with_traceback(error.__traceback__) from None
+
+
+def _timed(chunks: Iterable[bytes], facts: dict[str, Any], began_at: float) -> Iterator[bytes]:
+    """Yield the chunks, and then add to *facts* when the last one came and how long the download took."""
+    yield from chunks
+    facts["downloaded_at"] = time.time()
+    facts["download_seconds"] = round(facts["downloaded_at"] - began_at, 3)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -273,16 +273,24 @@ class CostControl:
         return KlingInputError(what, advice=advice)
 
 
-def publish_costs(ti: Any, state: SubmissionState) -> None:
+def publish_costs(ti: Any, state: SubmissionState) -> dict[str, str | None] | None:
     """Show the other tasks of the run what earlier tries bought; Airflow has deleted their XComs.
 
     This comes first in each try: also a request whose answer is unknown counts from then on.
 
+    :return: US dollars by job; None on an Airflow that does not remember.
     :raises KlingUnavailableError: what they bought cannot be read or cannot be shown.
     """
-    if state.costs():
+    if costs := state.costs():
         run = RunReservations(ti, [])
         run.post(_bought(run, state))
+    return costs if state.is_persistent else None
+
+
+def cost_without(kling_task_id: str, costs: Mapping[str, str | None] | None) -> float | None:
+    """Return what all jobs but one cost together in US dollars; None where it is not known."""
+    usd = None if costs is None else _total(cost for job, cost in costs.items() if job != kling_task_id)
+    return None if usd is None else float(usd)
 
 
 def _bought(run: RunReservations, state: SubmissionState) -> Reservation:

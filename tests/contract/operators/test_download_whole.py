@@ -71,9 +71,8 @@ def test_a_video_and_its_story_come_home(gateway, folder, name):
     assert names(folder) == sorted([path.removeprefix(folder), path.removeprefix(folder) + ".json"])
     sha256 = hashlib.sha256(VIDEO).hexdigest()
     home = ti.xcoms.pop("kling_video")
-    assert home == {
-        "kling_task_id": kling_task_id, "path": path, "reused": False, "task_id": "t", "map_index": 2
-    }  # fmt: skip
+    assert (home["kling_task_id"], home["path"], home["reused"]) == (kling_task_id, path, False)
+    assert (home["task_id"], home["map_index"]) == ("t", 2)
     assert ti.xcoms == {"size": len(VIDEO), "sha256": sha256, "content_type": "video/mp4"}
     told = json.loads(ObjectStoragePath(f"{path}.json").read_text())
     assert (told["kling_task_id"], told["size"], told["sha256"]) == (kling_task_id, len(VIDEO), sha256)
@@ -459,7 +458,7 @@ def test_the_story_tells_what_the_submit_upstream_asked_for(gateway, tmp_path):
     ti.upstream = [("submit", -1, "kling_request", another), ("submit", -1, "kling_request", request)]
     task.execute(context_of(ti))
     told = json.loads((tmp_path / "cat.mp4.json").read_text())
-    assert told["inputs"] == {"prompt": "a cat", "sound": True}
+    assert (told["inputs"]["prompt"], told["inputs"]["sound"]) == ("a cat", True)
     assert told["model"] == "kling-v3.0-pro-t2v"
     assert told["estimated_cost_usd"] == 0.84
 
@@ -512,7 +511,7 @@ def test_a_real_video_is_compared_with_what_was_asked_for(monkeypatch, tmp_path,
         task.execute(context_of(ti))
         media = json.loads((tmp_path / "cat.mp4.json").read_text())["media"]
         assert abs(media["duration"] - 3) < 0.2
-        assert media["sound"] is sound
+        assert media["audio"] is sound
         request["inputs"] |= {"duration": 10} if sound else {"sound": True}
         (tmp_path / "cat.mp4").unlink()
         with pytest.raises(KlingJobFailedError, match="differs from the request"):

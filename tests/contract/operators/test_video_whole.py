@@ -146,7 +146,7 @@ def test_one_task_buys_waits_and_brings_home(rendering, tmp_path, deferrable):
     assert xcoms["kling_video_url"].startswith(rendering.storage_url)
     assert (xcoms["size"], xcoms["content_type"]) == (len(VIDEO), "video/mp4")
     told = json.loads((tmp_path / f"{job.task_id}.mp4.json").read_text())
-    assert told["inputs"] == {"prompt": "a cat waves"}
+    assert (told["inputs"]["prompt"], told["inputs"]["duration"]) == ("a cat waves", 5)
     assert (told["kling_task_id"], told["task_id"]) == (job.task_id, "t")
 
 
@@ -159,11 +159,11 @@ def test_a_link_that_nobody_wants_in_airflow_is_not_put_there(rendering, tmp_pat
 def test_the_buttons_of_submit_and_sensor_are_on_it(rendering, tmp_path):
     task = Task(tmp_path / "cat.mp4")
     task.begin()
-    assert task.ti.xcoms["kling_progress_link"].startswith("http://airflow.test/")
+    assert task.ti.xcoms["kling_gallery_link"].endswith("/dags/d/runs/r/tasks/t/plugin/kling-videos")
     task.resume()
     assert task.ti.xcoms["kling_video_link"].startswith(rendering.storage_url)
     names = {link.name for link in task.operator().operator_extra_links}
-    assert names == {"Kling video", "Kling progress"}
+    assert names == {"Kling video", "Kling gallery"}
 
 
 def test_what_is_stored_while_it_waits_holds_neither_prompt_nor_key(rendering, tmp_path):

@@ -16,12 +16,13 @@ from airflow_provider_kling.media.probe import (
     probe_video,
     require_pyav,
 )
+from airflow_provider_kling.models.job import VideoJob
 
-FIVE, SILENT = Media(5.04, 640, 480, sound=True), Media(5.04, 640, 480, sound=False)
+FIVE, SILENT = Media(5.04, 640, 480, audio=True), Media(5.04, 640, 480, audio=False)
 
 
 PRO, LOUD = "kling-v3.0-pro-t2v", "kling-v2.6-pro-t2v"
-TEN = Media(10, 640, 480, sound=True)
+TEN = Media(10, 640, 480, audio=True)
 
 
 @pytest.mark.parametrize(
@@ -39,14 +40,15 @@ TEN = Media(10, 640, 480, sound=True)
         (TEN, "kling-v2.6-pro-motion-control", {}),
         (TEN, PRO, {"multi_prompt": ["a", "b"]}),
         (TEN, "kling-o1-ref2v", {"video": "https://videos.example/v.mp4"}),
-        (Media(5, 1284, 716, sound=False), PRO, {"aspect_ratio": "16:9"}),
-        (Media(5, 720, 1280, sound=False), PRO, {"aspect_ratio": "9:16"}),
+        (FIVE, "kling-o1-t2v", {"duration": 5}),
+        (Media(5, 1284, 716, audio=False), PRO, {"aspect_ratio": "16:9"}),
+        (Media(5, 720, 1280, audio=False), PRO, {"aspect_ratio": "9:16"}),
         (FIVE, PRO, {"aspect_ratio": "1.3333:1"}),
         *((FIVE, PRO, {"aspect_ratio": ratio}) for ratio in ("auto", "", "1", "0:1", "1:0", ":", None)),
     ],
 )
 def test_a_video_that_matches_its_request_has_no_differences(media, model, asked):
-    assert differences(media, model, asked) == []
+    assert differences(media, VideoJob(model, asked).to_dict()) == []
     check_media([], "/a.mp4")
 
 
@@ -61,11 +63,11 @@ def test_a_video_that_matches_its_request_has_no_differences(media, model, asked
         (SILENT, LOUD, {}, "it has no sound track, but sound is the model's default"),
         (FIVE, PRO, {"aspect_ratio": "16:9"}, "it is 640 x 480, but 16:9 was requested"),
         (FIVE, PRO, {"aspect_ratio": "1:1"}, "it is 640 x 480, but 1:1 was requested"),
-        (Media(5, 1280, 720, sound=False), PRO, {"aspect_ratio": "9:16"}, "1280 x 720, but 9:16 was"),
+        (Media(5, 1280, 720, audio=False), PRO, {"aspect_ratio": "9:16"}, "1280 x 720, but 9:16 was"),
     ],
 )
 def test_differences_from_the_request_are_reported(media, model, asked, words):
-    (problem,) = differences(media, model, asked)
+    (problem,) = differences(media, VideoJob(model, asked).to_dict())
     assert words in problem
     with pytest.raises(KlingJobFailedError, match=re.escape(problem)) as caught:
         check_media([problem], "/a.mp4")
@@ -85,7 +87,7 @@ def test_a_videos_properties_are_read_from_it():
     require_pyav()
     media = inspect_media(io.BytesIO(tiny_video()))
     assert media.duration > 0
-    assert media.to_dict().keys() == {"duration", "width", "height", "sound"}
+    assert media.to_dict().keys() == {"duration", "width", "height", "audio"}
 
 
 @pytest.mark.parametrize("data", [b"", b"no video", tiny_video()[:200]])

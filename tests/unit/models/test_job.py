@@ -38,6 +38,7 @@ def test_a_task_becomes_json_ready_data():
     assert done.to_dict() == {
         "kling_task_id": "t-1",
         "status": "TASK_STATUS_PROCESSING",
+        "model": None,
         "videos": [
             {"video_url": LINK, "video_url_ttl": 3600, "video_type": "mp4"},
             {"video_url": LINK, "video_url_ttl": None, "video_type": None},
