@@ -33,7 +33,27 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_kling.links.KlingGalleryLink",
         ],
         "connection-types": [_CONNECTION_TYPE],
+        "config": _CONFIG,
     }
+
+
+_CONFIG: dict[str, Any] = {
+    "kling": {
+        "description": "The gallery of Kling videos in Airflow's UI.",
+        "options": {
+            "gallery_folders": {
+                "description": "Folders and storage URLs, separated by commas. The API server plays videos "
+                "only from there, to users who may read the XComs of the video's Dag. Without any, the "
+                "gallery shows no video. A storage URL names its Airflow connection, as the videos' "
+                "paths do.\n",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "/data/videos, s3://aws_default@media/videos",
+                "default": "",
+            }
+        },
+    }
+}
 
 
 _CONNECTION_TYPE: dict[str, Any] = {

@@ -1,0 +1,388 @@
+"""What the gallery shows of each video, made of task instances and their XComs. Pure.
+
+Any task can push anything under our keys, so each value is read by :mod:`.values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_kling.errors import Money
+from airflow_provider_kling.gallery.values import mapping, number, plain, text
+from airflow_provider_kling.xcom_keys import (
+    ERROR_KEY,
+    PROGRESS_KEY,
+    REQUEST_KEY,
+    RESERVATION_KEY,
+    TASK_ID_KEY,
+    VIDEO_KEY,
+)
+
+#: Airflow's names of the operators that buy, that wait and that download.
+BUYS = ("KlingSubmitOperator", "KlingImageToVideoOperator", "DecoratedVideoOperator")
+WAITS, DOWNLOADS = ("KlingTaskSensor",), ("KlingDownloadOperator",)
+OPERATORS = (*BUYS, *WAITS, *DOWNLOADS)
+#: States of a task instance that has begun and not ended.
+ACTIVE = ("queued", "running", "deferred", "restarting", "up_for_retry", "up_for_reschedule")
+FAILED = ("failed", "skipped", "upstream_failed")
+#: Where a job may be charged although there is no video.
+_MAYBE_CHARGED = (Money.MAYBE, Money.RUNNING, Money.ENDED, Money.PAID)
+#: The states of a card that is not at its end.
+RUNNING = ("submitting", "queued", "rendering", "waiting", "downloading")
+
+Card = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Instance:
+    """A task instance, and what it has pushed.
+
+    :param state: Airflow's; empty where it has not begun.
+    :param operator: Airflow's name of the operator's class.
+    :param started_at: when it began, in epoch seconds, as far as known.
+    :param xcoms: the values of its XComs by key.
+    :param pushed_at: when they were pushed, in epoch seconds.
+    """
+
+    task_id: str
+    map_index: int = -1
+    state: str = ""
+    operator: str = ""
+    try_number: int = 0
+    started_at: float | None = None
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    pushed_at: dict[str, float] = field(default_factory=dict)
+
+    def pushed(self, key: str) -> Mapping[str, Any]:
+        """Return an XCom that is an object; an empty object for anything else."""
+        return mapping(self.xcoms.get(key))
+
+    @property
+    def buys(self) -> bool:
+        """Whether it submits a job."""
+        return self.operator in BUYS or not self.xcoms.keys().isdisjoint((REQUEST_KEY, RESERVATION_KEY))
+
+    @property
+    def does_all(self) -> bool:
+        """Whether it submits, waits and downloads."""
+        is_one_task = self.operator in BUYS[1:] or TASK_ID_KEY in self.xcoms or VIDEO_KEY in self.xcoms
+        return self.buys and is_one_task
+
+    @property
+    def role(self) -> str:
+        """Whether it waits or downloads; empty if neither is known."""
+        if self.operator in DOWNLOADS or VIDEO_KEY in self.xcoms:
+            return "download"
+        if self.operator in WAITS or PROGRESS_KEY in self.xcoms:
+            return "wait"
+        kind = text(self.pushed(ERROR_KEY).get("class"))
+        return "download" if "Download" in kind or "Video" in kind else "wait" if kind else ""
+
+    @property
+    def kling_task_id(self) -> str:
+        """The job that its XComs name."""
+        keys = (REQUEST_KEY, VIDEO_KEY, PROGRESS_KEY, ERROR_KEY)
+        return next(filter(None, (text(self.pushed(key).get("kling_task_id"), 200) for key in keys)), "")
+
+    def reference(self) -> dict[str, Any]:
+        """Return what the page needs to name it."""
+        names = ("task_id", "map_index", "state", "try_number")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A Dag run with the task instances of it that are ours.
+
+    :param is_active: whether it goes on.
+    :param conf: what it was triggered with.
+    """
+
+    dag_id: str
+    run_id: str
+    instances: Sequence[Instance]
+    is_active: bool = False
+    conf: Any = None
+
+
+@dataclass(slots=True)
+class _Line:
+    """The task instances of one video."""
+
+    kling_task_id: str
+    submit: Instance | None = None
+    wait: Instance | None = None
+    download: Instance | None = None
+
+    @property
+    def all(self) -> list[Instance]:
+        found = [self.submit, self.wait, self.download]
+        return list({id(instance): instance for instance in found if instance}.values())
+
+    def failed_one(self) -> Instance | None:
+        """Return the task instance that ended it, the first in the order of the work."""
+        return next((instance for instance in self.all if instance.state in FAILED), None)
+
+
+def cards_of(run: Run) -> list[Card]:
+    """Return a card for each video of a run, also for those that are not made yet or failed."""
+    return [card for line in _lines(run.instances) if (card := _card(run, line))]
+
+
+def _lines(instances: Sequence[Instance]) -> list[_Line]:
+    """Return which task instances belong together: by the job they name, else by their place in the Dag."""
+    ordered = sorted(instances, key=lambda instance: (instance.task_id, instance.map_index))
+    lines = []
+    for instance in ordered:
+        if instance.buys:
+            both = instance if instance.does_all else None
+            lines.append(_Line(instance.kling_task_id, instance, both, both))
+    bought = bool(lines)
+    others = [instance for instance in ordered if not instance.buys and instance.role]
+    for other in sorted(others, key=lambda instance: not instance.kling_task_id):
+        job = other.kling_task_id
+        free = [line for line in lines if getattr(line, other.role) is None]
+        if job:
+            near = [line for line in free if line.kling_task_id == job]
+        else:
+            near = [line for line in free if line.all[0].map_index == other.map_index]
+        if near:
+            setattr(max(near, key=lambda line: _closeness(line.all[0], other)), other.role, other)
+        elif job or (not bought and other.state):  # a rescue
+            lines.append(_Line(job))
+            setattr(lines[-1], other.role, other)
+    return lines
+
+
+def _closeness(one: Instance, other: Instance) -> tuple[bool, float]:
+    """Return how near two task instances are: of one map index, in one task group, of like names."""
+    return one.map_index == other.map_index, SequenceMatcher(None, one.task_id, other.task_id).ratio()
+
+
+def _card(run: Run, line: _Line) -> Card | None:
+    request = line.submit.pushed(REQUEST_KEY) if line.submit else {}
+    video = line.download.pushed(VIDEO_KEY) if line.download else {}
+    if line.submit and line.kling_task_id and video.get("kling_task_id") != line.kling_task_id:
+        video = {}
+    error = _error(line)
+    state = _state(line, request, video, error)
+    if not state:
+        return None
+    first = line.all[0]
+    made = video if state in ("made", "reused") else {}
+    card = {
+        "key": "/".join((run.dag_id, run.run_id, first.task_id, str(first.map_index))),
+        "dag_id": run.dag_id,
+        "run_id": run.run_id,
+        "map_index": first.map_index,
+        **facts(request or video, made),
+        "kling_task_id": line.kling_task_id or first.kling_task_id,
+        "state": state,
+        **_progress(line, state),
+        **_costs(line, request),
+        "started_at": _started_at(line),
+        "error": error if state in ("failed", "uncertain") or _retries(line) else None,
+        "tasks": {name: (at := getattr(line, name)) and at.reference() for name in _Line.__slots__[1:]},
+        "action": _action(line, state, error),
+        "can_edit": False,
+        "trigger_conf": plain(run.conf),
+    }
+    name = text(request.get("name"), 200) or text(mapping(error).get("name"), 200)
+    index = f"[{first.map_index}]" if first.map_index >= 0 else ""
+    card["name"] = name or f"{first.task_id}{index}"
+    if made:
+        card["player"] = player_url(run.dag_id, run.run_id, line.download) if line.download else None
+    card["player_note"] = _note(line, state)
+    return card
+
+
+def facts(request: Mapping[str, Any], video: Mapping[str, Any]) -> Card:
+    """Return what was asked for and what came of it, from XComs or from a sidecar."""
+    inputs, media = plain(request.get("inputs")), plain(video.get("media"))
+    sound, duration = inputs.get("sound"), number(inputs.get("duration"))
+    times = [number(mapping(video.get("timings")).get(f"{name}_time_ms")) for name in _TIMES]
+    return {
+        "prompt": _prompt(inputs),
+        "model": text(request.get("model"), 200),
+        "duration_seconds": number(media.get("duration")) if duration is None else duration,
+        "sound": sound if isinstance(sound, bool) else None,
+        "inputs": inputs,
+        "submitted_at": number(request.get("submitted_at")) or None,
+        "queued_seconds": _span(times[0], times[1]),
+        "rendered_seconds": _span(times[1], times[2]),
+        "download_seconds": number(video.get("download_seconds")),
+        "downloaded_at": number(video.get("downloaded_at")),
+        "path": text(video.get("path")),
+        "size": number(video.get("size")),
+        "media": media,
+        "cost_usd": number(video.get("cost_usd")),
+        "source": None,
+        "poster": None,
+        "player": None,
+    }
+
+
+_TIMES = ("submit", "execute", "complete")
+
+
+def _span(start: float | None, end: float | None) -> float | None:
+    return (end - start) / 1000 if start and end and end >= start else None
+
+
+def _prompt(inputs: Mapping[str, Any]) -> str:
+    if prompt := text(inputs.get("prompt")):
+        return prompt
+    shots = inputs.get("multi_prompt")
+    shots = shots if isinstance(shots, list) else []
+    texts = [text(shot.get("prompt")) if isinstance(shot, dict) else text(shot) for shot in shots]
+    return "\n".join(filter(None, texts))[:4000]
+
+
+def _error(line: _Line) -> Card | None:
+    """Return why it failed, or why a try of it failed; None without a failure."""
+    failed = line.failed_one()
+    pushed = [instance for instance in (failed, *line.all[::-1]) if instance and instance.pushed(ERROR_KEY)]
+    if pushed and (failed or pushed[0].state == "up_for_retry"):
+        value = pushed[0].pushed(ERROR_KEY)
+        error = {
+            name: text(value.get(name)) for name in ("class", "what", "money", "advice", "reason", "name")
+        }
+        error["what"] = error["what"] or f"The task failed: {error['class']}. Its log says more."
+        return error
+    if failed:
+        empty = dict.fromkeys(("class", "money", "advice", "reason", "name"), "")
+        return {**empty, "what": f"The task {failed.task_id} is {failed.state}. Its log says more."}
+    return None
+
+
+def _retries(line: _Line) -> bool:
+    return any(instance.state == "up_for_retry" for instance in line.all)
+
+
+def _state(  # noqa: PLR0911 - a table of cases, the first one counts
+    line: _Line, request: Mapping[str, Any], video: Mapping[str, Any], error: Card | None
+) -> str:
+    """Return the state of a card; empty where nothing has begun and nothing is to be told."""
+    submit, wait, download = line.submit, line.wait, line.download
+    if text(video.get("path")):
+        return "reused" if video.get("reused") is True or request.get("reused") else "made"
+    if failed := line.failed_one():
+        if failed is submit and not line.kling_task_id and submit.state != "failed":
+            return ""  # a branch that was not taken
+        is_uncertain = error and ("Uncertain" in error["class"] or error["money"] == Money.MAYBE)
+        return "uncertain" if is_uncertain else "failed"
+    if submit and not line.kling_task_id:
+        return {"success": "gone"}.get(submit.state, "submitting" if submit.state in ACTIVE else "")
+    if download and download.state == "success":
+        return "gone"
+    if wait and wait.state == "success":
+        return "downloading" if download else "made"
+    if download and download is not wait and download.state in ACTIVE:
+        return "downloading"
+    status = text(_last_progress(line).get("status")).upper()
+    words = {"QUEUE": "queued", "SUBMIT": "queued", "PROCESS": "rendering", "SUCC": "downloading"}
+    return next((state for word, state in words.items() if word in status), "waiting")
+
+
+def _last_progress(line: _Line) -> Mapping[str, Any]:
+    """Return the last progress of the job; that of an earlier job of a cleared task does not count."""
+    progress = line.wait.pushed(PROGRESS_KEY) if line.wait else {}
+    return progress if progress.get("kling_task_id") == line.kling_task_id else {}
+
+
+def _progress(line: _Line, state: str) -> Card:
+    progress = _last_progress(line) if state in RUNNING else {}
+    percent, seen_at, eta = (number(progress.get(key)) for key in ("progress_percent", "seen_at", "eta"))
+    return {
+        "percent": None if percent is None else min(percent, 100.0),
+        "seen_at": seen_at,
+        "eta_at": seen_at + eta if seen_at and eta else None,
+    }
+
+
+def _costs(line: _Line, request: Mapping[str, Any]) -> Card:
+    """Return what the job costs, and what earlier jobs of the same task cost.
+
+    The reservation has all of them; after a lost answer there is nothing else.
+    """
+    reservation = line.submit.pushed(RESERVATION_KEY) if line.submit else {}
+    total = number(reservation.get("usd")) if reservation.get("state") == "taken" else None
+    cost = number(request.get("estimated_cost_usd")) if request else total
+    earlier = number(request.get("earlier_cost_usd"))
+    if earlier is None and request and total is not None and cost is not None and total > cost:
+        earlier = round(total - cost, 6)
+    return {"estimated_cost_usd": cost, "earlier_cost_usd": earlier}
+
+
+def _started_at(line: _Line) -> float:
+    """Return when it began by Airflow's clocks, in epoch seconds: the order of the cards."""
+    first = line.all[0]
+    keys = (REQUEST_KEY, VIDEO_KEY, ERROR_KEY, PROGRESS_KEY, RESERVATION_KEY)
+    times = (first.pushed_at[key] for key in keys if key in first.pushed_at)
+    return next(times, None) or first.started_at or 0.0
+
+
+def _action(line: _Line, state: str, error: Card | None) -> str | None:
+    """Return the one thing that helps a failed video: a free step before one that buys."""
+    failed = line.failed_one()
+    if state == "uncertain":
+        return "rescue"
+    if state != "failed" or not failed or not error:
+        return None
+    ended = error["money"] == Money.ENDED or "JobFailed" in error["class"] or "Moderation" in error["class"]
+    if ended or not line.kling_task_id:
+        return "buy_again" if line.submit else "rescue" if line.kling_task_id else None
+    if failed is line.submit and not line.submit.does_all:
+        return "rescue"  # a clear of the submit may buy again
+    return "clear_download" if failed is line.download and failed is not line.wait else "clear_wait"
+
+
+def _note(line: _Line, state: str) -> str | None:
+    """Return why there is nothing to play, where the state alone does not say it."""
+    if state == "gone":
+        return "Airflow no longer knows what became of it. Its XComs were deleted, as by airflow db clean."
+    if state == "made" and not line.download:
+        return "No task of this run downloads the video. Its link at the gateway is good for about an hour."
+    return None
+
+
+def player_url(dag_id: str, run_id: str, instance: Instance) -> str:
+    """Return the player's URL of a task instance that downloads, relative to Airflow's base URL."""
+    parts = (dag_id, run_id, instance.task_id, str(instance.map_index))
+    return "kling/api/video/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def totals(cards: Iterable[Card]) -> dict[str, Any]:
+    """Return the numbers at the head of the gallery."""
+    cards = list(cards)
+    count: Callable[..., int] = lambda *states: sum(card["state"] in states for card in cards)  # noqa: E731
+    real = [card["cost_usd"] for card in cards if card["cost_usd"] is not None]
+    estimates = [card[key] or 0 for card in cards for key in ("estimated_cost_usd", "earlier_cost_usd")]
+    return {
+        "made": count("made"),
+        "running": count(*RUNNING),
+        "failed": count("failed", "uncertain"),
+        "reused": count("reused"),
+        "maybe_charged": sum(map(_maybe_charged, cards)),
+        "estimated_cost_usd": round(sum(estimates), 6),
+        "cost_usd": round(sum(real), 6) if real else None,
+        "unknown_price": sum(map(_is_of_unknown_price, cards)),
+        "models": sorted({card["model"] for card in cards if card["model"]}),
+    }
+
+
+def _maybe_charged(card: Card) -> bool:
+    """Return whether a job may be charged without a video."""
+    if card["state"] not in ("failed", "uncertain"):
+        return False
+    return bool(card["kling_task_id"]) or mapping(card["error"]).get("money") in _MAYBE_CHARGED
+
+
+def _is_of_unknown_price(card: Card) -> bool:
+    """Return whether a job was bought here and its price is not known; a rescue buys nothing."""
+    is_bought = bool(card["kling_task_id"] and card["tasks"]["submit"])
+    return is_bought and card["estimated_cost_usd"] is None

@@ -1,0 +1,77 @@
+"""Reads what any task may have pushed under our keys: nothing is trusted, and everything has a bound."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_kling.values import read_number
+
+#: Characters of a text on a card.
+MAX_TEXT = 4000
+#: Characters of a JSON object on a card.
+MAX_OBJECT = 20_000
+#: Characters of both pictures of a card.
+MAX_PREVIEW = 40_000
+#: Control characters but tabs and line breaks, separators, bidirectional overrides, lone surrogates.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_PICTURE = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+def parsed(text: Any) -> Any:
+    """Return the value of a JSON text; None where it is none, or too deep, or has numbers without end.
+
+    Some ways into Airflow's database encode an XCom twice.
+    """
+    value: Any = None
+    try:
+        value = json.loads(text)
+        return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+    except (TypeError, ValueError, RecursionError):
+        return value
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return an object, an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: Any, limit: int = MAX_TEXT) -> str:
+    """Return a text that can be shown, an empty one for anything else."""
+    return _CONTROL.sub("\ufffd", value[:limit]) if isinstance(value, str) else ""
+
+
+def number(value: Any) -> float | None:
+    """Return a number that is not negative, or None."""
+    found = read_number(value)
+    return found if found is not None and found >= 0 else None
+
+
+def plain(value: Any, limit: int = MAX_OBJECT) -> dict[str, Any]:
+    """Return an object that can be shown as it is; an empty one if it is larger than *limit* characters."""
+    try:
+        cleaned = _cleaned(mapping(value))
+        is_small = len(json.dumps(cleaned, ensure_ascii=False)) <= limit
+    except (RecursionError, ValueError):
+        return {}
+    return cleaned if is_small else {}
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {text(key, 200): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, str):
+        return text(value)
+    is_endless = isinstance(value, float) and not math.isfinite(value)
+    return None if is_endless else value
+
+
+def picture(value: Any) -> str | None:
+    """Return a small picture as a data URL, or None for anything else."""
+    is_one = isinstance(value, str) and len(value) <= MAX_PREVIEW and _PICTURE.fullmatch(value)
+    return value if is_one else None

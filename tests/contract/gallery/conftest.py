@@ -1,0 +1,3 @@
+"""Fixtures of this folder, made in ``tests/support``."""
+
+from gallery_stage import gallery, gallery_app  # noqa: F401 - fixtures
