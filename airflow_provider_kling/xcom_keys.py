@@ -1,7 +1,6 @@
 """The keys of all XComs that tasks push besides their return value; ``docs/xcoms.md`` has the schemas."""
 
 REQUEST_KEY = "kling_request"
-PREVIEW_KEY = "kling_preview"
 COST_KEY = "estimated_cost_usd"
 PREVIEW_KEY = "kling_preview"
 RESERVATION_KEY = "kling_reservation"
