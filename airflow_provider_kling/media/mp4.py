@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingVideoError
+from airflow_provider_kling.media.picture_formats import format_name
 
 #: Bytes of a box's header, without and with a 64-bit size.
 _SHORT, _LONG = 8, 16
@@ -64,7 +65,8 @@ class Mp4Check:
         :raises KlingVideoError: the file itself is wrong; the message says what is missing or what came.
         """
         if self._first_box != b"ftyp":
-            raise KlingVideoError(f"What came is not an mp4; it starts with {self.first_bytes[:40]!r}.")
+            what = f"; it is {name}" if (name := format_name(self.first_bytes)) else ""
+            raise KlingVideoError(f"What came is not an mp4, by its content{what}.")
         if expected_size is not None and expected_size != self.size:
             raise KlingDownloadError(f"The video is not whole: {self.size} of {expected_size} bytes came.")
         if self._boxes == _MAX_BOXES:

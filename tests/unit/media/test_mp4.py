@@ -43,7 +43,7 @@ GOOD = {
 }
 BAD = {
     "nothing": (b"", "not an mp4"),
-    "a page": (b"<!doctype html><title>Sign in</title>", "not an mp4; it starts with b'<!doctype html>"),
+    "a page": (b"<!doctype html><title>Sign in</title>", "not an mp4, by its content; it is HTML."),
     "zeros": (bytes(100), "not an mp4"),
     "no moov": (FTYP + MDAT, "no video in it"),
     "no mdat": (FTYP + MOOV, "no video in it"),
