@@ -1,14 +1,30 @@
-"""Answers that are almost right: both clients make the same of them, and nothing but one of our errors."""
+"""Answers that are almost right: both clients make the same of them, and no operator breaks a promise."""
 
 import asyncio
+import gc
 import json
 import logging
 import traceback
 from types import SimpleNamespace
 
 import pytest
-from hostile_gateway import CLOSE, GATEWAY, HEADER, JOB, KEY, OTHER, SIGNATURE, Script, http, task
-from hostile_runs import is_bad, leak
+from airflow_fakes import Store
+from hostile_gateway import (
+    CLOSE,
+    GATEWAY,
+    HEADER,
+    JOB,
+    KEY,
+    OTHER,
+    SIGNATURE,
+    VIDEO,
+    Script,
+    chunk,
+    chunked,
+    http,
+    task,
+)
+from hostile_runs import QUERY_WAYS, STORAGE_WAYS, SUBMIT_WAYS, Run, broken_promises, is_bad, leak
 from hostile_spellings import SPELLINGS, TEXTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -132,6 +148,8 @@ def readable(draw):
         if not line.startswith(("Content-Encoding", "Transfer", "Content-Length", "Conn"))
     ]
     headers = draw(st.lists(st.sampled_from(plain), max_size=3))
+    if draw(st.integers(0, 5)) == 0:
+        return chunked(chunk(text), head=headers)
     return http(text, draw(st.sampled_from(STATUSES)), *headers)
 
 
@@ -285,3 +303,67 @@ def test_both_clients_say_the_same_of_a_broken_answer_where_both_can_read_it(cli
     one, other = outcomes(clients, records, kind, answer)
     if one.answered and other.answered:
         assert one.seen == other.seen
+
+
+#: Where one of these is in an answer, the gateway has surely started no job.
+SAFE = (b" 429", b"RATE_LIMIT_EXCEEDED", b"CREATE_TASK_FAILED", b"BILLING_FAILED")
+ANSWERS = readable() | unreadable() | st.binary(max_size=60)
+#: What urllib3 opened for an answer that it could not read, the collector closes.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+FEWER = settings(FUZZ, max_examples=40)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def live(hostile, clock, logged, tmp_path_factory):
+    """Let an operator run with an answer to one kind of request, and check all promises."""
+
+    def live(way, kind, answer, store=None):
+        folder = tmp_path_factory.mktemp("videos")
+        hostile.begin(**{kind: Script(((answer, CLOSE),))})
+        run = Run(way, folder, JOB, store=store or Store()).live(clock, logged)
+        refused = kind == "submit" and any(word in answer for word in SAFE)
+        problems = list(broken_promises(run, hostile, refused_submits=int(refused)))
+        assert not problems, "\n".join(problems)
+        return run
+
+    return live
+
+
+@pytest.mark.parametrize("way", SUBMIT_WAYS)
+@FEWER
+@given(answer=ANSWERS)
+def test_no_answer_to_a_submit_is_paid_twice_by_a_task_or_its_retry(live, way, answer):
+    first = live(way, "submit", answer)
+    if first.error is None or isinstance(first.error, KlingSubmitUncertainError):
+        retry = live(way, "submit", answer, first.store)
+        assert GATEWAY.count("submit") == 0
+        assert retry.outcome == first.outcome
+
+
+@pytest.mark.parametrize("way", QUERY_WAYS)
+@FEWER
+@given(answer=ANSWERS)
+def test_no_answer_to_a_query_breaks_a_wait(live, way, answer):
+    live(way, "query", answer)
+
+
+@st.composite
+def videos(draw):
+    """Return what a storage host sends: a video or its beginning, behind a head that may be broken."""
+    headers = draw(st.lists(st.sampled_from(HEADERS), max_size=2))
+    head = http(b"", draw(st.sampled_from(STATUSES)), *headers, length=len(VIDEO))
+    head = draw(broken(head)) if draw(st.booleans()) else head
+    return head + VIDEO[: draw(st.just(len(VIDEO)) | st.integers(0, len(VIDEO)))]
+
+
+@pytest.mark.parametrize("way", STORAGE_WAYS)
+@FEWER
+@given(answer=videos() | ANSWERS)
+def test_no_answer_of_a_storage_host_leaves_half_a_video(live, way, answer):
+    live(way, "storage", answer)
