@@ -3,3 +3,4 @@
 from airflow_fakes import attached, clock, gateway, logged, own_storages  # noqa: F401 - fixtures
 from fake_internet import inside, internet  # noqa: F401 - fixtures
 from sensor_modes import mode  # noqa: F401 - fixtures
+from targets import folder  # noqa: F401 - fixtures

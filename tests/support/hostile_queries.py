@@ -83,18 +83,7 @@ OTHER_JOB = {
     "another job has failed": passes(json_http(task("TASK_STATUS_FAILED", kling_task_id=OTHER))),
     "another job has failed, always": never_ends(json_http(task("TASK_STATUS_FAILED", kling_task_id=OTHER))),
     "another job goes on": passes(json_http(task("TASK_STATUS_PROCESSING", kling_task_id=OTHER))),
-    "the id is a number": passes(named(17)),
-    "the id is nested": passes(named({"id": OTHER})),
-    "the id is a list": passes(named([OTHER])),
-    "the id is true": passes(named(True)),
-    "the id is a prefix": passes(named(JOB[:-1])),
-    "the id goes on": passes(named(JOB + "0")),
-    "the id has a path": passes(named(f"../{OTHER}")),
     "the id is missing": either(without_id()),
-    "the id is null": either(json_http(task(kling_task_id=None, link=RIGHT))),
-    "the id is upper case": either(json_http(task(kling_task_id=JOB.upper(), link=RIGHT))),
-    "the id has blanks": either(json_http(task(kling_task_id=f" {JOB}\n", link=RIGHT))),
-    "an opaque id differs by case": passes(named("abcd1234"), job="aBcD1234"),
     "another job beside ours": either(json_http({**task(link=RIGHT), "task_id": OTHER})),
     "an internal id beside ours": reads(
         json_http(task(videos=[{"video_url": RIGHT, "video_type": "mp4", "task_id": "internal-1"}]))
@@ -139,23 +128,11 @@ STALE = {
     ),
     "not found in between": Story((PROCESSING, refusal("TASK_NOT_FOUND", 404), PROCESSING)),
 }
-SUCCESS_WORDS = ["succeed", "SUCCEEDED", "Task_Status_Succeed", "TASK_STATUS_SUCCEEDED", "success"]
-SUCCESS_WORDS += [" TASK_STATUS_SUCCEED\n", "TASK_STATUS_SUCCESS", "task_status_succeed", "Succeed"]
-MAYBE_SUCCESS = [
-    "COMPLETED",
-    "finished",
-    "TASK_STATUS_DONE",
-    "task-status-succeed",
-    "SUCCEED!",
-    "TASK.STATUS.SUCCEED",
-]
-FAILURE_WORDS = ["FAILED", "failed", "TASK_STATUS_FAIL", "Failure", "TASK_STATUS_CANCELLED", "canceled"]
-FAILURE_WORDS += ["task_status_failed", "TASK_STATUS_FAILED_PERMANENTLY", " TASK_STATUS_FAILED "]
-OPEN_WORDS = ["", "DREAMING", "TASK_STATUS_UNKNOWN", None, 7, True, ["x"], {"a": 1}, "UNSUCCESSFUL"]
-OPEN_WORDS += ["NOT_SUCCEEDED", "INCOMPLETE", "TASK_STATUS_UNFINISHED", "x" * 100_000]
+SUCCESS_WORDS = ["SUCCEEDED", "success", " task_status_succeed\n"]
+FAILURE_WORDS = ["failed", "TASK_STATUS_FAIL", "canceled", " TASK_STATUS_FAILED_PERMANENTLY "]
+OPEN_WORDS = ["", "DREAMING", "COMPLETED", "NOT_SUCCEEDED", None, 7, ["x"], {"a": 1}, "x" * 100_000]
 WORDS = {
     **{f"success {word!r}": reads(json_http(task(word, link=RIGHT))) for word in SUCCESS_WORDS},
-    **{f"maybe a success {word!r}": either(json_http(task(word, link=RIGHT))) for word in MAYBE_SUCCESS},
     **{
         f"failure {word!r}": final(
             json_http(task(word, reason="because")), FAILED, Money.ENDED, shows="because"
@@ -165,28 +142,10 @@ WORDS = {
     **{f"open {str(word)[:30]!r}": passes(json_http(task(word, link=WRONG))) for word in OPEN_WORDS},
     "an unknown word for ever": never_ends(json_http(task("DREAMING"))),
     "no task": passes(json_http({"videos": [{"video_url": WRONG}]})),
-    "the task is a text": passes(
-        json_http({"task": "TASK_STATUS_SUCCEED", "videos": [{"video_url": WRONG}]})
-    ),
-    "the task is a list": passes(json_http({"task": [task(link=WRONG)["task"]]})),
-    "a reason that is an object": final(
-        json_http(task("TASK_STATUS_FAILED", reason={"code": "E42"})), FAILED, Money.ENDED, shows="E42"
-    ),
-    "a reason that is a list": final(
-        json_http(task("TASK_STATUS_FAILED", reason=["E42"])), FAILED, Money.ENDED, shows="E42"
-    ),
     "a reason of a megabyte": final(
         json_http(task("TASK_STATUS_FAILED", reason="E42 " * 250_000)), FAILED, Money.ENDED, shows="E42"
     ),
-    "a reason that speaks of moderation": final(
-        json_http(task("TASK_STATUS_FAILED", reason="the content is sensitive, violates the policy")),
-        ("KlingModerationError", *FAILED),
-    ),
 }
-
-
-def empty(videos, shows=""):
-    return final(json_http({**task(), "videos": videos}), FAILED, Money.ENDED, shows=shows)
 
 
 def bad_link(link, *hides, **video):
@@ -198,22 +157,10 @@ def bad_link(link, *hides, **video):
 
 
 VIDEOS = {
-    "null": empty(None),
-    "empty": empty([]),
-    "an empty object": empty({}),
-    "an empty text": empty(""),
-    "a list of null": empty([None]),
-    "a video without a link": empty([{"video_type": "mp4"}]),
-    "a video whose link is null": empty([{"video_url": None}]),
-    "a video whose link is a number": empty([{"video_url": 17}]),
-    "a number": empty(17),
+    "empty": final(EMPTY, FAILED, Money.ENDED),
     "missing": final(json_http({"task": task()["task"]}), FAILED, Money.ENDED),
     "empty for a while": Story((EMPTY, EMPTY)),
-    "an object": reads(json_http({**task(), "videos": {"video_url": RIGHT, "video_type": "mp4"}})),
-    "a list of texts": reads(json_http({**task(), "videos": [RIGHT]})),
     "a text": either(json_http({**task(), "videos": RIGHT})),
-    "another key": either(json_http({**task(), "videos": [{"url": RIGHT}]})),
-    "two videos": reads(json_http({**task(), "videos": [{"video_url": RIGHT}, {"video_url": WRONG}]})),
     "an object by number": either(
         json_http({**task(), "videos": {"0": {"video_url": RIGHT}}}), shows="right.mp4"
     ),
@@ -237,37 +184,17 @@ VIDEOS = {
     "a bad link, then a video": reads(
         json_http({**task(), "videos": [{"video_url": "javascript:1"}, {"video_url": RIGHT}]})
     ),
-    "the same video twice": reads(json_http({**task(), "videos": [RIGHT, RIGHT]})),
     "a list in a list": either(json_http({**task(), "videos": [[{"video_url": RIGHT}]]})),
     "null, then a video": reads(json_http({**task(), "videos": [None, {"video_url": RIGHT}]})),
     "a wrong type": reads(json_http(task(videos=[{"video_url": RIGHT, "video_type": "image/png"}]))),
-    "a type that is an object": reads(json_http(task(videos=[{"video_url": RIGHT, "video_type": {"a": 1}}]))),
     "an upper-case link": reads(json_http(task(link=RIGHT.replace("http:", "HTTP:")))),
-    "a link with blanks": reads(json_http(task(link=f" \n{RIGHT}\t"))),
-    "a link in escaped slashes": reads(json_http(json.dumps(task(link=RIGHT)).replace("/", "\\/"))),
     "a link with a fragment": reads(json_http(task(link=f"{RIGHT}#x"))),
     "a script": bad_link("javascript:alert(1)//", "javascript"),
-    "a script in upper case with a tab": bad_link("java\tScript:alert(1)", "alert"),
-    "a file": bad_link("file:///etc/passwd", "passwd"),
-    "data": bad_link("data:video/mp4;base64,AAAA", "base64"),
-    "another scheme": bad_link("s3://bucket/key", "s3://"),
-    "a relative link": bad_link("/videos/right.mp4"),
-    "a link without a scheme": bad_link("//127.0.0.1/videos/right.mp4"),
-    "a link without a host": bad_link("https:///videos/right.mp4"),
     "a link to the metadata address": bad_link("http://169.254.169.254/latest/meta-data"),
-    "a link to the metadata address, in hex": bad_link("http://0xa9fea9fe/latest/meta-data"),
-    "a link to the metadata address, as a number": bad_link("http://2852039166/latest/meta-data"),
-    "a link to the metadata address, in IPv6": bad_link("http://[::ffff:169.254.169.254]/latest"),
     "a link behind a user": bad_link(f"http://127.0.0.1:{SIGNATURE}@169.254.169.254/x", SIGNATURE),
-    "a link to an IPv6 address": bad_link("http://[::1]:1/x"),
-    "a link with backslashes": bad_link("http:\\\\127.0.0.1:1\\x"),
-    "a link with one slash": bad_link("http:/127.0.0.1:1/x"),
     "a link with a port that is none": bad_link("http://127.0.0.1:99999/x"),
-    "a link with a broken address": bad_link("http://[::1/x"),
     "a link with a user": bad_link(f"http://me:{SIGNATURE}@127.0.0.1:1/x", SIGNATURE),
     "a huge link": bad_link("http://127.0.0.1:1/" + "x" * 3_000_000),
-    "a link with control characters": bad_link("http://127.0.0.1:1/\x00\x1b[31m\r\nX: y"),
-    "a link with lone surrogates": bad_link("http://127.0.0.1:1/\ud800"),
     "a link that holds the key": either(json_http(task(link=f"{RIGHT}&key={KEY}"))),
 }
 
@@ -276,38 +203,6 @@ def times(**given):
     return {"debug_info": given}
 
 
-CLOCKS = {
-    f"{word}, {then}": make(
-        json_http(
-            task(
-                status,
-                extra=times(submit_time_ms=value, execute_time_ms=value, complete_time_ms=value),
-                **link,
-            )
-        )
-    )
-    for word, value in {
-        "50 minutes behind": "1500000000000",
-        "far ahead": "9999999999999",
-        "zero": "0",
-        "a number": 1500000000000,
-        "a text": "yesterday",
-        "empty": "",
-        "seconds": "1500000000",
-        "negative": "-5",
-        "infinite": "1e999",
-        "not a number": "NaN",
-        "null": None,
-        "a date": "2026-01-01T00:00:00Z",
-        "a fraction": "1500000000000.5",
-        "an object": {"a": 1},
-        "a number of 5000 digits": "9" * 5000,
-    }.items()
-    for then, make, status, link in (
-        ("done", reads, "TASK_STATUS_SUCCEED", {"link": RIGHT}),
-        ("going on", never_ends, "TASK_STATUS_PROCESSING", {}),
-    )
-}
 ODD_NUMBERS = {
     "a text": '"17"', "an empty text": '""', "NaN": "NaN", "infinite": "1e999", "minus infinite": "-Infinity",
     "negative": "-5", "huge": "1" + "0" * 400, "5000 digits": "9" * 5000, "null": "null", "true": "true",
@@ -415,14 +310,6 @@ LAYOUTS = {
     "the answer is ok, the job goes on": passes(
         json_http({**task("TASK_STATUS_PROCESSING"), "status": "success", "code": 200})
     ),
-    "the answer names the job and is ok, the job goes on": passes(
-        json_http({**task("TASK_STATUS_PROCESSING"), "task_id": JOB, "status": "success"})
-    ),
-    "the answer names the job and has failed, the job goes on": passes(
-        json_http({**task("TASK_STATUS_PROCESSING"), "task_id": JOB, "status": "FAILED"})
-    ),
-    "the answer has failed, the job has not": either(json_http({**task(link=RIGHT), "status": "failed"})),
-    "an error that is null": reads(json_http({**task(link=RIGHT), "error": None, "reason": None})),
     "an error that is empty": reads(json_http({**task(link=RIGHT), "error": {}, "message": "ok", "code": 0})),
     "an error beside a success": either(
         json_http({**task(link=RIGHT), "error": {"reason": "GET_RESULT_FAILED", "message": "m"}})
@@ -434,8 +321,6 @@ LAYOUTS = {
     "videos beside a failed job": final(
         json_http(task("TASK_STATUS_FAILED", link=WRONG, reason="E42")), FAILED, Money.ENDED, shows="E42"
     ),
-    "an empty task": passes(json_http({"task": {}, "videos": []})),
-    "only null": passes(json_http({"task": None, "videos": None, "extra": None})),
     "server-sent events": passes(http(b"data: " + BODY + b"\n\n", 200, "Content-Type: text/event-stream")),
     "a comma too many": passes(http(BODY[:-1] + b",}")),
 }
@@ -451,29 +336,15 @@ ODD_JSON = {
         )
     ),
     "100 000 lists deep": passes(json_http("[" * 100_000)),
-    "100 000 lists deep, closed": passes(json_http("[" * 100_000 + "]" * 100_000)),
     "100 000 objects deep in extra": either(
         json_http(json.dumps(task(link=RIGHT)).replace("{}", '{"a":' * 100_000 + "1" + "}" * 100_000, 1))
     ),
     "junk behind": passes(http(BODY + b"}")),
-    "two documents": passes(http(BODY + b"\n" + BODY)),
-    "a list": passes(http(b"[" + BODY + b"]")),
-    "a text": passes(json_http(json.dumps(BODY.decode()))),
-    "a number": passes(json_http("17")),
     "null": passes(json_http("null")),
-    "true": passes(json_http("true")),
-    "NaN": passes(json_http("NaN")),
-    "an empty object": passes(json_http("{}")),
     "an empty body": passes(http(b"")),
-    "blanks": passes(http(b"  \r\n ")),
     "a cut-off document": passes(http(BODY[:-20])),
-    "single quotes": passes(http(BODY.replace(b'"', b"'"))),
-    "JavaScript": passes(http(b"callback(" + BODY + b")")),
-    "XML": passes(http(b"<?xml version='1.0'?><task/>", 200, "Content-Type: text/xml")),
     "an HTML page": passes(http(b"<html><title>Sign in</title></html>", 200, "Content-Type: text/html")),
     "HTML for ever": never_ends(http(b"<html><title>Sign in</title></html>", 200, "Content-Type: text/html")),
-    "nested in data": either(json_http({"code": 0, "data": task(link=RIGHT)})),
-    "keys in capitals": either(json_http(json.dumps(task(link=RIGHT)).replace('"task"', '"Task"'))),
     "a key that is a lone surrogate": either(json_http(json.dumps({**task(link=RIGHT), "\ud800": 1}))),
 }
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
@@ -487,7 +358,6 @@ STATUSES = {
     "199": either((b"HTTP/1.1 199 What\r\n\r\n" + SUCCEEDED, CLOSE)),
     "201": either(json_http(task(link=RIGHT), 201)),
     "202": either(json_http(task(link=RIGHT), 202)),
-    "203": either(json_http(task(link=RIGHT), 203)),
     "204": passes(http(b"", 204, length=False)),
     "205": passes(http(b"", 205)),
     "206": either(http(BODY, 206, "Content-Range: bytes 0-9/10")),
@@ -500,9 +370,6 @@ STATUSES = {
         for code in (401, 403, 404, 429, 502)
     },
     "a failure with 500": passes(json_http(task("TASK_STATUS_FAILED"), 500)),
-    "599": passes(json_http({}, 599)),
-    "600": passes(json_http({}, 600)),
-    "999": passes(json_http({}, 999)),
     "000": passes((b"HTTP/1.1 000 Zero\r\nContent-Length: 0\r\n\r\n", CLOSE)),
     "a status that is no number": passes((b"HTTP/1.1 OK Fine\r\n\r\n{}", CLOSE)),
     "-200": passes((b"HTTP/1.1 -200 Fine\r\nContent-Length: 0\r\n\r\n", CLOSE)),
@@ -518,15 +385,12 @@ STATUSES = {
         f"{code} bare, for ever": never_ends(http(b"", code))
         for code in (400, 402, 404, 408, 410, 418, 425, 429, 451, 500, 502, 503, 504, 520)
     },
-    "401 bare, for ever": final(
-        http(b"", 401), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
-    ),
-    "403 bare, for ever": final(
-        http(b"", 403), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
-    ),
-    "407 bare, for ever": final(
-        http(b"", 407), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
-    ),
+    **{
+        f"{code} bare, for ever": final(
+            http(b"", code), (*ACCESS, *TIMED_OUT), Money.RUNNING, download=(*ACCESS, *UNAVAILABLE)
+        )
+        for code in (401, 403, 407)
+    },
     "409 bare, for ever": final(
         http(b"", 409), ("KlingInputError", *TIMED_OUT), download=(*UNAVAILABLE, "KlingInputError")
     ),
@@ -577,6 +441,7 @@ REFUSALS = {
     ("API_NOT_FOUND", 404): INPUT,
 }
 REASONS = {**REFUSALS, ("TASK_FAILED", 500): FAILED, ("TASK_NOT_FOUND", 404): NOT_FOUND}
+MONEY = {FAILED: Money.ENDED, NOT_FOUND: Money.UNAFFECTED}
 PASSING_REASONS = [("RATE_LIMIT_EXCEEDED", 429), ("BILLING_FAILED", 500), ("CREATE_TASK_FAILED", 500)]
 PASSING_REASONS += [
     ("GET_RESULT_FAILED", 500),
@@ -586,7 +451,9 @@ PASSING_REASONS += [
 ]
 ERRORS = {
     **{
-        f"{reason} {status}": final(refusal(reason, status), ends, shows=reason)
+        f"{reason} {status}": final(
+            refusal(reason, status), ends, MONEY.get(ends, Money.RUNNING), shows=reason
+        )
         for (reason, status), ends in REASONS.items()
     },
     **{
@@ -608,15 +475,10 @@ ERRORS = {
         for reason, status in PASSING_REASONS
     },
     **{f"{reason} {status}, twice": passes(refusal(reason, status)) for reason, status in PASSING_REASONS},
-    "INVALID_API_KEY with 429": final(refusal("INVALID_API_KEY", 429), ACCESS, shows="INVALID_API_KEY"),
     "INVALID_API_KEY with 502": final(refusal("INVALID_API_KEY", 502), ACCESS, shows="INVALID_API_KEY"),
     "TASK_NOT_FOUND with 500": final(refusal("TASK_NOT_FOUND", 500), NOT_FOUND),
-    "TASK_NOT_FOUND early": Story((refusal("TASK_NOT_FOUND", 404),) * 2),
     "TASK_NOT_FOUND after it was seen": Story((PROCESSING, refusal("TASK_NOT_FOUND", 404), PROCESSING)),
     "a reason of a proxy with 401": passes(refusal("UNAUTHORIZED", 401, message="sso session expired")),
-    "a reason that is a list": passes(json_http({"reason": ["INVALID_API_KEY"]}, 500)),
-    "a reason that is a number": passes(json_http({"reason": 17, "message": {"a": 1}, "code": None}, 500)),
-    "an error that is a text": passes(json_http({"error": "busy"}, 500)),
     "an error in an error": passes(json_http({"error": {"error": {"reason": "INVALID_API_KEY"}}}, 500)),
     "a message of a megabyte": passes(refusal("X" * 1_000_000, 500, message="y" * 1_000_000)),
 }
@@ -735,7 +597,7 @@ STORIES = {
     f"{family}: {name}": story
     for family, stories in {
         "other job": OTHER_JOB, "surplus": SURPLUS, "stale": STALE, "word": WORDS, "videos": VIDEOS,
-        "clock": CLOCKS, "numbers": NUMBERS, "encoding": ENCODINGS, "layout": LAYOUTS,
+        "numbers": NUMBERS, "encoding": ENCODINGS, "layout": LAYOUTS,
         "JSON": ODD_JSON, "status": STATUSES,
         "error": ERRORS, "framing": FRAMING, "echo": ECHOES,
     }.items()

@@ -12,15 +12,14 @@ import unicodedata
 from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote
 
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
 from airflow_fakes import TI, Store, context_of, stored_and_read
-from hostile_gateway import HEADER, JOB, KEY, SIGNATURE, VIDEO
+from hostile_gateway import HEADER, JOB, KEY, SIGNATURE, VIDEO, Script
+from sensor_modes import triggered
 
 from airflow_provider_kling.errors import KlingError, Money
 from airflow_provider_kling.operators import (
@@ -79,33 +78,21 @@ class Run:
         return self
 
     def _live(self, clock, began):
-        step = lambda: self.operator().execute(self.context())  # noqa: E731
+        method, kwargs = "", {}
         while True:
             self.starts += 1
             assert self.starts < 200, "the worker starts again and again"
             try:
-                return step()
+                if method:
+                    return self.operator().resume_execution(method, kwargs, self.context())
+                return self.operator().execute(self.context())
             except AirflowRescheduleException as pause:
                 self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
                 clock.sleep(max(0.0, pause.reschedule_date.timestamp() - clock.time()))
             except TaskDeferred as pause:
-                event = asyncio.run(self._triggered(pause))
-                kwargs = {**stored_and_read(pause.kwargs or {}), "event": event}
-                self.stored += [pause.kwargs, event]
-                method = pause.method_name
-
-                def step(method=method, kwargs=kwargs):
-                    return self.operator().resume_execution(method, kwargs, self.context())
-
-    async def _triggered(self, pause):
-        path, arguments = pause.trigger.serialize()
-        self.stored.append(arguments)
-        module, name = path.rsplit(".", 1)
-        trigger = getattr(import_module(module), name)(**stored_and_read(arguments))
-        if isinstance(trigger, DateTimeTrigger):  # it lives by another clock than the test
-            return time.sleep(max(0.0, trigger.moment.timestamp() - time.time()))  # noqa: ASYNC251
-        (event,) = [event async for event in trigger.run()]
-        return stored_and_read(event.payload)
+                event = asyncio.run(triggered(pause))
+                method, kwargs = pause.method_name, {**stored_and_read(pause.kwargs or {}), "event": event}
+                self.stored += [pause.trigger.serialize(), pause.kwargs, event]
 
 
 def _sensor(run, **modes):
@@ -305,8 +292,6 @@ def wrong_end(run, story):
 
 def play(story, kind, ways, gateway, clock, logged, tmp_path, *, refused=0):
     """Let each operator live through a story; return what was wrong, by operator."""
-    from hostile_gateway import Script
-
     problems, words = [], {}
     for number, way in enumerate(ways):
         folder = tmp_path / str(number)

@@ -32,20 +32,6 @@ def answering(body=b"{}", status=200, **headers):
     return answer
 
 
-def dripping_head(body=b"{}"):
-    """Return a handler's answer whose head comes in small pieces, for at most ten seconds."""
-
-    def answer(handler):
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
-        never = threading.Event()
-        for _ in range(100):
-            handler.wfile.write(b"y")
-            never.wait(0.1)
-        handler.wfile.write(b"\r\n\r\n" + body)
-
-    return answer
-
-
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
 _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 #: The beginning of a JPEG, before its size.

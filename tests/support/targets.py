@@ -1,10 +1,14 @@
 """Targets on any storage, for tests, and what happens to them."""
 
 import time
+import uuid
 from contextlib import contextmanager, suppress
 from unittest import mock
 
+import pytest
 from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
@@ -74,6 +78,15 @@ def store_killed(where, job="job", data=VIDEO):
 
     with before_the_name(where, die), suppress(Killed):
         store(where, job, data)
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def folder(request, tmp_path):
+    """A folder on each kind of storage, with a slash at the end."""
+    if request.param == "memory":  # an object storage: it has no rename
+        attach("memory", fs=MemoryFileSystem())
+        return f"memory://bucket/{uuid.uuid4()}/videos/"
+    return f"{tmp_path}/a/b/" if request.param == "local" else f"file://{tmp_path}/a/b/"
 
 
 def names(folder):

@@ -3,38 +3,21 @@
 import errno
 import os
 import threading
-import uuid
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-from airflow.sdk.io import attach
 from airflow_fakes import TI, context_of
-from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import serving
-from targets import OTHER_VIDEO, VIDEO, names, owner, store, store_killed, target
+from sensor_modes import bought
+from targets import VIDEO, names, owner, store, store_killed, target
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError
-from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator
-
-
-def bought():
-    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
 
 
 def download(kling_task_id, target, task_id="t", **arguments):
     told = {"kling_task_id": kling_task_id, "target": str(target), **arguments}
     return KlingDownloadOperator(task_id="download", **told).execute(context_of(TI(task_id=task_id)))
-
-
-@pytest.fixture(params=["local", "memory"])
-def folder(request, tmp_path):
-    """A folder on each kind of storage, with a slash at the end."""
-    if request.param == "memory":
-        attach("memory", fs=MemoryFileSystem())
-        return f"memory://bucket/{uuid.uuid4()}/videos/"
-    return f"{tmp_path}/videos/"
 
 
 def read(path):
@@ -43,7 +26,7 @@ def read(path):
 
 @pytest.mark.parametrize("choice", ["fail", "skip"])
 def test_who_comes_second_to_a_name_does_not_take_it_from_the_first(gateway, folder, monkeypatch, choice):
-    slow, fast, path = bought(), bought(), folder + "cat.mp4"
+    slow, fast, path = bought(gateway), bought(gateway), folder + "cat.mp4"
     asked, home, ends = threading.Event(), threading.Event(), []
 
     def late(handler):
@@ -72,18 +55,6 @@ def test_who_comes_second_to_a_name_does_not_take_it_from_the_first(gateway, fol
     assert f"exists already, made by job {fast}" in str(ends[0])
     assert (read(path), names(folder)) == (VIDEO, ["cat.mp4", "cat.mp4.json"])
     assert target(path).sidecar()["kling_task_id"] == fast
-
-
-def test_what_another_put_there_during_the_last_look_stays(folder):
-    path = folder + "cat.mp4"
-
-    def another_writes():
-        ObjectStoragePath(path).write_bytes(b"another's")
-
-    for choice in ("fail", "overwrite"):
-        with pytest.raises(KlingInputError, match="made by no known job"):
-            store(target(path, if_exists=choice), then=another_writes)
-        assert (read(path), names(folder)) == (b"another's", ["cat.mp4"])
 
 
 @pytest.mark.parametrize("choice", ["fail", "overwrite"])
@@ -116,7 +87,7 @@ def test_a_disk_without_links_gets_its_videos_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("choice", ["fail", "skip"])
 def test_a_sidecar_lays_claim_to_the_name_before_its_video_has_it(gateway, folder, choice):
-    first, second, path = bought(), bought(), folder + "cat.mp4"
+    first, second, path = bought(gateway), bought(gateway), folder + "cat.mp4"
     store_killed(target(path, if_exists=choice), first)
     with pytest.raises(KlingInputError, match=rf"cat\.mp4\.json exists already, made by job {first}"):
         download(second, path, if_exists=choice)
@@ -128,15 +99,8 @@ def test_a_sidecar_lays_claim_to_the_name_before_its_video_has_it(gateway, folde
     assert target(path).sidecar()["kling_task_id"] == second
 
 
-def test_a_file_that_is_no_sidecar_but_has_its_name_is_not_lost(gateway, tmp_path):
-    (tmp_path / "cat.mp4.json").write_bytes(b"\xff my own notes")
-    with pytest.raises(KlingInputError, match=r"json exists already and is not ours"):
-        download(bought(), tmp_path / "cat.mp4", if_exists="fail")
-    assert names(tmp_path) == ["cat.mp4.json"]
-
-
 def test_a_file_of_the_right_size_is_not_believed_for_its_size(gateway, folder):
-    kling_task_id, path = bought(), folder + "cat.mp4"
+    kling_task_id, path = bought(gateway), folder + "cat.mp4"
     download(kling_task_id, path)
     ObjectStoragePath(path).write_bytes(bytes(len(VIDEO)))
     with pytest.raises(KlingInputError, match="exists already, made by no known job"):
@@ -146,15 +110,6 @@ def test_a_file_of_the_right_size_is_not_believed_for_its_size(gateway, folder):
     ObjectStoragePath(path).unlink()
     assert download(kling_task_id, path) == path
     assert download(kling_task_id, path, if_exists="skip") == path
-
-
-def test_the_sidecar_of_a_killed_try_makes_no_ones_video_its_own(gateway, folder):
-    first, second, path = bought(), bought(), folder + "cat.mp4"
-    download(first, path)
-    store_killed(target(path, owner("t")), second, OTHER_VIDEO)
-    for job in (first, second):
-        with pytest.raises(KlingInputError, match="exists already"):
-            download(job, path, if_exists="skip")
 
 
 def test_two_tries_of_one_task_write_under_names_of_their_own(folder):

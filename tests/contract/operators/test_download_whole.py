@@ -4,15 +4,14 @@ import hashlib
 import json
 import re
 import tracemalloc
-import uuid
 
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from airflow.sdk.io import attach
-from airflow_fakes import KEY, TI, Store, connect, context_of, running_gateway
-from fsspec.implementations.memory import MemoryFileSystem
+from airflow_fakes import TI, Store, connect, context_of, running_gateway
 from odd_servers import answering, serving
+from sensor_modes import bought
+from targets import names
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
@@ -26,36 +25,15 @@ from airflow_provider_kling.errors import (
     KlingVideoError,
     Money,
 )
-from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.storage.target import owner_name
 
 VIDEO = tiny_video()
 
 
-def bought(gateway, prompt="a cat waves"):
-    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": prompt}))
-
-
 def download(kling_task_id, target, ti=None, **arguments):
     told = {"kling_task_id": kling_task_id, "target": str(target), **arguments}
     return KlingDownloadOperator(task_id="download", **told).execute(context_of(ti))
-
-
-@pytest.fixture(params=["local", "file", "memory"])
-def folder(request, tmp_path):
-    """A folder on each kind of storage, with a slash at the end."""
-    if request.param == "memory":  # an object storage: it has no rename
-        attach("memory", fs=MemoryFileSystem())
-        return f"memory://bucket/{uuid.uuid4()}/videos/"
-    return f"{tmp_path}/a/b/" if request.param == "local" else f"file://{tmp_path}/a/b/"
-
-
-def names(folder):
-    """Return what stands in a folder, hidden or not."""
-    path = ObjectStoragePath(folder)
-    return sorted(found.name for found in path.iterdir()) if path.exists() else []
 
 
 def downloads(gateway):
@@ -168,14 +146,6 @@ def test_a_failure_leaves_the_video_that_stood_there_before_untouched(gateway, f
     assert {name: ObjectStoragePath(folder + name).read_bytes() for name in names(folder)} == before
 
 
-def test_a_stalled_stream_is_given_up(gateway, monkeypatch, tmp_path):
-    connect(gateway, monkeypatch, request_timeout=1)
-    kling_task_id = bought(gateway)
-    gateway.add_fault("download:hang=30")
-    assert download(kling_task_id, tmp_path / "cat.mp4")
-    assert len(downloads(gateway)) >= 1
-
-
 def test_a_storage_that_nobody_knows_is_told_before_anything_is_asked(gateway):
     with pytest.raises(KlingInputError, match="this storage cannot be used here"):
         download("t-1", "nowhere://videos/")
@@ -257,14 +227,6 @@ def test_a_name_that_looks_like_a_pattern_is_a_name(gateway, folder, name):
     assert len(names(path.rpartition("/")[0] + "/")) == 2
 
 
-def test_a_target_that_is_a_folder_is_refused_and_nothing_is_put_into_it(gateway, tmp_path):
-    (tmp_path / "videos").mkdir()
-    with pytest.raises(KlingInputError, match="folder"):
-        download(bought(gateway), tmp_path / "videos")
-    assert names(tmp_path) == ["videos"]
-    assert names(tmp_path / "videos") == []
-
-
 CHOICES = {
     ("overwrite", "same"): None,
     ("overwrite", "other"): None,
@@ -310,11 +272,6 @@ def test_a_story_that_does_not_fit_its_video_is_not_believed(gateway, tmp_path, 
         download(kling_task_id, tmp_path / "cat.mp4", if_exists="skip")
 
 
-def test_where_nothing_stands_every_choice_fetches(gateway, tmp_path):
-    for choice in ("overwrite", "skip", "fail"):
-        assert download(bought(gateway), tmp_path / f"{choice}.mp4", if_exists=choice)
-
-
 def test_a_choice_that_does_not_exist_is_refused_when_the_dag_is_parsed():
     with pytest.raises(ValueError, match="if_exists='ask'"):
         KlingDownloadOperator(task_id="download", kling_task_id="t", target="/x", if_exists="ask")
@@ -342,25 +299,6 @@ def test_a_job_that_has_no_video_is_told_as_what_it_is(gateway, tmp_path, fault,
     assert isinstance(caught.value, AirflowFailException) is final
     assert names(tmp_path) == []
     assert not downloads(gateway)
-
-
-PASSING_ANSWERS = {
-    "a proxy's page": "query:html=502",
-    "a page of success": "query:html=200",
-    "not shown for a moment": "query:error=TASK_NOT_FOUND",
-    "too many requests": "query:rate-limit=30",
-    "cut off": "query:cut",
-    "all of them": "query:html=502,times=7",
-}
-
-
-@pytest.mark.parametrize("fault", PASSING_ANSWERS.values(), ids=PASSING_ANSWERS)
-def test_an_answer_about_the_job_that_may_pass_costs_no_try(gateway, clock, tmp_path, fault):
-    kling_task_id = bought(gateway)
-    gateway.add_fault(fault)
-    assert download(kling_task_id, tmp_path / "cat.mp4")
-    assert len(downloads(gateway)) == 1
-    assert clock.slept
 
 
 def test_a_stale_state_out_of_a_cache_costs_no_try(gateway, clock, tmp_path):
@@ -432,17 +370,6 @@ def test_a_private_storage_host_is_refused_unless_the_connection_allows_it(gatew
     assert isinstance(caught.value, AirflowFailException)
     assert not downloads(gateway)
     assert names(tmp_path) == []
-
-
-def test_neither_key_nor_signature_is_told_anywhere(gateway, folder, logged, monkeypatch):
-    connect(gateway, monkeypatch, **{"X-Team": "a-header-for-the-gateway-only"})
-    ti, kling_task_id = TI(), bought(gateway)
-    gateway.add_fault("download:dead=403", "download:truncate=700")
-    path = download(kling_task_id, folder, ti)
-    everything = f"{ObjectStoragePath(path + '.json').read_text()} {ti.xcoms} {logged.text()}"
-    for secret in (KEY, "X-Signature", "X-Nonce", gateway.storage_url, "a-header-for-the-gateway-only"):
-        assert secret not in everything
-    assert not gateway.key_reached_storage
 
 
 def test_the_story_tells_what_the_submit_upstream_asked_for(gateway, tmp_path):

@@ -19,6 +19,8 @@ from airflow.sdk.exceptions import (
 )
 from airflow_fakes import TI, Store, context_of, runtime_error, submits
 from fsspec.implementations.memory import MemoryFileSystem
+from sensor_modes import bought
+from targets import names
 
 from airflow_provider_kling.decorators import kling_video
 from airflow_provider_kling.emulator.render_queue import tiny_video
@@ -31,8 +33,6 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import (
     KlingDownloadOperator,
     KlingImageToVideoOperator,
@@ -42,10 +42,6 @@ from airflow_provider_kling.sensors import KlingTaskSensor
 
 VIDEO = tiny_video()
 TEXT = {"model": "kling-v3.0-pro-t2v", "prompt": "a cat waves"}
-
-
-def bought():
-    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
 
 
 def download(kling_task_id, target, ti=None, **arguments):
@@ -60,10 +56,6 @@ def video_task(target, **arguments):
         return KlingImageToVideoOperator(
             task_id="t", target=str(target), **{**TEXT, "deferrable": False, **arguments}
         )
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def check_report(error, ti, kling_task_id, money, logged):
@@ -102,7 +94,7 @@ def test_a_full_disk_names_the_path_the_job_the_money_and_the_next_step(
     gateway, monkeypatch, tmp_path, logged
 ):
     large_video(monkeypatch, 64 << 20)
-    ti, kling_task_id = TI(), bought()
+    ti, kling_task_id = TI(), bought(gateway)
     with full_disk(32 << 20), pytest.raises(KlingDownloadError, match=r"cat\.mp4.*OSError") as caught:
         download(kling_task_id, tmp_path / "cat.mp4", ti)
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
@@ -113,7 +105,7 @@ def test_a_full_disk_names_the_path_the_job_the_money_and_the_next_step(
 
 
 def test_a_target_that_cannot_be_written_names_the_job_and_the_money(gateway, logged):
-    ti, kling_task_id = TI(), bought()
+    ti, kling_task_id = TI(), bought(gateway)
     with pytest.raises(KlingError, match="/proc/nowhere") as caught:
         download(kling_task_id, "/proc/nowhere/cat.mp4", ti)
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
@@ -121,14 +113,14 @@ def test_a_target_that_cannot_be_written_names_the_job_and_the_money(gateway, lo
 
 @pytest.mark.parametrize("target", ["nowhere://bucket/cat.mp4", "s3://no-such-connection@bucket/cat.mp4"])
 def test_a_storage_that_cannot_be_used_names_the_job_and_the_money(gateway, logged, target):
-    ti, kling_task_id = TI(), bought()
+    ti, kling_task_id = TI(), bought(gateway)
     with pytest.raises(KlingError) as caught:
         download(kling_task_id, target, ti)
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
 
 
 def test_a_connection_that_is_gone_names_the_job_and_the_money(gateway, monkeypatch, tmp_path, logged):
-    ti, kling_task_id = TI(), bought()
+    ti, kling_task_id = TI(), bought(gateway)
     monkeypatch.delenv("AIRFLOW_CONN_KLING_DEFAULT")
     with pytest.raises(KlingError, match="kling_default") as caught:
         download(kling_task_id, tmp_path / "cat.mp4", ti)
@@ -156,7 +148,7 @@ class BrokenStorage(MemoryFileSystem):
 def test_whatever_a_storage_raises_becomes_our_error_with_its_words(gateway, attached, logged, error):
     storage = BrokenStorage()
     storage.error = error
-    ti, kling_task_id = TI(), bought()
+    ti, kling_task_id = TI(), bought(gateway)
     with pytest.raises(KlingDownloadError, match=type(error).__name__) as caught:
         download(kling_task_id, attached(storage) + "cat.mp4", ti)
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
@@ -171,7 +163,7 @@ def test_what_nobody_expected_is_shown_without_secrets_and_control_characters(ga
         raise RuntimeError(f"https://s3.test/v.mp4?X-Amz-Signature={signature} \x1b[31m")
 
     monkeypatch.setattr("airflow_provider_kling.operators.video_download.resolve_path", failing)
-    ti, kling_task_id = TI(), bought()
+    ti, kling_task_id = TI(), bought(gateway)
     with pytest.raises(KlingDownloadError, match=r"stored at s3://bucket/v\.mp4 \(") as caught:
         download(kling_task_id, f"s3://bucket/v.mp4?X-Amz-Signature={signature}\x1b", ti)
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
@@ -335,7 +327,7 @@ def test_whatever_ends_a_submit_amid_its_purchase_is_uncertain(gateway, logged):
 
 
 def test_whatever_ends_a_wait_names_the_job(gateway, monkeypatch, logged):
-    ti, kling_task_id = TI(), bought()
+    ti, kling_task_id = TI(), bought(gateway)
 
     def pull(*_, **__):
         raise runtime_error()
@@ -351,7 +343,7 @@ def test_what_the_dags_author_says_with_an_exception_is_left_as_it_is(gateway, m
     for error in (AirflowSkipException("not today"), AirflowFailException("never")):
         ti = BrokenTI("size", error)
         with pytest.raises(type(error)) as caught:
-            download(bought(), tmp_path / f"{type(error).__name__}.mp4", ti)
+            download(bought(gateway), tmp_path / f"{type(error).__name__}.mp4", ti)
         assert caught.value is error
         assert "kling_error" not in ti.xcoms
 
@@ -414,7 +406,7 @@ def test_nothing_but_the_video_and_its_sidecar_is_left(gateway, tmp_path):
 
 def test_a_rescued_video_has_a_sidecar_with_all_that_is_known(gateway, tmp_path):
 
-    kling_task_id = bought()
+    kling_task_id = bought(gateway)
     download(kling_task_id, tmp_path / "cat.mp4")
     sidecar = json.loads((tmp_path / "cat.mp4.json").read_text())
     assert sidecar["kling_task_id"] == kling_task_id

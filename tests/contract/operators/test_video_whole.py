@@ -4,10 +4,8 @@ import asyncio
 import json
 import time
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -17,6 +15,7 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 from airflow_fakes import TI, Store, connect, context_of, png, runtime_error, stored_and_read, submits
+from sensor_modes import triggered
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
@@ -35,17 +34,6 @@ from airflow_provider_kling.submission.state import SubmissionState, Try
 
 VIDEO = tiny_video()
 BACKSTOP = ("__fail__", {"error": "Trigger timeout"})
-
-
-async def triggered(deferred):
-    """Return the event of a deferral's trigger, which is made anew from what the database keeps."""
-    path, arguments = deferred.trigger.serialize()
-    module, name = path.rsplit(".", 1)
-    trigger = getattr(import_module(module), name)(**stored_and_read(arguments))
-    if isinstance(trigger, DateTimeTrigger):  # it lives by another clock than the test
-        return time.sleep(max(0.0, trigger.moment.timestamp() - time.time()))  # noqa: ASYNC251
-    (event,) = [event async for event in trigger.run()]
-    return stored_and_read(event.payload)
 
 
 class Task:

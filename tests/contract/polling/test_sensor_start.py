@@ -7,10 +7,9 @@ from airflow.sdk import DAG, Param, task, task_group
 from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.triggers.base import BaseTrigger
 from airflow_fakes import TI, connect, context_of, stored_and_read
+from sensor_modes import bought
 
 from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError, KlingWaitTimeoutError
-from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.operators import KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 from airflow_provider_kling.triggers import KlingTaskTrigger
@@ -34,10 +33,6 @@ def started(operator, kling_task_id):
     """Start a sensor in the triggerer with its template rendered, and return the event of its trigger."""
     (event,) = asyncio.run(events(**{**kwargs_of(operator), "kling_task_id": kling_task_id}))
     return event
-
-
-def bought(gateway):
-    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
 
 
 def test_without_the_argument_a_sensor_starts_on_a_worker():
@@ -215,9 +210,3 @@ def test_where_the_triggerer_is_gone_a_worker_makes_the_last_poll(gateway, monke
 
 def test_where_airflow_starts_it_on_a_worker_all_the_same_it_defers_there(gateway, clock):
     assert sensor(kling_task_id=bought(gateway)).execute(context_of())["videos"]
-
-
-def test_what_an_older_version_deferred_still_runs(gateway, clock):
-    before = {"kling_task_id": bought(gateway), "deadline": clock.time() + 600, "started_at": clock.time()}
-    (event,) = asyncio.run(events(**before))
-    assert event == before

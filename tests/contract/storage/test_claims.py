@@ -6,26 +6,15 @@ import json
 import os
 import threading
 import time
-import uuid
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 from targets import OTHER_VIDEO, VIDEO, before_the_name, later, names, owner, store, store_killed, target
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError, Money
 from airflow_provider_kling.storage.folders import LocalFolder, ObjectFolder
 from airflow_provider_kling.storage.target import Target
-
-
-@pytest.fixture(params=["local", "memory"])
-def folder(request, tmp_path):
-    """A folder on each kind of storage, with a slash at the end."""
-    if request.param == "memory":
-        attach("memory", fs=MemoryFileSystem())
-        return f"memory://bucket/{uuid.uuid4()}/videos/"
-    return f"{tmp_path}/videos/"
 
 
 def test_a_claim_keeps_another_task_from_the_name_and_a_retry_finds_its_own(folder):

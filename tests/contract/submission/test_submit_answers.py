@@ -1,7 +1,6 @@
 """Every answer to a submit: final, safe to repeat, or uncertain. Only the second kind is sent again."""
 
 import json
-import re
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -9,7 +8,7 @@ from importlib import import_module
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
-from airflow_fakes import KEY, TI, Store, connect, context_of, png, stored_and_read, submits
+from airflow_fakes import TI, Store, connect, context_of, png, stored_and_read, submits
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -22,36 +21,17 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.operators import KlingSubmitOperator
 
+#: One answer of each kind; the unit tests of the gateway have them all.
 FINAL = [
-    ("error=MISSING_API_KEY", KlingAccessError),
     ("error=FAILED_TO_AUTH", KlingAccessError),
-    ("error=INVALID_API_KEY", KlingAccessError),
     ("error=WHAT_IS_THIS/401", KlingAccessError),
-    ("error=BILLING_AUTH_FAILED", KlingAccessError),
-    ("error=BILLING_BALANCE_NOT_ENOUGH", KlingBalanceError),
-    ("error=NOT_ENOUGH_BALANCE", KlingBalanceError),
     ("nested=NOT_ENOUGH_BALANCE", KlingBalanceError),
     ("error=ILLEGAL_PROMPT", KlingModerationError),
-    ("error=ILLEGAL_IMAGE_CONTENT", KlingModerationError),
-    ("error=INVALID_REQUEST_BODY", KlingInputError),
     ("error=API_NOT_FOUND/400", KlingInputError),
 ]
-UNCERTAIN = [
-    *("status=500", "status=502", "status=503", "status=504", "html=500", "html=502", "html=200"),
-    *("malformed", "malformed,late", "status=408", "status=200", "status=204", "error=TASK_FAILED", "cut"),
-    *(
-        "html=504,late",
-        "cut,late",
-        "redirect",
-        "redirect=302/http://elsewhere.example/",
-        "html=400",
-        "html=404",
-    ),
-]
-SAFE = [
-    *("rate-limit", "rate-limit=2", "error=CREATE_TASK_FAILED", "error=BILLING_FAILED"),
-    *("nested=CREATE_TASK_FAILED", "error=SLOW_DOWN/429", "html=429"),
-]
+UNCERTAIN = ["status=500", "html=502", "html=504,late", "malformed,late", "cut", "cut,late", "redirect"]
+UNCERTAIN += ["error=TASK_FAILED", "error=TASK_FAILED,late", "redirect=302/http://elsewhere.example/"]
+SAFE = ["rate-limit", "rate-limit=2", "error=CREATE_TASK_FAILED", "nested=BILLING_FAILED", "html=429"]
 
 
 def operator(**arguments):
@@ -215,73 +195,15 @@ def test_a_choice_that_does_not_exist_is_refused_when_the_dag_is_parsed(argument
         operator(**{argument: "retry"})
 
 
-def test_a_picture_outside_of_the_allowed_folders_is_refused(gateway, monkeypatch, tmp_path):
-    picture = tmp_path / "cat.png"
-    picture.write_bytes(png())
-    told = {"model": "kling-v3.0-pro-i2v", "image": str(picture)}
-    for arguments, extra in [({"allowed_paths": "/data"}, {}), ({}, {"allowed_paths": ["/data"]})]:
-        connect(gateway, monkeypatch, **extra)
-        with pytest.raises(KlingInputError, match="outside of what is allowed: '/data'"):
-            operator(**told, **arguments).execute(context_of(store=Store()))
-    assert not gateway.requests
-    connect(gateway, monkeypatch, allowed_paths=str(tmp_path))
-    operator(**told, allowed_paths=[str(tmp_path)]).execute(context_of(store=Store()))
-    assert gateway.times_paid(image=picture.read_bytes()) == 1
-
-
-def picture_arguments(folder):
-    from base64 import b64encode
-
-    path, large, small = folder / "cat.png", png(noise=8192), png()
-    path.write_bytes(large)
-    as_data = f"data:image/png;base64,{b64encode(large).decode()}"
-    link = "https://pictures.example/cat.png?X-Amz-Signature=a-signature-that-nobody-may-read"
-    return {
-        "file": str(path),
-        "data": as_data,
-        "base64": b64encode(large).decode(),
-        "short base64": b64encode(small).decode(),
-        "link": link,
-        "link in capitals": link.replace("https", "HTTPS"),
-        "link with blanks": f" \n{link}",
-        "link with a user": link.replace("//", "//user@corp:a-signature-that-nobody-may-read@"),
-    }
-
-
-FORMS = ["file", "data", "base64", "short base64", "link"]
-FORMS += ["link in capitals", "link with blanks", "link with a user"]
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("fault", [None, "error=ILLEGAL_PROMPT", "cut", "html=502", "error=INVALID_API_KEY"])
-def test_neither_key_nor_picture_nor_signature_is_told_anywhere(gateway, logged, tmp_path, form, fault):
-    value, told, ti, store = picture_arguments(tmp_path)[form], "", TI(), Store()
-    if fault:
-        gateway.add_fault(f"submit:{fault}")
-    task, context = operator(model="kling-v3.0-pro-i2v", image=value), context_of(ti, store)
-    task.render_template_fields(context)
-    try:
-        task.execute(context)
-    except AirflowException as error:
-        told = f"{error} {error!r} {error.__dict__} {error.__cause__}"
-    rendered = json.dumps({name: getattr(task, name) for name in task.template_fields}, default=str)
-    assert submits(gateway) == 1
-    everything = " ".join([logged.text(), json.dumps(ti.xcoms), json.dumps(store.values), told, rendered])
-    assert KEY not in everything
-    assert "a-signature-that-nobody-may-read" not in everything
-    assert not re.search(r"[A-Za-z0-9+/]{120,}", everything)
-    assert "iVBORw0KGgo" not in everything.replace("iVBORw0KGgoAAAANSUhE…", "")
-
-
 def test_what_was_bought_is_told_without_the_pictures_data(gateway, tmp_path):
-    told = picture_arguments(tmp_path)
-    ti = TI()
-    task = operator(model="kling-v3.0-pro-i2v", image=told["file"], end_image=told["link"], sound="true")
+    path, link = tmp_path / "cat.png", "https://pictures.example/cat.png?X-Amz-Signature=secret"
+    path.write_bytes(png())
+    ti, task = TI(), operator(model="kling-v3.0-pro-i2v", image=str(path), end_image=link, sound="true")
     kling_task_id = task.execute(context_of(ti, Store()))
     request = ti.xcoms["kling_request"]
     assert request["kling_task_id"] == kling_task_id
     assert request["inputs"]["sound"] is True
-    assert request["pictures"]["image"]["source"] == told["file"]
+    assert request["pictures"]["image"]["source"] == str(path)
     assert request["pictures"]["end_image"] == {"source": "https://pictures.example/cat.png"}
     assert request["estimated_cost_usd"] == ti.xcoms["estimated_cost_usd"] == 0.84
 

@@ -29,26 +29,37 @@ def submit(store, ti=None, **arguments):
     return KlingSubmitOperator(task_id="submit", **arguments).execute(context_of(ti, store))
 
 
-@pytest.mark.parametrize("death", DEATHS)
-def test_a_death_before_the_intent_leaves_nothing_and_the_retry_submits(gateway, death):
-    store = Store()
-    store.before[1] = death()
-    with pytest.raises(death):
-        submit(store)
-    assert not submits(gateway)
-    assert submit(store) == gateway.jobs[0].task_id
-    assert len(gateway.jobs) == 1
+#: When a task dies at which writes (the intent, the id twice), what it has sent, and what its retry does.
+MOMENTS = {
+    "before the intent": ("before", [1], 0, "submits"),
+    "after the intent": ("after", [1], 0, "is uncertain"),
+    "before the id": ("before", [2, 3], 1, "is uncertain"),
+    "while it records the id": ("before", [2], 1, "resumes"),
+    "after the id": ("after", [2], 1, "resumes"),
+}
 
 
 @pytest.mark.parametrize("death", DEATHS)
-def test_a_death_between_intent_and_request_is_uncertain_to_the_retry(gateway, death):
-    store = Store()
-    store.after[1] = death()
+@pytest.mark.parametrize(("when", "writes", "sent", "retry"), MOMENTS.values(), ids=MOMENTS)
+def test_a_retry_after_a_death_neither_pays_twice_nor_loses_a_job(
+    gateway, logged, death, when, writes, sent, retry
+):
+    store, ti = Store(), TI()
+    getattr(store, when).update({number: death() for number in writes})
     with pytest.raises(death):
         submit(store)
-    with pytest.raises(KlingSubmitUncertainError, match="ended before it noted the answer"):
-        submit(store)
-    assert not submits(gateway)
+    assert submits(gateway) == sent
+    assert all(f"Kling task id: {job.task_id}" in logged.text() for job in gateway.jobs)
+    if retry == "is uncertain":
+        with pytest.raises(KlingSubmitUncertainError, match="ended before it noted the answer"):
+            submit(store)
+        assert submits(gateway) == sent
+        return
+    assert submit(store, ti) == gateway.jobs[0].task_id
+    assert submits(gateway) == 1
+    assert ti.xcoms["kling_request"]["kling_task_id"] == gateway.jobs[0].task_id
+    assert ti.xcoms["estimated_cost_usd"] == 0.56
+    assert ("Resumed: job" in logged.text()) == (retry == "resumes")
 
 
 @pytest.fixture
@@ -80,31 +91,6 @@ def test_a_death_during_the_request_is_uncertain_to_the_retry(struck, death):
     assert (submits(gateway), len(gateway.jobs)) == (1, 1)
     assert caught.value.money is Money.MAYBE
     assert isinstance(caught.value, AirflowFailException)
-
-
-@pytest.mark.parametrize("death", DEATHS)
-def test_a_death_before_the_id_is_noted_is_uncertain_but_the_log_names_the_job(gateway, logged, death):
-    store = Store()
-    store.before[2] = store.before[3] = death()
-    with pytest.raises(death):
-        submit(store)
-    assert gateway.jobs[0].task_id in logged.text()
-    with pytest.raises(KlingSubmitUncertainError):
-        submit(store)
-    assert (submits(gateway), len(gateway.jobs)) == (1, 1)
-
-
-@pytest.mark.parametrize("death", DEATHS)
-def test_a_death_after_the_id_was_noted_costs_nothing(gateway, logged, death):
-    store, ti = Store(), TI()
-    store.after[2] = death()
-    with pytest.raises(death):
-        submit(store)
-    assert submit(store, ti) == gateway.jobs[0].task_id
-    assert (submits(gateway), len(gateway.jobs)) == (1, 1)
-    assert "Resumed: job" in logged.text()
-    assert ti.xcoms["kling_request"]["kling_task_id"] == gateway.jobs[0].task_id
-    assert ti.xcoms["estimated_cost_usd"] == 0.56
 
 
 @pytest.mark.parametrize(("fault", "paid"), [("cut", 0), ("cut,late", 1), ("hang=2", 0), ("hang=2,late", 1)])
@@ -296,16 +282,6 @@ def test_an_empty_store_is_a_store(gateway, logged):
     assert submit(store) == submit(store)
     assert "has no task state store" not in logged.text()
     assert len(gateway.jobs) == 1
-
-
-@pytest.mark.parametrize("death", DEATHS)
-def test_a_task_that_is_ended_while_it_records_the_id_records_it_all_the_same(gateway, death):
-    store = Store()
-    store.before[2] = death()
-    with pytest.raises(death):
-        submit(store)
-    assert submit(store) == gateway.jobs[0].task_id
-    assert submits(gateway) == 1
 
 
 class Away(Store):

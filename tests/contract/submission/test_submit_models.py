@@ -111,19 +111,3 @@ def test_an_unknown_model_is_tried_with_a_warning(gateway, logged):
     rendered(model="kling-v9-x2v", prompt="a cat", images=[PIC]).execute(context_of())
     assert "'kling-v9-x2v' is not in the catalogue" in logged.text()
     assert gateway.jobs[0].fingerprint == fingerprint("kling-v9-x2v", {"prompt": "a cat", "images": [PIC]})
-
-
-DATA = "data:image/png;base64,iVBORw0KGgoAAAA"
-SIGNED = "https://p.example/a.png?X-Amz-Signature=secret"
-
-
-@pytest.mark.parametrize("images", [[SIGNED, DATA], (SIGNED, DATA), json.dumps([SIGNED, DATA])])
-def test_rendered_templates_show_no_data_and_no_signature(images):
-    operator = rendered(
-        model="kling-o1-ref2v", prompt="a cat", images=images, video=SIGNED, extra_body={"style": DATA}
-    )
-    shown = json.dumps({name: getattr(operator, name) for name in operator.template_fields}, default=str)
-    assert "https://p.example/a.png" in shown
-    assert "a cat" in shown
-    assert "iVBOR" not in shown
-    assert "secret" not in shown

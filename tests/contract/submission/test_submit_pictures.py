@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
-from airflow_fakes import TI, Store, connect, context_of, png, submits
+from airflow_fakes import KEY, TI, Store, connect, context_of, png, submits
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_kling.errors import KlingInputError, KlingSubmitUncertainError
+from airflow_provider_kling.errors import KlingError, KlingInputError, KlingSubmitUncertainError
 from airflow_provider_kling.operators import KlingSubmitOperator
 
 CAT, DOG = png(noise=8192), png(400, 400)
@@ -85,6 +85,8 @@ def shown(operator):
 FORMS = {
     "bytes": ({"image": CAT}, f"<{len(CAT)} bytes, sha256 "),
     "bytes in a list": ({"images": [CAT], "model": REF}, f"<{len(CAT)} bytes, sha256 "),
+    "base64": ({"image": DATA.partition(",")[2]}, " characters, sha256 "),
+    "a URL with a user": ({"image": SIGNED.replace("//", "//me:secret@")}, "https://p.example/cat.png"),
     "data URI": ({"image": DATA}, f"<{len(DATA)} characters, sha256 "),
     "a signed URL": ({"image": SIGNED}, "https://p.example/cat.png"),
     "a list as JSON": ({"images": json.dumps([SIGNED, DATA]), "model": REF}, "https://p.example/cat.png"),
@@ -94,14 +96,21 @@ FORMS = {
 }
 
 
+@pytest.mark.parametrize("fault", [None, "error=ILLEGAL_PROMPT", "cut", "html=502"])
 @pytest.mark.parametrize(("arguments", "words"), FORMS.values(), ids=FORMS)
-def test_no_data_and_no_signature_is_shown_logged_or_kept(gateway, logged, arguments, words):
-    ti, store = TI(), Store()
-    operator = run(submit(**arguments), ti, store)
+def test_no_key_no_data_and_no_signature_is_shown_logged_or_kept(gateway, logged, arguments, words, fault):
+    ti, store, operator, told = TI(), Store(), submit(**arguments), ""
+    if fault:
+        gateway.add_fault(f"submit:{fault}")
+    try:
+        run(operator, ti, store)
+    except KlingError as error:
+        told = f"{error!r} {error.__dict__} {error.__cause__}"
+    assert bool(told) == bool(fault)
     assert submits(gateway) == 1
     assert words in shown(operator)
-    everything = shown(operator) + json.dumps([ti.xcoms, store.values]) + logged.text()
-    for secret in ("secret", "iVBORw0KGgo", "\\x89PNG", DATA[300:340]):
+    everything = shown(operator) + json.dumps([ti.xcoms, store.values]) + logged.text() + told
+    for secret in (KEY, "secret", "iVBORw0KGgo", "\\x89PNG", DATA[300:340]):
         assert secret not in everything
 
 

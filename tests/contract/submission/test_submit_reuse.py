@@ -40,25 +40,36 @@ def picture(tmp_path):
     return file
 
 
+def asked(place, picture, **changes):
+    """Return a request that an earlier video may answer."""
+    known = {"image": str(picture), "prompt": "It waves", "reuse": "fingerprint"}
+    return {**known, "library": f"{place}library", **changes}
+
+
+class Chain:
+    """A submit and the download of its job, as a run."""
+
+    def __init__(self, request, target):
+        self.dag, self.run = DAG("d", schedule=None), {}
+        self.submit = KlingSubmitOperator(task_id="submit", dag=self.dag, **request)
+        self.job = self.execute(self.submit, Store())
+        self.download = KlingDownloadOperator(
+            task_id="download", dag=self.dag, kling_task_id=self.job, target=target
+        )
+        self.submit >> self.download
+
+    def execute(self, task, store=None):
+        return task.execute(context_of(TI(task_id=task.task_id, run=self.run), store))
+
+
 def chain(place, picture, day, **changes):
-    """Run submit, wait and download, as a run of one day; give where the video is, and the summary."""
-    dag, run = DAG("d", schedule=None), {}
-    request = {
-        "image": str(picture),
-        "prompt": "It waves",
-        "reuse": "fingerprint",
-        "library": f"{place}library",
-    }
-    submit = KlingSubmitOperator(task_id="submit", dag=dag, **{**request, **changes})
-    job = submit.execute(context_of(TI(task_id="submit", run=run), Store()))
-    wait = KlingTaskSensor(task_id="wait", dag=dag, kling_task_id=job, deferrable=False)
-    target = f"{place}{day}/cat.mp4"
-    download = KlingDownloadOperator(task_id="download", dag=dag, kling_task_id=job, target=target)
-    summary = KlingSummaryOperator(task_id="summary", dag=dag)
-    submit >> wait >> download >> summary
-    wait.execute(context_of(TI(task_id="wait", run=run)))
-    path = download.execute(context_of(TI(task_id="download", run=run)))
-    return path, summary.execute(context_of(TI(task_id="summary", run=run)))
+    """Run submit, wait, download and summary of one day; return where the video is, and the summary."""
+    run = Chain(asked(place, picture, **changes), f"{place}{day}/cat.mp4")
+    wait = KlingTaskSensor(task_id="wait", dag=run.dag, kling_task_id=run.job, deferrable=False)
+    summary = KlingSummaryOperator(task_id="summary", dag=run.dag)
+    run.submit >> wait >> run.download >> summary
+    run.execute(wait)
+    return run.execute(run.download), run.execute(summary)
 
 
 def test_a_month_of_the_same_catalogue_is_paid_for_once(gateway, place, picture):
@@ -190,30 +201,17 @@ def test_a_video_that_is_spoilt_between_submit_and_download_is_told_and_nothing_
     gateway, place, picture, spoil, words
 ):
     path, _ = chain(place, picture, 1)
-    dag, run = DAG("d", schedule=None), {}
-    request = {
-        "image": str(picture),
-        "prompt": "It waves",
-        "reuse": "fingerprint",
-        "library": f"{place}library",
-    }
-    submit = KlingSubmitOperator(task_id="submit", dag=dag, **request)
-    job = submit.execute(context_of(TI(task_id="submit", run=run), Store()))
-    download = KlingDownloadOperator(task_id="d", dag=dag, kling_task_id=job, target=f"{place}new.mp4")
-    submit >> download
+    run = Chain(asked(place, picture), f"{place}new.mp4")
     spoil(path)
     with pytest.raises(KlingDownloadError, match=words):
-        download.execute(context_of(TI(task_id="d", run=run)))
+        run.execute(run.download)
     assert not ObjectStoragePath(f"{place}new.mp4").exists()
 
 
 def test_the_one_task_is_answered_without_a_wait(gateway, place, picture):
     chain(place, picture, 1)
     gateway.add_fault("query:error=TASK_NOT_FOUND,times=always")
-    one = KlingImageToVideoOperator(
-        task_id="video", image=str(picture), prompt="It waves", target=f"{place}one/",
-        reuse="fingerprint", library=f"{place}library",
-    )  # fmt: skip
+    one = KlingImageToVideoOperator(task_id="video", target=f"{place}one/", **asked(place, picture))
     ti = TI(task_id="video")
     path = one.execute(context_of(ti, Store()))
     assert ObjectStoragePath(path).exists()
@@ -222,12 +220,7 @@ def test_the_one_task_is_answered_without_a_wait(gateway, place, picture):
 
 
 def test_a_retry_of_a_submit_that_paid_waits_for_its_own_job(gateway, place, picture):
-    request = {
-        "image": str(picture),
-        "prompt": "It waves",
-        "reuse": "fingerprint",
-        "library": f"{place}library",
-    }
+    request = asked(place, picture)
     store = Store()
     first = KlingSubmitOperator(task_id="s", **request).execute(context_of(TI(), store))
     assert KlingSubmitOperator(task_id="s", **request).execute(context_of(TI(), store)) == first
@@ -236,14 +229,7 @@ def test_a_retry_of_a_submit_that_paid_waits_for_its_own_job(gateway, place, pic
 
 def test_a_library_outside_of_the_allowed_folders_is_refused(gateway, place, picture, monkeypatch):
     with pytest.raises(KlingInputError, match=r"library=.* outside of what is allowed"):
-        chain(
-            place,
-            picture,
-            1,
-            allowed_paths=[str(picture.parent / "only")],
-            image=None,
-            model="kling-v3.0-pro-t2v",
-        )
+        chain(place, picture, 1, allowed_paths=[str(picture), str(picture.parent / "only")])
     assert not submits(gateway)
 
 
@@ -273,24 +259,12 @@ def test_a_page_that_says_no_makes_no_two_pictures_equal(gateway, place):
     assert submits(gateway) == 2
 
 
-def test_a_link_that_nobody_has_looked_behind_is_never_taken_for_the_same(gateway, place):
-    asked = {"image": None, "model": "kling-v3.0-pro-t2v", "extra_body": {"style": ["http://127.0.0.1/a"]}}
-    for day in (1, 2):
-        chain(place, None, day, **asked)
-    assert submits(gateway) == 2
-
-
 def test_a_reused_video_that_vanished_from_its_place_is_not_told_as_delivered(gateway, place, picture):
     path, _ = chain(place, picture, "day")
-    dag, run = DAG("d", schedule=None), {}
-    library = {"reuse": "fingerprint", "library": f"{place}library"}
-    submit = KlingSubmitOperator(task_id="submit", dag=dag, image=str(picture), prompt="It waves", **library)
-    job = submit.execute(context_of(TI(task_id="submit", run=run), Store()))
-    download = KlingDownloadOperator(task_id="download", dag=dag, kling_task_id=job, target=path)
-    submit >> download
+    run = Chain(asked(place, picture), path)
     ObjectStoragePath(path).unlink()
     with pytest.raises(KlingDownloadError, match="cannot be read"):
-        download.execute(context_of(TI(task_id="download", run=run)))
+        run.execute(run.download)
 
 
 @pytest.mark.parametrize("limited", ["connection", "submit"])
@@ -302,19 +276,12 @@ def test_a_library_that_becomes_a_link_out_of_the_allowed_folders_is_not_written
     outside.mkdir()
     folders = [str(allowed), str(picture)]
     connect(gateway, monkeypatch, allowed_paths=folders if limited == "connection" else "")
-    dag, run = DAG("d", schedule=None), {}
-    asked = {"image": str(picture), "prompt": "It waves", "library": str(allowed / "library")}
     limits = folders if limited == "submit" else []
-    submit = KlingSubmitOperator(
-        task_id="submit", dag=dag, reuse="fingerprint", allowed_paths=limits, **asked
-    )
-    job = submit.execute(context_of(TI(task_id="submit", run=run), Store()))
     target = str(allowed / "cat.mp4")
-    download = KlingDownloadOperator(task_id="download", dag=dag, kling_task_id=job, target=target)
-    submit >> download
+    run = Chain(asked(f"{allowed}/", picture, allowed_paths=limits), target)
     (allowed / "library").rmdir()
     (allowed / "library").symlink_to(outside)
-    assert download.execute(context_of(TI(task_id="download", run=run))) == target
+    assert run.execute(run.download) == target
     assert list(outside.iterdir()) == []
     assert "could not be added to the library" in logged.text()
 
@@ -344,16 +311,14 @@ def test_every_picture_of_a_list_in_the_extra_body_counts(gateway, place, monkey
     with serving(lambda handler: answering(files[handler.path[1:2]])(handler)) as server:
         for day, names in enumerate(["ab", "ac", "ab", "a"]):
             images = [f"{server.url}/{name}" for name in names]
-            asked = {"image": None, "model": "kling-o1-ref2v", "extra_body": {"images": images}}
-            chain(place, None, day, **asked)
+            chain(place, None, day, image=None, model="kling-o1-ref2v", extra_body={"images": images})
     assert submits(gateway) == 3
 
 
-@pytest.mark.parametrize("link", ["HTTPS://p.example/a", " https://p.example/a", "s3://b/a", "//p.example/a"])
-def test_a_link_in_any_spelling_is_never_taken_for_the_same(gateway, place, link):
-    asked = {"image": None, "model": "kling-v3.0-pro-t2v", "extra_body": {"style": [link]}}
+@pytest.mark.parametrize("link", ["http://127.0.0.1/a", " HTTPS://p.example/a", "s3://b/a", "//p.example/a"])
+def test_a_link_that_nobody_has_looked_behind_is_never_taken_for_the_same(gateway, place, link):
     for day in (1, 2):
-        chain(place, None, day, **asked)
+        chain(place, None, day, image=None, model="kling-v3.0-pro-t2v", extra_body={"style": [link]})
     assert submits(gateway) == 2
 
 

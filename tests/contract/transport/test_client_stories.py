@@ -19,18 +19,14 @@ from types import SimpleNamespace
 import pytest
 import requests
 from blockbuster import blockbuster_ctx
-from odd_servers import DRIPPING_PARTS, answering, dripping_head, dripping_in, serving
+from odd_servers import DRIPPING_PARTS, answering, dripping_in, serving
 
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import (
     KlingAccessError,
-    KlingBalanceError,
     KlingError,
-    KlingInputError,
     KlingJobFailedError,
-    KlingModerationError,
     KlingSubmitUncertainError,
-    KlingTaskNotFoundError,
     KlingUnavailableError,
     Money,
 )
@@ -133,23 +129,12 @@ class Story:
 
 
 SUBMITS = [
-    Story("rate-limit", KlingUnavailableError, REFUSED),
     Story("rate-limit=7", KlingUnavailableError, REFUSED, retry_after=7),
-    Story("error=CREATE_TASK_FAILED", KlingUnavailableError, REFUSED),
-    Story("error=BILLING_FAILED", KlingUnavailableError, REFUSED),
     Story("error=INVALID_API_KEY", KlingAccessError, REFUSED),
-    Story("error=NOT_ENOUGH_BALANCE", KlingBalanceError, REFUSED),
-    Story("error=ILLEGAL_PROMPT", KlingModerationError, REFUSED),
-    Story("error=INVALID_REQUEST_BODY", KlingInputError, REFUSED),
-    Story("error=API_NOT_FOUND/400", KlingInputError, REFUSED),
     Story("redirect", KlingSubmitUncertainError, MAYBE),
     Story("redirect=302/", KlingSubmitUncertainError, MAYBE),
-    Story("status=500", KlingSubmitUncertainError, MAYBE),
-    Story("status=503,late", KlingSubmitUncertainError, MAYBE, paid=1),
-    Story("html=502", KlingSubmitUncertainError, MAYBE),
     Story("html=504,late", KlingSubmitUncertainError, MAYBE, paid=1),
     Story("malformed", KlingSubmitUncertainError, MAYBE),
-    Story("malformed,late", KlingSubmitUncertainError, MAYBE, paid=1),
     Story("cut", KlingSubmitUncertainError, MAYBE),
     Story("cut,late", KlingSubmitUncertainError, MAYBE, paid=1),
     Story("truncate=9,late", KlingSubmitUncertainError, MAYBE, paid=1),
@@ -173,15 +158,10 @@ async def test_a_paid_request_is_never_sent_twice(gateway, connect, story):
 
 QUERIES = [
     Story("rate-limit=7", KlingUnavailableError, RUNNING, retry_after=7),
-    Story("error=GET_RESULT_FAILED", KlingUnavailableError, RUNNING),
     Story("error=TASK_FAILED", KlingJobFailedError, Money.ENDED),
-    Story("error=TASK_NOT_FOUND", KlingTaskNotFoundError, Money.UNAFFECTED),
     Story("error=INVALID_API_KEY,times=2", KlingAccessError, RUNNING),
     Story("redirect", KlingUnavailableError, RUNNING),
-    Story("status=500", KlingUnavailableError, RUNNING),
-    Story("status=404", KlingUnavailableError, RUNNING),
     Story("html=502", KlingUnavailableError, RUNNING),
-    Story("html=200", KlingUnavailableError, RUNNING),
     Story("malformed", KlingUnavailableError, RUNNING),
     Story("cut,times=2", KlingUnavailableError, RUNNING),
     Story("truncate=9", KlingUnavailableError, RUNNING),
@@ -222,15 +202,6 @@ async def test_no_call_takes_longer_than_the_timeout(gateway, connect):
     assert all(isinstance(error, KlingUnavailableError) for error in errors[len(paid) :])
     for number, times in enumerate(paid.values()):
         assert gateway.times_paid(prompt=f"cat {number}") == times
-
-
-async def test_a_head_that_drips_is_not_waited_for(connect):
-    with serving(dripping_head(b'{"task_id": "t-1"}')) as server:
-        async with connect(server.url, request_timeout=1) as send:
-            bought, asked = await asyncio.gather(*(failure_of(send, c) for c in (submit(JOB), query("t-1"))))
-    assert isinstance(bought, KlingSubmitUncertainError)
-    assert isinstance(asked, KlingUnavailableError)
-    assert sorted(method for method, *_ in server.seen) == ["GET", "POST"]
 
 
 @pytest.mark.parametrize("connect", [sync_client], indirect=True)
@@ -298,38 +269,6 @@ def raw(data):
 
 def with_head(body, *headers):
     return "\r\n".join(["HTTP/1.1 200 OK", *headers, "", body]).encode()
-
-
-INTERIM = {
-    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n" * 3,
-    "continue": b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
-    "processing": b"HTTP/1.1 102 Processing\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("interim", INTERIM)
-async def test_interim_responses_before_the_answer_are_skipped(connect, interim):
-    answer = INTERIM[interim] + with_head('{"task_id": "t-1"}', "Content-Length: 18")
-    with serving(raw(answer)) as server:
-        async with connect(server.url) as send:
-            assert await send(submit(JOB)) == "t-1"
-    assert len(server.seen) == 1
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"Tunnel connection failed: 403 Forbidden\r\n\r\n",
-        b"HTTP/1.1 502 Tunnel connection failed: 407 Proxy\r\nContent-Length: 0\r\n\r\n",
-        b"[Errno 111] Connection refused\r\n\r\n",
-        b"",
-    ],
-)
-async def test_no_words_of_the_peer_say_that_a_submit_was_never_sent(connect, answer):
-    with serving(raw(answer)) as server:
-        async with connect(server.url) as send:
-            assert isinstance(await failure_of(send, submit(JOB)), KlingSubmitUncertainError)
-    assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from airflow_provider_kling.emulator.messages import STATUS_OF_REASON
 from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingBalanceError,
@@ -105,6 +106,11 @@ def refused(call, status, body=b"", received_at=0.0, **headers):
 
 def error_body(reason):
     return {"code": 1, "reason": reason, "message": f"It was not to be; {TRACE}", "metadata": {}}
+
+
+def test_the_emulator_answers_each_reason_with_its_documented_status():
+    assert {(reason, status) for reason, status, *_ in DOCUMENTED} >= STATUS_OF_REASON.items()
+    assert {reason for reason, *_ in DOCUMENTED} == STATUS_OF_REASON.keys()
 
 
 @pytest.mark.parametrize("nested", [False, True])
