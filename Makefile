@@ -10,7 +10,7 @@ CODE := $(PACKAGE) tests scripts dags docs benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test chaos batch check format docs models lock clean
+.PHONY: help setup demo test chaos batch check format docs pictures models lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ format: $(STAMP) ## Format the code and fix what the linter can fix
 
 docs: $(STAMP) ## Build the site of the documents in build/docs; TAGS='v0.1.0 v0.2.0' adds older versions
 	@exec $(BIN)/python scripts/docs_site.py $(TAGS)
+
+pictures: $(STAMP) ## Take the screenshots of the documents anew, from Airflow's real UI
+	@PYTHONPATH=scripts:tests/support exec $(BIN)/python -m pictures
 
 models: $(STAMP) ## Write docs/models.md anew from the catalogue
 	@exec $(BIN)/python scripts/models_page.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from textwrap import wrap
 from traceback import format_tb
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 _NAME = "{% if ti.map_index >= 0 %}{{ task.request_name(ti) }}{% endif %}"
+#: Characters of a line that the log view shows without scrolling in a window of 1280 pixels.
+LOG_WIDTH = 86
 #: Airflow's own exceptions that end a task or a try on purpose.
 _ON_PURPOSE = (
     AirflowFailException,
@@ -132,8 +135,8 @@ def _reported(operator: KlingBaseOperator, ti: Any, error: KlingError) -> KlingE
     if error.is_reported:  # by a method that this one has called
         return error
     operator.log.debug("The error comes from:\n%s", "".join(format_tb(error.__traceback__)))
-    for line in (error.what, error.money, error.advice):
-        if line:
+    for text in (error.what, error.money, error.advice):
+        for line in wrap(text, LOG_WIDTH, break_long_words=False, break_on_hyphens=False):
             operator.log.error("%s", line)
     _push(operator, ti, error.to_dict())
     reported = error.replace()

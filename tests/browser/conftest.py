@@ -6,8 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import FLAGS, find_chromium
-from playwright.sync_api import sync_playwright
+from browser import find_chromium, open_browser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,24 +19,12 @@ if TYPE_CHECKING:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     """Run a Chromium with an empty profile."""
     folder = tmp_path_factory.mktemp("chromium")
-    program = find_chromium(folder / "install.log")
+    program = find_chromium(folder / "install.log", install=os.environ.get("CI") == "true")
     if program is None:
         assert os.environ.get("CI") != "true"
         pytest.skip("these tests need Chromium; on Debian and Ubuntu: apt-get install chromium")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            folder / "profile",
-            executable_path=program,
-            headless=True,
-            args=list(FLAGS),
-            viewport={"width": 1280, "height": 1400},
-            permissions=["clipboard-read", "clipboard-write"],
-            # Chromium writes into its home, the connections go to 127.0.0.1 only.
-            env={"HOME": str(folder), "PATH": os.environ["PATH"]},
-        )
-        context.set_default_timeout(30_000)
+    with open_browser(program, folder) as context:
         yield context
-        context.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import struct
 import time
 import uuid
@@ -166,6 +167,10 @@ class Logged:
     def text(self):
         self._seen += "".join(self._capsys.readouterr())
         return "\n".join([self._seen, *(record.getMessage() for record in self._caplog.records)])
+
+    def errors(self):
+        """The lines of level ERROR as one text: a long sentence is several lines."""
+        return " ".join(re.findall(r"\[error\s*\] (.*?)\s+\[airflow", self.text()))
 
 
 @pytest.fixture

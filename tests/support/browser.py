@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from playwright.sync_api import sync_playwright
 from private_airflow import debian
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import BrowserContext, Locator, Page
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -22,13 +25,32 @@ FLAGS = (
 )
 
 
-def find_chromium(log: Path) -> str | None:
-    """Return Chromium's path, or None. With CI=true, Chromium is installed if it is missing."""
+def find_chromium(log: Path, *, install: bool) -> str | None:
+    """Return Chromium's path, or None. It is installed if it is missing and *install* is true."""
     found = shutil.which("chromium") or shutil.which(CHROMIUM)
-    if not found and os.environ.get("CI") == "true":
+    if not found and install:
         debian.install("chromium", log)
         found = shutil.which(CHROMIUM)
     return found
+
+
+@contextmanager
+def open_browser(program: str, folder: Path) -> Iterator[BrowserContext]:
+    """Run a Chromium with an empty profile in *folder*."""
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder / "profile",
+            executable_path=program,
+            headless=True,
+            args=list(FLAGS),
+            viewport={"width": 1280, "height": 1400},
+            permissions=["clipboard-read", "clipboard-write"],
+            # Chromium writes into its home, the connections go to 127.0.0.1 only.
+            env={"HOME": str(folder), "PATH": os.environ["PATH"]},
+        )
+        context.set_default_timeout(30_000)
+        yield context
+        context.close()
 
 
 class Form:

@@ -1,0 +1,1 @@
+"""`make pictures`: the screenshots of the documents."""
