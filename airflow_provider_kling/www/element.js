@@ -1,0 +1,359 @@
+// The element <kling-videos>: reads the cards, draws them, and follows the running ones.
+
+import { ApiError, loginLink, picture, ROOT, videos } from "./api.js";
+import { Card } from "./card.js";
+import { button, fill, h, icon } from "./dom.js";
+import { openTrigger } from "./form.js";
+import { cost } from "./format.js";
+import { Head } from "./head.js";
+import { isRunning, stateOf } from "./states.js";
+import { openCompare, openViewer } from "./viewer.js";
+
+const STYLES = ["base", "head", "card", "dialog"];
+const PAGE = 60;
+/** Seconds between two looks at the running cards, and at the first page. */
+const POLL = 3;
+const REFRESH = 15;
+/** How many running cards one poll asks for; those on the screen come first. */
+const AT_MOST = 40;
+const NOTE_SECONDS = 8;
+
+class KlingVideos extends HTMLElement {
+  connectedCallback() {
+    this.context = {
+      dag_id: this.getAttribute("dag-id"),
+      run_id: this.getAttribute("run-id"),
+      task_id: this.getAttribute("task-id"),
+      map_index: this.getAttribute("map-index"),
+    };
+    this.cards = new Map();
+    this.chosen = [];
+    this.clockOffset = 0;
+    this.stopped = new AbortController();
+    this.draw();
+    this.load();
+    this.ticker = setInterval(() => this.eachCard((card) => card.tick()), 1000);
+    this.pollLater();
+    document.addEventListener("visibilitychange", () => document.hidden || this.poll(), { signal: this.stopped.signal });
+  }
+
+  disconnectedCallback() {
+    this.stopped.abort();
+    this.loading?.abort();
+    clearInterval(this.ticker);
+    clearTimeout(this.poller);
+  }
+
+  draw() {
+    const { dag_id: dagId, task_id: taskId } = this.context;
+    this.head = new Head({ title: dagId ? null : "Kling videos", withDag: !dagId, onChange: () => this.load() });
+    this.warning = h("div", { className: "banner", role: "alert", hidden: true });
+    this.list = h("div", { className: "cards", "aria-label": "Videos", role: "region" });
+    this.foot = h("div", { className: "foot" });
+    this.tray = h("div", { className: "tray", role: "region", "aria-label": "Comparison", hidden: true });
+    this.notes = h("div", { className: "notes", role: "status", "aria-live": "polite" });
+    this.overlay = h("div");
+    const root = this.shadowRoot ?? this.attachShadow({ mode: "open" });
+    const main = h("div", { className: `page${taskId ? " one-task" : ""}`, hidden: true }, this.head.element, this.warning, this.list, this.foot);
+    const styles = STYLES.map((name) => h("link", { rel: "stylesheet", href: new URL(`kling/www/${name}.css`, ROOT) }));
+    root.replaceChildren(...styles, h("div", { className: "root" }, main, this.tray, this.notes, this.overlay));
+    // Nothing is shown before its style is there.
+    Promise.allSettled(styles.map((link) => new Promise((done) => link.addEventListener("load", done, { once: true })))).then(() => {
+      main.hidden = false;
+    });
+    this.sentinel = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.loadMore(), {
+      rootMargin: "800px",
+    });
+    this.stopped.signal.addEventListener("abort", () => this.sentinel.disconnect());
+  }
+
+  filters() {
+    return { ...this.context, ...this.head.filters() };
+  }
+
+  /** Read the first page anew. */
+  async load() {
+    this.loading?.abort();
+    this.loading = new AbortController();
+    const { signal } = this.loading;
+    const waits = setTimeout(() => this.showSkeleton(), 200);
+    this.list.setAttribute("aria-busy", "true");
+    try {
+      const answer = await videos({ ...this.filters(), limit: PAGE }, signal);
+      this.cards.clear();
+      fill(this.list);
+      this.show(answer);
+      if (!this.cards.size) this.showEmpty();
+    } catch (error) {
+      if (error.name !== "AbortError") this.showProblem(error);
+    } finally {
+      clearTimeout(waits);
+      if (!signal.aborted) this.list.removeAttribute("aria-busy");
+    }
+  }
+
+  async loadMore() {
+    if (!this.next || this.readsMore) return;
+    this.readsMore = true;
+    const { signal } = this.loading;
+    try {
+      this.show(await videos({ ...this.filters(), limit: PAGE, cursor: this.next }, signal));
+    } catch (error) {
+      if (error.name !== "AbortError") this.say(error.message, { problem: true });
+    } finally {
+      this.readsMore = false;
+    }
+  }
+
+  /** Take an answer with a page of cards. */
+  show(answer) {
+    this.take(answer);
+    this.list.append(...answer.cards.map((data) => this.add(data).element));
+    this.next = answer.next;
+    this.updateFoot();
+  }
+
+  /** Take what each answer says besides its cards. */
+  take(answer) {
+    this.clockOffset = answer.now - Date.now() / 1000;
+    if (answer.head) this.head.update(answer.head);
+    this.triggererAlive = answer.triggerer_alive;
+    this.updateWarning();
+  }
+
+  add(data) {
+    const card = new Card(this, data);
+    this.cards.set(data.key, card);
+    return card;
+  }
+
+  updateWarning() {
+    const waits = [...this.cards.values()].some((card) => isRunning(card.data));
+    this.warn(
+      this.triggererAlive === false && waits
+        ? "No triggerer is alive. The jobs go on at the gateway, but Airflow does not notice their progress or their end. Start the triggerer."
+        : null,
+    );
+  }
+
+  warn(text, ...more) {
+    const shown = this.warning.querySelector("span")?.textContent ?? null;
+    if (shown === text) return;
+    this.warning.hidden = text === null;
+    fill(this.warning, text === null ? null : [icon("alert"), h("span", {}, text), more]);
+  }
+
+  updateFoot() {
+    this.sentinel.disconnect();
+    if (!this.next) {
+      fill(this.foot, this.cards.size > PAGE ? h("p", { className: "quiet" }, `All ${this.cards.size} videos`) : null);
+      return;
+    }
+    const more = button({ label: "Show more videos", text: "Show more" }, () => this.loadMore());
+    fill(this.foot, more);
+    this.sentinel.observe(more);
+  }
+
+  // Life.
+
+  now() {
+    return Date.now() / 1000 + this.clockOffset;
+  }
+
+  eachCard(visit) {
+    for (const card of this.cards.values()) visit(card);
+  }
+
+  pollLater() {
+    clearTimeout(this.poller);
+    if (!this.stopped.signal.aborted) this.poller = setTimeout(() => this.poll(), POLL * 1000);
+  }
+
+  async poll() {
+    clearTimeout(this.poller);
+    if (document.hidden || !this.isConnected) {
+      this.pollLater();
+      return;
+    }
+    try {
+      if (Date.now() - (this.refreshedAt ?? 0) > REFRESH * 1000) await this.refresh();
+      else await this.update(this.runningCards());
+      if (this.lost) {
+        this.lost = false;
+        this.warn(null);
+        this.updateWarning();
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        this.lost = true;
+        this.warn(error.status === 401 ? "You are logged out." : `${error.message} The page tries again.`, error.status === 401 ? login() : null);
+      }
+    }
+    this.pollLater();
+  }
+
+  /** The running cards, those on the screen first. */
+  runningCards() {
+    const running = [...this.cards.values()].filter((card) => isRunning(card.data));
+    if (running.length <= AT_MOST) return running;
+    const far = ({ element }) => {
+      const { top, bottom } = element.getBoundingClientRect();
+      return Math.max(0, -bottom, top - innerHeight);
+    };
+    return running.sort((one, other) => far(one) - far(other)).slice(0, AT_MOST);
+  }
+
+  /** Ask for some cards again, and say which ones have ended. */
+  async update(cards) {
+    if (!cards.length) return;
+    const { signal } = this.stopped;
+    const answer = await videos({ task: cards.map((card) => card.data.key), previews: 0 }, signal);
+    this.take({ ...answer, head: null });
+    if (this.apply(answer.cards)) await this.refresh();
+  }
+
+  /** Update cards in place. Return whether one of them has ended. */
+  apply(news) {
+    const ended = [];
+    for (const data of news) {
+      const card = this.cards.get(data.key);
+      if (!card) continue;
+      if (isRunning(card.data) && !isRunning(data)) ended.push(data);
+      card.update(data);
+    }
+    if (ended.length) this.say(ended.map((data) => `${data.name}: ${stateOf(data).label.toLowerCase()}`).join(", "));
+    return ended.length > 0;
+  }
+
+  /** Look at the first page again: new cards come in at the top, the counters are renewed. */
+  async refresh(others = []) {
+    this.refreshedAt = Date.now();
+    const { signal } = this.loading;
+    const answer = await videos({ ...this.filters(), limit: PAGE, previews: 0 }, signal);
+    this.take(answer);
+    this.apply(answer.cards);
+    const unknown = answer.cards.filter((data) => !this.cards.has(data.key)).map((data) => data.key);
+    // These have no poster yet: a poll brings no pictures.
+    const bare = answer.cards.filter((data) => data.state === "made" && !this.cards.get(data.key)?.data.poster).map((data) => data.key);
+    const keys = [...new Set([...unknown, ...bare.filter((key) => !this.asked.has(key)), ...others.map((card) => card.data.key)])];
+    bare.forEach((key) => this.asked.add(key));
+    if (!keys.length) return;
+    const full = await videos({ task: keys.slice(0, AT_MOST) }, signal);
+    this.apply(full.cards);
+    const fresh = full.cards.filter((data) => !this.cards.has(data.key)).map((data) => this.add(data).element);
+    if (!fresh.length) return;
+    this.list.querySelector(".empty")?.remove();
+    this.list.prepend(...fresh);
+    this.updateWarning();
+  }
+
+  /** Cards whose pictures were asked for after a poll. */
+  asked = new Set();
+
+  // What the cards ask for.
+
+  /** A link inside Airflow's UI. */
+  link(path, attributes, ...children) {
+    const follow = (event) => {
+      if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
+      const wish = new CustomEvent("kling-navigate", { detail: path, bubbles: true, composed: true, cancelable: true });
+      if (!this.dispatchEvent(wish)) event.preventDefault();
+    };
+    return h("a", { href: new URL(path, ROOT), onclick: follow, ...attributes }, ...children);
+  }
+
+  visibleCards() {
+    return [...this.cards.values()].filter(({ data }) => data.player || picture(data.poster));
+  }
+
+  open(card) {
+    openViewer(this, card);
+  }
+
+  again(card) {
+    const { data } = card;
+    openTrigger(this, {
+      dagId: data.dag_id,
+      conf: data.trigger_conf ?? {},
+      title: "Again with changes",
+      price: `This buys again. The earlier video: ${cost(data).text}. Model, length and sound change the price.`,
+      picture: picture(data.source) ?? picture(data.poster),
+    });
+  }
+
+  isChosen(card) {
+    return this.chosen.includes(card);
+  }
+
+  /** Choose a card for the comparison, or take it back; the third replaces the first. */
+  choose(card) {
+    const before = this.chosen;
+    this.chosen = before.includes(card) ? before.filter((one) => one !== card) : [...before, card].slice(-2);
+    for (const one of new Set([...before, ...this.chosen])) one.showChosen(this.isChosen(one));
+    this.tray.hidden = !this.chosen.length;
+    const [first, second] = this.chosen;
+    fill(
+      this.tray,
+      this.chosen.map(({ data }) => h("span", { className: "pick" }, picture(data.poster ?? data.source) ? h("img", { src: picture(data.poster ?? data.source), alt: "" }) : null, data.name)),
+      first && !second ? h("span", { className: "quiet" }, "Choose a second one") : null,
+      second ? button({ label: "Show side by side", text: "Show side by side", name: "columns", kind: "primary" }, () => openCompare(this, this.chosen)) : null,
+      button({ label: "End the comparison", name: "close", kind: "bare" }, () => [...this.chosen].forEach((one) => this.choose(one))),
+    );
+  }
+
+  /** Say something for some seconds; screen readers read it too. */
+  say(text, { problem = false, link = null } = {}) {
+    const note = h(
+      "p",
+      { className: problem ? "note-text problem" : "note-text" },
+      icon(problem ? "alert" : "check"),
+      h("span", {}, text),
+      link ? this.link(link[0], {}, link[1]) : null,
+    );
+    this.notes.append(note);
+    setTimeout(() => note.remove(), NOTE_SECONDS * 1000);
+  }
+
+  // Instead of cards.
+
+  showSkeleton() {
+    if (this.cards.size) return;
+    fill(this.list, Array.from({ length: 6 }, () => h("div", { className: "card skeleton", "aria-hidden": "true" }, h("div", { className: "media" }), h("div", { className: "body" }, h("i"), h("i"), h("i")))));
+  }
+
+  showEmpty() {
+    const { dag_id: dagId, run_id: runId, task_id: taskId } = this.context;
+    const [title, text] = this.head.isFiltered()
+      ? ["No video matches", "Change the search or the filters."]
+      : taskId
+        ? ["This task makes no video", "Tasks that submit, wait for or download a Kling video show it here."]
+        : [
+            `No videos ${runId ? "in this run" : dagId ? "of this Dag" : ""} yet`.replace("  ", " "),
+            "As soon as a task of this provider starts a job, its picture, its progress and its video are here.",
+          ];
+    fill(this.list, h("div", { className: "empty" }, h("span", { className: "empty-picture" }, icon("film")), h("h2", {}, title), h("p", {}, text)));
+  }
+
+  showProblem(error) {
+    this.cards.clear();
+    const out = error instanceof ApiError && error.status === 401;
+    fill(
+      this.list,
+      h(
+        "div",
+        { className: "empty", role: "alert" },
+        h("span", { className: "empty-picture" }, icon("alert")),
+        h("h2", {}, out ? "Please log in" : "The videos cannot be shown"),
+        h("p", {}, error instanceof ApiError ? error.message : String(error)),
+        out ? login() : button({ label: "Try again", text: "Try again", name: "again" }, () => this.load()),
+      ),
+    );
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
+function login() {
+  return h("a", { className: "button primary", href: loginLink() }, "Log in");
+}
+
+if (!customElements.get("kling-videos")) customElements.define("kling-videos", KlingVideos);

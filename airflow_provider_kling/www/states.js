@@ -1,0 +1,33 @@
+// The states of a card, in words and colours.
+
+const RUNNING = ["submitting", "queued", "rendering", "waiting", "downloading"];
+
+const STATES = {
+  submitting: { label: "Submitting", tone: "running" },
+  queued: { label: "Queued", tone: "running" },
+  rendering: { label: "Rendering", tone: "running" },
+  waiting: { label: "Waiting", tone: "running" },
+  downloading: { label: "Downloading", tone: "running" },
+  made: { label: "Made", tone: "made" },
+  reused: { label: "Reused", tone: "reused" },
+  failed: { label: "Failed", tone: "failed" },
+  uncertain: { label: "Uncertain", tone: "uncertain" },
+  gone: { label: "Gone", tone: "gone" },
+};
+
+export function stateOf(card) {
+  return STATES[card.state] ?? { label: String(card.state), tone: "gone" };
+}
+
+export function isRunning(card) {
+  return RUNNING.includes(card.state);
+}
+
+/** The counters above the gallery: what they count, and which states they filter by. */
+export const COUNTERS = [
+  { name: "", label: "All", count: (head) => head.made + head.running + head.failed + head.reused },
+  { name: "running", label: "Running", count: (head) => head.running },
+  { name: "made", label: "Made", count: (head) => head.made },
+  { name: "reused", label: "Reused", count: (head) => head.reused },
+  { name: "failed", label: "Failed", count: (head) => head.failed },
+];
