@@ -151,7 +151,7 @@ export class Card {
       h(
         "div",
         { className: "title" },
-        h("h3", { id: this.titleId, title: data.name }, data.name),
+        h("h2", { id: this.titleId, title: data.name }, data.name),
         h("span", { className: "cost", title: price.title }, price.text),
       ),
       data.earlier_cost_usd
@@ -197,16 +197,20 @@ export class Card {
       "nav",
       { className: "trail", "aria-label": `Tasks of ${data.name}` },
       gallery.link(runPath(data.dag_id, data.run_id), { className: "run", title: `Dag run ${data.run_id}` }, data.dag_id),
-      unique.map(([, task]) =>
-        gallery.link(
-          taskPath(data, task),
-          {
-            className: "task",
-            "data-task-state": task.state ?? "none",
-            title: `Log of ${task.task_id}: ${task.state ?? "not started"}, try ${task.try_number ?? 0}`,
-          },
-          h("i"),
-          task.task_id.split(".").at(-1),
+      h(
+        "span",
+        { className: "tasks" },
+        unique.map(([, task]) =>
+          gallery.link(
+            taskPath(data, task),
+            {
+              className: "task",
+              "data-task-state": task.state ?? "none",
+              title: `Log of ${task.task_id}: ${task.state ?? "not started"}, try ${task.try_number ?? 0}`,
+            },
+            h("i"),
+            task.task_id.split(".").at(-1),
+          ),
         ),
       ),
     );

@@ -16,4 +16,6 @@ for (const [name, value] of new URLSearchParams(location.search)) {
     element.setAttribute(name, value);
   }
 }
-document.body.append(element);
+const main = document.createElement("main");
+main.append(element);
+document.body.append(main);

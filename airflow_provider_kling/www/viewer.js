@@ -49,8 +49,9 @@ export function openViewer(gallery, card) {
     title.textContent = data.name;
     place.textContent = cards.length > 1 ? `${index + 1} of ${cards.length}` : "";
     earlier.hidden = later.hidden = cards.length < 2;
-    earlier.disabled = index <= 0;
-    later.disabled = index >= cards.length - 1;
+    // A disabled button would lose the focus, and with it the arrow keys.
+    earlier.setAttribute("aria-disabled", String(index <= 0));
+    later.setAttribute("aria-disabled", String(index >= cards.length - 1));
     fill(stage, screen(data, { autoplay: true }));
     fill(side, sideOf(gallery, card));
   }
@@ -192,6 +193,7 @@ function differences([left, right]) {
     "table",
     { className: "differences" },
     h("caption", { className: "offscreen" }, "What differs is marked"),
+    h("colgroup", {}, h("col", { className: "words" }), h("col"), h("col")),
     h("thead", { className: "offscreen" }, h("tr", {}, h("td"), h("th", { scope: "col" }, left.name), h("th", { scope: "col" }, right.name))),
     h(
       "tbody",

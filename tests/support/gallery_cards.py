@@ -78,7 +78,7 @@ def card(name: str, state: str = "made", **changes: Any) -> Card:
         "run_id": run_id,
         "map_index": -1,
         "name": name,
-        "prompt": f"The camera slowly moves closer to the {name}.\nSoft light, shallow depth of field, no people.",
+        "prompt": f"The camera slowly moves closer to the {name}.\nSoft light, no people.",
         "model": MODEL,
         "kling_task_id": job,
         "state": state,
@@ -108,7 +108,12 @@ def card(name: str, state: str = "made", **changes: Any) -> Card:
         "error": None,
         "tasks": {
             "submit": {"task_id": "submit", "map_index": -1, "state": "success", "try_number": 1},
-            "wait": {"task_id": "wait", "map_index": -1, "state": "deferred" if running else "success", "try_number": 1},
+            "wait": {
+                "task_id": "wait",
+                "map_index": -1,
+                "state": "deferred" if running else "success",
+                "try_number": 1,
+            },
             "download": {
                 "task_id": "download",
                 "map_index": -1,
@@ -118,7 +123,11 @@ def card(name: str, state: str = "made", **changes: Any) -> Card:
         },
         "action": None,
         "can_edit": True,
-        "trigger_conf": {"image": f"/data/pictures/{name}.png", "prompt": f"The {name} waves.", "duration": 5},
+        "trigger_conf": {
+            "image": f"/data/pictures/{name}.png",
+            "prompt": f"The {name} waves.",
+            "duration": 5,
+        },
     }
     return found | changes
 

@@ -41,7 +41,11 @@ DAG = {
         "model": {
             "value": "kling-v3.0-pro-i2v",
             "description": None,
-            "schema": {"type": "string", "title": "Model", "examples": ["kling-v3.0-pro-i2v", "kling-o1-i2v"]},
+            "schema": {
+                "type": "string",
+                "title": "Model",
+                "examples": ["kling-v3.0-pro-i2v", "kling-o1-i2v"],
+            },
         },
         "sound": {
             "value": False,
@@ -93,11 +97,12 @@ class GalleryServer:
         self.dags = {dag["dag_id"]: dag for dag in (DAG, RESCUE)}
         self.triggerer_alive = True
         self.now = NOW
+        #: As strict as an admin's proxy could be.
+        self.policy = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'"
         self.calls: list[Call] = []
         #: Answers instead of the usual ones: a status and a detail by the start of the path.
         self.refusals: dict[str, tuple[int, Any]] = {}
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"gallery": self}))
-        self._http.daemon_threads = True
         self.root = f"http://127.0.0.1:{self._http.server_port}{prefix}/"
         self.url = f"{self.root}kling/"
 
@@ -172,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_POST = do_PATCH = do_GET
+    do_POST = do_PATCH = do_GET  # noqa: N815 - the library's names
 
     def log_message(self, *_: object) -> None:
         pass
@@ -223,9 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, kind: str, extra: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        # As strict as an admin's proxy could be.
-        policy = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'"
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": policy}
+        headers = {"Content-Type": kind, "Content-Length": str(len(body))}
+        headers |= {"Content-Security-Policy": self.gallery.policy, "Connection": "close"}
         for name, value in (headers | (extra or {})).items():
             self.send_header(name, value)
         self.end_headers()

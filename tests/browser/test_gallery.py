@@ -1,0 +1,659 @@
+"""The gallery's page, against a stand-in of its API: all states, all actions, hostile texts."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from gallery_cards import ERRORS, HOSTILE, NOW, all_states, card, failed, picture
+from gallery_server import RESCUE, GalleryServer
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gallery_cards import Card
+    from playwright.sync_api import Locator, Page
+
+    Show = Callable[..., GalleryServer]
+
+WIDTHS = (390, 1280, 1920)
+
+
+@pytest.fixture
+def tab(page: Page) -> Iterator[Page]:
+    """Open a tab whose scripts must not fail."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    yield page
+    # What a test provokes is Chromium's own line about a status.
+    assert [problem for problem in problems if not problem.startswith("Failed to load resource")] == []
+
+
+@pytest.fixture
+def show(tab: Page) -> Iterator[Show]:
+    """Show cards in the tab; return the server."""
+    servers: list[GalleryServer] = []
+
+    def show(cards: list[Card], query: str = "", prefix: str = "", **settings: Any) -> GalleryServer:
+        server = GalleryServer(cards, prefix).__enter__()
+        servers.append(server)
+        for name, value in settings.items():
+            setattr(server, name, value)
+        tab.goto(server.url + query)
+        tab.locator("article, .empty").first.wait_for()
+        return server
+
+    yield show
+    tab.goto("about:blank")
+    for server in servers:
+        server.__exit__()
+
+
+def shown(page: Page, name: str) -> Locator:
+    """Find a card by the name of its video."""
+    return page.get_by_role("article", name=name, exact=True)
+
+
+def too_wide(page: Page) -> list[str]:
+    """Return what sticks out of the window or out of its card."""
+    return list(
+        page.evaluate("""() => {
+          const root = document.querySelector("kling-videos").shadowRoot;
+          const { scrollWidth } = document.documentElement;
+          const wide = scrollWidth > innerWidth ? ["the page"] : [];
+          for (const card of root.querySelectorAll("article")) {
+            const { right } = card.getBoundingClientRect();
+            for (const part of card.querySelectorAll(":not(.blurred)")) {
+              const cut = part.closest("code, .prompt-text, h2, .live");
+              const out = part.getBoundingClientRect().right > right + 1;
+              if (out && !cut) wide.push(part.outerHTML.slice(0, 80));
+            }
+          }
+          return wide;
+        }""")
+    )
+
+
+# What a card shows.
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_card_of_each_state_fits_into_the_window(tab: Page, show: Show, width: int) -> None:
+    tab.set_viewport_size({"width": width, "height": 900})
+    cards = all_states()
+    show(cards)
+    assert tab.get_by_role("article").get_by_role("heading").all_text_contents() == [
+        card["name"] for card in cards
+    ]
+    for one in cards:
+        expect(shown(tab, one["name"]).locator(".badge")).to_have_text(one["state"].capitalize())
+        shown(tab, one["name"]).scroll_into_view_if_needed()
+        assert too_wide(tab) == []
+
+
+def test_a_card_shows_what_is_known_of_a_video(tab: Page, show: Show) -> None:
+    show([card("wool-blanket", cost_usd=0.84, earlier_cost_usd=0.56, duration_seconds=10, sound=True)])
+    text = shown(tab, "wool-blanket").inner_text()
+    for fact in (
+        *(
+            "kling-v3.0-pro-i2v",
+            "10 s",
+            "sound",
+            "1920 × 1080",
+            "6.2 MB",
+            "$0.84",
+            "$0.56 for a video before",
+        ),
+        *("queued 4 s", "rendered 1 min 12 s", "downloaded 2 s", "/data/videos/2026/wool-blanket.mp4"),
+    ):
+        assert fact in text, fact
+
+
+def test_the_whole_prompt_is_shown_on_click_and_can_be_copied(tab: Page, show: Show) -> None:
+    one = card("copper-lamp")
+    show([one])
+    prompt = tab.get_by_role("button", name=re.compile("^Prompt:"))
+    assert "Soft light" not in prompt.inner_text()
+    prompt.click()
+    assert prompt.inner_text() == one["prompt"]
+    for what, text in (
+        ("the prompt", one["prompt"]),
+        ("the job id", one["kling_task_id"]),
+        ("the path", one["path"]),
+    ):
+        tab.get_by_role("button", name=f"Copy {what}").click()
+        tab.get_by_role("button", name="Copied").first.wait_for()
+        assert tab.evaluate("navigator.clipboard.readText()") == text
+
+
+def test_a_card_links_to_its_run_and_to_the_log_of_each_task(tab: Page, show: Show) -> None:
+    one = card("a/b ü", run_id="manual__2026-09-21T14:00:00+00:00")
+    one["tasks"]["download"] |= {"task_id": "animate.download", "map_index": 3}
+    server = show([one], prefix="/af")
+    links = [link.get_attribute("href") for link in shown(tab, "a/b ü").get_by_role("link").all()]
+    run = f"{server.root}dags/kling_image_to_video/runs/manual__2026-09-21T14%3A00%3A00%2B00%3A00"
+    assert links[:4] == [
+        run,
+        f"{run}/tasks/submit",
+        f"{run}/tasks/wait",
+        f"{run}/tasks/animate.download/mapped/3",
+    ]
+
+
+def test_a_failure_is_told_in_full(tab: Page, show: Show) -> None:
+    show([failed("glass-bowl", "clear_wait")])
+    texts = tab.locator(".error dd").all_inner_texts()
+    assert texts == [ERRORS["clear_wait"][key] for key in ("what", "money", "advice")]
+    assert tab.locator(".error dt").all_inner_texts() == ["What happened", "Money", "Next"]
+
+
+def test_the_head_counts_and_sums_up(tab: Page, show: Show) -> None:
+    cards = all_states()
+    show(cards)
+    counters = tab.get_by_role("group", name="Filter by state").get_by_role("button")
+    assert [re.sub(r"\s+", " ", text) for text in counters.all_inner_texts()] == [
+        *("14 All", "4 Running", "5 Made", "1 Reused", "4 Failed"),
+    ]
+    assert tab.locator(".sum .total").inner_text() == f"≈ ${0.56 * len(cards):.2f}"
+    assert tab.get_by_text("1 perhaps charged without a video").is_visible()
+
+
+# Life.
+
+
+def test_progress_moves_without_a_reload_and_ends_with_the_video(tab: Page, show: Show) -> None:
+    running = card("copper-lamp", "rendering")
+    server = show([running])
+    bar = tab.get_by_role("progressbar", name="copper-lamp: Rendering")
+    expect(bar).to_have_attribute("aria-valuenow", "42")
+    expect(tab.get_by_text(re.compile("^seen [4-9] s ago"))).to_be_visible()
+    expect(tab.get_by_text(re.compile("expected .*, in 3[0-9] s"))).to_be_visible()
+    tab.evaluate("window.kept = true")
+    running["percent"] = 77
+    expect(bar).to_have_attribute("aria-valuenow", "77")
+    expect(tab.locator(".percent")).to_have_text("77 %")
+    server.cards[:] = [card("copper-lamp"), card("newcomer", "queued")]
+    expect(tab.locator(".badge").filter(has_text="Made")).to_be_visible()
+    expect(tab.get_by_role("button", name="Play copper-lamp")).to_be_visible()
+    expect(tab.get_by_alt_text("First frame of copper-lamp")).to_be_visible()
+    expect(tab.get_by_role("status")).to_contain_text("copper-lamp: made")
+    expect(shown(tab, "newcomer")).to_be_visible()
+    assert tab.evaluate("window.kept")
+    polls = [call for call in server.asked("kling/api/videos") if "task" in call.query]
+    assert polls[0].query == {"task": [running["key"]], "previews": ["0"]}
+
+
+def test_a_poll_keeps_what_a_person_does(tab: Page, show: Show) -> None:
+    running = card("copper-lamp", "rendering")
+    show([running])
+    prompt = tab.get_by_role("button", name=re.compile("^Prompt:"))
+    prompt.click()
+    running["percent"] = 77
+    expect(tab.locator(".percent")).to_have_text("77 %")
+    expect(prompt).to_have_attribute("aria-expanded", "true")
+    expect(prompt).to_be_focused()
+    expect(tab.get_by_alt_text("Picture of copper-lamp")).to_be_visible()
+
+
+def test_without_a_triggerer_the_page_warns(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp", "rendering")], triggerer_alive=False)
+    warning = tab.get_by_role("alert").filter(has_text="No triggerer is alive")
+    expect(warning).to_be_visible()
+    server.triggerer_alive = True
+    expect(warning).to_be_hidden()
+
+
+def test_without_a_running_job_a_dead_triggerer_does_not_matter(tab: Page, show: Show) -> None:
+    show([card("copper-lamp")], triggerer_alive=False)
+    expect(tab.get_by_text("No triggerer is alive")).to_be_hidden()
+
+
+def test_the_page_says_when_airflow_does_not_answer_and_goes_on_later(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp", "rendering")])
+    server.refusals["kling/api/videos"] = (500, "The database is away")
+    expect(tab.get_by_role("alert")).to_contain_text("The database is away The page tries again.")
+    server.refusals.clear()
+    expect(tab.get_by_role("alert")).to_be_hidden()
+
+
+# The player.
+
+
+def test_a_video_plays_while_the_mouse_is_over_it(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp"), card("oak-table")])
+    tab.get_by_role("button", name="Play copper-lamp").hover()
+    video = tab.locator("video.moving")
+    expect(video).to_have_count(1)
+    tab.wait_for_function("document.querySelector('kling-videos').shadowRoot.querySelector('.plays')")
+    assert video.evaluate("video => video.muted && video.loop")
+    tab.get_by_role("button", name="Play oak-table").hover()
+    tab.mouse.move(0, 0)
+    expect(video).to_have_count(0)
+    calls = server.asked("kling/api/video/")
+    assert calls
+    assert all(call.headers.get("Range", "").startswith("bytes=") for call in calls)
+
+
+def test_with_less_motion_nothing_moves_by_itself(tab: Page, show: Show) -> None:
+    tab.emulate_media(reduced_motion="reduce")
+    server = show([card("copper-lamp"), card("oak-table", "rendering")])
+    tab.get_by_role("button", name="Play copper-lamp").hover()
+    tab.evaluate("new Promise((done) => setTimeout(done, 400))")  # longer than the delay of a preview
+    assert not server.asked("kling/api/video/")
+    assert (
+        tab.locator("kling-videos").evaluate("element => element.getAnimations({subtree: true}).length") == 0
+    )
+
+
+def test_a_press_opens_the_player_which_can_seek(tab: Page, show: Show) -> None:
+    show([card("copper-lamp"), card("oak-table")])
+    opener = tab.get_by_role("button", name="Play copper-lamp")
+    opener.focus()
+    tab.keyboard.press("Enter")
+    dialog = tab.get_by_role("dialog")
+    video = dialog.locator("video")
+    expect(dialog.get_by_role("heading", name="copper-lamp")).to_be_visible()
+    seeked = video.evaluate("""async (video) => {
+      const when = (name) => new Promise((done) => video.addEventListener(name, done, { once: true }));
+      if (video.readyState < 1) await when("loadedmetadata");
+      video.pause();
+      const there = when("seeked");
+      video.currentTime = video.duration / 2;
+      await there;
+      return video.currentTime / video.duration;
+    }""")
+    assert seeked == pytest.approx(0.5, abs=0.1)
+    dialog.get_by_role("button", name="The next one").click()
+    expect(dialog.get_by_role("heading", name="oak-table")).to_be_visible()
+    tab.keyboard.press("ArrowLeft")
+    expect(dialog.get_by_role("heading", name="copper-lamp")).to_be_visible()
+    tab.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(opener).to_be_focused()
+
+
+def test_the_player_says_why_it_does_not_play(tab: Page, show: Show) -> None:
+    show([card("copper-lamp")], refusals={"kling/api/video/": (404, "The file is not there any more.")})
+    tab.get_by_role("button", name="Play copper-lamp").click()
+    expect(tab.get_by_role("dialog").get_by_role("alert")).to_have_text("The file is not there any more.")
+
+
+def test_without_a_player_the_poster_and_the_reason_are_shown(tab: Page, show: Show) -> None:
+    show([card("copper-lamp", player=None, player_note="Ask the admin for gallery_folders.")])
+    expect(tab.get_by_alt_text("First frame of copper-lamp")).to_be_visible()
+    expect(tab.get_by_text("Ask the admin for gallery_folders.")).to_be_visible()
+    expect(tab.get_by_role("link", name="Download copper-lamp")).to_have_count(0)
+
+
+def test_a_video_can_be_downloaded(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp")])
+    with tab.expect_download() as download:
+        tab.get_by_role("link", name="Download copper-lamp").click()
+    assert download.value.url.endswith("?download=1")
+    assert download.value.path().read_bytes() == server.video
+
+
+def test_two_videos_are_shown_side_by_side(tab: Page, show: Show) -> None:
+    tab.emulate_media(reduced_motion="reduce")  # the dialog is in its place at once
+    show([card("copper-lamp"), card("oak-table", duration_seconds=10), card("velvet-sofa")])
+    tab.get_by_role("button", name="Compare velvet-sofa").click()
+    expect(tab.get_by_text("Choose a second one")).to_be_visible()
+    for name in ("copper-lamp", "oak-table"):
+        tab.get_by_role("button", name=f"Compare {name}").click()
+    expect(tab.get_by_role("button", name="Compare velvet-sofa")).to_have_attribute("aria-pressed", "false")
+    tab.get_by_role("button", name="Show side by side").click()
+    dialog = tab.get_by_role("dialog")
+    left, right = (dialog.get_by_role("region", name=name) for name in ("copper-lamp", "oak-table"))
+    one, other = left.bounding_box() or {}, right.bounding_box() or {}
+    assert one["y"] == other["y"]
+    assert one["x"] + one["width"] <= other["x"]
+    expect(dialog.locator("tr.differs").filter(has_text="Length")).to_contain_text("10 s")
+    dialog.get_by_role("button", name="Play both").click()
+    expect(dialog.get_by_role("button", name="Pause both")).to_be_visible()
+
+
+# Actions, with the user's own rights.
+
+
+@pytest.mark.parametrize(
+    ("action", "label", "task"),
+    [("clear_wait", "Wait again", "wait"), ("clear_download", "Download again", "download")],
+)
+def test_what_is_free_is_done_at_once(tab: Page, show: Show, action: str, label: str, task: str) -> None:
+    one = failed("glass-bowl", action)
+    server = show([one])
+    expect(shown(tab, "glass-bowl").locator(".remedy")).to_contain_text("Free")
+    tab.get_by_role("button", name=label).click()
+    expect(tab.get_by_role("status")).to_contain_text("starts again")
+    (call,) = server.asked("api/v2/", "POST")
+    assert call.path == "api/v2/dags/kling_image_to_video/clearTaskInstances"
+    assert call.body["task_ids"] == [task]
+    assert call.body | {"task_ids": []} == {
+        "dry_run": False,
+        "dag_run_id": one["run_id"],
+        "task_ids": [],
+        "include_downstream": True,
+        "only_failed": False,
+        "reset_dag_runs": True,
+        "prevent_running_task": True,
+    }
+
+
+def test_a_mapped_task_is_cleared_alone(tab: Page, show: Show) -> None:
+    one = failed("glass-bowl", "clear_wait")
+    one["tasks"]["wait"]["map_index"] = 7
+    server = show([one])
+    tab.get_by_role("button", name="Wait again").click()
+    expect(tab.get_by_role("status")).to_contain_text("starts again")
+    assert server.asked("api/v2/", "POST")[0].body["task_ids"] == [["wait", 7]]
+
+
+def test_a_purchase_says_its_price_and_asks_first(tab: Page, show: Show) -> None:
+    server = show([failed("marble-bust", "buy_again")])
+    tab.get_by_role("button", name="Buy again").click()
+    dialog = tab.get_by_role("dialog")
+    expect(dialog).to_contain_text("$0.56")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    tab.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    assert not server.asked("api/v2/")
+    tab.get_by_role("button", name="Buy again").click()
+    dialog.get_by_role("button", name="Buy again for about $0.56").click()
+    expect(tab.get_by_role("status")).to_contain_text("A new job is bought")
+    (call,) = server.asked("api/v2/", "POST")
+    assert call.body["task_ids"] == ["submit"]
+
+
+def test_a_rescue_opens_the_form_filled_in(tab: Page, show: Show) -> None:
+    server = show([failed("linen-shade", "rescue", kling_task_id="job-17")])
+    tab.get_by_role("button", name="Rescue the video").click()
+    dialog = tab.get_by_role("dialog", name="Rescue the video")
+    expect(dialog.get_by_label("Task id at the gateway")).to_have_value("job-17")
+    expect(dialog.get_by_label("Target")).to_have_value("/tmp/kling/")
+    expect(dialog).to_contain_text("costs nothing")
+    dialog.get_by_role("button", name="Start").click()
+    expect(dialog).to_be_hidden()
+    (call,) = server.asked("api/v2/", "POST")
+    assert call.path == "api/v2/dags/kling_rescue/dagRuns"
+    assert call.body == {"conf": {"kling_task_id": "job-17", "target": "/tmp/kling/"}, "logical_date": None}
+
+
+def test_without_the_rescue_dag_the_form_says_so(tab: Page, show: Show) -> None:
+    show([failed("linen-shade", "rescue")], dags={})
+    tab.get_by_role("button", name="Rescue the video").click()
+    expect(tab.get_by_role("dialog")).to_contain_text("Airflow has no Dag kling_rescue here")
+
+
+def test_again_with_changes_opens_the_form_filled_in(tab: Page, show: Show) -> None:
+    conf = {"image": "/p/lamp.png", "prompt": "It waves.\nTwice.", "duration": 7, "sound": True, "extra": [1]}
+    server = show([card("copper-lamp", trigger_conf=conf)])
+    tab.get_by_role("button", name="Again with changes: copper-lamp").click()
+    dialog = tab.get_by_role("dialog", name="Again with changes")
+    expect(dialog).to_contain_text("This buys again")
+    expect(dialog.get_by_label("Picture")).to_have_value("/p/lamp.png")
+    expect(dialog.get_by_label("Prompt")).to_have_value(conf["prompt"])
+    expect(dialog.get_by_label("Sound")).to_be_checked()
+    dialog.get_by_label("Prompt").fill("It dances.")
+    dialog.get_by_label("Seconds").fill("20")
+    dialog.get_by_role("button", name="Start").click()
+    assert not server.asked("api/v2/", "POST")  # the Dag allows 15 seconds at most
+    dialog.get_by_label("Seconds").fill("10")
+    dialog.get_by_role("button", name="Start").click()
+    expect(tab.get_by_role("link", name="Show the run")).to_have_attribute(
+        "href", f"{server.root}dags/kling_image_to_video/runs/manual__new"
+    )
+    assert server.asked("api/v2/", "PATCH")[0].body == {"is_paused": False}
+    assert server.asked("api/v2/", "POST")[0].body["conf"] == {
+        "image": "/p/lamp.png",
+        "prompt": "It dances.",
+        "duration": 10,
+        "model": "kling-v3.0-pro-i2v",
+        "sound": True,
+        "tags": ["a", "b"],
+        "extra": [1],
+    }
+
+
+def test_a_viewer_sees_everything_and_can_change_nothing(tab: Page, show: Show) -> None:
+    cards = [one | {"can_edit": False} for one in all_states()]
+    show(cards)
+    for one in cards:
+        expect(shown(tab, one["name"])).to_be_attached()
+    for label in ("Wait again", "Download again", "Rescue", "Buy again", "Again with changes"):
+        expect(tab.get_by_role("button", name=label)).to_have_count(0)
+    expect(tab.get_by_role("link", name="Download beech-chair")).to_be_attached()
+    expect(tab.get_by_text(ERRORS["buy_again"]["advice"])).to_be_attached()
+
+
+def test_a_refusal_of_airflow_is_told(tab: Page, show: Show) -> None:
+    show([failed("glass-bowl", "clear_wait")], refusals={"api/v2/": (403, "Forbidden")})
+    tab.get_by_role("button", name="Wait again").click()
+    expect(tab.get_by_role("status")).to_contain_text("Airflow does not allow it.")
+    expect(tab.get_by_role("button", name="Wait again")).to_be_visible()
+
+
+# Filters and many videos.
+
+
+def test_filters_are_sent_and_stay_in_the_address(tab: Page, show: Show) -> None:
+    server = show(all_states())
+    tab.get_by_role("button", name="4 Failed").click()
+    expect(tab.get_by_role("article")).to_have_count(4)
+    tab.get_by_label("Search prompts and names").fill("glass")
+    expect(tab.get_by_role("article")).to_have_count(1)
+    tab.get_by_label("All models").or_(tab.get_by_label("Model")).select_option("kling-v3.0-pro-i2v")
+    tab.get_by_label("From (date)").fill("2026-09-21")
+    tab.get_by_label("To (date)").fill("2026-09-21")
+    expect(tab.get_by_role("article", name="glass-bowl")).to_be_visible()
+    query = {name: values[0] for name, values in server.asked("kling/api/videos")[-1].query.items()}
+    assert query["state"] == "failed"
+    assert query["search"] == "glass"
+    assert query["model"] == "kling-v3.0-pro-i2v"
+    assert float(query["until"]) - float(query["since"]) == 24 * 3600
+    tab.reload()
+    expect(tab.get_by_role("article")).to_have_count(1)
+    expect(tab.get_by_label("Search prompts and names")).to_have_value("glass")
+    tab.get_by_label("Search prompts and names").fill("nothing of this kind")
+    expect(tab.get_by_role("heading", name="No video matches")).to_be_visible()
+    tab.get_by_role("button", name="Clear filters").click()
+    expect(tab.get_by_role("article")).to_have_count(15)
+
+
+def test_a_thousand_videos_come_page_by_page(tab: Page, show: Show) -> None:
+    sample = picture(1)
+    cards = [card(f"video-{number}", source=sample, poster=sample) for number in range(1000)]
+    for number, one in enumerate(cards):
+        one["key"] = f"d/r/submit/{number}"
+    server = show(cards)
+    expect(tab.get_by_role("article")).to_have_count(60)
+    assert len(server.asked("kling/api/")) == 1
+    for page in range(2, 18):
+        tab.evaluate("scrollTo(0, document.body.scrollHeight)")
+        expect(tab.get_by_role("article")).to_have_count(min(60 * page, 1000))
+    expect(tab.get_by_text("All 1000 videos")).to_be_attached()
+    pages = [call for call in server.asked("kling/api/videos") if "task" not in call.query]
+    assert len([call for call in pages if "cursor" in call.query]) == 16
+
+
+# Places and people.
+
+
+def test_below_a_prefix_all_addresses_have_it(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp", "rendering"), card("oak-table")], prefix="/proxy/af")
+    tab.get_by_role("button", name="Play oak-table").click()
+    expect(tab.get_by_role("dialog").locator("video")).to_have_attribute(
+        "src", re.compile("/proxy/af/kling/api/video/")
+    )
+    assert server.asked("kling/api/videos")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("", "No videos yet"),
+        ("?dag-id=d", "No videos of this Dag yet"),
+        ("?dag-id=d&run-id=r", "No videos in this run yet"),
+        ("?dag-id=d&run-id=r&task-id=t&map-index=-1", "This task makes no video"),
+    ],
+)
+def test_a_place_without_videos_is_friendly(tab: Page, show: Show, query: str, words: str) -> None:
+    server = show([], query)
+    expect(tab.get_by_role("heading", name=words)).to_be_visible()
+    sent = server.asked("kling/api/videos")[0].query
+    assert sent.get("dag_id", [""])[0] == ("d" if query else "")
+    assert sent.get("map_index") == (["-1"] if "map" in query else None)
+
+
+def test_without_a_login_the_page_leads_to_it(tab: Page, show: Show) -> None:
+    server = show([], refusals={"kling/api/videos": (401, "Not authenticated")})
+    expect(tab.get_by_role("heading", name="Please log in")).to_be_visible()
+    link = tab.get_by_role("link", name="Log in").get_attribute("href")
+    assert link
+    assert link.startswith(f"{server.root}api/v2/auth/login?next=")
+
+
+def test_an_error_can_be_tried_again(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp")], refusals={"kling/api/videos": (500, "The database is away")})
+    expect(tab.get_by_role("alert").filter(has_text="The database is away")).to_be_visible()
+    server.refusals.clear()
+    tab.get_by_role("button", name="Try again").click()
+    expect(shown(tab, "copper-lamp")).to_be_visible()
+
+
+def test_the_theme_of_airflow_is_followed_live(tab: Page, show: Show) -> None:
+    show([card("copper-lamp")])
+
+    def brightness() -> int:
+        colour = shown(tab, "copper-lamp").evaluate("""element => {
+          const context = document.createElement("canvas").getContext("2d");
+          context.fillStyle = getComputedStyle(element).backgroundColor;
+          context.fillRect(0, 0, 1, 1);
+          return context.getImageData(0, 0, 1, 1).data[0];
+        }""")
+        return int(colour)
+
+    assert brightness() > 200
+    other = tab.context.new_page()
+    other.goto(tab.url)
+    try:
+        other.evaluate("localStorage.setItem('theme', 'dark')")
+        tab.wait_for_function("document.documentElement.className === 'dark'")
+        assert brightness() < 60
+        other.evaluate("localStorage.setItem('theme', 'light')")
+        tab.wait_for_function("document.documentElement.className === 'light'")
+        assert brightness() > 200
+    finally:
+        other.evaluate("localStorage.clear()")
+        other.close()
+
+
+# What others write.
+
+
+def hostile(found: Any) -> Any:
+    """Replace each text by one that is HTML; keep what selects a state or an action."""
+    if isinstance(found, str):
+        return HOSTILE
+    if isinstance(found, dict):
+        kept = ("state", "action", "key", "type")
+        return {key: value if key in kept else hostile(value) for key, value in found.items()}
+    return found
+
+
+@pytest.mark.parametrize("one", all_states(), ids=lambda one: str(one["name"]))
+def test_html_in_any_text_stays_text(tab: Page, show: Show, one: Card) -> None:
+    found = hostile(one) | {"key": "d/r/submit/-1"}
+    server = show([found, card("harmless")], dags={HOSTILE: hostile(RESCUE)})
+    element = tab.get_by_role("article").first
+    assert element.get_by_role("heading").inner_text() == HOSTILE
+    assert element.locator("script, [onerror]").count() == 0
+    for button in element.get_by_role("button").all():
+        if button.is_visible() and not (button.get_attribute("aria-label") or "").startswith("Copy"):
+            button.click()
+            if (dialog := tab.get_by_role("dialog")).count():
+                assert dialog.locator("script, [onerror]").count() == 0
+                dialog.get_by_role("button", name="Close").click()
+    assert tab.title() == "Kling videos"
+    assert not server.asked("x")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:document.title='broken'",
+        "https://elsewhere.example/video.mp4",
+        "//elsewhere.example/kling/api/video/x",
+        "kling/api/video/../../../api/v2/dags",
+        "data:text/html,<script>document.title='broken'</script>",
+    ],
+)
+def test_only_the_own_player_and_pictures_in_the_answer_are_used(tab: Page, show: Show, address: str) -> None:
+    requests: list[str] = []
+    tab.on("request", lambda request: requests.append(request.url))
+    server = show([card("copper-lamp", player=address, source=address, poster=address)])
+    expect(tab.get_by_role("link", name="Download copper-lamp")).to_have_count(0)
+    expect(tab.locator("img")).to_have_count(0)
+    tab.get_by_role("button", name="Show copper-lamp").click()
+    expect(tab.get_by_role("dialog").locator("video")).to_have_count(0)
+    assert all(url.startswith(server.url) for url in requests)
+
+
+# For everyone.
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_is_accessible(tab: Page, show: Show, theme: str) -> None:
+    tab.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+    show(all_states(), triggerer_alive=False, policy="")  # the checker needs styles of its own
+    check_accessibility(tab)
+    tab.get_by_role("button", name="Play beech-chair").click()
+    check_accessibility(tab)
+    tab.keyboard.press("Escape")
+    tab.get_by_role("button", name="Again with changes: beech-chair").click()
+    tab.get_by_role("dialog").get_by_label("Prompt").wait_for()
+    check_accessibility(tab)
+    tab.keyboard.press("Escape")
+    for name in ("beech-chair", "tall-vase"):
+        tab.get_by_role("button", name=f"Compare {name}").click()
+    tab.get_by_role("button", name="Show side by side").click()
+    check_accessibility(tab)
+
+
+def check_accessibility(page: Page) -> None:
+    results = Axe().run(page)
+    found = [
+        f"{problem['id']}: {node['target']} {node['failureSummary']}"
+        for problem in results.response["violations"]
+        for node in problem["nodes"]
+    ]
+    assert found == []
+
+
+def test_everything_can_be_reached_by_keyboard(tab: Page, show: Show) -> None:
+    show([card("copper-lamp"), failed("glass-bowl", "clear_wait")])
+    reached = []
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        reached.append(
+            tab.evaluate("""() => {
+          const active = document.querySelector("kling-videos").shadowRoot.activeElement;
+          return active && (active.getAttribute("aria-label") || active.textContent);
+        }""")
+        )
+    for label in (
+        "Play copper-lamp",
+        "Download copper-lamp",
+        "Compare copper-lamp",
+        "Wait again glass-bowl",
+        "Copy the path",
+    ):
+        assert any(label in (found or "") for found in reached), label
+
+
+def test_ages_count_by_the_clock_of_the_server(tab: Page, show: Show) -> None:
+    show([card("copper-lamp", "rendering", seen_at=NOW - 125)])
+    expect(tab.get_by_text(re.compile("seen 2 min ([5-9]|1.) s ago"))).to_be_visible()
