@@ -103,7 +103,6 @@ def test_a_card_shows_what_is_known_of_a_video(tab: Page, show: Show) -> None:
             "kling-v3.0-pro-i2v",
             "10 s",
             "sound",
-            "1920 × 1080",
             "6.2 MB",
             "$0.84",
             "$0.56 for a video before",
