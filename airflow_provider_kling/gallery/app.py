@@ -12,6 +12,7 @@ from airflow.api_fastapi.common.db.common import SessionDep  # noqa: TC002 - Fas
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002
 from airflow.jobs.job import most_recent_job
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -128,11 +129,11 @@ def videos(
         reading = database.read_runs(session, allowed, runs=runs)
         page = [card for run in reading.runs for card in cards_of(run) if card["key"] in task]
     else:
-        allowed = readable(user, known)
+        named = {filters.dag_id} if filters.dag_id else known  # its XComs may have been deleted
+        allowed = readable(user, known | named)
         at = _read_position(cursor)[0] if cursor else filters.until
-        dag_ids = allowed & {filters.dag_id} if filters.dag_id else allowed
         reading = database.read_runs(
-            session, dag_ids, run_id=filters.run_id or None, since=filters.since, until=at
+            session, allowed & named, run_id=filters.run_id or None, since=filters.since, until=at
         )
         cards = [card for run in reading.runs for card in cards_of(run) if filters.fits(card)]
         page, more = _page(cards, cursor, limit)
@@ -141,7 +142,7 @@ def videos(
         elif player.gallery_folders():
             following = _FROM_FILES
         if not cursor:
-            head = {**totals(cards), "dags": sorted(allowed), "capped": reading.capped}
+            head = {**totals(cards), "dags": sorted(allowed & known), "capped": reading.capped}
     _complete(page, session, user, previews=previews)
     running = any(card["state"] in RUNNING for card in page)
     data = {
@@ -233,7 +234,7 @@ def video(
     dag_id: str,
     run_id: str,
     task_id: str,
-    map_index: int,
+    map_index: Annotated[int, PathParameter(ge=-1, lt=2**31)],
     download: bool = False,  # noqa: FBT001, FBT002 - a parameter of the URL
     stream: bool = False,  # noqa: FBT001, FBT002 - a parameter of the URL
 ) -> Response:

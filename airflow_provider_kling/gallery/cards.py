@@ -141,20 +141,20 @@ def _lines(instances: Sequence[Instance]) -> list[_Line]:
         if instance.buys:
             both = instance if instance.does_all else None
             lines.append(_Line(instance.kling_task_id, instance, both, both))
-    bought = bool(lines)
+    bought = {line.kling_task_id for line in lines}
     others = [instance for instance in ordered if not instance.buys and instance.role]
-    for other in sorted(others, key=lambda instance: not instance.kling_task_id):
-        job = other.kling_task_id
-        free = [line for line in lines if getattr(line, other.role) is None]
-        if job:
-            near = [line for line in free if line.kling_task_id == job]
-        else:
+    for other in sorted(others, key=lambda instance: instance.kling_task_id not in bought):
+        job, role = other.kling_task_id, other.role
+        free = [line for line in lines if getattr(line, role) is None]
+        near = [line for line in free if job and line.kling_task_id == job]
+        if not near and (not job or (bought and VIDEO_KEY not in other.xcoms)):
+            # It has not begun, or what it says is about an earlier job of a cleared task.
             near = [line for line in free if line.all[0].map_index == other.map_index]
         if near:
-            setattr(max(near, key=lambda line: _closeness(line.all[0], other)), other.role, other)
-        elif job or (not bought and other.state):  # a rescue
+            setattr(max(near, key=lambda line: _closeness(line.all[0], other)), role, other)
+        elif VIDEO_KEY in other.xcoms or (not bought and (job or other.state)):  # a rescue
             lines.append(_Line(job))
-            setattr(lines[-1], other.role, other)
+            setattr(lines[-1], role, other)
     return lines
 
 

@@ -219,15 +219,20 @@ def served(database: str | None = None) -> Iterator[GalleryStage]:
             airflow_settings.dispose_orm()
 
 
-@pytest.fixture(scope="session")
-def gallery_app() -> Iterator[GalleryStage]:
-    """Serve the gallery from SQLite."""
-    with served() as stage:
+@pytest.fixture(scope="module")
+def gallery_app(request: pytest.FixtureRequest) -> Iterator[GalleryStage]:
+    """Serve the gallery; a module may ask for *postgresql*, else it is SQLite."""
+    asked = getattr(request, "param", "sqlite") == "postgresql"
+    url = request.getfixturevalue("database") if asked else None
+    if asked and not url:
+        pytest.skip("PostgreSQL cannot be installed here")
+    with served(url) as stage:
         yield stage
 
 
 @pytest.fixture
 def gallery(gallery_app: GalleryStage) -> Iterator[GalleryStage]:
     """Yield the gallery with an empty database."""
+    gallery_app.clean()
     yield gallery_app
     gallery_app.clean()
