@@ -48,7 +48,7 @@ async def test_many_users_of_one_loop_share_one_client(gateway):
         clients = await asyncio.gather(*(ask() for _ in range(50)))
         assert set(clients) == {first}
         inner = first.client
-        session = inner._session
+        session = inner._connector
         assert not session.closed
     assert session.closed
     assert len(gateway.requests) == 50
@@ -57,7 +57,7 @@ async def test_many_users_of_one_loop_share_one_client(gateway):
 async def test_the_last_user_closes_it_and_the_next_one_opens_another(gateway):
     first = await ask()
     assert first.users == 0
-    assert first.client._session.closed
+    assert first.client._connector.closed
     second = await ask()
     assert second is not first
     assert ClientPool._by_loop.get(asyncio.get_running_loop()) == {}
@@ -68,7 +68,7 @@ async def test_a_user_who_leaves_with_an_error_leaves_nothing_open(gateway):
         async with ClientPool.client("kling_test") as client:
             with pytest.raises(KlingTaskNotFoundError):
                 await client.send(query("t-1"))
-            fail.session = client.client._session
+            fail.session = client.client._connector
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
@@ -83,14 +83,14 @@ async def test_one_user_may_be_cancelled_in_the_middle_of_a_call_while_others_go
             await asyncio.wait_for(client.send(query("t-1")), 0.5)
         gateway.clear_faults()
         await ask()
-        assert not client.client._session.closed
+        assert not client.client._connector.closed
 
 
 def test_a_new_loop_gets_a_new_client(gateway):
     before = len(ClientPool._by_loop)
     clients = [asyncio.run(ask()) for _ in range(2)]
     assert clients[0] is not clients[1]
-    assert all(client.client._session.closed for client in clients)
+    assert all(client.client._connector.closed for client in clients)
     del clients
     gc.collect()  # a session or a socket left open would warn, and a warning fails the test
     assert len(ClientPool._by_loop) <= before

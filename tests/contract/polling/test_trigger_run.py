@@ -9,7 +9,6 @@ import time
 from importlib import import_module
 from itertools import pairwise
 
-import aiohttp
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
@@ -20,6 +19,7 @@ from sensor_modes import bought
 from airflow_provider_kling import triggers
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.polling.client_pool import ClientPool
+from airflow_provider_kling.transport.async_client import AsyncKlingClient
 from airflow_provider_kling.triggers import KlingTaskTrigger
 
 PROMPT = "a cat waves"
@@ -36,12 +36,11 @@ async def payload(trigger):
     return event.payload
 
 
-def open_sessions():
-    """Return our open sessions; storages keep sessions of their own."""
+def open_clients():
+    """Return the open connectors of our clients; storages have sessions of their own."""
     gc.collect()
-    sessions = [thing for thing in gc.get_objects() if type(thing) is aiohttp.ClientSession]
-    ours = [s for s in sessions if type(s.cookie_jar).__module__.startswith("airflow_provider_kling")]
-    return [s for s in ours if not s.closed]
+    clients = [thing for thing in gc.get_objects() if type(thing) is AsyncKlingClient]
+    return [client for client in clients if not client._connector.closed]
 
 
 @pytest.fixture
@@ -221,7 +220,7 @@ async def test_a_key_that_changes_during_the_wait_is_looked_up_again(gateway, cl
     kling_task_id = bought(gateway)
     gateway.add_fault("query:error=INVALID_API_KEY")
     assert "error" not in await payload(waiting(kling_task_id))
-    assert not open_sessions()
+    assert not open_clients()
 
 
 async def test_it_polls_neither_before_its_time_nor_more_often_than_its_interval(gateway, clock):
@@ -248,19 +247,19 @@ async def test_nothing_it_does_blocks_the_loop(clock, monkeypatch, shown, troubl
     assert shown
 
 
-async def test_a_cancelled_wait_leaves_no_session_open(monkeypatch):
+async def test_a_cancelled_wait_leaves_no_client_open(monkeypatch):
     with running_gateway(monkeypatch) as gateway:
         kling_task_id = bought(gateway, queue_seconds=1000)
         waits = [asyncio.create_task(payload(waiting(kling_task_id, interval=1000.0))) for _ in range(3)]
         await asyncio.to_thread(gateway.wait_until, lambda: len(gateway.requests) == 4)
-        assert len(open_sessions()) == 1
+        assert len(open_clients()) == 1
         for wait in waits:
             wait.cancel()
         assert all(
             isinstance(end, asyncio.CancelledError)
             for end in await asyncio.gather(*waits, return_exceptions=True)
         )
-        assert not open_sessions()
+        assert not open_clients()
         assert not ClientPool._by_loop.get(asyncio.get_running_loop())
     assert len(gateway.jobs) == 1
 
@@ -274,7 +273,7 @@ async def test_a_wait_that_is_cancelled_during_a_poll_leaves_nothing_either(monk
         wait.cancel()
         with pytest.raises(asyncio.CancelledError):
             await wait
-        assert not open_sessions()
+        assert not open_clients()
 
 
 @pytest.fixture
@@ -308,7 +307,7 @@ async def test_a_wait_that_a_user_ends_logs_that_the_job_goes_on(gateway, state,
     assert "The job goes on at the gateway, which cannot cancel it" in logged.text()
     assert f"kling_task_id={kling_task_id!r}" in logged.text()
     assert len(gateway.jobs) == 1
-    assert not open_sessions()
+    assert not open_clients()
 
 
 @pytest.mark.parametrize("map_index", [-1, 3])
