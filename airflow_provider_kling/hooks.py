@@ -142,14 +142,11 @@ class KlingHook(BaseHook):
 
         :raises KlingError: as Airflow understands it, see :func:`for_airflow`.
         """
+        from airflow_provider_kling.gateways.base import errors_about_job
         from airflow_provider_kling.transport.sync_client import KlingClient
 
-        with airflow_errors():
-            try:
-                with self.get_conn() as session:
-                    return KlingClient(session, self.settings).send(call)
-            except (KlingAccessError, KlingUnavailableError) as error:
-                raise call.about(error) from error.__cause__
+        with airflow_errors(), errors_about_job(call.kling_task_id), self.get_conn() as session:
+            return KlingClient(session, self.settings).send(call)
 
     def submit(self, job: VideoJob) -> str:
         """Start a job, which costs money, and return its task id. The request is sent only once.
@@ -170,13 +167,10 @@ class KlingHook(BaseHook):
             return self._query(kling_task_id)
 
     def _query(self, kling_task_id: str) -> Task:
-        from airflow_provider_kling.gateways.base import about_job
+        from airflow_provider_kling.gateways.base import errors_about_job
 
-        try:
-            gateway = self.settings.gateway
-        except KlingError as error:
-            raise about_job(error, kling_task_id) from error.__cause__
-        return self.send(gateway.query(kling_task_id))
+        with errors_about_job(kling_task_id):
+            return self.send(self.settings.gateway.query(kling_task_id))
 
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:

@@ -172,9 +172,7 @@ def _or_reschedule(wait: JobWait) -> Task:
 
 def _check_connection(kling_conn_id: str, kling_task_id: str) -> None:
     """Raise for a wrong connection at once, not after a whole wait for it to become right."""
-    from airflow_provider_kling.gateways.base import about_job
+    from airflow_provider_kling.gateways.base import errors_about_job
 
-    try:
+    with errors_about_job(kling_task_id):
         _ = KlingHook(kling_conn_id).settings
-    except KlingError as error:
-        raise about_job(error, kling_task_id) from error.__cause__

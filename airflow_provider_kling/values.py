@@ -1,9 +1,13 @@
-"""Reads values that come from templates and JSON: numbers, and whether a value is set."""
+"""Reads values that come from templates and JSON, and checks arguments: numbers, choices, spans."""
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, TypeGuard
+from datetime import timedelta
+from typing import Any, TypeGuard, TypeVar, get_args
+
+T = TypeVar("T")
 
 #: JavaScript's text of an object.
 _OBJECT = re.compile(r"\[object [A-Z]\w*\]")
@@ -43,3 +47,25 @@ def is_link(text: str) -> bool:
 def is_web_url(value: Any) -> TypeGuard[str]:
     """Return whether a value is an http(s) URL, in any case, printable and without blanks."""
     return isinstance(value, str) and is_link(value) and value.isprintable() and " " not in value
+
+
+def one_of(argument: str, value: T, literal: Any) -> T:
+    """Return *value* if it is one of a ``Literal``.
+
+    :raises ValueError: naming the argument and what is allowed.
+    """
+    if value not in (allowed := get_args(literal)):
+        raise ValueError(f"{argument}={value!r}: must be one of {', '.join(allowed)}")
+    return value
+
+
+def checked_seconds(argument: str, value: timedelta | float, least: float) -> float:
+    """Return a time span in seconds.
+
+    :raises ValueError: it is no time span, or shorter than *least* seconds.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    usual = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
+    if not usual or seconds < least:
+        raise ValueError(f"{argument}={value!r}: must be a number of seconds, at least {least:g}")
+    return float(seconds)

@@ -6,8 +6,8 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -88,7 +88,6 @@ class Gateway(Protocol):
 class Reply:
     """An HTTP answer. What of it is shown goes through :meth:`shown`.
 
-    :param status: the HTTP status.
     :param headers: the headers, their names in lower case.
     :param body: the bytes of the body, decompressed.
     :param received_at: when it came, in epoch seconds.
@@ -193,9 +192,7 @@ class Video:
 class Task:
     """The state of a job.
 
-    :param kling_task_id: the id that the submit returned.
     :param status: the gateway's status word.
-    :param outcome: what that word means.
     :param status_known: whether the gateway documents the word.
     :param reason: why it failed, in the gateway's words; empty otherwise.
     :param progress_percent: 0..100, or None where the gateway does not say.
@@ -244,11 +241,8 @@ class Task:
 class Call(Generic[T]):
     """A request and the way to read its reply.
 
-    :param method: the HTTP method.
     :param path: path below the gateway's base URL.
     :param read: makes the value out of the reply, or raises a :class:`KlingError`.
-    :param params: the query string.
-    :param body: the JSON body, if any.
     :param kling_task_id: the job it asks for.
     :param starts_job: it starts a job, which is paid for.
     """
@@ -292,16 +286,23 @@ class Call(Generic[T]):
             return KlingUnavailableError(what, money=Money.RUNNING, kling_task_id=self.kling_task_id)
         return KlingSubmitUncertainError(what) if sent and self.starts_job else KlingUnavailableError(what)
 
-    def about(self, error: KlingError) -> KlingError:
-        """Return an error that came before the request as one about the job of this call, if it has one."""
-        return about_job(error, self.kling_task_id) if self.kling_task_id else error
-
 
 def about_job(error: KlingError, kling_task_id: str) -> KlingError:
     """Return an error that came before a request, such as a wrong connection, as one about a running job."""
     if error.money is not Money.UNTOUCHED:
         return error
     return error.replace(money=Money.RUNNING, kling_task_id=kling_task_id)
+
+
+@contextmanager
+def errors_about_job(kling_task_id: str | None) -> Iterator[None]:
+    """Let errors of the block be :func:`about_job`, if there is a job."""
+    try:
+        yield
+    except KlingError as error:
+        if kling_task_id is None:
+            raise
+        raise about_job(error, kling_task_id) from error.__cause__
 
 
 #: A task id becomes part of paths, URLs and database rows. The gateway's are UUIDs.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -30,7 +30,6 @@ from airflow_provider_kling.gateways.base import (
     JSONObject,
     Outcome,
     Reply,
-    T,
     Task,
     Video,
     read_task_id,
@@ -69,7 +68,8 @@ def query(kling_task_id: str) -> Call[Task]:
             last = reply.body, _read_task(reply, kling_task_id)
         return last[1]
 
-    return _query(kling_task_id, read)
+    params = {"task_id": kling_task_id}
+    return Call("GET", _QUERY_PATH, read, params=params, kling_task_id=kling_task_id)
 
 
 def probe() -> Call[None]:
@@ -87,11 +87,6 @@ def probe() -> Call[None]:
 
 
 _QUERY_PATH = "/v3/async/task-result"
-
-
-def _query(kling_task_id: str, read: Callable[[Reply], T]) -> Call[T]:
-    params = {"task_id": kling_task_id}
-    return Call("GET", _QUERY_PATH, read, params=params, kling_task_id=kling_task_id)
 
 
 # --- whose answer it is

@@ -84,7 +84,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         from airflow_provider_kling.submission.submit_once import naming_earlier_job
 
         state = submission_state(context)
-        with airflow_errors(), naming_earlier_job(state):
+        with naming_earlier_job(state):
             publish_costs(context["ti"], state)
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
@@ -102,10 +102,10 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
                     words = NO_SECRETS.shown(f"{type(error).__name__}: {error}", 300)
                     is_skip = isinstance(error, AirflowSkipException)
                     what = "has skipped the task" if is_skip else f"has ended the task ({words})"
-                    with airflow_errors(), naming_earlier_job(state):
+                    with naming_earlier_job(state):
                         raise KlingInputError(f"{name}() {what}.") from error
             raise
-        with airflow_errors(), naming_earlier_job(state):
+        with naming_earlier_job(state):
             request = arguments_of(answer, name)
         for name, value in request.items():
             if name in (*INPUTS, "extra_body"):  # the function may pass on what another task has returned

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow_provider_kling.errors import from_dict
 from airflow_provider_kling.hooks import airflow_errors, suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator
+from airflow_provider_kling.values import checked_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -65,18 +65,6 @@ class WaitOptions:
             checked_seconds("max_poll_interval", max_poll_interval, 2),
             publish_link,
         )
-
-
-def checked_seconds(argument: str, value: timedelta | float, least: float) -> float:
-    """Return a time span in seconds.
-
-    :raises ValueError: it is no time span, or shorter than *least* seconds.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    usual = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
-    if not usual or seconds < least:
-        raise ValueError(f"{argument}={value!r}: must be a number of seconds, at least {least:g}")
-    return float(seconds)
 
 
 class WaitingOperator(KlingBaseOperator):

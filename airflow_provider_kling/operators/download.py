@@ -9,12 +9,8 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.xcom import find_request
-from airflow_provider_kling.storage.options import (
-    DEFAULT_MAX_BYTES,
-    IfExists,
-    checked_if_exists,
-    checked_max_bytes,
-)
+from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
+from airflow_provider_kling.values import one_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -72,7 +68,7 @@ class KlingDownloadOperator(KlingBaseOperator):
         # Rendered before they are read.
         self.kling_task_id: str = kling_task_id  # type: ignore[assignment]
         self.target: str = target  # type: ignore[assignment]
-        self.if_exists = checked_if_exists(if_exists)
+        self.if_exists = one_of("if_exists", if_exists, IfExists)
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.verify_media = verify_media
         self.max_bytes = checked_max_bytes(max_bytes)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_kling.errors import KlingError, Money
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.inputs import plain_value
-from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, checked_seconds
+from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator
 from airflow_provider_kling.operators.download import KlingDownloadOperator
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator
 from airflow_provider_kling.storage.allowed_paths import is_local
+from airflow_provider_kling.values import checked_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context

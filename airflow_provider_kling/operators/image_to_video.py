@@ -9,18 +9,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
-from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
+from airflow_provider_kling.hooks import KlingHook, for_airflow, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator
 from airflow_provider_kling.operators.xcom import find_request, own_task_id
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
-from airflow_provider_kling.storage.options import (
-    DEFAULT_MAX_BYTES,
-    IfExists,
-    checked_if_exists,
-    checked_max_bytes,
-)
+from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
+from airflow_provider_kling.values import one_of
 from airflow_provider_kling.xcom_keys import TASK_ID_KEY
 
 if TYPE_CHECKING:
@@ -83,7 +79,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.target: str = target  # type: ignore[assignment]  # rendered before it is read
-        self.if_exists = checked_if_exists(if_exists)
+        self.if_exists = one_of("if_exists", if_exists, IfExists)
         self.verify_media = verify_media
         self.max_bytes = checked_max_bytes(max_bytes)
         self.wait_options = WaitOptions.checked(
@@ -112,7 +108,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         from airflow_provider_kling.submission.submit_once import naming_earlier_job
 
         state = submission_state(context)
-        with airflow_errors(), naming_earlier_job(state):
+        with naming_earlier_job(state):
             publish_costs(context["ti"], state)
             job = _job_of(state)
             with _nothing_bought():

@@ -13,14 +13,8 @@ from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import submit_task_ids, task_instance_key
-from airflow_provider_kling.submission.options import (
-    Choice,
-    Transport,
-    check_reuse,
-    checked_busy_timeout,
-    checked_choice,
-    checked_transport,
-)
+from airflow_provider_kling.submission.options import Choice, Transport, check_reuse
+from airflow_provider_kling.values import checked_seconds, one_of
 from airflow_provider_kling.xcom_keys import COST_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
@@ -165,13 +159,13 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         self.fast_mode = fast_mode
         self.model_name = model_name
         self.extra_body = extra_body
-        self.on_uncertain = checked_choice("on_uncertain", on_uncertain)
-        self.on_failed_job = checked_choice("on_failed_job", on_failed_job)
+        self.on_uncertain = one_of("on_uncertain", on_uncertain, Choice)
+        self.on_failed_job = one_of("on_failed_job", on_failed_job, Choice)
         if self.multiple_outputs:
             raise ValueError("multiple_outputs=True: there is one output, a text; Airflow could not store it")
-        self.busy_timeout = checked_busy_timeout(busy_timeout)
+        self.busy_timeout = checked_seconds("busy_timeout", busy_timeout, 0)
         self.deferrable = deferrable
-        self.image_transport = checked_transport(image_transport)
+        self.image_transport = one_of("image_transport", image_transport, Transport)
         self.check_url = check_url
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.max_cost_usd = max_cost_usd
@@ -211,7 +205,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         from airflow_provider_kling.submission.submit_once import naming_earlier_job, prepare
 
         ti, state = context["ti"], submission_state(context)
-        with airflow_errors(), naming_earlier_job(state):
+        with naming_earlier_job(state):
             earlier_costs = publish_costs(ti, state)
         if not state.is_persistent:
             self.log.warning(

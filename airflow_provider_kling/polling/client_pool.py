@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
 
-from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError
-from airflow_provider_kling.gateways.base import Call, Task, about_job
+from airflow_provider_kling.errors import KlingAccessError
+from airflow_provider_kling.gateways.base import Call, Task, errors_about_job
 from airflow_provider_kling.hooks import KlingHook, look_up_error
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import Poller, Wait
@@ -61,7 +61,7 @@ class PooledClient:
 
         :raises KlingError: not translated for Airflow, because it crosses to a worker first.
         """
-        try:
+        with errors_about_job(call.kling_task_id):
             client = await self._current()
             try:
                 return await client.send(call)
@@ -70,8 +70,6 @@ class PooledClient:
                     raise  # a submit is never sent twice
                 refused = client if self._may_look_up_again(error) else None
             return await (await self._current(refused)).send(call)
-        except (KlingAccessError, KlingUnavailableError) as error:
-            raise call.about(error) from error.__cause__
 
     def _may_look_up_again(self, refusal: KlingAccessError) -> bool:
         """Return whether to look the connection up because its key was refused.
@@ -85,10 +83,8 @@ class PooledClient:
         return True
 
     async def _query(self, wait: Wait) -> Task:
-        try:
+        with errors_about_job(wait.policy.kling_task_id):
             client = await self._current()
-        except KlingError as error:
-            raise about_job(error, wait.policy.kling_task_id) from error.__cause__
         wait.call = wait.call or client.settings.gateway.query(wait.policy.kling_task_id)
         return await self.send(wait.call)
 

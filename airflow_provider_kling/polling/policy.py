@@ -65,7 +65,6 @@ class PollResult:
 class PollPolicy:
     """Decides about one wait for one job, in every mode.
 
-    :param kling_task_id: the job.
     :param started_at: when the wait began, in epoch seconds.
     :param deadline: when to give up, in epoch seconds; the last poll is made then.
     :param interval: seconds between two polls; None lets the schedule decide.

@@ -29,11 +29,7 @@ _MOST_KINDS = 64
 
 
 def kind_of(model: Any, inputs: Mapping[str, Any]) -> str:
-    """Return what a job's duration depends on, as a short text: jobs of one kind take about as long.
-
-    :param model: the model's slug.
-    :param inputs: the inputs of the request.
-    """
+    """Return what a job's duration depends on, as a short text: jobs of one kind take about as long."""
     parts = (f"{name}={inputs[name]}" for name in ("duration", "sound") if name in inputs)
     return " ".join((str(model), *parts))[:100]
 

@@ -45,7 +45,6 @@ _LASTING_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EROFS, 
 def read_file(path: StoragePath, argument: str, most: int) -> bytes:
     """Return the first *most* bytes of a file.
 
-    :param argument: the operator's argument, for the messages.
     :raises KlingInputError: the file cannot be read, and a retry would fail too.
     :raises KlingUnavailableError: the storage may work at a retry.
     """

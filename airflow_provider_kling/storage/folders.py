@@ -71,7 +71,7 @@ def open_folder(path: StoragePath, *, create: bool = False) -> Iterator[Folder]:
         filesystem = path.filesystem()
         if create and path.protocol in WITH_FOLDERS:  # on a bucket storage, mkdir may create the bucket
             filesystem.makedirs(path.folder, exist_ok=True)
-        yield ObjectFolder(filesystem, path.folder)
+        yield _ObjectFolder(filesystem, path.folder)
         return
     handle = os.open("/", _PASS_THROUGH)
     try:
@@ -82,7 +82,7 @@ def open_folder(path: StoragePath, *, create: bool = False) -> Iterator[Folder]:
             inner = os.open(part, _PASS_THROUGH, dir_fd=handle)
             os.close(handle)
             handle = inner
-        yield LocalFolder(handle)
+        yield _LocalFolder(handle)
     finally:
         os.close(handle)
 
@@ -131,7 +131,7 @@ def temporary_name(folder: Folder, stem: str) -> Iterator[str]:
             folder.remove(part)
 
 
-class LocalFolder:
+class _LocalFolder:
     """A folder on the worker's disk.
 
     :param handle: its open file descriptor; names are looked up in it, and links are not followed.
@@ -141,20 +141,17 @@ class LocalFolder:
         self._handle = handle
 
     def kind(self, name: str) -> Kind:
-        """See :class:`Folder`; a link is a file, which cannot be opened."""
-        try:
+        try:  # a link is a file, which cannot be opened
             mode = os.stat(name, dir_fd=self._handle, follow_symlinks=False).st_mode
         except FileNotFoundError:
             return ""
         return "folder" if stat.S_ISDIR(mode) else "file"
 
     def size(self, name: str) -> int:
-        """See :class:`Folder`."""
         with self.open(name) as file:
             return os.fstat(file.fileno()).st_size
 
     def open(self, name: str) -> BinaryIO:
-        """See :class:`Folder`; only a regular file is opened."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=self._handle)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -163,22 +160,19 @@ class LocalFolder:
         return os.fdopen(descriptor, "rb")
 
     def create(self, name: str) -> BinaryIO:
-        """See :class:`Folder`."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(name, flags, 0o666, dir_fd=self._handle), "wb")
 
     def sync(self, file: BinaryIO) -> None:
-        """See :class:`Folder`."""
         file.flush()
         os.fsync(file.fileno())
 
     def rename(self, old: str, new: str, *, replace: bool) -> None:
-        """See :class:`Folder`; without *replace*, in one step on disks that know hard links."""
         folders = {"src_dir_fd": self._handle, "dst_dir_fd": self._handle}
         if replace:
             os.replace(old, new, **folders)  # noqa: PTH105 - Path knows no folder handles
             return
-        try:
+        try:  # in one step
             os.link(old, new, follow_symlinks=False, **folders)
         except FileExistsError:
             raise
@@ -190,12 +184,10 @@ class LocalFolder:
             self.remove(old)
 
     def remove(self, name: str) -> None:
-        """See :class:`Folder`."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._handle)
 
     def names(self, start: str, end: str) -> list[str]:
-        """See :class:`Folder`."""
         listing = os.open(".", _OPEN_FOLDER | os.O_RDONLY, dir_fd=self._handle)
         try:
             names = os.listdir(listing)  # noqa: PTH208 - Path knows no folder handles
@@ -204,12 +196,11 @@ class LocalFolder:
         return [name for name in names if name.startswith(start) and name.endswith(end)]
 
     def free_bytes(self) -> int | None:
-        """See :class:`Folder`."""
         disk = os.fstatvfs(self._handle)
         return disk.f_bavail * disk.f_frsize
 
 
-class ObjectFolder:
+class _ObjectFolder:
     """A folder, or the prefix of the keys, on a storage that Airflow knows.
 
     :param filesystem: Airflow's.
@@ -223,7 +214,6 @@ class ObjectFolder:
         return f"{self._folder}/{name}"
 
     def kind(self, name: str) -> Kind:
-        """See :class:`Folder`; the storage is asked anew."""
         self._filesystem.invalidate_cache(self._folder)
         try:
             found = self._filesystem.info(self._path(name))
@@ -232,29 +222,22 @@ class ObjectFolder:
         return "folder" if found["type"] == "directory" else "file"
 
     def size(self, name: str) -> int:
-        """See :class:`Folder`."""
         self._filesystem.invalidate_cache(self._folder)
         return int(self._filesystem.size(self._path(name)))
 
     def open(self, name: str) -> BinaryIO:
-        """See :class:`Folder`."""
         file: BinaryIO = self._filesystem.open(self._path(name), "rb")
         return file
 
     def create(self, name: str) -> BinaryIO:
-        """See :class:`Folder`."""
         file: BinaryIO = self._filesystem.open(self._path(name), "wb")
         return file
 
     def sync(self, file: BinaryIO) -> None:
-        """See :class:`Folder`; it is stored when it is closed."""
+        """Do nothing: a file is stored when it is closed."""
 
     def rename(self, old: str, new: str, *, replace: bool) -> None:
-        """See :class:`Folder`; without *replace*, the name is checked just before.
-
-        A storage's own rename may refuse to replace a file, or do nothing and report no error. Then *new*
-        is removed first.
-        """
+        # A storage's own rename may refuse to replace a file, or do nothing and report no error.
         from fsspec import (  # type: ignore[import-untyped]  # noqa: PLC0415 - when a Dag is parsed, not needed
             AbstractFileSystem,
         )
@@ -277,16 +260,13 @@ class ObjectFolder:
             raise OSError(f"{old} was not renamed to {new}")
 
     def remove(self, name: str) -> None:
-        """See :class:`Folder`."""
         with suppress(FileNotFoundError):
             self._filesystem.rm_file(self._path(name))
 
     def names(self, start: str, end: str) -> list[str]:
-        """See :class:`Folder`."""
         self._filesystem.invalidate_cache(self._folder)
         pattern = f"{glob.escape(self._path(start))}*{glob.escape(end)}"
         return [str(path).rpartition("/")[2] for path in self._filesystem.glob(pattern)]
 
     def free_bytes(self) -> int | None:
-        """See :class:`Folder`."""
         return None

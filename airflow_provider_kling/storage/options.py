@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 #: Bytes that a video may have, unless the user says otherwise.
 DEFAULT_MAX_BYTES = 4 * 1024**3
@@ -18,13 +18,3 @@ def checked_max_bytes(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"max_bytes={value!r}: must be a whole number of bytes, at least 1")
     return value
-
-
-def checked_if_exists(value: str) -> IfExists:
-    """Return *value* if it is one of :data:`IfExists`.
-
-    :raises ValueError: naming the argument and what is allowed.
-    """
-    if value not in get_args(IfExists):
-        raise ValueError(f"if_exists={value!r}: must be 'overwrite', 'skip' or 'fail'")
-    return value  # type: ignore[return-value]  # just checked

@@ -47,10 +47,7 @@ class Target:
     if a retry would fail too. Else it raises a :class:`KlingUnavailableError` before a purchase, and a
     :class:`KlingDownloadError` after it.
 
-    :param path: the video's file.
     :param owner: the task instance: ``dag_id``, ``run_id``, ``task_id``, ``map_index``.
-    :param if_exists: what to do if the file exists.
-    :param max_bytes: bytes that a video may have.
     """
 
     path: StoragePath

@@ -67,10 +67,6 @@ class Reservation:
         """The task instance."""
         return self.task_id, self.map_index
 
-    def changed_to(self, state: ReservationState) -> Reservation:
-        """Return it in another state."""
-        return replace(self, state=state)
-
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
         return {**asdict(self), "usd": None if self.usd is None else str(self.usd), "state": str(self.state)}
@@ -89,7 +85,7 @@ class Reservation:
 _UNREADABLE = Reservation("", -1, 0.0, None, ReservationState.TAKEN)
 
 
-def other_reservations(mine: Reservation, posted: Iterable[Reservation]) -> list[Reservation]:
+def other_reservations(mine: Reservation, posted: Sequence[Reservation]) -> list[Reservation]:
     """Return the reservations of other task instances that count."""
     return [r for r in posted if r.key != mine.key and r.state is not ReservationState.WITHDRAWN]
 
@@ -100,19 +96,16 @@ def sum_of(reservations: Iterable[Reservation]) -> Decimal:
 
 
 def decide(
-    mine: Reservation, posted: Iterable[Reservation], limit: Decimal, now: float
+    mine: Reservation, posted: Sequence[Reservation], limit: Decimal, now: float
 ) -> Literal["buy", "wait", "stop"]:
     """Return what a task does that has posted *mine* and has then read all that is *posted*.
 
     Where the limit has no room for all that ask, the last one to ask stops and the others read again. So
     the first one for which there is room buys.
 
-    :param mine: the task's own reservation.
-    :param posted: all that was read; its own may be among them.
     :param limit: US dollars that all of them may cost together.
     :param now: the time in epoch seconds.
     """
-    posted = list(posted)
     others, asking = other_reservations(mine, posted), _asking(mine, posted, now)
     cannot_buy = never_fits(mine, others, limit, now)
     if not cannot_buy and sum_of([mine, *others]) <= limit:
@@ -122,18 +115,17 @@ def decide(
     return "stop" if last or late or cannot_buy else "wait"
 
 
-def never_fits(mine: Reservation, posted: Iterable[Reservation], limit: Decimal, now: float) -> bool:
+def never_fits(mine: Reservation, posted: Sequence[Reservation], limit: Decimal, now: float) -> bool:
     """Return whether *mine* has no room even if all that still ask give up: then it is not posted at all.
 
     A job of unknown price may cost anything, so there is no room beside one.
     """
-    posted = list(posted)
     asking = _asking(mine, posted, now)
     fixed = [mine, *(r for r in other_reservations(mine, posted) if r not in asking)]
     return any(r.usd is None for r in fixed) or sum_of(fixed) > limit
 
 
-def _asking(mine: Reservation, posted: Iterable[Reservation], now: float) -> list[Reservation]:
+def _asking(mine: Reservation, posted: Sequence[Reservation], now: float) -> list[Reservation]:
     """Return the reservations that may still be given up."""
     asking = [r for r in other_reservations(mine, posted) if r.state is ReservationState.ASKING]
     return [r for r in asking if r.usd is not None and now - r.reserved_at <= RESERVATION_TIMEOUT]
@@ -165,7 +157,6 @@ class Limits:
 class RunReservations:
     """The reservations of a Dag run, as XComs of its tasks.
 
-    :param ti: the running task instance.
     :param task_ids: all tasks of the Dag that buy, its own among them.
     """
 
@@ -202,11 +193,7 @@ class RunReservations:
 class CostControl:
     """Keeps one task instance within its limits.
 
-    :param limits: of the job and of the run.
     :param state: knows what the task instance has bought before.
-    :param run: the reservations of the run.
-    :param conn_id: the connection, for messages.
-    :param log: the task's log.
     """
 
     limits: Limits
@@ -246,7 +233,7 @@ class CostControl:
             if decision == "stop":
                 raise self._run_refusal(limit, mine, cost)
             self.run.pause(attempt)
-        self.run.post(mine.changed_to(ReservationState.TAKEN))
+        self.run.post(replace(mine, state=ReservationState.TAKEN))
 
     def release(self) -> None:
         """Reserve no more than what was bought."""

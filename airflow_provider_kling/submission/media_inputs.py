@@ -35,10 +35,7 @@ Form = Literal["data_uri", "base64", "url"]
 class MediaOptions:
     """How the pictures of a request are read and sent.
 
-    :param settings: the connection's.
     :param form: how a picture that is no public URL is sent: its data, or a signed URL.
-    :param check_url: check what is behind public URLs too.
-    :param allowed_paths: folders and storage URLs that the operator allows.
     :param from_outside: names of the inputs that the Dag file does not have.
     """
 
@@ -50,11 +47,7 @@ class MediaOptions:
 
 
 class MediaInputs:
-    """Brings the pictures and the video of one request into the form in which they are sent.
-
-    :param options: how they are read and sent.
-    :param log: the task's log.
-    """
+    """Brings the pictures and the video of one request into the form in which they are sent."""
 
     def __init__(self, options: MediaOptions, log: Any) -> None:
         self._options, self._log = options, log

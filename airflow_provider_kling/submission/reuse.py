@@ -131,8 +131,6 @@ def add_to_library(
     """Write the index file of a video that was fetched and checked.
 
     :param entry: see :meth:`LibraryEntry.to_dict`.
-    :param sidecar: the video's.
-    :param owner: who writes.
     :param allowed_paths: the connection's allowed folders; those of the submit are in the entry.
     """
     kept = {key: sidecar[key] for key in ("kling_task_id", "size", "sha256", "content_type")}

@@ -105,7 +105,6 @@ class SubmissionRecord:
     """What is recorded of one submission.
 
     :param recorded_by: the try that recorded it.
-    :param fingerprint: of the request.
     :param noted_at: when, in epoch seconds.
     :param kling_task_id: the job; empty while only the intent is recorded.
     :param cost: the estimated cost in US dollars; None where it is unknown.
@@ -131,7 +130,6 @@ class SubmissionState:
     """The recorded state of one task instance.
 
     :param store: where it is kept; None where this Airflow has no task state store.
-    :param current: the try that is executed.
     """
 
     def __init__(self, store: Store | None, current: Try) -> None:

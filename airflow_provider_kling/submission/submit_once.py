@@ -30,7 +30,6 @@ from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import describe_cost, estimate
 from airflow_provider_kling.models.validation import build_job, check_media
-from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.submission.cost_limits import CostControl, Limits, RunReservations
 from airflow_provider_kling.submission.fingerprint import fingerprint
 from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions
@@ -68,8 +67,6 @@ class SubmissionOptions:
 class SubmissionResult:
     """The job that a task goes on with.
 
-    :param kling_task_id: its id.
-    :param job: what was asked for.
     :param pictures: what may be shown of each picture: source, hash, sides.
     :param submitted_at: when it was submitted, in epoch seconds; 0 where nothing was.
     :param cost: the estimated cost in US dollars, or None.
@@ -128,7 +125,7 @@ class Submission:
         if record is None:
             return None
         known, at = record.kling_task_id, _iso(record.noted_at)
-        cleared = self.state.is_cleared_since(record) and not self._continues(record)
+        cleared = self.state.is_cleared_since(record) and not self._adopts(record)
         if cleared and (known or record.reported):
             job = known or "one of unknown id"
             self.log.warning("The task was cleared: it buys a new job. The job of %s was %s.", at, job)
@@ -218,7 +215,7 @@ class Submission:
             library_entry=self.library_entry,
         )
 
-    def _continues(self, record: SubmissionRecord) -> bool:
+    def _adopts(self, record: SubmissionRecord) -> bool:
         """Return whether a task that was cleared before it had ended well goes on with the job it bought."""
         known, same = record.kling_task_id, record.fingerprint == self._fingerprint()
         if not (known and same) or record.reported or record.finished:
@@ -285,7 +282,7 @@ def prepare(
     :raises KlingInputError: naming each argument that is wrong.
     :raises KlingUnavailableError: something cannot be reached now; a retry may help.
     """
-    with airflow_errors(), naming_earlier_job(state):
+    with naming_earlier_job(state):
         settings = hook.settings
         limits = Limits.read(
             settings, max_cost_usd=options.max_cost_usd, max_run_cost_usd=options.max_run_cost_usd
@@ -319,31 +316,28 @@ def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple
 
 @contextmanager
 def naming_earlier_job(state: SubmissionState) -> Iterator[None]:
-    """Name the job of an earlier try where a retry fails before it, such as on a picture that is gone."""
-    try:
-        yield
-    except Exception as error:
-        words = NO_SECRETS.shown(f"{type(error).__name__}: {error}", 300)
-        ours = error if isinstance(error, KlingError) else KlingUnavailableError(f"{words}.")
+    """Name the job of an earlier try where a retry fails before it, such as on a picture that is gone.
+
+    The operators name it in errors that are not ours.
+    """
+    with airflow_errors():
         try:
-            record = state.open_record()
-        except KlingUnavailableError:  # an earlier try may have bought a job
-            raise ours.replace(money=Money.MAYBE) from error
-        if record is None:
-            raise
-        raise _names(ours, record) from error
-
-
-def _names(error: KlingError, record: SubmissionRecord) -> KlingError:
-    known = record.kling_task_id
-    rescue = "Before you clear the task: example Dag kling_rescue fetches that job's video."
-    facts = {
-        "what": f"{error.what} An earlier try has submitted {known or 'a job of unknown id'}.",
-        "advice": f"{error.advice} {rescue}",
-        "money": Money.MAYBE,
-        "kling_task_id": known or None,
-    }
-    return error.replace(**facts)
+            yield
+        except KlingError as error:
+            try:
+                record = state.open_record()
+            except KlingUnavailableError:  # an earlier try may have bought a job
+                raise error.replace(money=Money.MAYBE) from error
+            if record is None:
+                raise
+            known = record.kling_task_id
+            rescue = "Before you clear the task: example Dag kling_rescue fetches that job's video."
+            raise error.replace(
+                what=f"{error.what} An earlier try has submitted {known or 'a job of unknown id'}.",
+                advice=f"{error.advice} {rescue}",
+                money=Money.MAYBE,
+                kling_task_id=known or None,
+            ) from error
 
 
 def _iso(seconds: float) -> str:

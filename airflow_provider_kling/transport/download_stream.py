@@ -20,8 +20,7 @@ from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
 from airflow_provider_kling.transport.sessions import Deadline, TimedConnection, timed, use_connections
 from airflow_provider_kling.transport.settings import Settings
-from airflow_provider_kling.transport.sync_client import USER_AGENT, describe_failure
-from airflow_provider_kling.transport.tls import verification
+from airflow_provider_kling.transport.sync_client import USER_AGENT, describe_failure, request_options
 from airflow_provider_kling.values import is_web_url
 
 _CHUNK = 1024 * 1024
@@ -107,14 +106,7 @@ class _Link:
     def open(self, offset: int = 0, etag: str = "") -> requests.Response:
         headers = {"Range": f"bytes={offset}-", "If-Range": etag} if offset else {}
         with _download_errors(), Deadline(self._settings.request_timeout):
-            response = self._session.get(
-                self._url,
-                timeout=self._settings.request_timeout,
-                stream=True,
-                headers=headers,
-                proxies=self._settings.proxies,  # of both, the session would let the environment win
-                verify=verification(self._settings),
-            )
+            response = self._session.get(self._url, headers=headers, **request_options(self._settings))
         self._response = response
         if response.status_code != (206 if offset else 200):
             response.close()

@@ -17,26 +17,30 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[ -~\t]*")
 
 
+class WrongFieldError(Exception):
+    """A field of a connection is wrong; the words do not repeat what may be secret."""
+
+
 def wrong_connection(conn_id: str, what: str) -> KlingAccessError:
     """Return the error for a connection's field that is wrong."""
     advice = "Correct the connection in Airflow (Admin, Connections)."
     return KlingAccessError(f"Connection {conn_id!r}: {what}.", advice=advice)
 
 
-def http_extra(conn_id: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+def http_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the extra says to the http provider, checked; values may be secret and are not repeated.
 
     :param extra: the extra without our own fields.
-    :raises KlingAccessError: naming the key that is wrong.
+    :raises WrongFieldError: naming the key that is wrong.
     """
     for name, value in extra.items():
         if name not in TRANSPORT_FIELDS:
             if name.lower() == "authorization":
-                raise wrong_connection(conn_id, f"the extra's {name!r}: the API key belongs in the password")
+                raise WrongFieldError(f"the extra's {name!r}: the API key belongs in the password")
             if not _is_header(name, value):
-                raise wrong_connection(conn_id, f"the extra's {name!r} cannot be sent as an HTTP header")
+                raise WrongFieldError(f"the extra's {name!r} cannot be sent as an HTTP header")
         elif name in _KINDS and not _KINDS[name][0](value):
-            raise wrong_connection(conn_id, f"the extra's {name!r} is not {_KINDS[name][1]}")
+            raise WrongFieldError(f"the extra's {name!r} is not {_KINDS[name][1]}")
     return dict(extra)
 
 

@@ -20,7 +20,12 @@ from airflow_provider_kling.models.catalog import DEFAULT_MODEL
 from airflow_provider_kling.models.prices import read_limit, read_prices
 from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
-from airflow_provider_kling.transport.extra import TRANSPORT_FIELDS, http_extra, wrong_connection
+from airflow_provider_kling.transport.extra import (
+    TRANSPORT_FIELDS,
+    WrongFieldError,
+    http_extra,
+    wrong_connection,
+)
 
 T = TypeVar("T")
 
@@ -123,25 +128,25 @@ class Settings:
         :param connection: anything with Airflow's connection attributes.
         :raises KlingAccessError: naming the field that is wrong, what was given and what is allowed.
         """
-        conn_id = connection.conn_id
-        _check_type(conn_id, getattr(connection, "conn_type", ""))
-        extra = _extra(conn_id, connection.extra)
-        return cls(
-            conn_id=conn_id,
-            api_key=_api_key(conn_id, connection.password),
-            base_url=_base_url(conn_id, connection.host, connection.schema, connection.port),
-            request_timeout=_timeout(conn_id, extra),
-            queries_per_second=_queries(conn_id, extra),
-            default_model=_model(conn_id, extra.get("default_model")),
-            allow_private_hosts=_flag(
-                conn_id, "allow_private_hosts", extra.get("allow_private_hosts", False)
-            ),
-            allowed_paths=_paths(conn_id, extra.get("allowed_paths", ())),
-            prices=_money(conn_id, "prices", read_prices, extra.get("prices", {})),
-            max_cost_usd=_money(conn_id, "max_cost_usd", read_limit, extra.get("max_cost_usd")),
-            max_run_cost_usd=_money(conn_id, "max_run_cost_usd", read_limit, extra.get("max_run_cost_usd")),
-            http_extra=http_extra(conn_id, {k: v for k, v in extra.items() if k not in OWN_FIELDS}),
-        )
+        try:
+            _check_type(getattr(connection, "conn_type", ""))
+            extra = _extra(connection.extra)
+            return cls(
+                conn_id=connection.conn_id,
+                api_key=_api_key(connection.password),
+                base_url=_base_url(connection.host, connection.schema, connection.port),
+                request_timeout=_timeout(extra),
+                queries_per_second=_queries(extra),
+                default_model=_model(extra.get("default_model")),
+                allow_private_hosts=_flag("allow_private_hosts", extra.get("allow_private_hosts", False)),
+                allowed_paths=_paths(extra.get("allowed_paths", ())),
+                prices=_money("prices", read_prices, extra.get("prices", {})),
+                max_cost_usd=_money("max_cost_usd", read_limit, extra.get("max_cost_usd")),
+                max_run_cost_usd=_money("max_run_cost_usd", read_limit, extra.get("max_run_cost_usd")),
+                http_extra=http_extra({k: v for k, v in extra.items() if k not in OWN_FIELDS}),
+            )
+        except WrongFieldError as wrong:
+            raise wrong_connection(connection.conn_id, str(wrong)) from None
 
 
 @lru_cache(maxsize=64)
@@ -170,115 +175,110 @@ def _credentials(proxy: str) -> str:
     return password or user
 
 
-def _check_type(conn_id: str, conn_type: str | None) -> None:
+def _check_type(conn_type: str | None) -> None:
     if (conn_type or "").strip().lower() not in _TYPES:
-        what = f"its type is {conn_type!r}, so its password is not a key of the gateway; the type is 'kling'"
-        raise wrong_connection(conn_id, what)
+        raise WrongFieldError(
+            f"its type is {conn_type!r}, so its password is not a key of the gateway; the type is 'kling'"
+        )
 
 
-def _extra(conn_id: str, text: str | None) -> dict[str, Any]:
+def _extra(text: str | None) -> dict[str, Any]:
     try:
         extra = json.loads(text) if text else {}
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
-        raise wrong_connection(conn_id, "the extra is not a JSON object")
+        raise WrongFieldError("the extra is not a JSON object")
     return {key: value for key, value in extra.items() if value is not None}
 
 
-def _api_key(conn_id: str, password: str | None) -> str:
+def _api_key(password: str | None) -> str:
     key = re.sub(r"(?i)^bearer(\s+|$)", "", (password or "").strip())
     if not key:
-        raise wrong_connection(
-            conn_id, "the API key is missing; it belongs in the password (in a URI: kling://:KEY@host)"
+        raise WrongFieldError(
+            "the API key is missing; it belongs in the password (in a URI: kling://:KEY@host)"
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise wrong_connection(
-            conn_id, "the API key has a space or a character that no key has; paste it again"
-        )
+        raise WrongFieldError("the API key has a space or a character that no key has; paste it again")
     return key
 
 
-def _base_url(conn_id: str, host: str | None, schema: str | None, port: int | None) -> str:
+def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
     host, schema = (host or "").strip(), (schema or "").strip().strip("/")
     scheme, prefix = (schema, "") if schema.lower() in ("http", "https", "") else ("", schema)
     if "://" not in host:
         host = f"{scheme or 'https'}://{host}" if host else DEFAULT_HOST
     if host and "@" in host:
-        raise wrong_connection(
-            conn_id, "the host holds a user name or password; the API key belongs in the password field"
+        raise WrongFieldError(
+            "the host holds a user name or password; the API key belongs in the password field"
         )
     try:
         parts = urlsplit(f"{host.rstrip('/')}/{prefix}".rstrip("/"))
         name, own_port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise wrong_connection(conn_id, f"host={host!r} is not a host name or URL ({error})") from None
+        raise WrongFieldError(f"host={host!r} is not a host name or URL ({error})") from None
     usual = parts.scheme in ("http", "https") and name and not (parts.query or parts.fragment)
     if not usual or any(char.isspace() for char in host):
-        raise wrong_connection(
-            conn_id, f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}"
-        )
+        raise WrongFieldError(f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}")
     if port and port not in _PORTS:
-        raise wrong_connection(conn_id, f"port={port} is not a number from 1 to 65535")
+        raise WrongFieldError(f"port={port} is not a number from 1 to 65535")
     if port == _PREFILLED_PORT and (own_port or parts.scheme == "http"):
         port = None
     if port and own_port and port != own_port:
-        raise wrong_connection(conn_id, f"the host says port {own_port}, the port field says {port}")
+        raise WrongFieldError(f"the host says port {own_port}, the port field says {port}")
     address = address_in(name)
     if address and not may_be_asked(address, allow_private=True):
-        raise wrong_connection(conn_id, f"host={host!r} is an address where clouds keep credentials")
+        raise WrongFieldError(f"host={host!r} is an address where clouds keep credentials")
     name = f"[{name}]" if ":" in name else name
     place = f"{name}:{port or own_port}" if port or own_port else name
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
-def _timeout(conn_id: str, extra: Mapping[str, Any]) -> float:
+def _timeout(extra: Mapping[str, Any]) -> float:
     name = "request_timeout" if "request_timeout" in extra else "timeout"
     value = extra.get(name, DEFAULT_TIMEOUT)
-    return _number(conn_id, name, value, "of seconds from 1 to 600", 1, _LONGEST_TIMEOUT)
+    return _number(name, value, "of seconds from 1 to 600", 1, _LONGEST_TIMEOUT)
 
 
-def _queries(conn_id: str, extra: Mapping[str, Any]) -> float:
+def _queries(extra: Mapping[str, Any]) -> float:
     value = extra.get("queries_per_second", DEFAULT_QUERIES_PER_SECOND)
-    return _number(conn_id, "queries_per_second", value, "from 0.1 to 10000", *_QUERIES_PER_SECOND)
+    return _number("queries_per_second", value, "from 0.1 to 10000", *_QUERIES_PER_SECOND)
 
 
-def _number(conn_id: str, name: str, value: Any, what: str, least: float, most: float) -> float:
+def _number(name: str, value: Any, what: str, least: float, most: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(value, bool) or not least <= number <= most:
-        raise wrong_connection(conn_id, f"{name}={value!r} is not a number {what}")
+        raise WrongFieldError(f"{name}={value!r} is not a number {what}")
     return number
 
 
-def _model(conn_id: str, value: Any) -> str:
+def _model(value: Any) -> str:
     if value in (None, ""):
         return DEFAULT_MODEL
     if not isinstance(value, str) or "/" in value or value != value.strip():
-        raise wrong_connection(
-            conn_id, f"default_model={value!r} is not a model's name such as {DEFAULT_MODEL!r}"
-        )
+        raise WrongFieldError(f"default_model={value!r} is not a model's name such as {DEFAULT_MODEL!r}")
     return value
 
 
-def _paths(conn_id: str, value: Any) -> tuple[str, ...]:
+def _paths(value: Any) -> tuple[str, ...]:
     paths = [path.strip() for path in value.split(",")] if isinstance(value, str) else value
     if not isinstance(paths, (list, tuple)) or not all(isinstance(path, str) for path in paths):
-        raise wrong_connection(conn_id, f"allowed_paths={value!r} is not a list of folders or storage URLs")
+        raise WrongFieldError(f"allowed_paths={value!r} is not a list of folders or storage URLs")
     return tuple(path for path in paths if path)
 
 
-def _money(conn_id: str, name: str, read: Callable[[Any], T], value: Any) -> T:
+def _money(name: str, read: Callable[[Any], T], value: Any) -> T:
     try:
         return read(value)
     except ValueError as problem:
-        raise wrong_connection(conn_id, f"{name}={value!r} {problem}") from None
+        raise WrongFieldError(f"{name}={value!r} {problem}") from None
 
 
-def _flag(conn_id: str, name: str, value: Any) -> bool:
+def _flag(name: str, value: Any) -> bool:
     flag = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
     if not isinstance(flag, bool):
-        raise wrong_connection(conn_id, f"{name}={value!r} is not true or false")
+        raise WrongFieldError(f"{name}={value!r} is not true or false")
     return flag

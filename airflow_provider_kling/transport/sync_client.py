@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 
@@ -33,7 +33,6 @@ class KlingClient:
     """Sends calls to the gateway and gives each reply to the call's own reader. Sync.
 
     :param session: a session that carries the key, the proxies and the TLS settings.
-    :param settings: the connection.
     """
 
     def __init__(self, session: requests.Session, settings: Settings) -> None:
@@ -59,7 +58,9 @@ class KlingClient:
                 if deadline.expired
                 else describe_failure(error)
             )
-            raise call.lost(f"{settings.base_url}, {words}", sent=not _never_sent(error, deadline)) from None
+            # The connection says whether a byte was sent: urllib3 raises the same errors before and after.
+            sent = not (deadline.unopened or isinstance(error, _UNSENDABLE))
+            raise call.lost(f"{settings.base_url}, {words}", sent=sent) from None
         return call.result(reply)
 
     def _exchange(self, call: Call[T], deadline: Deadline) -> Reply:
@@ -70,11 +71,8 @@ class KlingClient:
             params=dict(call.params),
             json=call.body,
             headers=request_headers(settings),
-            timeout=settings.request_timeout,
             allow_redirects=False,
-            stream=True,
-            proxies=settings.proxies,  # of both, the session would let the environment win
-            verify=verification(settings),
+            **request_options(settings),
         ) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
             body, cut_off = bytearray(), ""
@@ -96,6 +94,12 @@ def _read_limited(response: requests.Response, body: bytearray) -> None:
             raise requests.exceptions.ContentDecodingError("the answer is too large")
 
 
+def request_options(settings: Settings) -> dict[str, Any]:
+    """Return what holds for all our requests; of a session's proxies, the environment's would win."""
+    options = {"timeout": settings.request_timeout, "stream": True}
+    return {**options, "proxies": settings.proxies, "verify": verification(settings)}
+
+
 def request_headers(settings: Settings) -> dict[str, str]:
     """Return our headers and the connection's, which win; one spelling each, so that none goes out twice."""
     return {name.title(): value for name, value in {**_HEADERS, **settings.headers}.items()}
@@ -103,17 +107,10 @@ def request_headers(settings: Settings) -> dict[str, str]:
 
 #: Raised before a connection is opened. Not InvalidHeader: it may speak of the answer's headers.
 _UNSENDABLE = (
-    *(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidJSONError,
 )
-
-
-def _never_sent(error: Exception, deadline: Deadline) -> bool:
-    """Return whether the transport failed before a byte of the request could reach the gateway.
-
-    The connection says so, not the error: urllib3 raises the same ones before and after the request.
-    """
-    return deadline.unopened or isinstance(error, _UNSENDABLE)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

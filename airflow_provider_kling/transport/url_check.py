@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import requests
 import urllib3
@@ -16,8 +15,7 @@ from airflow_provider_kling.redaction import redacted
 from airflow_provider_kling.transport.download_stream import WRONG_URL, content_length, guarded_session
 from airflow_provider_kling.transport.sessions import Deadline
 from airflow_provider_kling.transport.settings import Settings
-from airflow_provider_kling.transport.sync_client import describe_failure
-from airflow_provider_kling.transport.tls import verification
+from airflow_provider_kling.transport.sync_client import describe_failure, request_options
 
 _CHUNK = 64 * 1024
 #: Bytes in which a picture's header must tell its size; metadata may fill some hundred thousand.
@@ -32,8 +30,6 @@ def check_picture_link(url: str, argument: str, settings: Settings) -> Shape:
 
     Only the bytes up to the picture's size are fetched. So it is not known whether the file is whole.
 
-    :param url: the address, http or https.
-    :param argument: the operator's argument, for the messages.
     :param settings: the connection's: proxies, TLS, and whether private addresses are allowed.
     :raises KlingInputError: where there is no such picture, or it is not allowed, or its address is private.
     :raises KlingUnavailableError: where the host does not answer, which may pass.
@@ -62,13 +58,7 @@ def _first_bytes(url: str, argument: str, settings: Settings, is_enough: Callabl
     All of it, redirects included, has one deadline. Nothing is decoded: compressed bytes may swell.
     """
     shown, deadline = redacted(url), Deadline(settings.request_timeout)
-    options: dict[str, Any] = {
-        "timeout": settings.request_timeout,
-        "stream": True,
-        "allow_redirects": True,
-        "proxies": settings.proxies,
-        "verify": verification(settings),
-    }
+    options = {**request_options(settings), "allow_redirects": True}
     with _input_errors(argument, shown, deadline), guarded_session(settings) as session, deadline:
         with session.head(url, **options) as response:
             if response.ok:  # a link that is signed for GET alone is refused here

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
-from airflow_provider_kling.storage.folders import LocalFolder, ObjectFolder
+from airflow_provider_kling.storage.folders import _LocalFolder, _ObjectFolder
 from airflow_provider_kling.storage.target import Target
 
 VIDEO = tiny_video()
@@ -60,7 +60,9 @@ def before_the_name(where, action):
         return renamed
 
     actions = [action]
-    patches = [mock.patch.object(kind, "rename", acting(kind.rename)) for kind in (LocalFolder, ObjectFolder)]
+    patches = [
+        mock.patch.object(kind, "rename", acting(kind.rename)) for kind in (_LocalFolder, _ObjectFolder)
+    ]
     with patches[0], patches[1]:
         yield
     assert not actions

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from targets import OTHER_VIDEO, VIDEO, before_the_name, later, names, owner, store, store_killed, target
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingInputError, KlingUnavailableError, Money
-from airflow_provider_kling.storage.folders import LocalFolder, ObjectFolder
+from airflow_provider_kling.storage.folders import _LocalFolder, _ObjectFolder
 from airflow_provider_kling.storage.target import Target
 
 
@@ -59,7 +59,7 @@ def test_a_claim_leaves_nothing_when_it_is_released(folder):
 def test_what_a_task_that_died_amid_its_claim_has_left_goes_with_its_next_claim(folder, monkeypatch):
     path = f"{folder}cat.mp4"
     with monkeypatch.context() as dying:
-        for kind in (LocalFolder, ObjectFolder):
+        for kind in (_LocalFolder, _ObjectFolder):
             dying.setattr(kind, "rename", lambda *_, **__: None)
             dying.setattr(kind, "remove", lambda *_: None)
         target(path, owner()).claim(later())

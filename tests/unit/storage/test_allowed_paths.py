@@ -17,7 +17,7 @@ from s3fs import S3FileSystem
 import airflow_provider_kling
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.storage.allowed_paths import is_local, resolve_path
-from airflow_provider_kling.storage.options import checked_if_exists, checked_max_bytes
+from airflow_provider_kling.storage.options import checked_max_bytes
 
 
 class Sftp(AbstractFileSystem):
@@ -288,12 +288,6 @@ def test_a_path_on_the_workers_disk_is_known_however_it_is_written(path):
 @pytest.mark.parametrize("path", ["s3://b/a", "gs://c@b/a", "memory://b/a", "s3:/b/a"])
 def test_a_path_on_a_storage_is_no_local_one(path):
     assert not is_local(path)
-
-
-def test_if_exists_is_one_of_three():
-    assert [checked_if_exists(choice) for choice in ("overwrite", "skip", "fail")]
-    with pytest.raises(ValueError, match="if_exists='ask': must be 'overwrite', 'skip' or 'fail'"):
-        checked_if_exists("ask")
 
 
 @pytest.mark.parametrize("given", ["4GB", None, 0, -1, 1.5, True])

@@ -1,5 +1,6 @@
 """However many buy at once, in whatever order: never more than the limit, and always somebody."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -42,12 +43,12 @@ class Run:
             if verdict == "buy":
                 self.bought.append(mine)
                 yield
-                self.board[mine.key] = mine.changed_to(ReservationState.TAKEN)
+                self.board[mine.key] = replace(mine, state=ReservationState.TAKEN)
                 return
             if verdict == "stop":
                 self.refused.append(mine)
                 yield
-                self.board[mine.key] = mine.changed_to(ReservationState.WITHDRAWN)
+                self.board[mine.key] = replace(mine, state=ReservationState.WITHDRAWN)
                 return
 
     def follow(self, schedule):
@@ -89,7 +90,7 @@ MINE = reservation("mine", 4, at=10.0)
     ("others", "now", "verdict"),
     [
         ([], 10.0, "buy"),
-        ([MINE.changed_to(ReservationState.ASKING)], 10.0, "buy"),
+        ([replace(MINE, state=ReservationState.ASKING)], 10.0, "buy"),
         ([reservation("other", 6, state=ReservationState.TAKEN)], 10.0, "buy"),
         ([reservation("other", 7, state=ReservationState.TAKEN)], 10.0, "stop"),
         ([reservation("other", 7, state=ReservationState.WITHDRAWN)], 10.0, "buy"),
