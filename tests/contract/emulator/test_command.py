@@ -1,6 +1,5 @@
 """The emulator as a command, as a fixture and in a thread."""
 
-import ast
 import contextlib
 import json
 import os
@@ -118,16 +117,6 @@ def test_a_port_in_use_is_reported_at_the_start():
 def test_many_can_run_side_by_side():
     with Emulator(render=False) as one, Emulator(render=False) as other:
         assert len({one.url, one.storage_url, other.url, other.storage_url}) == 4
-
-
-def test_it_shares_no_code_with_the_provider():
-    for module in HOME.glob("*.py"):
-        for node in ast.walk(ast.parse(module.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for name in names:
-                assert not name.startswith("airflow.")
-                assert not name.startswith("airflow_provider_kling") or ".emulator" in name
 
 
 def test_it_needs_neither_airflow_nor_a_codec_until_it_renders():

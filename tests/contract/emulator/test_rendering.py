@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from airflow_provider_kling.emulator import Call, Gateway, Settings
 from airflow_provider_kling.emulator.models import MODELS
-from airflow_provider_kling.emulator.render_queue import MISSING, RenderQueue, tiny_video
+from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.emulator.render_request import RenderRequest
 
 KEY = {"Authorization": "Bearer emulator-key"}
@@ -184,11 +184,3 @@ async def test_a_picture_that_cannot_be_decoded_fails_the_job(gateway):
 def test_the_video_of_the_bench_mode_is_a_real_one():
     with av.open(io.BytesIO(tiny_video())) as file:
         assert len(list(file.decode(video=0))) == 4
-
-
-def test_a_missing_extra_is_named_at_the_start(monkeypatch):
-    monkeypatch.setattr("airflow_provider_kling.emulator.render_queue.find_spec", lambda name: None)
-    with pytest.raises(RuntimeError) as raised:
-        RenderQueue(render=True)
-    assert str(raised.value) == MISSING
-    RenderQueue(render=False).close()

@@ -56,19 +56,12 @@ RESUMED = {
     "from where it stopped": overcome(CUT, part(HALF)),
     "from somewhere else": either(CUT, part(HALF - 10)),
     "from further on": either(CUT, part(HALF + 10)),
-    "without a range": either(CUT, http(VIDEO[HALF:], 206, MP4, ETAG)),
-    "with a range that is none": either(
-        CUT, http(VIDEO[HALF:], 206, MP4, ETAG, "Content-Range: bytes x-y/z")
-    ),
     "with another total": either(CUT, part(HALF, len(VIDEO) + 5)),
     "of another file": either(CUT, part(HALF, data=OTHER_VIDEO[HALF:], etag='ETag: "other"')),
     "of another file, of the same length": either(CUT, part(HALF, data=TWISTED[HALF:], etag='ETag: "other"')),
     "of another length": either(CUT, part(HALF, len(OTHER_VIDEO), data=OTHER_VIDEO[HALF:])),
     "with 416": either(CUT, http(b"", 416, f"Content-Range: bytes */{len(VIDEO)}")),
     "with 200 and only the rest": either(CUT, http(VIDEO[HALF:], 200, MP4, ETAG)),
-    "in many ranges": either(
-        CUT, http(b"--x\r\n" + VIDEO, 206, "Content-Type: multipart/byteranges; boundary=x")
-    ),
     "cut each time": either(CUT),
     "reset": overcome((http(VIDEO[:HALF], 200, MP4, ETAG, length=len(VIDEO)), RESET)),
 }
@@ -89,20 +82,10 @@ REFUSED = {
     "a redirect to the metadata address": forbidden(
         http(b"", 302, "Location: http://169.254.169.254/latest/")
     ),
-    "a redirect to nothing": never(http(b"", 302)),
-    "a redirect to nonsense": never(http(b"", 302, "Location: http://[::1")),
     "a redirect to a script": never(http(b"", 302, "Location: javascript:alert(1)")),
-    "a redirect to the metadata address, as a number": forbidden(
-        http(b"", 302, "Location: http://2852039166/")
-    ),
-    "a redirect to the metadata address, in IPv6": forbidden(
-        http(b"", 302, "Location: http://[::ffff:169.254.169.254]/")
-    ),
     "a redirect behind a user": forbidden(
         http(b"", 302, f"Location: http://127.0.0.1:{SIGNATURE}@169.254.169.254/")
     ),
-    "a redirect to data": never(http(b"", 302, "Location: data:video/mp4;base64,AAAA")),
-    "503, Retry-After of a year": never(http(b"", 503, "Retry-After: 31536000")),
     "an error with 200": never(
         http(b"<Error><Code>AccessDenied</Code></Error>", 200, "Content-Type: application/xml")
     ),
@@ -113,13 +96,11 @@ REFUSED = {
     "an empty file": never(http(b"", 200, MP4)),
     "a page": never(http(b"<html>Sign in</html>", 200, "Content-Type: text/html")),
     "a page that says it is a video": never(http(b"<html>Sign in</html>" * 99, 200, MP4)),
-    "JSON": never(http(b'{"error": "gone"}', 200, "Content-Type: application/json")),
     "zeros of the right length": never(http(bytes(len(VIDEO)), 200, MP4)),
     "the first half, whole by its length": never(http(VIDEO[:HALF], 200, MP4)),
     "a byte less": never(http(VIDEO[:-1], 200, MP4)),
     "a length of 2 to the 60": never((http(VIDEO, 200, MP4, length=2**60), CLOSE)),
     "a length that is none": either((http(VIDEO, 200, MP4, length="x"), CLOSE)),
-    "a length that is negative": either((http(VIDEO, 200, MP4, length=-1), CLOSE)),
     "a bad chunk": never((chunked(chunk(VIDEO[:HALF]), b"zz\r\n", head=[MP4]), CLOSE)),
     "chunks without an end": either((chunked(chunk(VIDEO), end=b"", head=[MP4]), CLOSE)),
     "gzip that is none": either(http(VIDEO, 200, MP4, "Content-Encoding: gzip")),
@@ -132,13 +113,6 @@ WHOLE = {
     "in chunks": either(chunked(chunk(VIDEO[:100]), chunk(VIDEO[100:]), head=[MP4])),
     "without a length": either((http(VIDEO, 200, MP4, length=False), CLOSE)),
     "with gzip": either(http(gzip.compress(VIDEO), 200, MP4, "Content-Encoding: gzip")),
-    "as bytes by its type": Story(
-        (http(VIDEO, 200, "Content-Type: application/octet-stream"),), for_ever=True
-    ),
-    "as QuickTime by its type": Story((http(VIDEO, 200, "Content-Type: video/quicktime"),), for_ever=True),
-    "with a type in capitals": Story(
-        (http(VIDEO, 200, "CONTENT-TYPE: VIDEO/MP4; codecs=avc1"),), for_ever=True
-    ),
     "with two types": Story(
         (http(VIDEO, 200, MP4, "Content-Type: text/html"),), for_ever=True, ends=(DONE, *NOT_WHOLE)
     ),
@@ -146,33 +120,21 @@ WHOLE = {
     "in chunks of a byte": Story(
         (chunked(*(chunk(VIDEO[n : n + 1]) for n in range(len(VIDEO))), head=[MP4]),)
     ),
-    "with identity": Story((http(VIDEO, 200, MP4, "Content-Encoding: identity"),), for_ever=True),
     "with br that is none": either(http(VIDEO, 200, MP4, "Content-Encoding: br")),
     "with a range of all": either(
         http(VIDEO, 200, MP4, f"Content-Range: bytes 0-{len(VIDEO) - 1}/{len(VIDEO)}")
     ),
     "with 206 unasked": either(part(0)),
-    "with 201": either(http(VIDEO, 201, MP4)),
-    "as text by its type": Story(
-        (http(VIDEO, 200, "Content-Type: text/plain"),), for_ever=True, ends=(DONE, *NOT_WHOLE)
-    ),
     "without a type": Story((http(VIDEO, 200),), for_ever=True),
     "with an answer more behind it": Story((stored(VIDEO) + stored(OTHER_VIDEO),), for_ever=True),
     "with a byte behind it": Story((stored(VIDEO) + b"x",), for_ever=True),
     "after Early Hints": Story((b"HTTP/1.1 103 Early Hints\r\n\r\n" + stored(VIDEO),), for_ever=True),
-    "with a cookie": Story((http(VIDEO, 200, MP4, "Set-Cookie: a=b"),), for_ever=True),
     "with a name for the file": Story(
         (http(VIDEO, 200, MP4, 'Content-Disposition: attachment; filename="../../x"'),), for_ever=True
     ),
     "after a redirect": Story((http(b"", 302, f"Location: {GATEWAY.link()}&again=1"),)),
     "after a redirect without a scheme": Story(
         (http(b"", 302, f"Location: {GATEWAY.link().removeprefix('http:')}"),)
-    ),
-    "after a redirect in capitals": Story(
-        (http(b"", 302, f"LOCATION: {GATEWAY.link().replace('http:', 'HTTP:')}"),)
-    ),
-    "after a redirect with a fragment and a cookie": Story(
-        (http(b"", 303, f"Location: {GATEWAY.link()}#x", "Set-Cookie: a=b"),)
     ),
     "after a relative redirect": Story(
         (http(b"", 302, f"Location: /videos/right.mp4?X-Amz-Signature={SIGNATURE}"),)

@@ -49,16 +49,10 @@ def used_or_shown(answer, job=JOB, shows=JOB):
 
 IDS = {
     "an integer": starts(json_http({"task_id": 12345}), "12345"),
-    "an integer of 20 digits": starts(json_http('{"task_id": 18446744073709551616}'), "18446744073709551616"),
     "with blanks": starts(json_http({"task_id": f" {JOB}\n"})),
-    "with more around it": starts(
-        json_http({"task_id": JOB, "code": 0, "message": "ok", "task": {"status": "x"}})
-    ),
-    "with a byte order mark": starts(http(b"\xef\xbb\xbf" + BODY)),
     "with gzip": starts(http(gzip.compress(BODY), 200, "Content-Encoding: gzip")),
     "as HTML by its type": starts(http(BODY, 200, "Content-Type: text/html")),
     "in chunks": starts(chunked(chunk(BODY))),
-    "with 201": starts(json_http({"task_id": JOB}, 201)),
     "with 202": starts(json_http({"task_id": JOB}, 202)),
     "after 100 Continue": starts(b"HTTP/1.1 100 Continue\r\n\r\n" + http(BODY)),
     "after 103 Early Hints": starts(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + http(BODY)),
@@ -66,24 +60,14 @@ IDS = {
     "without a length": starts((http(BODY, 200, JSON, length=False), CLOSE)),
     "an answer more behind it": starts(http(BODY) + json_http(task(kling_task_id=OTHER))),
     "nested in data": used_or_shown(json_http({"code": 0, "data": {"task_id": JOB}})),
-    "nested in task": used_or_shown(json_http({"task": {"task_id": JOB}})),
-    "in a list": used_or_shown(json_http([{"task_id": JOB}])),
-    "as a list": used_or_shown(json_http({"task_id": [JOB]})),
     "as an object": used_or_shown(json_http({"task_id": {"id": JOB}})),
-    "as taskId": used_or_shown(json_http({"taskId": JOB})),
-    "as id": used_or_shown(json_http({"id": JOB})),
     "as task-id": used_or_shown(json_http({"task-id": JOB})),
-    "as TASK_ID": used_or_shown(json_http({"TASK_ID": JOB})),
-    "in a result": used_or_shown(json_http({"result": {"taskId": JOB}})),
-    "in a list in data": used_or_shown(json_http({"data": [{"task_id": JOB}]})),
     "in a message": used_or_shown(json_http({"message": f"task {JOB} was created"})),
     "in capitals": used_or_shown(json_http({"task_id": JOB.upper()}), job=JOB.upper(), shows=JOB.upper()),
     "with braces": used_or_shown(json_http({"task_id": f"{{{JOB}}}"})),
     "as a URN": used_or_shown(json_http({"task_id": f"urn:uuid:{JOB}"}), job=f"urn:uuid:{JOB}"),
     "with an id of the request": starts(json_http({"task_id": JOB, "request_id": OTHER, "id": 7})),
-    "two that differ": uncertain(json_http({"task_id": JOB, "data": {"task_id": OTHER}}), shows=JOB),
     "beside a failure": used_or_shown(json_http({"success": False, "code": 500, "task_id": JOB})),
-    "beside an error that is null": starts(json_http({"error": None, "reason": "", "task_id": JOB})),
     "beside a job that has failed": used_or_shown(json_http(task("TASK_STATUS_FAILED"))),
     "in server-sent events": used_or_shown(http(b"data: " + BODY + b"\n\n")),
     "in many chunks": starts(chunked(*(chunk(BODY[n : n + 1]) for n in range(len(BODY))))),
@@ -92,7 +76,6 @@ IDS = {
         http(BODY, 200, "Set-Cookie: a=b", "Date: Thu, 01 Jan 1970 00:00:00 GMT")
     ),
     "negative": used_or_shown(json_http({"task_id": -17}), job="-17", shows="-17"),
-    "with an exponent": used_or_shown(json_http('{"task_id": 1e3}'), job="1000.0", shows="1"),
     **{
         f"with {code} and a reason": used_or_shown(json_http({"task_id": JOB, "reason": reason}, code))
         for code, reason in (
@@ -109,7 +92,6 @@ IDS = {
     },
     "as a plain text": used_or_shown(http(JOB.encode())),
     "as a JSON text": used_or_shown(json_http(json.dumps(JOB))),
-    "in a header only": used_or_shown(http(b"", 200, f"X-Task-Id: {JOB}"), shows=""),
     "in a page": used_or_shown(http(f"<html>{JOB}</html>".encode(), 200, "Content-Type: text/html")),
     "with a length too long": used_or_shown((http(BODY, length=len(BODY) + 10), CLOSE)),
     "with a length too short": used_or_shown(http(BODY, length=len(BODY) - 2)),
@@ -118,33 +100,16 @@ IDS = {
     "reset behind it": used_or_shown((http(BODY[:-1], length=len(BODY)), 0.05, RESET), shows=""),
     "in chunks that do not end": used_or_shown((chunked(chunk(BODY), end=b""), CLOSE)),
     "in a bad chunk": used_or_shown((chunked(chunk(BODY), b"zz\r\n", end=b""), CLOSE), shows=""),
-    "with junk behind": used_or_shown(http(BODY + b"}}")),
-    "twice": used_or_shown(json_http(f'{{"task_id": "{OTHER}", "task_id": "{JOB}"}}')),
     "with 206": used_or_shown(json_http({"task_id": JOB}, 206)),
     "with 500": used_or_shown(json_http({"task_id": JOB}, 500)),
-    "with 504 and a reason": used_or_shown(json_http({"task_id": JOB, "reason": "GATEWAY_TIMEOUT"}, 504)),
-    "with 400": used_or_shown(json_http({"task_id": JOB}, 400)),
-    "with CREATE_TASK_FAILED": Story(
-        (json_http({"task_id": JOB, "reason": "CREATE_TASK_FAILED"}, 500),), ends=(DONE, *UNCERTAIN)
-    ),
     "with 302": used_or_shown(json_http({"task_id": JOB}, 302, "Location: /x")),
-    "UTF-16": used_or_shown(http(BODY.decode().encode("utf-16")), shows=""),
     "of 300 characters": used_or_shown(json_http({"task_id": "a" * 300}), job="a" * 300, shows="a" * 40),
     "of a megabyte": uncertain(json_http({"task_id": "a" * 1_000_000})),
     "with a slash": used_or_shown(json_http({"task_id": "job/17"}), job="job/17", shows="job/17"),
-    "with dots": used_or_shown(json_http({"task_id": "../../17"}), job="../../17", shows="../../17"),
     "with a question mark": used_or_shown(
         json_http({"task_id": "job?a=1&b"}), job="job?a=1&b", shows="job?a=1"
     ),
-    "with percent": used_or_shown(json_http({"task_id": "job%2F17"}), job="job%2F17", shows="job%2F17"),
     "not ASCII": used_or_shown(json_http({"task_id": "jöb"}), job="jöb", shows="b"),
-    "a fraction": used_or_shown(json_http({"task_id": 12345.5}), job="12345.5", shows="12345.5"),
-    "empty": uncertain(json_http({"task_id": ""})),
-    "blank": uncertain(json_http({"task_id": "  "})),
-    "null": uncertain(json_http({"task_id": None})),
-    "None as a text": uncertain(json_http({"task_id": "None"})),
-    "true": uncertain(json_http({"task_id": True})),
-    "a dot": uncertain(json_http({"task_id": "."})),
     "missing": uncertain(json_http({"message": "accepted"}), shows="accepted"),
     "an empty object": uncertain(json_http({})),
 }
@@ -164,21 +129,13 @@ ANSWERS = {
     },
     "425 bare": Story((http(b"", 425),), for_ever=True, ends=(*UNCERTAIN, *UNAVAILABLE)),
     "a page": uncertain(http(b"<html>Welcome", 200, "Content-Type: text/html")),
-    "a page of a proxy": uncertain(http(b"<html>Bad gateway", 502, "Content-Type: text/html")),
-    "503, Retry-After": uncertain(http(b"", 503, "Retry-After: 1")),
     "br that is none": used_or_shown(http(BODY, 200, "Content-Encoding: br"), shows=""),
     "deflate that is gzip": Story(
         (http(gzip.compress(BODY), 200, "Content-Encoding: deflate"),), ends=(DONE, *UNCERTAIN)
     ),
     "server-sent events": uncertain(http(b": ping\n\n", 200, "Content-Type: text/event-stream")),
-    "success without an id": uncertain(json_http({"success": True, "status": "SUCCEEDED"})),
     "a failure without a reason": uncertain(json_http({"success": False, "message": "E42"}), shows="E42"),
-    "an error that is a text": uncertain(json_http({"error": "E42"}), shows="E42"),
     "a list of errors": uncertain(json_http({"errors": [{"reason": "ILLEGAL_PROMPT"}]}), shows="ILLEGAL"),
-    "a reason in small letters": uncertain(json_http({"reason": "illegal_prompt"}), shows="illegal"),
-    "a list": uncertain(json_http("[]")),
-    "a number": uncertain(json_http("17")),
-    "null": uncertain(json_http("null")),
     "100 000 lists deep": uncertain(json_http("[" * 100_000)),
     "gzip that is none": uncertain(http(BODY, 200, "Content-Encoding: gzip")),
     "gzip that swells": uncertain(http(gzip.compress(b" " * 60_000_000), 200, "Content-Encoding: gzip")),
@@ -198,7 +155,6 @@ ANSWERS = {
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + http(BODY),), ends=(DONE, *UNCERTAIN)
     ),
     "101": uncertain((b"HTTP/1.1 101 Switching\r\n\r\n", CLOSE)),
-    "a status that is none": uncertain((b"HTTP/1.1 abc x\r\n\r\n", CLOSE)),
     "a drip in the body": uncertain((http(b"", length=200), Drip())),
     **{f"{code} bare": refused(http(b"", code), ACCESS) for code in (401,)},
     **{
@@ -210,10 +166,6 @@ ANSWERS = {
     "an error with 200": refused(
         json_http({"code": 403, "reason": "NOT_ENOUGH_BALANCE", "message": "m"}), BALANCE
     ),
-    "an unknown error with 200": uncertain(json_http({"code": 999, "reason": "WHO_KNOWS", "message": "m"})),
-    "an unknown error with 500": uncertain(
-        json_http({"code": 500, "reason": "WHO_KNOWS", "message": "m"}, 500)
-    ),
     **{
         f"an unknown error with {code}": uncertain(
             json_http({"reason": "DUPLICATE_REQUEST", "message": "the same request is running"}, code),
@@ -221,8 +173,6 @@ ANSWERS = {
         )
         for code in (400, 402, 403, 404, 409, 422)
     },
-    "TASK_FAILED": uncertain(json_http({"reason": "TASK_FAILED"}, 500)),
-    "GET_RESULT_FAILED": uncertain(json_http({"reason": "GET_RESULT_FAILED"}, 500)),
 }
 MORE_INPUTS = (
     *("IMAGE_FILE_EXCEEDS_MAX_SIZE", "IMAGE_EXCEEDS_MAX_RESOLUTION"),

@@ -53,26 +53,6 @@ def test_a_dict_will_do_and_may_name_the_target(gateway, tmp_path):
     assert run(made(wave)) == f"{tmp_path}/wave.mp4"
 
 
-def test_a_resumed_task_knows_the_target_without_asking_again(gateway, tmp_path):
-    asked = []
-
-    @kling_video
-    def wave() -> dict[str, Any]:
-        asked.append(1)
-        return {"model": TEXT, "prompt": "a cat waves", "target": f"{tmp_path}/cat.mp4"}
-
-    gateway.add_fault("job:render=5")
-    task, store, ti = made(wave), Store(), TI(task_id="wave")
-    with pytest.raises(TaskDeferred) as deferred:
-        run(task, store, ti)
-    event = {"kling_task_id": gateway.jobs[0].task_id, "started_at": 0.0, "deadline": 1e12}
-    gateway.jobs[0].render_seconds = 0.0
-    resumed = made(wave)
-    path = resumed.resume_execution(deferred.value.method_name, {"event": event}, context_of(ti, store))
-    assert path == f"{tmp_path}/cat.mp4"
-    assert len(asked) == 1
-
-
 def deferred_and_resumed(function, gateway, ti, resumed_ti=None):
     """Run a decorated function's task until it is deferred, then resume it in another process."""
     gateway.add_fault("job:render=5")
@@ -86,13 +66,17 @@ def deferred_and_resumed(function, gateway, ti, resumed_ti=None):
     )
 
 
-def test_a_resumed_task_takes_the_target_of_the_function_and_not_the_one_of_the_decorator(gateway, tmp_path):
+def test_a_resumed_task_takes_the_target_of_the_function_without_asking_again(gateway, tmp_path):
+    asked = []
+
     @kling_video(target=f"{tmp_path}/usual.mp4")
     def wave() -> dict[str, Any]:
+        asked.append(1)
         return {"model": TEXT, "prompt": "a cat waves", "target": f"{tmp_path}/cat.mp4"}
 
     assert deferred_and_resumed(wave, gateway, TI(task_id="wave")) == f"{tmp_path}/cat.mp4"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.mp4", "cat.mp4.json"]
+    assert len(asked) == 1
 
 
 def test_a_resumed_task_that_cannot_read_its_target_names_the_job(gateway, tmp_path):

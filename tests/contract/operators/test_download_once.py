@@ -121,17 +121,3 @@ def test_two_tries_of_one_task_write_under_names_of_their_own(folder):
 
     store(target(path), then=second_try)
     assert names(folder) == ["cat.mp4", "cat.mp4.json"]
-
-
-def test_what_a_killed_try_left_is_found_by_its_owner_alone(folder):
-    path, left = folder + "cat.mp4", []
-
-    def clean_up():
-        target(path, owner("other")).remove_leftovers()
-        left.extend(names(folder))
-        target(path, owner("mine")).remove_leftovers()
-
-    with pytest.raises(KlingDownloadError):
-        store(target(path, owner("mine")), then=clean_up)
-    assert len(left) == 1
-    assert names(folder) == ["cat.mp4.json"]

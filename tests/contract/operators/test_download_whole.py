@@ -162,47 +162,6 @@ def test_each_new_attempt_has_a_fresh_link(gateway, tmp_path):
     assert download(kling_task_id, tmp_path / "cat.mp4")
 
 
-def long_mp4(size):
-    """Return a whole mp4 of that size: there is nothing to see in it, but its boxes are in order."""
-    head = VIDEO + (size - len(VIDEO)).to_bytes(4) + b"free"
-    return head + bytes(size - len(head))
-
-
-def test_a_cut_stream_goes_on_where_it_broke(gateway, monkeypatch, tmp_path):
-    video = long_mp4(2_000_000)
-    monkeypatch.setattr("airflow_provider_kling.emulator.render_queue.tiny_video", lambda: video)
-    kling_task_id = bought(gateway)
-    gateway.add_fault("download:truncate=600000,times=2")
-    path = download(kling_task_id, tmp_path / "cat.mp4")
-    assert ObjectStoragePath(path).read_bytes() == video
-    assert [request.status for request in downloads(gateway)] == [200, 206, 206]
-    assert sum(request.method == "GET" and request.host == "api" for request in gateway.requests) == 1
-
-
-def no_ranges(left, *, etag):
-    """Answer as a storage host that knows no Range; the first answers break off."""
-
-    def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(left["video"])))
-        if etag:
-            handler.send_header("ETag", '"v1"')
-        handler.end_headers()
-        left["breaks"] -= 1
-        handler.wfile.write(left["video"] if left["breaks"] < 0 else left["video"][:600_000])
-
-    return answer
-
-
-@pytest.mark.parametrize("etag", [True, False])
-def test_a_host_without_ranges_is_asked_again_from_the_start(gateway, tmp_path, monkeypatch, etag):
-    left = {"video": long_mp4(2_000_000), "breaks": 2}
-    with serving(no_ranges(left, etag=etag)) as server:
-        monkeypatch.setattr(gateway.links, "make", lambda *_: f"{server.url}/v.mp4")
-        path = download(bought(gateway), tmp_path / "cat.mp4")
-    assert ObjectStoragePath(path).read_bytes() == left["video"]
-
-
 @pytest.mark.parametrize("name", ["cat.mp4", "[1]cat*.mp4"])
 def test_what_a_killed_try_left_is_swept_and_nothing_else(gateway, folder, name):
     place = ObjectStoragePath(folder)

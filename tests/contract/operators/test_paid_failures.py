@@ -348,32 +348,6 @@ def test_what_the_dags_author_says_with_an_exception_is_left_as_it_is(gateway, m
 # What keeps the video from its place is found before it is bought, where the target is known then.
 
 
-REFUSED = {
-    "unknown scheme": "nowhere://bucket/cat.mp4",
-    "no such connection": "s3://no-such-connection@bucket/cat.mp4",
-    "unwritable folder": "/proc/nowhere/",
-    "unwritable folder of a file": "/proc/nowhere/cat.mp4",
-}
-
-
-@pytest.mark.parametrize("target", REFUSED.values(), ids=REFUSED)
-def test_a_target_that_cannot_be_used_is_refused_before_the_purchase(gateway, target, logged):
-    with pytest.raises(KlingError, match="target=") as caught:
-        video_task(target).execute(context_of(TI(), Store()))
-    assert caught.value.money is Money.UNTOUCHED
-    assert not submits(gateway)
-
-
-@pytest.mark.parametrize("if_exists", ["overwrite", "skip", "fail"])
-def test_a_foreign_file_is_found_before_the_purchase_and_stays(gateway, tmp_path, if_exists):
-    (tmp_path / "cat.mp4").write_bytes(b"a film of mine")
-    with pytest.raises(KlingInputError, match="exists already") as caught:
-        video_task(tmp_path / "cat.mp4", if_exists=if_exists).execute(context_of(TI(), Store()))
-    assert caught.value.money is Money.UNTOUCHED
-    assert not submits(gateway)
-    assert (tmp_path / "cat.mp4").read_bytes() == b"a film of mine"
-
-
 def test_two_tasks_of_a_run_with_one_target_buy_one_video(gateway, tmp_path):
     gateway.add_fault("job:stuck")
     path = tmp_path / "cat.mp4"
@@ -394,11 +368,6 @@ def test_a_claim_is_given_back_where_no_video_will_come(gateway, tmp_path, fault
         video_task(path).execute(context_of(TI(map_index=0), Store()))
     assert names(tmp_path) == []
     assert video_task(path).execute(context_of(TI(map_index=1), Store()))
-
-
-def test_nothing_but_the_video_and_its_sidecar_is_left(gateway, tmp_path):
-    video_task(tmp_path / "cat.mp4").execute(context_of(TI(), Store()))
-    assert names(tmp_path) == ["cat.mp4", "cat.mp4.json"]
 
 
 def test_a_rescued_video_has_a_sidecar_with_all_that_is_known(gateway, tmp_path):
@@ -427,11 +396,6 @@ def test_where_it_cannot_be_read_what_an_earlier_try_bought_a_job_may_run(gatewa
     assert caught.value.money is Money.MAYBE
     assert ti.xcoms["kling_error"]["money"] == Money.MAYBE
     assert submits(gateway) == 1
-
-
-def test_the_one_task_takes_a_path_object_as_its_target(gateway, tmp_path):
-    task = KlingImageToVideoOperator(task_id="t", target=tmp_path / "cat.mp4", deferrable=False, **TEXT)
-    assert task.execute(context_of(TI(), Store())) == f"{tmp_path}/cat.mp4"
 
 
 @pytest.mark.parametrize("back", [False, True])

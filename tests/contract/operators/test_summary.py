@@ -164,20 +164,6 @@ def test_what_ends_a_resumed_wait_is_told_too(gateway):
     assert ti.xcoms["kling_error"]["kling_task_id"] == "some-job"
 
 
-@pytest.mark.parametrize(
-    "operator",
-    [
-        KlingDownloadOperator(task_id="t", kling_task_id="x", target="not-there://v/"),
-        KlingImageToVideoOperator(task_id="t", target="not-there://v/", **TEXT),
-    ],
-)
-def test_a_place_that_cannot_be_used_is_told_too(gateway, operator):
-    ti = TI()
-    with pytest.raises(KlingInputError):
-        operator.execute(context_of(ti, Store()))
-    assert "not-there" in ti.xcoms["kling_error"]["what"]
-
-
 def test_an_error_that_cannot_be_stored_stays_the_error_it_is(gateway, logged):
     class Mute(TI):
         def xcom_push(self, key, value):

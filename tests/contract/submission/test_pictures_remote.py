@@ -210,7 +210,6 @@ def test_what_is_no_url_at_all_is_a_wrong_input(url):
     assert caught.value.money is Money.UNTOUCHED
 
 
-METADATA = "169.254.169.254"
 HOSTS = ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "private.example"]
 
 
@@ -230,26 +229,6 @@ def test_a_private_address_is_told_with_what_to_do(internet, inside):
     told = refusal(f"http://pictures.example:{inside.port}/cat.png", allow_private_hosts=False)
     assert "not a public address. The gateway could not fetch it either" in told
     assert "allow_private_hosts" in told
-
-
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_into_the_inner_network_is_refused(internet, inside, status):
-    way_in = f"http://127.0.0.1:{inside.port}/latest/meta-data"
-    with serving(answering(status=status, Location=way_in)) as server:
-        internet.serve(server, PUBLIC, "pictures.example")
-        assert "127.0.0.1, which is not a public address" in refusal(NAME, allow_private_hosts=False)
-    assert set(inside.got) <= {b""}
-
-
-def test_a_metadata_address_is_never_asked_even_where_private_hosts_are_allowed(internet):
-    internet.names["metadata.example"] = [METADATA]
-    with serving(answering(CAT)) as inside:
-        internet.serve(inside, METADATA)
-        for host in (METADATA, "2852039166", "metadata.example"):
-            assert "where clouds keep credentials" in refusal(f"http://{host}/cat.png")
-        with serving(answering(status=302, Location=f"http://{METADATA}/cat.png")) as server:
-            assert "where clouds keep credentials" in refusal(f"{server.url}/cat.png")
-    assert not inside.seen
 
 
 def test_a_redirect_is_followed_to_a_public_address_only_so_often(internet):

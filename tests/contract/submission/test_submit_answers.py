@@ -191,7 +191,7 @@ def test_a_wrong_input_is_named_before_anything_is_sent(gateway, arguments, name
 
 @pytest.mark.parametrize("argument", ["on_uncertain", "on_failed_job"])
 def test_a_choice_that_does_not_exist_is_refused_when_the_dag_is_parsed(argument):
-    with pytest.raises(ValueError, match=f"{argument}='retry': must be 'fail' or 'submit_again'"):
+    with pytest.raises(ValueError, match=f"{argument}='retry': must be one of fail, submit_again"):
         operator(**{argument: "retry"})
 
 

@@ -11,13 +11,12 @@ from airflow_fakes import TI, Store, connect, context_of, running_gateway, runti
 
 from airflow_provider_kling.errors import (
     KlingInputError,
+    KlingModerationError,
     KlingSubmitUncertainError,
     KlingUnavailableError,
     Money,
 )
 from airflow_provider_kling.operators import KlingImageToVideoOperator, KlingSubmitOperator
-
-PRICE = 0.56
 
 
 def submit(run=None, *, store=None, at=-1, ti=None, task_id="submit", **arguments):
@@ -71,13 +70,6 @@ def test_under_a_limit_a_job_of_unknown_price_is_refused_until_its_price_is_name
     connect(gateway, monkeypatch, prices={"kling-v1.6-t2v": 0.1})
     submit(**unknown)
     assert submits(gateway) == 1
-
-
-@pytest.mark.parametrize("value", ["much", -1, True])
-def test_a_limit_that_is_none_is_named(gateway, value):
-    with pytest.raises(KlingInputError, match=f"max_run_cost_usd={value!r}: must be a number of US dollars"):
-        submit(max_run_cost_usd=value)
-    assert not submits(gateway)
 
 
 def test_the_jobs_of_a_run_count_together_and_the_refusal_names_their_sum(gateway):
@@ -198,29 +190,13 @@ def test_one_that_died_while_asking_counts_and_holds_nobody_up_for_long(gateway,
     assert not submits(gateway)
 
 
-def test_a_job_that_the_gateway_refused_leaves_its_money_to_others(gateway):
+@pytest.mark.parametrize("refusal", ["error=ILLEGAL_PROMPT", "rate-limit"])
+def test_a_job_that_the_gateway_refused_leaves_its_money_to_others(gateway, refusal):
     run = {}
-    gateway.add_fault("submit:error=ILLEGAL_PROMPT")
-    with pytest.raises(Exception, match="ILLEGAL_PROMPT"):
-        submit(run, at=0, max_run_cost_usd=0.56)
-    assert submit(run, at=1, max_run_cost_usd=0.56) == gateway.jobs[0].task_id
-
-
-def test_a_task_that_gave_up_knocking_leaves_its_money_to_others(gateway):
-    run = {}
-    gateway.add_fault("submit:rate-limit")
-    with pytest.raises(KlingUnavailableError):
+    gateway.add_fault(f"submit:{refusal}")
+    with pytest.raises((KlingModerationError, KlingUnavailableError)):
         submit(run, at=0, max_run_cost_usd=0.56, busy_timeout=0)
     assert submit(run, at=1, max_run_cost_usd=0.56) == gateway.jobs[0].task_id
-
-
-def test_a_job_that_may_have_been_started_counts(gateway):
-    run = {}
-    gateway.add_fault("submit:cut,late")
-    with pytest.raises(KlingSubmitUncertainError):
-        submit(run, at=0, max_run_cost_usd=0.56)
-    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
-        submit(run, at=1, max_run_cost_usd=0.56)
 
 
 def test_a_retry_picks_its_job_up_again_though_the_limit_has_no_room_and_shows_it_to_others(gateway):
@@ -334,16 +310,6 @@ def test_a_reservation_that_can_be_pushed_only_later_counts(gateway, limit):
     submit(ti=Mute(task_id="submit", map_index=0, run=run, failures=2), **limit)
     with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
         submit(run, at=1, max_run_cost_usd=1)
-    assert submits(gateway) == 1
-
-
-def test_a_retry_that_shows_its_earlier_job_only_later_leaves_no_room_for_others(gateway):
-    run, store, limit = {}, Store(), {"max_run_cost_usd": 1}
-    job = submit(run, store=store, at=0, **limit)
-    retry = Mute(task_id="submit", map_index=0, run=run, failures=1)
-    assert submit(store=store, ti=retry, prompt="cat 0", **limit) == job
-    with pytest.raises(KlingInputError, match=r"0\.56 USD so far"):
-        submit(run, at=1, **limit)
     assert submits(gateway) == 1
 
 

@@ -170,14 +170,6 @@ def test_a_note_that_nobody_can_read_buys_nothing_until_a_person_has_looked(gate
     assert submit(store, cleared) == submit(store, cleared) == gateway.jobs[0].task_id
 
 
-def test_a_note_of_a_newer_version_names_the_job_all_the_same(gateway):
-    store = Store()
-    first = submit(store)
-    store.values["kling_submit"]["shade"] = "blue"
-    assert submit(store) == first
-    assert submits(gateway) == 1
-
-
 def test_mapped_instances_buy_a_job_each_even_for_the_same_request(gateway):
     stores = [Store(), Store(), Store()]
     ids = [submit(store, TI(map_index=at)) for at, store in enumerate(stores)]

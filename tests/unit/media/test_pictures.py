@@ -140,13 +140,6 @@ def test_a_picture_that_is_cut_off_anywhere_is_damage(data):
         assert any(word in words for word in ("not a JPEG or PNG", "cut off", "the file is empty"))
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
-def test_a_part_of_a_real_picture_is_refused(form, part):
-    data = saved(form)
-    assert "the picture is cut off: its end is missing" in refusal(data[: int(len(data) * part)])
-
-
 def test_the_end_of_the_small_picture_inside_is_not_the_end():
     inside = segment(0xE1, b"Exif\0\0" + jpeg(frame(160, 120)))
     assert "its end is missing" in refusal(jpeg(inside, frame())[: -len(EOI)])
@@ -401,16 +394,6 @@ def test_a_real_picture_with_bytes_changed_is_read_as_an_imaging_library_reads_i
 @cache
 def _made(kind):
     return REAL[kind]()
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(300, 700), st.integers(300, 700), st.sampled_from(["JPEG", "PNG"]), st.booleans())
-def test_pictures_of_an_imaging_library_are_read_with_the_same_size(width, height, form, progressive):
-    options = {"progressive": progressive} if form == "JPEG" else {"optimize": progressive}
-    file = io.BytesIO()
-    Image.new("L" if width % 2 else "RGB", (width, height)).save(file, form, **options)
-    picture = check(file.getvalue())
-    assert (picture.width, picture.height, picture.data) == (width, height, file.getvalue())
 
 
 @given(st.text())

@@ -191,11 +191,6 @@ def test_words_are_compared_as_they_are(words):
     assert fingerprint(one, HOST) != fingerprint(two, HOST)
 
 
-def test_what_tells_connections_apart_tells_requests_apart():
-    told = {fingerprint(JOB, *connection) for connection in [("a", HOST), ("b", HOST), ("a", "https://b")]}
-    assert len(told) == 3
-
-
 @pytest.mark.parametrize("name", ["image", "image_url"])
 def test_what_is_no_link_at_all_is_compared_as_it_is(name):
     one, two = (VideoJob("m", {name: f"https://[{n}?sig=1"}) for n in "ab")
@@ -370,11 +365,3 @@ def test_a_task_that_has_ended_and_is_cleared_with_other_retries_is_seen_as_clea
     for _ in range(3):
         assert task.seems_cleared()
         task.retry()
-
-
-def test_a_killed_submit_whose_retries_are_lowered_while_another_task_is_cleared_is_no_clear():
-    task = TaskInstance(3)
-    task.lower_retries()
-    task.clear_another_task()
-    task.retry()
-    assert not task.seems_cleared()
