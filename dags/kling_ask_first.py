@@ -58,7 +58,8 @@ with DAG(
             pattern="/$",
             title="Folder for videos",
             description="Path or URL on any storage, with a slash at the end. With several workers, use a "
-            "storage that all of them can access.",
+            "storage that all of them can access. If you clear the video "
+            "task after the video is stored, it buys another one.",
         ),
     },
 ) as dag:
@@ -77,7 +78,8 @@ with DAG(
     def offer(requests: Any) -> dict[str, Any]:
         """Return the estimated cost: a text for the person, and the sum as the cost limit of the run."""
         prices = KlingHook().settings.prices
-        lines, total = [], Decimal(0)
+        lines: list[str] = []
+        total = Decimal(0)
         for request in requests:
             usd = VideoRequest(**{k: v for k, v in request.items() if k != "target"}).estimate(prices)
             if usd is None:

@@ -54,10 +54,9 @@ with DAG(
         "model": Param(
             DEFAULT_MODEL,
             type="string",
-            minLength=1,
             title="Model",
-            description="Choose from the list, or type the name of another model",
-            examples=[slug for slug in MODELS if "i2v" in slug],
+            description="Pro costs a third more than std. For another model, change the Dag file",
+            enum=[slug for slug in MODELS if "i2v" in slug],
         ),
         "sound": Param(default=False, type=["null", "boolean"], title="Sound", description="Costs 50 % more"),
         "target": Param(
@@ -66,7 +65,8 @@ with DAG(
             minLength=1,
             title="Target",
             description="Path or URL on any storage: a file, or a folder with a slash at the end. With "
-            "several workers, use a storage that all of them can access.",
+            "several workers, use a storage that all of them can access. If you clear submit later, it buys "
+            "another video; clearing wait or download is free.",
         ),
     },
 ) as dag:

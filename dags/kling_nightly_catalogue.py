@@ -35,7 +35,8 @@ def earlier_job(ti: Any, run_id: str, map_index: int) -> str | None:
     """Return the job that an earlier run has bought, or None if it has bought none."""
     submit = {"task_ids": "animate.submit", "run_id": run_id, "map_indexes": map_index}
     # A submit that failed may have bought a job too, also one whose id is unknown.
-    request, error = (ti.xcom_pull(**submit, key=key) or {} for key in ("kling_request", "kling_error"))
+    request: dict[str, Any] = ti.xcom_pull(**submit, key="kling_request") or {}
+    error: dict[str, Any] = ti.xcom_pull(**submit, key="kling_error") or {}
     if job := ti.xcom_pull(**submit) or request.get("kling_task_id") or error.get("kling_task_id"):
         return str(job)
     return "of unknown id" if error.get("money", Money.UNTOUCHED) != Money.UNTOUCHED else None
@@ -65,7 +66,8 @@ with DAG(
             minLength=1,
             title="Folder for videos",
             description="Path or URL on any storage; shoe.png becomes shoe.png.mp4. With several workers, "
-            "use a storage that all of them can access.",
+            "use a storage that all of them can access. If you clear a submit later, it buys another video; "
+            "clearing a wait or download is free.",
         ),
         "redo": Param(
             default=False,
@@ -96,10 +98,9 @@ with DAG(
         "model": Param(
             "kling-v3.0-std-i2v",
             type="string",
-            minLength=1,
             title="Model",
-            description="Choose from the list, or type another name; pro costs a third more than std",
-            examples=[slug for slug in MODELS if "i2v" in slug],
+            description="Pro costs a third more than std. For another model, change the Dag file",
+            enum=[slug for slug in MODELS if "i2v" in slug],
         ),
     },
 ) as dag:

@@ -41,7 +41,8 @@ with DAG(
             minLength=1,
             title="Target",
             description="Path or URL on any storage: a file, or a folder with a slash at the end. With "
-            "several workers, use a storage that all of them can access.",
+            "several workers, use a storage that all of them can access. If you clear the video "
+            "task after the video is stored, it buys another one.",
         ),
     },
 ) as dag:

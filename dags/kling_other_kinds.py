@@ -49,7 +49,8 @@ TARGET = Param(
     type="string",
     minLength=1,
     title="Target",
-    description="Path or URL on any storage: a file, or a folder with a slash at the end",
+    description="Path or URL on any storage: a file, or a folder with a slash at the end. If you clear "
+    "submit later, it buys another video; clearing wait or download is free.",
 )
 
 

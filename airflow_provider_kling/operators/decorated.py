@@ -79,6 +79,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
     def _call_function(self, context: Context) -> None:
         """Call the function, and take what it returns as the operator's arguments."""
         from airflow_provider_kling.models.inputs import plain_value
+        from airflow_provider_kling.operators.target_words import fill_target
         from airflow_provider_kling.submission.cost_limits import publish_costs
         from airflow_provider_kling.submission.state import submission_state
         from airflow_provider_kling.submission.submit_once import naming_earlier_job
@@ -112,8 +113,8 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
                 self._set_input(name, value, from_outside=True)
             else:
                 setattr(self, name, plain_value(value))
-        if "target" in request:
-            context["ti"].xcom_push(key=TARGET_KEY, value=self.target)
+        if (target := fill_target(self.target, self, context)) != self.target or "target" in request:
+            context["ti"].xcom_push(key=TARGET_KEY, value=target)
 
 
 def _storable(request: Mapping[str, Any]) -> dict[str, Any]:

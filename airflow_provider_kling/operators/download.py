@@ -34,7 +34,8 @@ class KlingDownloadOperator(KlingBaseOperator):
 
     :param kling_task_id: the job. (templated)
     :param target: where the video goes: a path or URL of any storage that Airflow knows; with a slash at
-        the end a folder, in which it becomes ``<kling_task_id>.mp4``. (templated)
+        the end a folder, in which it becomes ``<kling_task_id>.mp4``. ``{name}`` is the picture's file name
+        or the beginning of the prompt, ``{date}`` the date of the Dag run. (templated)
     :param if_exists: ``overwrite`` replaces a video of ours, which a sidecar shows, and never another file.
         ``skip`` keeps the video of the same job and fails for another. ``fail`` replaces nothing.
     :param allowed_paths: folders or storage URLs that the target must lie in; the connection's
@@ -78,12 +79,14 @@ class KlingDownloadOperator(KlingBaseOperator):
     def execute(self, context: Context) -> str:
         """Download the video; return where it is."""
         from airflow_provider_kling.gateways.base import checked_task_id
+        from airflow_provider_kling.operators.target_words import fill_target
         from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
         with airflow_errors():
             self.kling_task_id = checked_task_id(self.kling_task_id)
         ti = context["ti"]
         request = find_request(self, ti, self.kling_task_id)
+        self.target = fill_target(self.target, self, context)
         download = VideoDownload(KlingHook(self.kling_conn_id), DownloadOptions.of(vars(self)), ti, self.log)
         result = download.run(self.kling_task_id, request)
         download.release(self.kling_task_id)  # the submit may have claimed the target

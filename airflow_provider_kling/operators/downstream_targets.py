@@ -50,8 +50,11 @@ def claim_downstream_targets(operator: KlingSubmitOperator, context: Context) ->
         raise
 
 
-def _known_downloads(operator: BaseOperator, context: Context) -> Iterator[tuple[VideoDownload, float]]:
+def _known_downloads(
+    operator: KlingSubmitOperator, context: Context
+) -> Iterator[tuple[VideoDownload, float]]:
     """Yield what each download will do whose arguments are known in the submit, and the seconds before it."""
+    from airflow_provider_kling.operators.target_words import fill_target
     from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
     ti = context["ti"]
@@ -64,7 +67,7 @@ def _known_downloads(operator: BaseOperator, context: Context) -> Iterator[tuple
         )
         if isinstance(target, str) and is_local(target) and task.queue != operator.queue:
             continue  # it means another worker's disk
-        options = DownloadOptions.of({**arguments, "target": target})
+        options = DownloadOptions.of({**arguments, "target": fill_target(target, operator, context)})
         owner = SimpleNamespace(
             dag_id=ti.dag_id, run_id=ti.run_id, task_id=task.task_id, map_index=ti.map_index
         )

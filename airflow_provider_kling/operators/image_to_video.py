@@ -194,8 +194,10 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
             raise for_airflow(failed, retry=True) from error.__cause__
 
     def _download(self, context: Context) -> VideoDownload:
+        from airflow_provider_kling.operators.target_words import fill_target
         from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
 
+        self.target = fill_target(self.target, self, context)
         hook, options = KlingHook(self.kling_conn_id), DownloadOptions.of(vars(self))
         return VideoDownload(hook, options, context["ti"], self.log)
 

@@ -21,6 +21,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and
 from airflow_provider_kling.media.probe import check_media, probe_video, require_pyav
 from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.operators.job_wait import finished_task
+from airflow_provider_kling.operators.target_words import WORD
 from airflow_provider_kling.operators.xcom import task_instance_key
 from airflow_provider_kling.redaction import NO_SECRETS, redacted
 from airflow_provider_kling.storage.allowed_paths import resolve_path
@@ -74,6 +75,9 @@ class DownloadOptions:
         """
         if not isinstance(self.target, str) or not self.target.strip() or is_placeholder(self.target):
             raise KlingInputError(f"target={self.target!r}: must be a path or a storage URL.")
+        if word := WORD.search(self.target):
+            what = f"target={self.target!r}: {word[0]} is unknown; known are {{name}} and {{date}}."
+            raise KlingInputError(what, advice="Correct the target.")
         return f"{self.target}{kling_task_id}.mp4" if self.target.endswith("/") else self.target
 
 

@@ -10,6 +10,8 @@ import pytest
 from private_airflow.components import PrivateAirflow
 from stage import VIDEO, Stage
 
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from conftest import Played
 
@@ -68,6 +70,7 @@ def test_the_grid_shows_the_names_of_the_pictures(catalogue: dict[str, dict[str,
     [
         *("kling_nightly_catalogue", "kling_image_to_video", "kling_text_to_video", "kling_multi_shot"),
         *("kling_reference_to_video", "kling_video_editing", "kling_motion_control", "kling_ask_first"),
+        "kling_one_task",
     ],
 )
 def test_the_trigger_form_explains_each_field(stage: Stage, dag_id: str) -> None:
@@ -76,7 +79,9 @@ def test_the_trigger_form_explains_each_field(stage: Stage, dag_id: str) -> None
     assert details["catchup"] is False
     for name, param in details["params"].items():
         assert param["schema"]["type"], name
-        assert param["schema"].get("title") or param["description"] or name == "model", name
+        assert param["schema"]["title"], name
+        assert name != "model" or DEFAULT_MODEL in param["schema"]["enum"]
+    assert "it buys another" in " ".join(param["description"] or "" for param in details["params"].values())
 
 
 def test_the_nightly_catalogue_runs_each_night_and_never_twice_at_once(stage: Stage) -> None:

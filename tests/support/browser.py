@@ -107,7 +107,9 @@ class Form:
             lines.sort(key=lambda line: float(line.evaluate("line => parseFloat(line.style.top)")))
             return json.loads("".join(line.inner_text().replace("\xa0", " ") for line in lines))
         tag = field.evaluate("field => field.tagName")
-        return field.input_value() if tag in ("INPUT", "TEXTAREA", "SELECT") else field.inner_text().strip()
+        if tag in ("INPUT", "TEXTAREA", "SELECT"):
+            return field.input_value()
+        return field.inner_text().strip().splitlines()[-1]  # of a list; before it, a choice is announced
 
     def _write_json(self, field: Locator, value: Any) -> None:
         """Paste the JSON. If it is typed, the editor adds closing brackets and quotes by itself."""
