@@ -5,6 +5,7 @@ Any task can push anything under our keys, so each value is read by :mod:`.value
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -136,25 +137,31 @@ def cards_of(run: Run) -> list[Card]:
 def _lines(instances: Sequence[Instance]) -> list[_Line]:
     """Return which task instances belong together: by the job they name, else by their place in the Dag."""
     ordered = sorted(instances, key=lambda instance: (instance.task_id, instance.map_index))
-    lines = []
+    lines: list[_Line] = []
+    by_job: dict[str, list[_Line]] = defaultdict(list)
+    by_map_index: dict[int, list[_Line]] = defaultdict(list)
+
+    def add(line: _Line) -> None:
+        lines.append(line)
+        by_job[line.kling_task_id].append(line)
+        by_map_index[line.all[0].map_index].append(line)
+
     for instance in ordered:
         if instance.buys:
             both = instance if instance.does_all else None
-            lines.append(_Line(instance.kling_task_id, instance, both, both))
+            add(_Line(instance.kling_task_id, instance, both, both))
     bought = {line.kling_task_id for line in lines}
     others = [instance for instance in ordered if not instance.buys and instance.role]
     for other in sorted(others, key=lambda instance: instance.kling_task_id not in bought):
         job, role = other.kling_task_id, other.role
-        free = [line for line in lines if getattr(line, role) is None]
-        near = [line for line in free if job and line.kling_task_id == job]
+        near = [line for line in by_job[job] if job and getattr(line, role) is None]
         if not near and (not job or (bought and VIDEO_KEY not in other.xcoms)):
             # It has not begun, or what it says is about an earlier job of a cleared task.
-            near = [line for line in free if line.all[0].map_index == other.map_index]
+            near = [line for line in by_map_index[other.map_index] if getattr(line, role) is None]
         if near:
             setattr(max(near, key=lambda line: _closeness(line.all[0], other)), role, other)
         elif VIDEO_KEY in other.xcoms or (not bought and (job or other.state)):  # a rescue
-            lines.append(_Line(job))
-            setattr(lines[-1], role, other)
+            add(_Line(job, **{role: other}))
     return lines
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -87,7 +87,7 @@ def open_video(
     if not isinstance(path, str) or not 0 < len(path) <= _MAX_PATH or not text(kling_task_id):
         raise HTTPException(404, "There is no video here.")
     with _http_errors():
-        found = resolve_path(path, "path", folders, for_writing=True)
+        found = _inside(path, folders)
         with open_folder(found) as folder:
             sidecar = read_json(folder, f"{found.name}.json") or {}
             _check_sidecar(sidecar, kling_task_id, may_read)
@@ -100,6 +100,17 @@ def open_video(
                 file.close()
                 raise
     return OpenedVideo(found, file, size, f'"{text(sidecar.get("sha256"), 64) or size}"')
+
+
+def _inside(path: str, folders: Sequence[str]) -> StoragePath:
+    """Return the checked path. A folder that cannot be used closes no other.
+
+    :raises KlingInputError: it is in none of the folders.
+    """
+    for folder in folders:
+        with suppress(KlingInputError):
+            return resolve_path(path, "path", [folder], for_writing=True)
+    raise KlingInputError(OUTSIDE)
 
 
 def _check_sidecar(sidecar: Mapping[str, Any], kling_task_id: str, may_read: Callable[[str], bool]) -> None:

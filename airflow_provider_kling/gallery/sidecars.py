@@ -92,7 +92,7 @@ def _search(folders: Sequence[str]) -> Iterator[StoredVideo]:
                     if left <= 0 or time.monotonic() > until:
                         return
                     left -= 1
-                    if video := _read(f"{parent}/{name}", folders, name.removesuffix(".json") in names):
+                    if video := _read(f"{parent}/{name}", given, name.removesuffix(".json") in names):
                         yield video
         except Exception:  # noqa: BLE001, S112 - a folder that cannot be read hides no other
             continue
@@ -109,18 +109,18 @@ def _walk(folder: StoragePath) -> Iterator[tuple[str, set[str]]]:
         yield folder.text.rstrip("/") + below, set(names)
 
 
-def _read(path: str, folders: Sequence[str], exists: bool) -> StoredVideo | None:  # noqa: FBT001
+def _read(path: str, folder: str, exists: bool) -> StoredVideo | None:  # noqa: FBT001
     """Return the video of a sidecar; None for any other file."""
     try:
-        found = resolve_path(path, "gallery_folders", folders)
-        with open_folder(found) as folder:
-            sidecar = read_json(folder, found.name) or {}
+        found = resolve_path(path, "gallery_folders", [folder])
+        with open_folder(found) as opened:
+            sidecar = read_json(opened, found.name) or {}
     except Exception:  # noqa: BLE001 - a file that cannot be read is none of ours
         return None
     owner = [sidecar.get(name) for name in ("dag_id", "run_id", "task_id")]
     map_index = sidecar.get("map_index")
     named = all(isinstance(name, str) and name for name in (*owner, sidecar.get("kling_task_id")))
-    if not named or not isinstance(map_index, int):
+    if not named or not isinstance(map_index, int) or abs(map_index) >= 2**31:
         return None
     key = (*map(text, owner), map_index)
     return StoredVideo(key, path.removesuffix(".json"), exists, sidecar)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -49,20 +49,32 @@ class GalleryStage:
     def __init__(self, url: str) -> None:
         self.url = url
         self._runs: dict[Any, int] = {}
+        self._session: Any = None
+
+    @contextmanager
+    def one_transaction(self) -> Iterator[None]:
+        """Write all that the block adds at once."""
+        from airflow.utils.session import create_session
+
+        with create_session() as self._session:
+            yield
+        self._session = None
 
     def get(
         self, path: str, user: str | None = "ada", method: str = "GET", **arguments: Any
     ) -> requests.Response:
         """Ask the server as a user; as None, without a login."""
+        headers = {**(self.login(user) if user else {}), **arguments.pop("headers", {})}
+        arguments = {"timeout": 60, "allow_redirects": False, "headers": headers, **arguments}
+        return requests.request(method, f"{self.url}{path}", **arguments)
+
+    def login(self, user: str) -> dict[str, str]:
+        """Return the headers of a user."""
         from airflow.api_fastapi.app import get_auth_manager
         from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-        headers = arguments.pop("headers", {})
-        if user:
-            person = SimpleAuthManagerUser(username=user, role=USERS[user])
-            headers = {"Authorization": f"Bearer {get_auth_manager().generate_jwt(person)}", **headers}
-        arguments = {"timeout": 60, "allow_redirects": False, "headers": headers, **arguments}
-        return requests.request(method, f"{self.url}{path}", **arguments)
+        person = SimpleAuthManagerUser(username=user, role=USERS[user])
+        return {"Authorization": f"Bearer {get_auth_manager().generate_jwt(person)}"}
 
     def videos(self, user: str | None = "ada", **parameters: Any) -> dict[str, Any]:
         """Return the gallery's answer."""
@@ -97,7 +109,7 @@ class GalleryStage:
         from uuid6 import uuid7
 
         at = BEGUN + dt.timedelta(seconds=after)
-        with create_session() as session:
+        with nullcontext(self._session) if self._session else create_session() as session:
             if ("dag", dag_id) not in self._runs:
                 if ("bundle",) not in self._runs:
                     session.execute(insert(DagBundleModel.__table__).values(name="tests", active=True))
@@ -162,6 +174,24 @@ class GalleryStage:
             for table in (XComModel, TaskInstance, DagRun, DagModel, DagBundleModel, Job):
                 session.execute(delete(table.__table__))
         self._runs.clear()
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[str]]:
+    """Yield a list of the statements that the database gets, of all threads."""
+    from airflow import settings
+    from sqlalchemy import event
+
+    statements: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(settings.engine, "before_cursor_execute", count)
+    try:
+        yield statements
+    finally:
+        event.remove(settings.engine, "before_cursor_execute", count)
 
 
 @contextmanager

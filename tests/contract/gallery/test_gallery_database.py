@@ -1,10 +1,9 @@
 """The cards as the database gives them: filters, pages, totals, statements; on SQLite and PostgreSQL."""
 
 import datetime as dt
-from contextlib import contextmanager
 
 import pytest
-from gallery_stage import BEGUN
+from gallery_stage import BEGUN, counted_statements
 
 SUBMIT, SENSOR, ONE = "KlingSubmitOperator", "KlingTaskSensor", "KlingImageToVideoOperator"
 PICTURE = "data:image/jpeg;base64,/9j/4AAQ"
@@ -32,23 +31,6 @@ def make(gallery, n, **more):
     job = f"job-{n}"
     arguments = {"run_id": f"run-{n}", "operator": ONE, "after": n, "kling_request": request(job), **more}
     gallery.add("make", kling_video=video(job), **arguments)
-
-
-@contextmanager
-def counted_statements():
-    from airflow import settings
-    from sqlalchemy import event
-
-    statements = []
-
-    def count(_connection, _cursor, statement, *_):
-        statements.append(statement)
-
-    event.listen(settings.engine, "before_cursor_execute", count)
-    try:
-        yield statements
-    finally:
-        event.remove(settings.engine, "before_cursor_execute", count)
 
 
 def names(answer):

@@ -7,8 +7,10 @@ import random
 import urllib.parse
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 VIDEO = b"\0\0\0\x18ftypisom" + random.Random(7).randbytes(3_000_000)
 JOB = "job-1"
@@ -16,7 +18,7 @@ JOB = "job-1"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__KLING__GALLERY_FOLDERS", f" {tmp_path}/videos , {tmp_path}/more")
+    monkeypatch.setenv("AIRFLOW__KLING__GALLERY_FOLDERS", f" s3:wrong, {tmp_path}/videos , {tmp_path}/more")
     return tmp_path / "videos"
 
 
@@ -262,3 +264,67 @@ def open_files():
         with suppress(OSError):
             found.add(descriptor.readlink())
     return found
+
+
+class Storage(MemoryFileSystem):
+    """A storage in memory; it may sign links."""
+
+    store, pseudo_dirs = {}, [""]
+    link = None
+
+    def sign(self, path, expiration=100, **_):
+        """Return the link that a test wants."""
+        if self.link is None:
+            raise NotImplementedError
+        return self.link.format(path=path, expiration=expiration)
+
+
+@pytest.fixture
+def on_storage(attached, monkeypatch):
+    """Return the path of a video on a storage, and the storage."""
+    storage = Storage(skip_instance_cache=True)
+    folder = attached(storage)
+    monkeypatch.setenv("AIRFLOW__KLING__GALLERY_FOLDERS", folder)
+    with TemporaryDirectory() as local:
+        video = store(Path(local) / "cat.mp4")
+        where = folder.partition("@")[2]
+        for name in ("cat.mp4", "cat.mp4.json"):
+            storage.pipe_file(f"/{where}{name}", (video.parent / name).read_bytes())
+    return f"{folder}cat.mp4", storage
+
+
+def test_a_storage_that_signs_links_sends_the_video_itself(play, on_storage):
+    path, storage = on_storage
+    storage.link = "https://storage.example{path}?expires={expiration}"
+    answer = play(path)
+    assert answer.status_code == 307
+    assert answer.headers["location"].startswith("https://storage.example/bucket/")
+    assert answer.headers["location"].endswith("/cat.mp4?expires=3600")
+    assert answer.headers["cache-control"] == "no-store"
+    assert play(path, query="?stream=1", Range="bytes=5-9").content == VIDEO[5:10]
+    assert play(path, job="another job").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "link", [None, "", "javascript:alert(1)", "file:///etc/passwd", "https://x.example/a\r\nSet-Cookie: a=b"]
+)
+def test_a_storage_without_usable_links_is_read_by_airflow(play, on_storage, link):
+    path, storage = on_storage
+    storage.link = link
+    answer = play(path, Range="bytes=-7")
+    assert (answer.status_code, answer.content) == (206, VIDEO[-7:])
+
+
+def test_a_storage_is_read_through_no_other_connection_than_the_admin_has_named(play, on_storage):
+    path, _ = on_storage
+    connection = path.partition("//")[2].partition("@")[0]
+    assert play(path.replace(connection, "another", 1)).status_code == 403
+    assert play(path.replace(f"{connection}@", "", 1)).status_code == 403
+
+
+def test_a_storage_that_fails_is_told_without_its_words(play, on_storage, monkeypatch):
+    path, storage = on_storage
+    monkeypatch.setattr(storage, "info", lambda *_, **__: 1 / 0)
+    answer = play(path)
+    assert answer.status_code == 502
+    assert answer.json()["detail"] == "The API server cannot read the file (ZeroDivisionError)."
