@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from textwrap import wrap
@@ -94,6 +95,12 @@ class KlingBaseOperator(BaseOperator):
         return next_method, next_kwargs
 
 
+def log_wrapped(log: Any, level: int, text: str) -> None:
+    """Log a text in lines that the log view shows without scrolling."""
+    for line in wrap(text, LOG_WIDTH, break_long_words=False, break_on_hyphens=False):
+        log.log(level, "%s", line)
+
+
 def reports_errors(execute: M) -> M:
     """Let an ``execute`` method report what ends it."""
 
@@ -136,8 +143,7 @@ def _reported(operator: KlingBaseOperator, ti: Any, error: KlingError) -> KlingE
         return error
     operator.log.debug("The error comes from:\n%s", "".join(format_tb(error.__traceback__)))
     for text in (error.what, error.money, error.advice):
-        for line in wrap(text, LOG_WIDTH, break_long_words=False, break_on_hyphens=False):
-            operator.log.error("%s", line)
+        log_wrapped(operator.log, logging.ERROR, text)
     _push(operator, ti, error.to_dict())
     reported = error.replace()
     reported.is_reported = True

@@ -135,6 +135,11 @@ class RunReport:
         head = ["| request | outcome | estimated | where, or why not |", "|---|---|---|---|"]
         return [f"{counts}; estimated at {format_usd(self.cost)}{unknown}.", *(head if rows else []), *rows]
 
+    def sentences(self) -> list[tuple[str, str]]:
+        """Return the outcome of each request, and what a log says of it."""
+        entries = [self.entries[key] for key in sorted(self.entries)]
+        return [(o.outcome, f"{o.name}: {o.outcome}, {_cost(o)}. {_where(o)}".strip(" .:")) for o in entries]
+
     def _entry(self, key: TaskKey) -> RequestReport:
         task_id, map_index = key
         name = task_id if map_index < 0 else f"{task_id}[{map_index}]"
@@ -174,10 +179,13 @@ def _cost(entry: RequestReport) -> str:
     return "unknown" if usd is None else format_usd(Decimal(str(usd)))
 
 
+def _where(entry: RequestReport) -> str:
+    return entry.path or f"{entry.error}: {entry.why} {entry.money}".strip(" :")
+
+
 def _row(entry: RequestReport) -> str:
-    where = entry.path or f"{entry.error}: {entry.why} {entry.money}"
-    return f"| {_cell(entry.name)} | {entry.outcome} | {_cost(entry)} | {_cell(where)} |"
+    return f"| {_cell(entry.name)} | {entry.outcome} | {_cost(entry)} | {_cell(_where(entry))} |"
 
 
 def _cell(text: str) -> str:
-    return shorten(text.strip(" :"), 300).replace("|", "\\|")
+    return shorten(text, 300).replace("|", "\\|")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_kling.hooks import suppress_and_log
-from airflow_provider_kling.operators.base import KlingBaseOperator
+from airflow_provider_kling.operators.base import KlingBaseOperator, log_wrapped
 from airflow_provider_kling.operators.xcom import is_submit
 from airflow_provider_kling.xcom_keys import (
     ERROR_KEY,
@@ -29,8 +29,8 @@ class KlingSummaryOperator(BaseOperator):
     (``name``, ``path``, ``kling_task_id``, ``estimated_cost_usd``; ``error``, ``why`` and ``money`` where
     one failed). ``estimated_cost_usd`` is their sum, with what retries and clears bought.
     ``unknown_price`` is the number of requests that the sum cannot include, and
-    ``maybe_charged_without_a_video`` has the names of those to look for in the bill. The log has the same
-    as a table, and the XCom ``kling_summary`` as Markdown.
+    ``maybe_charged_without_a_video`` has the names of those to look for in the bill. The log has a
+    sentence for each, and the XCom ``kling_summary`` the same as a table in Markdown.
 
     Runs when all tasks upstream are done, however they ended (``trigger_rule="all_done"``). As the last
     task it decides the state of the run, so it fails if a request has failed.
@@ -62,9 +62,9 @@ class KlingSummaryOperator(BaseOperator):
             videos=_pulled(ti, task_ids, VIDEO_KEY),
         )
         lines, summary = report.lines(), report.to_dict()
-        self.log.log(logging.WARNING if summary["failed"] else logging.INFO, "%s", lines[0])
-        for line in lines[1:]:
-            self.log.info("%s", line)
+        log_wrapped(self.log, logging.WARNING if summary["failed"] else logging.INFO, lines[0])
+        for outcome, sentence in report.sentences():
+            log_wrapped(self.log, logging.ERROR if outcome == "failed" else logging.INFO, sentence)
         ti.xcom_push(key=SUMMARY_KEY, value="\n".join(lines))
         if self.fail_on_error and summary["failed"]:
             ti.xcom_push(key="return_value", value=summary)

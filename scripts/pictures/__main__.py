@@ -29,6 +29,8 @@ NAMES = ("dawn", "dusk", "fjord", "harbour", "island", "storm")
 DAG_ID = "postcards"
 UNDER_WAY = ["deferred"] * 4 + ["failed", "success"]
 WIDTH, HEIGHT = 1280, 800
+#: Airflow's setting with the folders whose videos the gallery plays.
+SETTING = "AIRFLOW__KLING__GALLERY_FOLDERS"
 #: Seconds until the emulator has made a video; the script moves the emulator's clock instead of waiting.
 RENDER_SECONDS = 300
 
@@ -44,12 +46,12 @@ class Camera:
         self.page.goto(f"{self.airflow.url}/{path}")
         self.page.get_by_text(sign).first.wait_for()
 
-    def take(self, name: str, *, dialog: bool = False) -> None:
-        """Write a picture of the page, or of the open dialog as a whole."""
+    def take(self, name: str, height: int = HEIGHT, *, dialog: bool = False) -> None:
+        """Write a picture of the page in a window of this height, or of the open dialog as a whole."""
         self.page.mouse.move(0, 0)
         self.page.wait_for_load_state("networkidle")
         seen = self.page.get_by_role("dialog") if dialog else self.page
-        height = int(seen.bounding_box()["height"]) + 200 if dialog else HEIGHT
+        height = int(seen.bounding_box()["height"]) + 200 if dialog else height
         self.page.set_viewport_size({"width": WIDTH, "height": height})
         self.page.wait_for_timeout(500)  # for what still moves
         with Image.open(BytesIO(seen.screenshot(animations="disabled"))) as picture:
@@ -115,7 +117,7 @@ def mapped_run(camera: Camera, gateway: Emulator, folder: str) -> None:
     camera.open(f"{page}/video/mapped", "dusk.jpg")
     camera.take("mapped-run")
     camera.open("plugin/kling-videos", "dusk.jpg")
-    camera.take("gallery-running")
+    camera.take("gallery-running", 1100)
     camera.open(f"{page}/video/mapped/{NAMES.index('storm')}", "Task failed with exception")
     # The trace has paths of this machine.
     camera.page.evaluate("document.querySelectorAll('details').forEach(trace => trace.open = false)")
@@ -123,7 +125,7 @@ def mapped_run(camera: Camera, gateway: Emulator, folder: str) -> None:
     gateway.advance(RENDER_SECONDS)
     airflow.wait_for_run(DAG_ID, run_id)
     camera.open("plugin/kling-videos", "dusk.jpg")
-    camera.take("gallery-done")
+    camera.take("gallery-done", 1100)
 
 
 def main() -> int:
@@ -137,7 +139,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="studio-") as folder,  # can be read in the pictures
         tempfile.TemporaryDirectory() as home,
         Emulator(queue_seconds=2, render_seconds=RENDER_SECONDS) as gateway,
-        PrivateAirflow(Path(home) / "airflow", DAGS) as airflow,
+        PrivateAirflow(Path(home) / "airflow", DAGS, env={SETTING: folder}) as airflow,
         open_browser(program, Path(home)) as browser,
     ):
         paint(Path(folder) / "pictures")

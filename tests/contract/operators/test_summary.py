@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_fakes import TI, Store, context_of, png, runtime_error, submits
 from jinja2 import Environment
 
-from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError
+from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError, Money
 from airflow_provider_kling.operators import (
     KlingDownloadOperator,
     KlingImageToVideoOperator,
@@ -83,6 +83,10 @@ def test_a_summary_tells_what_was_made_what_failed_and_why_and_what_it_cost(gate
     assert told["maybe_charged_without_a_video"] == ["cat 4"]
     assert "3 made, 3 failed; estimated at 2.24 USD." in logged.text()
     assert ti.xcoms["kling_summary"].count("\n") == 8
+    assert "] cat 0: made, 0.56 USD." in logged.text()
+    assert f"{tmp_path}/0.mp4 " in logged.text()
+    assert "cat 4: failed, 0.56 USD. KlingJobFailedError: Job " in logged.errors()
+    assert logged.errors().count(Money.ENDED) == 1
 
 
 def test_the_one_task_is_summed_up_like_the_three(gateway, tmp_path):
