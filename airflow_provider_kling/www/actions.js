@@ -4,6 +4,7 @@ import { clearTask } from "./api.js";
 import { button, dialogHead, h, openDialog } from "./dom.js";
 import { openTrigger } from "./form.js";
 import { usd } from "./format.js";
+import { isRunning } from "./states.js";
 
 /** The example Dag that stores the video of a job that was paid for. */
 const RESCUE_DAG = "kling_rescue";
@@ -52,7 +53,7 @@ export function failureOf(gallery, card) {
   const lines = [
     ["What happened", error.what],
     ["Money", error.money],
-    ["Next", error.advice],
+    ["Next", isRunning(card.data) ? "Airflow tries again by itself." : error.advice],
   ].filter(([, text]) => text);
   const fitting = canEdit ? ACTIONS[action] : null;
   return [
@@ -76,7 +77,7 @@ export function failureOf(gallery, card) {
 
 function priceOf(card) {
   const price = card.data.estimated_cost_usd;
-  return typeof price === "number" ? `about ${usd(price)}` : "money; the price of this model is not known";
+  return typeof price === "number" ? `about ${usd(price)}` : "an unknown price";
 }
 
 async function clear(gallery, card, task, done) {

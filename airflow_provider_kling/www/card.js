@@ -3,8 +3,8 @@
 import { failureOf } from "./actions.js";
 import { picture, playerUrl, runPath, taskPath } from "./api.js";
 import { button, copyButton, fill, h, icon } from "./dom.js";
-import { bytes, clock, cost, firstLine, span } from "./format.js";
-import { Preview } from "./preview.js";
+import { begun, bytes, clock, cost, firstLine, span } from "./format.js";
+import { Preview, screen } from "./player.js";
 import { isRunning, stateOf } from "./states.js";
 
 let count = 0;
@@ -15,7 +15,7 @@ const SHOWN = {
   failure: ["name", "state", "error", "action", "can_edit", "kling_task_id", "estimated_cost_usd", "tasks"],
   body: [
     ...["name", "prompt", "model", "inputs", "duration_seconds", "sound", "media", "size", "state"],
-    ...["estimated_cost_usd", "cost_usd", "earlier_cost_usd", "submitted_at", "queued_seconds"],
+    ...["estimated_cost_usd", "cost_usd", "earlier_cost_usd", "submitted_at", "started_at", "queued_seconds"],
     ...["rendered_seconds", "download_seconds", "downloaded_at", "kling_task_id", "path", "tasks"],
   ],
   footer: ["name", "state", "player", "can_edit", "trigger_conf"],
@@ -111,6 +111,7 @@ export class Card {
   player(poster) {
     const { data } = this;
     const url = playerUrl(data);
+    if (this.gallery.context.task_id) return h("div", { className: "pane video stage" }, screen(data));
     const pane = h(
       "div",
       { className: "pane video" },
@@ -172,7 +173,7 @@ export class Card {
       h(
         "p",
         { className: "times" },
-        [data.submitted_at ? clock(data.submitted_at) : null, ...times.map(([word, seconds]) => `${word} ${span(seconds)}`)]
+        [begun(data), ...times.map(([word, seconds]) => `${word} ${span(seconds)}`)]
           .filter(Boolean)
           .flatMap((text, index) => [index ? " · " : null, h("span", {}, text)]),
       ),
@@ -196,7 +197,10 @@ export class Card {
     return h(
       "nav",
       { className: "trail", "aria-label": `Tasks of ${data.name}` },
-      gallery.link(runPath(data.dag_id, data.run_id), { className: "run", title: `Dag run ${data.run_id}` }, data.dag_id),
+      // Airflow may have forgotten the run; then only the file is left.
+      tasks.length
+        ? gallery.link(runPath(data.dag_id, data.run_id), { className: "run", title: `Dag run ${data.run_id}` }, data.dag_id)
+        : h("span", { className: "run quiet" }, data.dag_id),
       h(
         "span",
         { className: "tasks" },

@@ -97,7 +97,10 @@ class KlingVideos extends HTMLElement {
     this.readsMore = true;
     const { signal } = this.loading;
     try {
-      this.show(await videos({ ...this.filters(), limit: PAGE, cursor: this.next }, signal));
+      const answer = await videos({ ...this.filters(), limit: PAGE, cursor: this.next }, signal);
+      this.show(answer);
+      if (!answer.cards.length && !answer.next) fill(this.foot, h("p", { className: "quiet" }, "There are no others."));
+      else if (answer.cards.length) this.list.querySelector(".empty")?.remove();
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message, { problem: true });
     } finally {
@@ -149,9 +152,16 @@ class KlingVideos extends HTMLElement {
       fill(this.foot, this.cards.size > PAGE ? h("p", { className: "quiet" }, `All ${this.cards.size} videos`) : null);
       return;
     }
-    const more = button({ label: "Show more videos", text: "Show more" }, () => this.loadMore());
+    // Videos that Airflow has forgotten are read from their files, which may be far away: only on demand.
+    const forgotten = this.next.startsWith("files/");
+    if (forgotten && this.context.run_id) {
+      fill(this.foot);
+      return;
+    }
+    const text = forgotten ? "Look for older videos in the folders" : "Show more";
+    const more = button({ label: forgotten ? text : "Show more videos", text }, () => this.loadMore());
     fill(this.foot, more);
-    this.sentinel.observe(more);
+    if (!forgotten) this.sentinel.observe(more);
   }
 
   // Life.

@@ -16,12 +16,13 @@ export function cost(card) {
   if (card.estimated_cost_usd !== null && card.estimated_cost_usd !== undefined) {
     return { text: `≈ ${usd(card.estimated_cost_usd)}`, title: "Estimated cost" };
   }
-  return { text: "price unknown", title: "No price is known for this model" };
+  return card.kling_task_id ? { text: "price unknown", title: "No price is known for this model" } : { text: "" };
 }
 
 /** A span in seconds: 4 s, 1 min 12 s, 2 h 5 min. */
 export function span(seconds) {
   const whole = Math.max(0, Math.round(seconds));
+  if (whole === 0) return "under 1 s";
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
   const minutes = Math.floor((whole % 3600) / 60);
@@ -34,6 +35,12 @@ export function clock(at) {
   const today = date.toDateString() === new Date().toDateString();
   const time = { hour: "2-digit", minute: "2-digit" };
   return date.toLocaleString(undefined, today ? time : { day: "numeric", month: "short", ...time });
+}
+
+/** When the work for a card began. */
+export function begun(card) {
+  const at = card.submitted_at || card.started_at;
+  return at ? clock(at) : null;
 }
 
 export function bytes(size) {

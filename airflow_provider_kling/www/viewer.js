@@ -3,7 +3,8 @@
 import { picture, playerUrl } from "./api.js";
 import { copyRow, promptOf } from "./card.js";
 import { button, dialogHead, fill, h, icon, openDialog } from "./dom.js";
-import { bytes, clock, cost, span } from "./format.js";
+import { begun, bytes, cost, span } from "./format.js";
+import { screen } from "./player.js";
 import { stateOf } from "./states.js";
 
 /** Show one card large; the arrow keys go to the ones before and after. */
@@ -58,44 +59,6 @@ export function openViewer(gallery, card) {
   show(card);
 }
 
-/** The player, or the poster and why there is no player. */
-function screen(data, { autoplay = false } = {}) {
-  const url = playerUrl(data);
-  const poster = picture(data.poster);
-  if (url) {
-    const problem = h("p", { className: "note", role: "alert", hidden: true });
-    const video = h("video", {
-      src: url,
-      poster,
-      controls: true,
-      playsinline: true,
-      preload: "metadata",
-      autoplay,
-      "aria-label": `Video of ${data.name}`,
-      onerror: async () => {
-        problem.textContent = await reason(url);
-        problem.hidden = false;
-      },
-    });
-    return [video, problem];
-  }
-  return [
-    poster ? h("img", { src: poster, alt: `First frame of ${data.name}` }) : h("div", { className: "no-poster" }, icon("film")),
-    h("p", { className: "note" }, data.player_note || "There is no video to play."),
-  ];
-}
-
-/** Ask the player why it does not play. */
-async function reason(url) {
-  try {
-    const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" });
-    if (!answer.ok) return (await answer.json()).detail;
-  } catch {
-    return "The video cannot be read.";
-  }
-  return "This browser cannot play the video. Download it instead.";
-}
-
 function sideOf(gallery, card) {
   const { data } = card;
   const source = picture(data.source);
@@ -129,7 +92,7 @@ function facts(data) {
     ["Picture", width && height ? `${width} × ${height}${fps ? `, ${Math.round(fps)} per second` : ""}` : null],
     ["Size", has(data.size) ? bytes(data.size) : null],
     ["Cost", cost(data).text],
-    ["Bought", has(data.submitted_at) ? clock(data.submitted_at) : null],
+    ["Begun", begun(data)],
     ["Queued", has(data.queued_seconds) ? span(data.queued_seconds) : null],
     ["Rendered", has(data.rendered_seconds) ? span(data.rendered_seconds) : null],
     ["Downloaded", has(data.download_seconds) ? `in ${span(data.download_seconds)}` : null],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID = "kling_image_to_video"
+GALLERY = "/plugin/kling"  # the page "Kling videos" in Airflow's UI
 TIMING = ("--queue-seconds", "2", "--render-seconds", "10")
 EMULATOR_LIMIT, LIVE_LIMIT, GRACE = 300.0, 3900.0, 5.0
 
@@ -62,13 +63,18 @@ def _connection(host: str, key: str, **extra: object) -> dict[str, object]:
 
 
 @contextmanager
-def airflow_for(home: Path, connection: dict[str, object], report: Report) -> Iterator[PrivateAirflow]:
-    """Run a private Airflow with a connection to the gateway."""
+def airflow_for(
+    home: Path, connection: dict[str, object], videos: str, report: Report
+) -> Iterator[PrivateAirflow]:
+    """Run a private Airflow with a connection to the gateway, and a gallery of the folder *videos*."""
     words = {"database": "database created", "healthy": "api-server, scheduler, triggerer, dag-processor run"}
     airflow = PrivateAirflow(
         home,
         PROJECT / "dags",
-        env={"AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection)},
+        env={
+            "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection),
+            "AIRFLOW__KLING__GALLERY_FOLDERS": videos,
+        },
         on_mark=lambda name: report.log("airflow", words[name]) if name in words else None,
     )
     try:
@@ -114,7 +120,8 @@ def demo(options: Options, home: Path) -> str:
     report.log("picture", options.image or "a painted sunset")
     report.log("prompt", options.prompt)
     gateway = live(options, report) if options.live else emulator(home, report)
-    with gateway as connection, airflow_for(home, connection, report) as airflow:
+    videos = os.path.dirname(options.target)  # noqa: PTH120 - a target with a slash at the end is a folder
+    with gateway as connection, airflow_for(home, connection, videos, report) as airflow:
         path = make_video(airflow, options, image, report)
         if options.keep:
             keep(airflow, path, report)
@@ -127,7 +134,11 @@ def demo(options: Options, home: Path) -> str:
 def keep(airflow: PrivateAirflow, path: str, report: Report) -> None:
     """Keep Airflow running until Ctrl-C."""
     began = time.monotonic()
-    print(f"  Airflow runs at {airflow.url}, the video is {path}\n  Ctrl-C stops it.", flush=True)
+    print(
+        f"  Airflow runs at {airflow.url}, the video is {path}\n"
+        f"  See it in the gallery: {airflow.url}{GALLERY}\n  Ctrl-C stops it.",
+        flush=True,
+    )
     try:
         while True:
             airflow.check()
@@ -165,6 +176,8 @@ def main() -> int:
             shutil.rmtree(home, ignore_errors=True)
         raise
     shutil.rmtree(home, ignore_errors=True)
+    if not options.keep:
+        print("  make demo KEEP=1 leaves Airflow's UI open, where the gallery shows the video.")
     print(path)
     return 0
 
