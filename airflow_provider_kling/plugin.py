@@ -35,12 +35,15 @@ def _react_app(destination: str) -> dict[str, Any]:
 
     The same script has another URL in each place, because the UI cannot load one script for two places.
     """
+    www = f"{URL_PREFIX.strip('/')}/www"
     return {
         "name": "Kling videos",
-        "bundle_url": f"{URL_PREFIX.strip('/')}/www/gallery.js?in={destination}",
+        "bundle_url": f"{www}/gallery.js?in={destination}",
         "destination": destination,
         "url_route": URL_ROUTES[destination],
         "nav_top_level": destination == "nav",
+        "icon": f"{www}/icon.svg",
+        "icon_dark_mode": f"{www}/icon_dark.svg",
     }
 
 

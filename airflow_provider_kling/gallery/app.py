@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,8 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 #: What the cursor begins with where Airflow's database has no more videos, and the folders may have some.
 _FROM_FILES = "files/"
 _MAX_TASKS = 200
+#: The states that one counter at the head counts, and that are asked for together.
+_GROUPS = {"running": RUNNING, "failed": ("failed", "uncertain")}
 
 app = FastAPI(title="Kling videos", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -57,7 +60,7 @@ class Filters:
     """Which cards are asked for.
 
     :param dag_id: of this Dag; *run_id*, *task_id* (any task of the video) and *map_index* likewise.
-    :param state: in this state; ``running`` is any that is not at its end.
+    :param state: in this state; ``running`` is any that is not at its end, ``failed`` also an uncertain one.
     :param model: of this model.
     :param since: begun at this time or later, in epoch seconds.
     :param until: begun at this time or earlier, in epoch seconds.
@@ -75,19 +78,21 @@ class Filters:
     search: str = ""
 
     def fits(self, card: Card) -> bool:
-        """Return whether a card is asked for."""
-        states = RUNNING if self.state == "running" else (self.state,)
+        """Return whether a card is asked for, or would be in another state."""
         searched = (card["prompt"], card["name"], card["kling_task_id"], card["path"])
         return (
             (not self.dag_id or card["dag_id"] == self.dag_id)
             and (not self.run_id or card["run_id"] == self.run_id)
             and (not self.task_id or self._is_of_task(card))
-            and (not self.state or card["state"] in states)
             and (not self.model or card["model"] == self.model)
             and (self.since is None or card["started_at"] >= self.since)
             and (self.until is None or card["started_at"] <= self.until)
             and (not self.search or self.search.casefold() in "\n".join(searched).casefold())
         )
+
+    def fits_state(self, card: Card) -> bool:
+        """Return whether a card is in the state that is asked for."""
+        return not self.state or card["state"] in _GROUPS.get(self.state, (self.state,))
 
     def _is_of_task(self, card: Card) -> bool:
         _, _, own_task, own_index = database.read_key(card["key"])
@@ -109,6 +114,8 @@ def videos(
     previews: bool = True,  # noqa: FBT001, FBT002 - a parameter of the URL
 ) -> Response:
     """Return cards, the latest first; the numbers at the head come with the first page only.
+
+    The head counts all states, so that its counters stay while one of them is chosen.
 
     :param task: keys of cards: only these, instead of the filters.
     :param cursor: ``next`` of the page before.
@@ -136,7 +143,7 @@ def videos(
             session, allowed & named, run_id=filters.run_id or None, since=filters.since, until=at
         )
         cards = [card for run in reading.runs for card in cards_of(run) if filters.fits(card)]
-        page, more = _page(cards, cursor, limit)
+        page, more = _page(filter(filters.fits_state, cards), cursor, limit)
         if more or (reading.capped and page):
             following = _position(page[-1])
         elif player.gallery_folders():
@@ -165,7 +172,8 @@ def _cards_of_files(session: Any, user: Any, filters: Filters) -> list[Card]:
     allowed = readable(user, {video.key[0] for video in stored})
     in_database = database.stored_videos(session, allowed)
     new = [video for video in stored if video.key[0] in allowed and video.key not in in_database]
-    return [card for video in new if filters.fits(card := video.card())]
+    cards = (video.card() for video in new)
+    return [card for card in cards if filters.fits(card) and filters.fits_state(card)]
 
 
 def _complete(cards: list[Card], session: Any, user: Any, *, previews: bool) -> None:
@@ -206,7 +214,7 @@ def _read_position(cursor: str) -> tuple[float, str]:
     raise HTTPException(400, "cursor: must be 'next' of an earlier answer.")
 
 
-def _page(cards: list[Card], cursor: str, limit: int) -> tuple[list[Card], bool]:
+def _page(cards: Iterable[Card], cursor: str, limit: int) -> tuple[list[Card], bool]:
     """Return the cards after the cursor, the latest first, and whether there are more."""
     cards = sorted(cards, key=lambda card: (-card["started_at"], card["key"]))
     if cursor:

@@ -53,7 +53,7 @@ export function failureOf(gallery, card) {
   const lines = [
     ["What happened", error.what],
     ["Money", error.money],
-    ["Next", isRunning(card.data) ? "Airflow tries again by itself." : error.advice],
+    ["Next", isRunning(card.data) ? `Airflow tries again by itself. ${error.advice ?? ""}` : error.advice],
   ].filter(([, text]) => text);
   const fitting = canEdit ? ACTIONS[action] : null;
   return [

@@ -22,7 +22,7 @@ export function cost(card) {
 /** A span in seconds: 4 s, 1 min 12 s, 2 h 5 min. */
 export function span(seconds) {
   const whole = Math.max(0, Math.round(seconds));
-  if (whole === 0) return "under 1 s";
+  if (whole === 0) return "< 1 s";
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
   const minutes = Math.floor((whole % 3600) / 60);

@@ -74,7 +74,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> I
     home, folders = tmp_path_factory.mktemp("airflow"), [PROJECT / "dags", PROJECT / "tests/integration/dags"]
     # The scheduler starts after all runs were created, so that they run at the same time.
     first = [component for component in COMPONENTS if component != "scheduler"]
-    with PrivateAirflow(home, folders, env=SETTINGS, database=database, components=first) as airflow:
+    env = SETTINGS | {"AIRFLOW__KLING__GALLERY_FOLDERS": str(tmp_path_factory.getbasetemp())}
+    with PrivateAirflow(home, folders, env=env, database=database, components=first) as airflow:
         yield airflow
 
 

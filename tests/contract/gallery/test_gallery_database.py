@@ -69,9 +69,6 @@ def test_videos_that_began_at_the_same_time_are_on_one_page_each(gallery):
         ({"task_id": "make", "run_id": "run-2"}, {2}),
         ({"task_id": "wait"}, {3}),
         ({"task_id": "wait", "map_index": "0"}, set()),
-        ({"state": "made"}, {1, 2, 4}),
-        ({"state": "waiting"}, {3}),
-        ({"state": "running"}, {3}),
         ({"model": "another"}, {4}),
         ({"since": BEGUN.timestamp() + 2}, {2, 3, 4}),
         ({"until": BEGUN.timestamp() + 2}, {1, 2}),
@@ -93,6 +90,30 @@ def test_filters_choose_cards_and_totals(gallery, filters, jobs):
     assert answer["head"]["estimated_cost_usd"] == round(0.56 * len(jobs), 2)
     assert answer["head"]["dags"] == ["other", "shop"]
     assert answer["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("state", "jobs"),
+    [
+        ("made", {1}),
+        ("waiting", {2}),
+        ("running", {2}),
+        ("failed", {3, 4}),
+        ("uncertain", {4}),
+        ("", {1, 2, 3, 4}),
+    ],
+)
+def test_a_state_chooses_cards_while_the_head_counts_all(gallery, state, jobs):
+    make(gallery, 1)
+    gallery.add("submit", run_id="run-2", operator=SUBMIT, kling_request=request("job-2"))
+    gallery.add("wait", run_id="run-2", operator=SENSOR, state="deferred")
+    for n, kind in ((3, "KlingJobFailedError"), (4, "KlingUncertainError")):
+        error = {"class": kind, "kling_task_id": f"job-{n}"}
+        gallery.add("make", run_id=f"run-{n}", operator=ONE, state="failed", kling_error=error)
+    answer = gallery.videos(state=state)
+    assert set(names(answer)) == {f"job-{n}" for n in jobs}
+    head = answer["head"]
+    assert (head["made"], head["running"], head["failed"]) == (1, 1, 2)
 
 
 def test_running_cards_are_asked_for_by_their_keys(gallery):
