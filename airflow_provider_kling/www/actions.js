@@ -105,7 +105,12 @@ function confirmPurchase(gallery, card) {
     gallery.overlay,
     { label: "Buy again", className: "small" },
     dialogHead("Buy this video again?"),
-    h("p", {}, `${card.data.name}: Airflow clears the task ${card.data.tasks.submit.task_id}. It buys a new job for ${priceOf(card)}.`),
+    h(
+      "p",
+      {},
+      h("strong", {}, card.data.name),
+      `: Airflow clears the task ${card.data.tasks.submit.task_id}, which buys a new job for ${priceOf(card)}.`,
+    ),
     card.data.state === "uncertain"
       ? h("p", { className: "warning" }, "It is not known whether the first job was created. Look in the gateway's console first: if it is there, rescue it for free.")
       : null,

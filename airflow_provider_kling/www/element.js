@@ -113,6 +113,7 @@ class KlingVideos extends HTMLElement {
     this.take(answer);
     this.list.append(...answer.cards.map((data) => this.add(data).element));
     this.next = answer.next;
+    this.updateWarning();
     this.updateFoot();
   }
 

@@ -201,7 +201,7 @@ def test_a_poll_keeps_what_a_person_does(tab: Page, show: Show) -> None:
 def test_without_a_triggerer_the_page_warns(tab: Page, show: Show) -> None:
     server = show([card("copper-lamp", "rendering")], triggerer_alive=False)
     warning = tab.get_by_role("alert").filter(has_text="No triggerer is alive")
-    expect(warning).to_be_visible()
+    expect(warning).to_be_visible(timeout=2000)  # before the first poll
     server.triggerer_alive = True
     expect(warning).to_be_hidden()
 
@@ -235,6 +235,49 @@ def test_a_video_plays_while_the_mouse_is_over_it(tab: Page, show: Show) -> None
     calls = server.asked("kling/api/video/")
     assert calls
     assert all(call.headers.get("Range", "").startswith("bytes=") for call in calls)
+
+
+def test_a_tap_plays_in_place(tab: Page, show: Show) -> None:
+    touch = tab.context.new_cdp_session(tab)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1})
+    tab.set_viewport_size({"width": 390, "height": 800})
+    show([card("copper-lamp")])
+    assert not tab.evaluate("matchMedia('(hover: hover)').matches")
+    tab.get_by_role("button", name="Play copper-lamp").click()
+    tab.wait_for_function("document.querySelector('kling-videos').shadowRoot.querySelector('.plays')")
+    expect(tab.locator("article video")).to_have_js_property("controls", value=True)
+    expect(tab.get_by_role("dialog")).to_have_count(0)
+    tab.get_by_role("button", name="Show copper-lamp large").click()
+    expect(tab.get_by_role("dialog").locator("video")).to_be_visible()
+
+
+def test_the_tab_of_one_task_has_the_player_in_place(tab: Page, show: Show) -> None:
+    show(
+        [card("copper-lamp")],
+        "?dag-id=kling_image_to_video&run-id=manual__copper-lamp&task-id=wait&map-index=-1",
+    )
+    video = shown(tab, "copper-lamp").locator("video")
+    expect(video).to_have_js_property("controls", value=True)
+    expect(video).to_have_js_property("paused", value=True)
+    expect(tab.get_by_role("search")).to_be_hidden()
+
+
+def test_what_airflow_has_forgotten_is_read_only_on_demand(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp")])
+    page = server.page
+    old = card("old-mirror", tasks=dict.fromkeys(("submit", "wait", "download")), can_edit=False)
+
+    def with_files(query: dict[str, list[str]]) -> dict[str, Any]:
+        if "cursor" in query:
+            return page({}) | {"cards": [old], "head": None}
+        return page(query) | {"next": "files/"}
+
+    server.page = with_files
+    tab.reload()
+    tab.get_by_role("button", name="Look for older videos in the folders").click()
+    expect(shown(tab, "old-mirror")).to_be_visible()
+    expect(shown(tab, "old-mirror").get_by_role("link", name="kling_image_to_video")).to_have_count(0)
+    expect(tab.get_by_role("button", name="Look for older videos in the folders")).to_have_count(0)
 
 
 def test_with_less_motion_nothing_moves_by_itself(tab: Page, show: Show) -> None:

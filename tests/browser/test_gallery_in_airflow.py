@@ -81,7 +81,7 @@ def test_a_running_job_becomes_a_video_that_plays(running: Stage, page: Page, fo
     card.get_by_role("link", name="submit").click()
     page.wait_for_url(re.compile(r"/runs/.*/tasks/submit$"))
     assert page.evaluate("window.kept")
-    page.get_by_role("link", name="Kling videos").last.click()
+    page.locator("a[href$='/plugin/kling-videos']").click()
     expect(page.get_by_role("article").locator("video")).to_have_js_property("paused", value=True)
 
 
