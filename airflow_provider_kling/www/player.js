@@ -17,7 +17,7 @@ export class Preview {
     this.timer = null;
     this.video = null;
     pane.addEventListener("pointerenter", (event) => {
-      if (event.pointerType !== "mouse" || LESS_MOTION.matches || this.video) return;
+      if (event.pointerType !== "mouse" || !CAN_HOVER.matches || LESS_MOTION.matches || this.video) return;
       this.timer = setTimeout(() => this.start({ muted: true, loop: true, tabindex: -1, "aria-hidden": "true" }), HOVER_DELAY);
     });
     pane.addEventListener("pointerleave", () => {
