@@ -63,6 +63,11 @@ def test_the_decorator_itself_loads_no_operator():
     assert {name for name in loaded if name.startswith(PACKAGE)} == {f"{PACKAGE}.decorators"}
 
 
+def test_the_plugin_which_each_component_of_airflow_imports_loads_nothing_of_a_server():
+    _, loaded = loaded_by(["airflow.plugins_manager"], [f"{PACKAGE}.plugin"])
+    assert loaded - {PACKAGE} == {f"{PACKAGE}.plugin"}
+
+
 def test_every_library_that_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *project["optional-dependencies"]["emulator"]]
