@@ -21,7 +21,7 @@ class KlingDownloadOperator(KlingBaseOperator):
 
     Asks the gateway for a fresh link, writes the video under a temporary name, checks that it is a whole
     mp4, and only then gives it its name. An expired link is replaced, a broken stream is resumed. It costs
-    nothing, so it may be retried. Pushes ``size`` (bytes), ``sha256`` and ``content_type``.
+    nothing, so it may be retried. Pushes ``size`` (bytes), ``sha256``, ``content_type`` and ``kling_video``.
 
     The gateway is asked as patiently as by the sensor: a busy gateway, or a job that it does not show for a
     moment, costs no try. What cannot change (a page instead of a video, a file that is cut off at the
@@ -43,6 +43,8 @@ class KlingDownloadOperator(KlingBaseOperator):
     :param verify_media: decode a picture with PyAV, and compare duration, sound and aspect ratio with the
         request or the model's default. A video that differs is kept, and the task fails for good.
     :param max_bytes: bytes that a video may have.
+    :param preview: show a small picture of the video in Airflow, and its length, size and sound. Needs PyAV
+        and Pillow. With False, no decoder reads the video, unless ``verify_media`` asks for it.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
     :raises KlingVideoError: what the link leads to is not a usable video; a retry cannot help.
@@ -62,6 +64,7 @@ class KlingDownloadOperator(KlingBaseOperator):
         allowed_paths: Sequence[str] = (),
         verify_media: bool = False,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        preview: bool = True,
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -73,6 +76,7 @@ class KlingDownloadOperator(KlingBaseOperator):
         self.allowed_paths = [allowed_paths] if isinstance(allowed_paths, str) else list(allowed_paths)
         self.verify_media = verify_media
         self.max_bytes = checked_max_bytes(max_bytes)
+        self.preview = preview
         self.kling_conn_id = kling_conn_id
 
     @reports_errors

@@ -15,7 +15,7 @@ from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.options import Choice, Transport, check_reuse
 from airflow_provider_kling.values import checked_seconds, one_of
-from airflow_provider_kling.xcom_keys import COST_KEY, REQUEST_KEY
+from airflow_provider_kling.xcom_keys import COST_KEY, PREVIEW_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink
@@ -94,6 +94,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         submit buys.
     :param library: with ``reuse``, a folder or storage URL where the index of such videos is; with several
         workers a storage URL or a shared disk. (templated)
+    :param preview: show a small picture of the source in Airflow. Needs Pillow. With False, no decoder reads
+        the pictures.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingInputError: before anything is sent, naming each wrong argument.
     :raises KlingSubmitUncertainError: a job may have been started; not retried.
@@ -136,6 +138,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         max_run_cost_usd: float | str | XComArg | None = None,
         reuse: Literal["fingerprint"] | None = None,
         library: str | XComArg | None = None,
+        preview: bool = True,
         kling_conn_id: str = KlingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -173,6 +176,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         check_reuse(reuse, library)
         self.reuse = reuse
         self.library = library
+        self.preview = preview
         self.kling_conn_id = kling_conn_id
 
     @reports_errors
@@ -216,12 +220,14 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         options = self._submission_options()
         submission = prepare(options, KlingHook(self.kling_conn_id), state, run, self.log)
         if result := submission.resume() or submission.reuse():
-            return self._publish(ti, result, earlier_costs)
-        with airflow_errors(), claim_downstream_targets(self, context):
-            result = self._submit_patiently(submission, str(ti.id), attempt, give_up_at)
             self._publish(ti, result, earlier_costs)
-        with suppress_and_log(self.log, "The task id could not be recorded"):
-            state.confirm_task_id(result.kling_task_id)
+        else:
+            with airflow_errors(), claim_downstream_targets(self, context):
+                result = self._submit_patiently(submission, str(ti.id), attempt, give_up_at)
+                self._publish(ti, result, earlier_costs)
+            with suppress_and_log(self.log, "The task id could not be recorded"):
+                state.confirm_task_id(result.kling_task_id)
+        self._show_picture(ti, result.kling_task_id, submission.first_picture)
         return result.kling_task_id
 
     def _submit_patiently(
@@ -263,8 +269,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
 
     def _publish(
         self, ti: Any, result: SubmissionResult, earlier_costs: Mapping[str, str | None] | None
-    ) -> str:
-        """Push what was asked for, for people and for the download's sidecar; return the task id."""
+    ) -> None:
+        """Push what was asked for, for people and for the download's sidecar."""
         from airflow_provider_kling.submission.cost_limits import cost_without
 
         with suppress_and_log(self.log, "What was asked for could not be stored"):
@@ -272,7 +278,15 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             request["earlier_cost_usd"] = cost_without(result.kling_task_id, earlier_costs)
             ti.xcom_push(key=COST_KEY, value=request["estimated_cost_usd"])
             ti.xcom_push(key=REQUEST_KEY, value=request)
-        return result.kling_task_id
+
+    def _show_picture(self, ti: Any, kling_task_id: str, data: bytes | None) -> None:
+        """Push a small picture of the source."""
+        from airflow_provider_kling.media.preview import decode_picture
+
+        with suppress_and_log(self.log, "The preview of the picture could not be stored"):
+            if self.preview and (picture := decode_picture(data).picture):
+                preview = {"kling_task_id": kling_task_id, "source": picture, "poster": None}
+                ti.xcom_push(key=PREVIEW_KEY, value=preview)
 
     def _defer(self, delay: float, attempt: int, give_up_at: float) -> None:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger

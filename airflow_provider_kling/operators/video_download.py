@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, BinaryIO
 
 from airflow_provider_kling.errors import (
     KlingDownloadError,
@@ -18,11 +19,12 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
-from airflow_provider_kling.media.probe import check_media, probe_video, require_pyav
+from airflow_provider_kling.media.preview import Decoded, checked_preview, decode_video
+from airflow_provider_kling.media.probe import check_media, differences, require_pyav
 from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.operators.job_wait import finished_task
 from airflow_provider_kling.operators.target_words import WORD
-from airflow_provider_kling.operators.xcom import task_instance_key
+from airflow_provider_kling.operators.xcom import find_source, task_instance_key
 from airflow_provider_kling.redaction import NO_SECRETS, redacted
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import STORAGE_FAILED
@@ -32,7 +34,7 @@ from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
 from airflow_provider_kling.values import is_placeholder
-from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
+from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, PREVIEW_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
 #: Seconds before each further attempt; each begins with a fresh link.
 ATTEMPT_PAUSES = (1.0, 5.0, 15.0, 45.0)
@@ -55,6 +57,7 @@ class DownloadOptions:
     allowed_paths: Sequence[str]
     verify_media: bool
     max_bytes: int
+    preview: bool
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> DownloadOptions:
@@ -66,6 +69,7 @@ class DownloadOptions:
             [allowed] if isinstance(allowed, str) else allowed,
             bool(arguments.get("verify_media")),
             arguments.get("max_bytes", DEFAULT_MAX_BYTES),
+            bool(arguments.get("preview", True)),
         )
 
     def file(self, kling_task_id: str) -> str:
@@ -88,21 +92,26 @@ class DownloadResult:
     :param path: its path or storage URL.
     :param facts: its sidecar: size, SHA-256, content type, request, timings.
     :param reused: whether it is a copy of a video of an earlier job.
+    :param preview: the XCom with the small pictures, or None.
     :param allowed_paths: the connection's allowed folders, for the library.
     """
 
     path: str
     facts: Mapping[str, Any]
     reused: bool
+    preview: Mapping[str, Any] | None
     allowed_paths: Sequence[str]
 
     def publish(self, ti: Any, log: Any) -> None:
-        """Push ``size``, ``sha256``, ``content_type`` and ``kling_video``; add the video to the library."""
+        """Push what is known of the video; add it to the library."""
         for key in (SIZE_KEY, SHA256_KEY, CONTENT_TYPE_KEY):
             ti.xcom_push(key=key, value=self.facts[key])
         video = {name: self.facts.get(name) for name in _PUBLISHED}
         video |= {"path": self.path, "reused": self.reused, **task_instance_key(ti)}
         ti.xcom_push(key=VIDEO_KEY, value=video)
+        if self.preview:
+            with suppress_and_log(log, "The preview of the video could not be stored"):
+                ti.xcom_push(key=PREVIEW_KEY, value=self.preview)
         if (entry := self.facts.get("library_entry")) and not self.reused:
             with suppress_and_log(log, "The video could not be added to the library"):
                 add_to_library(entry, self.path, self.facts, owner_name(self.facts), self.allowed_paths)
@@ -130,7 +139,7 @@ class VideoDownload:
     """
 
     def __init__(self, hook: KlingHook, options: DownloadOptions, ti: Any, log: Any) -> None:
-        self._hook, self._options, self._log = hook, options, log
+        self._hook, self._options, self._ti, self._log = hook, options, ti, log
         self._owner = {"dag_id": ti.dag_id, "run_id": ti.run_id, **task_instance_key(ti)}
 
     def check_before_submit(self, kling_task_id: str, expires_at: float) -> None:
@@ -169,7 +178,7 @@ class VideoDownload:
                 facts = self._store(target, kling_task_id, request, task)
                 if self._options.verify_media:
                     if "media_problems" not in facts:  # the video was stored without a check
-                        facts = {**facts, **target.examine(partial(probe_video, request=facts))}
+                        facts = {**facts, **target.examine(partial(self._examine, facts))}
                     check_media(facts["media_problems"], str(target.path))
         self._log.info(
             "%s: %d bytes, %s, sha256 %s",
@@ -178,7 +187,8 @@ class VideoDownload:
         entry = request.get("library_entry")  # not from the sidecar, which other programs can change
         facts = {**facts, "kling_task_id": kling_task_id, "library_entry": entry}
         allowed = self._hook.settings.allowed_paths
-        return DownloadResult(str(target.path), facts, bool(request.get("reused")), allowed)
+        preview = self._preview(kling_task_id, request, facts.get("preview"))
+        return DownloadResult(str(target.path), facts, bool(request.get("reused")), preview, allowed)
 
     def _target(self, kling_task_id: str) -> Target:
         options = self._options
@@ -221,7 +231,10 @@ class VideoDownload:
     ) -> Mapping[str, Any]:
         """Store the video from its link, or a copy of a reused video; return its sidecar."""
         source: AbstractContextManager[Stream]
-        facts = {**request, "kling_task_id": kling_task_id, "timings": {}}
+        facts = {**request, "kling_task_id": kling_task_id, "timings": {}, "media": None}
+        if self._options.preview:
+            with suppress_and_log(self._log, "The preview of the picture could not be read"):
+                facts["preview"] = {"source": find_source(self._ti, request), "poster": None}
         reused = request.get("reused")
         if reused and reused.get("path") == str(target.path):  # it is the same file
             for _ in read_reused_video(reused):
@@ -245,9 +258,38 @@ class VideoDownload:
             source = self._hook.open_video(task.videos[0].video_url)
         with source as stream:
             facts["content_type"] = stream.content_type
-            examine = partial(probe_video, request=facts) if self._options.verify_media else None
+            examine = partial(self._examine, facts) if self._looks_into_video() else None
             chunks = _timed(stream.chunks, facts, began_at)
             return target.store(chunks, stream.length, facts, examine)
+
+    def _looks_into_video(self) -> bool:
+        return self._options.verify_media or (self._options.preview and bool(find_spec("av")))
+
+    def _examine(self, facts: Mapping[str, Any], open_video: Callable[[], BinaryIO]) -> dict[str, Any]:
+        """Return what is seen in the video, for its sidecar.
+
+        :raises KlingVideoError: with ``verify_media``: no frame can be decoded.
+        """
+        found, must = Decoded(), self._options.verify_media
+        tolerant = nullcontext() if must else suppress_and_log(self._log, "The video could not be decoded")
+        with tolerant, open_video() as file:
+            found = decode_video(file)
+        seen: dict[str, Any] = {"media": found.media}
+        if self._options.preview:
+            seen["preview"] = {**(facts.get("preview") or {}), "poster": found.picture}
+        if must:
+            if not found.media:
+                raise KlingVideoError(f"No picture can be read from the video ({found.error}).")
+            seen["media_problems"] = differences(found.media, facts)
+        return seen
+
+    def _preview(self, kling_task_id: str, request: Mapping[str, Any], made: Any) -> dict[str, Any] | None:
+        """Return the XCom with the poster, and with the source that the same task has pushed before."""
+        known = made if self._options.preview and isinstance(made, dict) else {}
+        pictures = {name: checked_preview(known.get(name)) for name in ("source", "poster")}
+        if request.get("task_id") != self._ti.task_id:
+            pictures["source"] = None
+        return {"kling_task_id": kling_task_id, **pictures} if pictures["poster"] else None
 
     @contextmanager
     def _naming_job(self, kling_task_id: str, money: Money) -> Iterator[None]:

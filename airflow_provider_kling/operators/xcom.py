@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.xcom_keys import REQUEST_KEY
+from airflow_provider_kling.xcom_keys import PREVIEW_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
@@ -48,3 +49,14 @@ def find_request(operator: BaseOperator, ti: Any, kling_task_id: str) -> dict[st
             if isinstance(request, dict) and request.get("kling_task_id") == kling_task_id:
                 return request
     return {}
+
+
+def find_source(ti: Any, request: Mapping[str, Any]) -> str | None:
+    """Return the small picture of the source that the submit of a request has pushed, if it has."""
+    from airflow_provider_kling.media.preview import checked_preview
+
+    task_id, map_index = request.get("task_id"), request.get("map_index")
+    found = ti.xcom_pull(task_ids=[task_id], key=PREVIEW_KEY, map_indexes=map_index) if task_id else None
+    pushed = [value for value in found or [] if isinstance(value, dict)]
+    same = (value for value in pushed if value.get("kling_task_id") == request.get("kling_task_id"))
+    return checked_preview(next(same, {}).get("source"))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from airflow_provider_kling.errors import KlingDownloadError, KlingError, KlingInputError, KlingVideoError
@@ -120,7 +121,7 @@ class Target:
         chunks: Iterable[bytes],
         length: int | None,
         facts: Mapping[str, Any],
-        examine: Callable[[BinaryIO], Mapping[str, Any]] | None = None,
+        examine: Callable[[Callable[[], BinaryIO]], Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Write a video and its sidecar, and return the sidecar.
 
@@ -130,7 +131,8 @@ class Target:
         :param chunks: the bytes.
         :param length: the number of bytes that the storage host promised, or None.
         :param facts: the content of the sidecar; ``kling_task_id`` is required.
-        :param examine: reads the whole file before it gets its name; returns more facts or raises.
+        :param examine: gets a function that opens the whole file before it has its name; returns more facts
+            or raises.
         :raises KlingVideoError: all bytes came, but they are no whole mp4, or too many.
         :raises KlingInputError: a file came meanwhile that may not be replaced.
         :raises KlingDownloadError: bytes are missing or cannot be written, or another task has claimed the
@@ -146,8 +148,7 @@ class Target:
             stored = self._receive(folder, part, chunks, length)
             sidecar = {**facts, **self.owner, **stored}
             if examine:
-                with folder.open(part) as file:
-                    sidecar |= examine(file)
+                sidecar |= examine(partial(folder.open, part))
             with self._claimed(folder, time.time() + _STORE_SECONDS, paid=True):
                 if existing := self._check(folder, sidecar["kling_task_id"]):
                     return existing
@@ -162,10 +163,10 @@ class Target:
                 return sidecar
         return {}
 
-    def examine(self, probe: Callable[[BinaryIO], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Return what *probe* returns for the stored video."""
-        with self._errors(paid=True), open_folder(self.path) as folder, folder.open(self.path.name) as file:
-            return probe(file)
+    def examine(self, examine: Callable[[Callable[[], BinaryIO]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return what *examine* returns for a function that opens the stored video."""
+        with self._errors(paid=True), open_folder(self.path) as folder:
+            return examine(partial(folder.open, self.path.name))
 
     def _receive(
         self, folder: Folder, part: str, chunks: Iterable[bytes], length: int | None

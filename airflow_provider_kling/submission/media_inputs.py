@@ -53,6 +53,8 @@ class MediaInputs:
         self._options, self._log = options, log
         #: What may be shown of them, by input: source, hash, sides.
         self.facts: dict[str, Any] = {}
+        #: The bytes of the first picture that was read.
+        self.first_picture: bytes | None = None
         #: What each URL that was signed here stands for, whenever it is signed.
         self.signed: dict[str, str] = {}
 
@@ -91,6 +93,7 @@ class MediaInputs:
         self._log.info("%s: %s, %s", argument, path.name if path else "data", picture.describe())
         if cut := len(data) - len(picture.data):
             self._log.warning("%s: the %d bytes after the picture's end are not sent.", argument, cut)
+        self.first_picture = self.first_picture or picture.data
         facts: dict[str, Any] = {"source": source, "sha256": picture.sha256}
         facts |= {"width": picture.width, "height": picture.height}
         if self._options.form != "url":

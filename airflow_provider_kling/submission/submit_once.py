@@ -94,7 +94,10 @@ class SubmissionResult:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A checked request of one task instance; make it with :func:`prepare`."""
+    """A checked request of one task instance; make it with :func:`prepare`.
+
+    :param first_picture: the bytes of the first picture that was read, for a preview.
+    """
 
     options: SubmissionOptions
     hook: KlingHook
@@ -102,6 +105,7 @@ class Submission:
     costs: CostControl
     job: VideoJob
     pictures: Mapping[str, Any]
+    first_picture: bytes | None = field(repr=False)
     library_entry: LibraryEntry | None
     log: Any
 
@@ -287,16 +291,16 @@ def prepare(
         limits = Limits.read(
             settings, max_cost_usd=options.max_cost_usd, max_run_cost_usd=options.max_run_cost_usd
         )
-        job, pictures = _checked_job(options, hook, log)
+        job, media = _checked_job(options, hook, log)
         entry = None
         if options.library is not None:
-            entry = library_entry(options.library, job, pictures, hook, options.allowed_paths, log)
+            entry = library_entry(options.library, job, media.facts, hook, options.allowed_paths, log)
         costs = CostControl(limits, state, run, settings.conn_id, log)
-    return Submission(options, hook, state, costs, job, pictures, entry, log)
+    return Submission(options, hook, state, costs, job, media.facts, media.first_picture, entry, log)
 
 
-def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple[VideoJob, Mapping[str, Any]]:
-    """Return the job in the model's own words, and what may be shown of its pictures."""
+def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple[VideoJob, MediaInputs]:
+    """Return the job in the model's own words, and its pictures."""
     model = options.model or hook.settings.default_model
     form = options.image_transport
     if form == "auto":
@@ -311,7 +315,7 @@ def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple
     check_media(job)
     for warning in warnings:
         log.warning(warning)
-    return replace(job, signed=media.signed), media.facts
+    return replace(job, signed=media.signed), media
 
 
 @contextmanager

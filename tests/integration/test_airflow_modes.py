@@ -61,6 +61,24 @@ def test_the_video_button_leads_to_the_video_once_it_is_there(played: Played, ch
     assert link == played.stage.xcom(chains, f"wait_{mode}", "kling_video_url")
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_chain_pushes_what_the_gallery_shows(played: Played, chains: Run, mode: str) -> None:
+    stage, tasks = played.stage, [f"{step}_{mode}" for step in ("submit", "wait", "download")]
+    request, video = (
+        stage.xcom(chains, tasks[n], f"kling_{key}") for n, key in ((0, "request"), (2, "video"))
+    )
+    assert (request["inputs"]["prompt"], request["inputs"]["duration"]) == (f"chain {mode}", 5)
+    assert request["earlier_cost_usd"] == 0
+    assert video["media"]["duration"] == 1
+    assert video["timings"] == stage.xcom(chains, tasks[1])["timings"]
+    assert video["downloaded_at"] * 1000 > video["timings"]["complete_time_ms"]
+    previews = [stage.xcom(chains, tasks[n], "kling_preview") for n in (0, 2)]
+    assert previews[0]["source"].startswith("data:image/jpeg;base64,")
+    assert previews[1]["poster"].startswith("data:image/jpeg;base64,")
+    for task in tasks:
+        assert str(stage.links(chains, task)["Kling gallery"]).endswith(f"/tasks/{task}/plugin/kling-videos")
+
+
 def test_only_a_poking_sensor_keeps_a_worker_process(waiting: dict[str, Seen]) -> None:
     assert waiting["poke"].state == "running"
     assert waiting["poke"].processes, "the search for a task's process found none where there is one"

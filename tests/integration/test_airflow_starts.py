@@ -38,6 +38,20 @@ def test_the_videos_are_whole_and_paid_for_once(played: Played, tasks: dict[str,
         assert len(ids) == 2
 
 
+def test_one_task_pushes_what_the_gallery_shows(
+    played: Played, run: Run, tasks: dict[str, dict[str, Any]]
+) -> None:
+    stage = played.stage
+    for map_index in (0, 1):
+        video = stage.xcom(run, "each", "kling_video", map_index)
+        assert video["media"]["audio"] is False
+        assert {"submit_time_ms", "complete_time_ms"} <= video["timings"].keys()
+        assert stage.xcom(run, "each", "kling_request", map_index)["earlier_cost_usd"] == 0
+        assert stage.xcom(run, "each", "kling_preview", map_index)["poster"]
+        link = stage.xcom(run, "each", "kling_gallery_link", map_index)
+        assert link.endswith(f"/tasks/each/mapped/{map_index}/plugin/kling-videos")
+
+
 def test_a_retry_of_its_download_neither_paid_nor_waited_again(
     played: Played, run: Run, tasks: dict[str, dict[str, Any]]
 ) -> None:

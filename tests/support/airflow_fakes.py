@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import struct
+import sys
 import time
 import uuid
 import zlib
@@ -156,6 +157,19 @@ def gateway(clock, monkeypatch):
     """A gateway with the test's clock."""
     with running_gateway(monkeypatch, clock=clock.time) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def decoders():
+    """The packages of the extra ``media``."""
+
+
+@pytest.fixture(autouse=True)
+def no_decoders(request, monkeypatch):
+    """Take the extra ``media`` away: a process that decodes takes most of the time of a short test."""
+    if not {"decoders", "emulator"} & {*request.fixturenames, request.path.parent.name}:
+        for module in ("av", "PIL"):
+            monkeypatch.setitem(sys.modules, module, None)
 
 
 class Logged:

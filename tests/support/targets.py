@@ -39,8 +39,9 @@ def target(path, who=None, if_exists="overwrite", max_bytes=10**9):
 def store(where, job="job", data=VIDEO, *, length=None, then=lambda: None):
     """Store a video; *then* is called when it is whole, before it has its name."""
 
-    def examine(file):
-        assert file.read() == data
+    def examine(open_video):
+        with open_video() as file:
+            assert file.read() == data
         then()
         return {}
 

@@ -380,7 +380,7 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(gateway, tmp_path, m
 
 
 @pytest.mark.parametrize("sound", [True, False])
-def test_a_real_video_is_compared_with_what_was_asked_for(monkeypatch, tmp_path, sound):
+def test_a_real_video_is_compared_with_what_was_asked_for(decoders, monkeypatch, tmp_path, sound):
     with running_gateway(monkeypatch, render=True) as gateway:
         with DAG("d", schedule=None):
             submit = KlingSubmitOperator(
@@ -413,7 +413,7 @@ def test_a_real_video_is_compared_with_what_was_asked_for(monkeypatch, tmp_path,
         assert len(downloads(gateway)) == before
 
 
-def test_a_video_that_nobody_has_looked_into_is_looked_into_where_it_stands(monkeypatch, tmp_path):
+def test_a_video_that_nobody_has_looked_into_is_looked_into_where_it_stands(decoders, monkeypatch, tmp_path):
     with running_gateway(monkeypatch, render=True) as gateway:
         kling_task_id, path = bought(gateway), tmp_path / "cat.mp4"
         gateway.wait_until(lambda: gateway.render_queue.is_done(kling_task_id), timeout=60)
@@ -428,7 +428,9 @@ def test_a_video_that_nobody_has_looked_into_is_looked_into_where_it_stands(monk
         assert len(downloads(gateway)) == 1
 
 
-def test_a_video_that_shows_nothing_is_not_taken_where_that_is_checked(gateway, tmp_path, monkeypatch):
+def test_a_video_that_shows_nothing_is_not_taken_where_that_is_checked(
+    decoders, gateway, tmp_path, monkeypatch
+):
     boxes = [(b"ftyp", b"isom"), (b"moov", b"nothing"), (b"mdat", bytes(64))]
     blind = b"".join((8 + len(data)).to_bytes(4) + kind + data for kind, data in boxes)
     with serving(answering(blind)) as server:

@@ -20,6 +20,7 @@ from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError
 from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions
 from airflow_provider_kling.transport.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("decoders")
 LOG = logging.getLogger("airflow.task")
 LINK = "https://pictures.example/cat.png?X-Amz-Signature=secret"
 CAT = png(noise=8192)
