@@ -9,19 +9,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from airflow_provider_kling.emulator.emulator import Emulator
 from airflow_provider_kling.emulator.faults import Fault
+from airflow_provider_kling.emulator.request_log import Request
 from airflow_provider_kling.emulator.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_provider_kling.emulator.request_log import Request
 
 MAX_SHOWN_PROMPT = 50
 

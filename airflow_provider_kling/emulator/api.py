@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from airflow_provider_kling.emulator.jobs import MAX_STORED_PROMPT, Job, Phase, fingerprint, prompt_of
+from airflow_provider_kling.emulator.faults import Fault
+from airflow_provider_kling.emulator.jobs import (
+    MAX_STORED_PROMPT,
+    Job,
+    JobFault,
+    Phase,
+    fingerprint,
+    prompt_of,
+)
 from airflow_provider_kling.emulator.messages import Json, Reply, Transfer, error_reply, json_reply
+from airflow_provider_kling.emulator.models import Model
 from airflow_provider_kling.emulator.pictures import RefusedError, digest
 from airflow_provider_kling.emulator.render_request import RenderRequest
+from airflow_provider_kling.emulator.state import Exchange, GatewayState
 from airflow_provider_kling.emulator.validation import check_body, check_pictures, pictures_in, unknown_fields
-
-if TYPE_CHECKING:
-    from airflow_provider_kling.emulator.faults import Fault
-    from airflow_provider_kling.emulator.jobs import JobFault
-    from airflow_provider_kling.emulator.models import Model
-    from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
 SUBMIT = "/v3/async/"
 QUERY = "/v3/async/task-result"
@@ -125,7 +128,7 @@ def query(gateway: GatewayState, exchange: Exchange) -> Reply:
     job = exchange.job = gateway.job_store.find(task_id)
     job_faults = () if job is None else gateway.faults.attach(job)
     passing = gateway.take_fault(exchange, "query")
-    faults = [*_applicable(gateway, job, job_faults), *([passing] if passing else [])]
+    faults = [*(applicable(gateway, job, job_faults) if job else ()), *([passing] if passing else [])]
     exchange.fault = faults[-1] if faults else None
     if job is None:
         reply = error_reply("TASK_NOT_FOUND", f"there is no task {task_id}")
@@ -139,9 +142,8 @@ def query(gateway: GatewayState, exchange: Exchange) -> Reply:
     return reply
 
 
-def _applicable(gateway: GatewayState, job: Job | None, job_faults: tuple[JobFault, ...]) -> list[JobFault]:
-    if job is None:
-        return []
+def applicable(gateway: GatewayState, job: Job, job_faults: tuple[JobFault, ...]) -> list[JobFault]:
+    """Return the faults that a job shows now."""
     age, phase = gateway.now() - job.created_at, gateway.state(job).phase
     return [fault for fault in job_faults if fault.applies(age, phase)]
 

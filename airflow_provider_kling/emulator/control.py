@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow_provider_kling.emulator.api import applicable, describe
+from airflow_provider_kling.emulator.jobs import Job
 from airflow_provider_kling.emulator.messages import Call, Json, Reply, error_reply, json_reply
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from airflow_provider_kling.emulator.jobs import Job
-    from airflow_provider_kling.emulator.state import GatewayState
+from airflow_provider_kling.emulator.state import GatewayState
 
 PREFIX = "/_emulator/"
 MAX_ROWS = 1000
@@ -31,12 +29,9 @@ def answer(gateway: GatewayState, call: Call) -> Reply:
 
 def describe_job(gateway: GatewayState, job: Job) -> Json:
     """Return the properties and the state of a job, and its faults."""
-    age, state = gateway.now() - job.created_at, gateway.state(job)
-    task = {"status": state.phase, "reason": "", "eta": state.eta, "progress_percent": state.progress}
-    shown: Json = {"task": task, "videos": []}
-    for fault in gateway.faults.attach(job):
-        if fault.applies(age, state.phase):
-            fault.edit(shown)
+    shown = describe(gateway, job)
+    for fault in applicable(gateway, job, gateway.faults.attach(job)):
+        fault.edit(shown)
     kept = ("number", "task_id", "model", "created_at", "prompt", "fingerprint", "unknown_fields")
     return {
         **{name: getattr(job, name) for name in kept},

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import Any, Self
 
 from airflow_provider_kling.emulator.gateway import Gateway
 from airflow_provider_kling.emulator.servers import serve_both_hosts
 from airflow_provider_kling.emulator.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
 
 
 class Emulator(Gateway):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_kling.emulator.fault_effects import EFFECTS, Effect
+from airflow_provider_kling.emulator.jobs import Job, JobFault, Phase
 from airflow_provider_kling.emulator.messages import NORMAL_TRANSFER, Json, Reply
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from airflow_provider_kling.emulator.jobs import Job, JobFault, Phase
 
 CALLS = ("submit", "query", "download", "job")
 CONDITIONS = ("times", "match", "job", "late")

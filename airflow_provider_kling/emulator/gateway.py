@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from airflow_provider_kling.emulator import api, control, storage
 from airflow_provider_kling.emulator.jobs import Digest
+from airflow_provider_kling.emulator.messages import Call, Reply
 from airflow_provider_kling.emulator.request_log import Request
 from airflow_provider_kling.emulator.state import Exchange, GatewayState
-
-if TYPE_CHECKING:
-    from airflow_provider_kling.emulator.messages import Call, Reply
 
 
 class Gateway(GatewayState):

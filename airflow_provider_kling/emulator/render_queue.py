@@ -10,10 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from airflow_provider_kling.emulator.render_request import RenderRequest
+from airflow_provider_kling.emulator.render_request import RenderRequest
 
 MISSING = (
     "Rendering real videos needs PyAV and Pillow: pip install 'airflow-provider-kling[emulator]', "

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from airflow_provider_kling.emulator.jobs import prompt_of
-
-if TYPE_CHECKING:
-    from airflow_provider_kling.emulator.messages import Json
-    from airflow_provider_kling.emulator.models import Model
+from airflow_provider_kling.emulator.messages import Json
+from airflow_provider_kling.emulator.models import Model
 
 
 @dataclass(frozen=True, slots=True)

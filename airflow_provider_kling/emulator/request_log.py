@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from airflow_provider_kling.emulator.jobs import Digest
+from airflow_provider_kling.emulator.jobs import Digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from airflow_provider_kling.emulator.fault_effects import TO_STORAGE
+from airflow_provider_kling.emulator.gateway import Gateway
 from airflow_provider_kling.emulator.messages import Call, Reply
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from airflow_provider_kling.emulator.gateway import Gateway
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
 PIECES = 20  # a slow body is sent in this many pieces

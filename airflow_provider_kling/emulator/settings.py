@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from airflow_provider_kling.emulator.faults import Fault
-    from airflow_provider_kling.emulator.request_log import Request
+from airflow_provider_kling.emulator.faults import Fault
+from airflow_provider_kling.emulator.request_log import Request
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_kling.emulator.faults import Fault, FaultList
 from airflow_provider_kling.emulator.jobs import Job, JobFault, JobStore, Phase, State, fingerprint
+from airflow_provider_kling.emulator.messages import Call
 from airflow_provider_kling.emulator.models import MODELS, Model
 from airflow_provider_kling.emulator.pictures import digest
 from airflow_provider_kling.emulator.render_queue import RenderQueue
 from airflow_provider_kling.emulator.request_log import Request, RequestLog
+from airflow_provider_kling.emulator.settings import Settings
 from airflow_provider_kling.emulator.signed_links import Links
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from airflow_provider_kling.emulator.messages import Call
-    from airflow_provider_kling.emulator.settings import Settings
 
 
 @dataclass(slots=True)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from airflow_provider_kling.emulator.jobs import Digest
 from airflow_provider_kling.emulator.messages import Call, Reply
-
-if TYPE_CHECKING:
-    from airflow_provider_kling.emulator.state import Exchange, GatewayState
+from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
 PATH = re.compile(r"/videos/([\w-]+)\.mp4")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from airflow_provider_kling.emulator.messages import Json
+from airflow_provider_kling.emulator.models import Field, Model
 from airflow_provider_kling.emulator.pictures import RefusedError, bytes_of, check, is_url
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from airflow_provider_kling.emulator.messages import Json
-    from airflow_provider_kling.emulator.models import Field, Model
 
 
 def check_body(model: Model, body: Json) -> None:

@@ -1,6 +1,7 @@
 """Fakes of the parts of Airflow that our operators use. Our own code is never faked."""
 
 import asyncio
+import itertools
 import json
 import logging
 import re
@@ -10,13 +11,16 @@ import time
 import uuid
 import zlib
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.io import attach
 from airflow.sdk.io.store import _STORE_CACHE
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.polling.policy import PollResult
+from airflow_provider_kling.transport.settings import Settings
 
 KEY = "sk-a-key-that-nobody-may-read"
 
@@ -82,11 +86,14 @@ class TI:
         self.id, self.max_tries, self.map_index = uuid.uuid4(), max_tries, map_index
         self.first_try_at, self.task_id = first_try_at, task_id
         self.xcoms, self.upstream, self.states = {}, [], {}
+        self.broken = {}  # key of an XCom -> what its push raises
         self.run = {} if run is None else run  # the XComs of all task instances of a run
         for key in [key for key in self.run if key[:2] == (task_id, map_index)]:
             del self.run[key]  # as a new try does
 
     def xcom_push(self, key, value):
+        if error := self.broken.get(key):
+            raise error
         self.xcoms[key] = self.run[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids, key, map_indexes=None):
@@ -123,6 +130,12 @@ def runtime_error(words="the API server is away"):
     from airflow.sdk.execution_time.comms import ErrorResponse
 
     return AirflowRuntimeError(ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": words}))
+
+
+def settings_of(host="https://gateway.invalid", key=KEY, **extra):
+    """Return the settings in a connection."""
+    fields = {"conn_id": "c", "host": host, "schema": "", "port": None, "password": key}
+    return Settings.from_connection(SimpleNamespace(**fields, extra=json.dumps(extra)))
 
 
 def stored_and_read(value):
@@ -212,6 +225,20 @@ def attached():
         return f"memory://{connection}@bucket/{connection}/"
 
     return attach_it
+
+
+class Signing(MemoryFileSystem):
+    """A storage that signs, each time anew."""
+
+    cachable, count = False, itertools.count()
+
+    def __init__(self):
+        super().__init__()
+        self.store, self.expirations = {}, []
+
+    def sign(self, path, expiration=100, **_):
+        self.expirations.append(expiration)
+        return f"https://storage.example{path}?Unheard-Of-Signature=secret{next(self.count)}"
 
 
 def submits(gateway):

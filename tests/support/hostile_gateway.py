@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
 
-#: A key, a header and a signature that must not be published. Their characters have many spellings.
-KEY = "sk-Zq9/uW+4x\"=%7E'<&>\\Lm2pRt"
-HEADER = ("X-Proxy-Token", 'tok-7f/"3 a+b\\c%2Fd9<&>Yy')
-SIGNATURE = "a1B2c3D4e5F6sigX9x8y7z"
+from hostile_spellings import HEADER, KEY, SIGNATURE
+
 JOB, OTHER = "1f0e7a52-9c3b-4d6e-8a01-5b7c9d2e4f60", "77777777-0000-4000-8000-abcdefabcdef"
 
 VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()

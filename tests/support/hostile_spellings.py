@@ -5,6 +5,11 @@ import json
 from base64 import b64encode
 from urllib.parse import quote, quote_plus
 
+#: A key, a header and a signature that must not be published. Their characters have many spellings.
+KEY = "sk-Zq9/uW+4x\"=%7E'<&>\\Lm2pRt"
+HEADER = ("X-Proxy-Token", 'tok-7f/"3 a+b\\c%2Fd9<&>Yy')
+SIGNATURE = "a1B2c3D4e5F6sigX9x8y7z"
+
 #: Each returns a text as an answer may spell it. The escapes of JSON come in addition.
 SPELLINGS = {
     "plain": str,

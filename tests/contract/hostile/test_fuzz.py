@@ -5,10 +5,9 @@ import gc
 import json
 import logging
 import traceback
-from types import SimpleNamespace
 
 import pytest
-from airflow_fakes import Store
+from airflow_fakes import Store, settings_of
 from hostile_gateway import (
     CLOSE,
     GATEWAY,
@@ -34,7 +33,6 @@ from airflow_provider_kling.gateways.myrouter import query, submit
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.transport.async_client import AsyncKlingClient
 from airflow_provider_kling.transport.sessions import gateway_session
-from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.sync_client import KlingClient
 
 CALLS = {
@@ -227,16 +225,7 @@ class Records(logging.Handler):
 @pytest.fixture(scope="module")
 def clients():
     """Both clients, each as a function from a call to its result, over a connection of its own."""
-    extra = json.loads(GATEWAY.connection_json())["extra"]
-    fields = {
-        "conn_id": "fuzz",
-        "conn_type": "kling",
-        "host": GATEWAY.url,
-        "schema": "",
-        "port": None,
-        "login": "",
-    }
-    ours = Settings.from_connection(SimpleNamespace(**fields, password=KEY, extra=json.dumps(extra)))
+    ours = settings_of(GATEWAY.url, KEY, **GATEWAY.connection()["extra"])
 
     def send(call):
         with gateway_session(ours) as session:

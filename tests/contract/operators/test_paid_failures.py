@@ -182,19 +182,6 @@ def test_an_error_leaves_the_task_without_the_frames_and_causes_behind_it(gatewa
         assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
 
 
-class BrokenTI(TI):
-    """A task instance of an API server that takes no XCom of one key."""
-
-    def __init__(self, key, error, **arguments):
-        super().__init__(**arguments)
-        self.broken = {key: error}
-
-    def xcom_push(self, key, value):
-        if error := self.broken.get(key):
-            raise error
-        super().xcom_push(key, value)
-
-
 class Steps:
     """Counts the calls of a task to Airflow, and lets one of them fail.
 
@@ -287,7 +274,8 @@ def test_a_task_that_dies_at_whatever_step_pays_once_and_its_retry_has_the_job_o
 
 def test_airflows_own_timeout_after_the_purchase_stays_but_the_task_names_the_job(gateway, tmp_path, logged):
     timeout = AirflowTaskTimeout("Timeout, PID: 1")
-    ti, store = BrokenTI("size", timeout), Store()
+    ti, store = TI(), Store()
+    ti.broken["size"] = timeout
     with pytest.raises(AirflowTaskTimeout) as caught:
         video_task(tmp_path / "cat.mp4").execute(context_of(ti, store))
     assert caught.value is timeout
@@ -338,7 +326,8 @@ def test_whatever_ends_a_wait_names_the_job(gateway, monkeypatch, logged):
 
 def test_what_the_dags_author_says_with_an_exception_is_left_as_it_is(gateway, monkeypatch, tmp_path):
     for error in (AirflowSkipException("not today"), AirflowFailException("never")):
-        ti = BrokenTI("size", error)
+        ti = TI()
+        ti.broken["size"] = error
         with pytest.raises(type(error)) as caught:
             download(bought(gateway), tmp_path / f"{type(error).__name__}.mp4", ti)
         assert caught.value is error

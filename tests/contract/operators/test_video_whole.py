@@ -108,10 +108,6 @@ def test_on_a_worker_too_nobody_looks_before_the_first_look(gateway, clock, tmp_
     assert asked[0] >= 99
 
 
-def gets(gateway):
-    return sum(request.method == "GET" and request.host == "api" for request in gateway.requests)
-
-
 @pytest.fixture
 def rendering(gateway):
     """A gateway whose jobs take half a minute."""
@@ -154,13 +150,6 @@ def test_the_buttons_of_submit_and_sensor_are_on_it(rendering, tmp_path):
     assert names == {"Kling video", "Kling gallery"}
 
 
-def test_what_is_stored_while_it_waits_holds_neither_prompt_nor_key(rendering, tmp_path):
-    task = Task(tmp_path / "cat.mp4", prompt="a secret plan")
-    task.begin()
-    assert "secret" not in str(task.deferrals[0].trigger.serialize())
-    assert rendering.api_key not in str(task.deferrals[0].trigger.serialize())
-
-
 def test_a_retry_of_a_failed_download_neither_pays_nor_waits_again(rendering, tmp_path):
     task = Task(tmp_path / "cat.mp4")
     rendering.add_fault("download:dead=403,times=always")
@@ -172,29 +161,6 @@ def test_a_retry_of_a_failed_download_neither_pays_nor_waits_again(rendering, tm
     before = len(task.deferrals)
     assert task.begin() == str(tmp_path / "cat.mp4")
     assert (submits(rendering), len(task.deferrals)) == (1, before)
-
-
-DEATHS = [2, 3]  # after the id is noted, after the video is noted to be home
-
-
-@pytest.mark.parametrize("write", DEATHS)
-def test_a_worker_that_dies_after_the_purchase_leaves_the_job_to_the_retry(gateway, tmp_path, write):
-    task = Task(tmp_path / "cat.mp4")
-    task.store.after[write] = SystemExit()
-    with pytest.raises(SystemExit):
-        task.run()
-    assert task.run() == str(tmp_path / "cat.mp4")
-    assert submits(gateway) == 1
-
-
-def test_a_worker_that_dies_amid_the_purchase_is_uncertain_to_the_retry(gateway, tmp_path):
-    task = Task(tmp_path / "cat.mp4")
-    task.store.after[1] = SystemExit()
-    with pytest.raises(SystemExit):
-        task.run()
-    with pytest.raises(KlingSubmitUncertainError):
-        task.run()
-    assert not submits(gateway)
 
 
 def test_an_id_that_the_store_took_only_before_the_deferral_is_the_retrys_job(gateway, clock, tmp_path):

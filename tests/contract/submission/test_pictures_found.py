@@ -2,14 +2,13 @@
 
 import base64
 import io
-import itertools
 import logging
 import pathlib
 import socket
 
 import pytest
 from airflow.sdk import Asset, ObjectStoragePath
-from airflow_fakes import KEY, png
+from airflow_fakes import KEY, Signing, png
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given
 from hypothesis import settings as settings_of
@@ -27,20 +26,6 @@ CAT = png(noise=8192)
 AS_BASE64 = base64.b64encode(CAT).decode()
 AS_URI = f"data:image/png;base64,{AS_BASE64}"
 CLIP = b"\0\0\0\x14ftypqt  " + bytes(300)
-
-
-class Signing(MemoryFileSystem):
-    """A storage that signs, each time anew."""
-
-    cachable, count = False, itertools.count()
-
-    def __init__(self):
-        super().__init__()
-        self.store, self.expirations = {}, []
-
-    def sign(self, path, expiration=100, **_):
-        self.expirations.append(expiration)
-        return f"https://storage.example{path}?Unheard-Of-Signature={next(self.count)}"
 
 
 def settings(**options):

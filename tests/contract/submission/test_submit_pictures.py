@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
-from airflow_fakes import KEY, TI, Store, connect, context_of, png, submits
-from fsspec.implementations.memory import MemoryFileSystem
+from airflow_fakes import KEY, TI, Signing, Store, connect, context_of, png, submits
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingSubmitUncertainError
 from airflow_provider_kling.operators import KlingSubmitOperator
@@ -63,17 +62,14 @@ def cat(tmp_path):
     return str(path)
 
 
-class Signing(MemoryFileSystem):
-    cachable, store, count = False, {}, 0
-
-    def sign(self, path, expiration=100, **_):
-        Signing.count += 1
-        return f"https://storage.example{path}?Unheard-Of-Signature=secret{self.count}"
+@pytest.fixture
+def storage():
+    return Signing()
 
 
 @pytest.fixture
-def stored(attached):
-    folder = attached(Signing())
+def stored(attached, storage):
+    folder = attached(storage)
     ObjectStoragePath(f"{folder}cat.png").write_bytes(CAT)
     return f"{folder}cat.png"
 
@@ -129,21 +125,20 @@ def test_the_log_names_each_picture_once_and_shows_no_hash(gateway, logged, cat,
     assert "Submitting to kling-v3.0-pro-i2v, an estimated 0.56 USD: prompt='a cat'" in logged.text()
 
 
-def test_what_is_signed_for_the_gateway_is_told_by_source_and_hash_alone(gateway, logged, stored):
+def test_what_is_signed_for_the_gateway_is_told_by_source_and_hash_alone(gateway, logged, stored, storage):
     ti, store = TI(), Store()
     operator = run(submit(image=ObjectStoragePath(stored), model="kling-v3.0-4k-i2v"), ti, store)
-    assert submits(gateway) == Signing.count
+    assert submits(gateway) == len(storage.expirations)
     facts = ti.xcoms["kling_request"]["pictures"]["image"]
     assert (facts["source"], len(facts["sha256"])) == (str(ObjectStoragePath(stored)), 64)
     assert "secret" not in shown(operator) + json.dumps([ti.xcoms, store.values]) + logged.text()
 
 
-def test_a_retry_signs_anew_and_gets_the_same_job(gateway, stored):
+def test_a_retry_signs_anew_and_gets_the_same_job(gateway, stored, storage):
     store, order = Store(), {"image": stored, "image_transport": "url"}
-    before = Signing.count
     for _ in range(3):
         run(submit(**order), store=store)
-    assert Signing.count == before + 3
+    assert len(storage.expirations) == 3
     assert submits(gateway) == 1
 
 

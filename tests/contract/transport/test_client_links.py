@@ -1,34 +1,24 @@
 """Links to videos: followed with care, without the key, and resumed where they broke."""
 
 import gzip
-import json
 import threading
 import time
 import tracemalloc
 from dataclasses import replace
 from itertools import count
-from types import SimpleNamespace
 
 import pytest
+from airflow_fakes import settings_of
 from odd_servers import DRIPPING_PARTS, answering, dripping_in, serving
 
 from airflow_provider_kling.errors import KlingDownloadError, Money
 from airflow_provider_kling.transport.download_stream import content_length, open_link
-from airflow_provider_kling.transport.settings import Settings
 
 VIDEO = bytes(range(256)) * 4096
 
 
 def settings(**extra):
-    extra = {"allow_private_hosts": True, "request_timeout": 5, **extra}
-    fields = {
-        "conn_id": "c",
-        "host": "https://gateway.invalid",
-        "schema": "",
-        "port": None,
-        "password": "sk-1",
-    }
-    return Settings.from_connection(SimpleNamespace(**fields, extra=json.dumps(extra)))
+    return settings_of(**{"allow_private_hosts": True, "request_timeout": 5, **extra})
 
 
 def fetched(url, **extra):

@@ -14,10 +14,10 @@ import tracemalloc
 import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import pytest
 import requests
+from airflow_fakes import settings_of
 from blockbuster import blockbuster_ctx
 from odd_servers import DRIPPING_PARTS, answering, dripping_in, serving
 
@@ -37,7 +37,6 @@ from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.transport.async_client import AsyncKlingClient
 from airflow_provider_kling.transport.sessions import Deadline, gateway_session, timed
-from airflow_provider_kling.transport.settings import Settings
 from airflow_provider_kling.transport.sync_client import LONGEST_BODY, KlingClient
 
 JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
@@ -59,28 +58,31 @@ def gateway():
 
 
 @asynccontextmanager
-async def sync_client(fields, _):
-    settings = Settings.from_connection(SimpleNamespace(**fields | {"extra": json.dumps(fields["extra"])}))
+async def sync_client(monkeypatch, host, key, extra):
+    settings = settings_of(host, key, **extra)
     with gateway_session(settings) as session:
         yield lambda call: asyncio.to_thread(KlingClient(session, settings).send, call)
 
 
 @asynccontextmanager
-async def async_client(fields, _):
-    settings = Settings.from_connection(SimpleNamespace(**fields | {"extra": json.dumps(fields["extra"])}))
-    async with AsyncKlingClient(settings) as client:
+async def async_client(monkeypatch, host, key, extra):
+    async with AsyncKlingClient(settings_of(host, key, **extra)) as client:
         yield client.send
 
 
+def connection(host, key, extra):
+    return json.dumps({"conn_type": "kling", "host": host, "password": key, "extra": extra})
+
+
 @asynccontextmanager
-async def hook(fields, monkeypatch):
-    monkeypatch.setenv("AIRFLOW_CONN_KLING_STORY", json.dumps({"conn_type": "kling", **fields}))
+async def hook(monkeypatch, *fields):
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_STORY", connection(*fields))
     yield lambda call: asyncio.to_thread(KlingHook("kling_story").send, call)
 
 
 @asynccontextmanager
-async def pooled_client(fields, monkeypatch):
-    monkeypatch.setenv("AIRFLOW_CONN_KLING_STORY", json.dumps({"conn_type": "kling", **fields}))
+async def pooled_client(monkeypatch, *fields):
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_STORY", connection(*fields))
     async with ClientPool.client("kling_story") as client:
         yield client.send
 
@@ -88,14 +90,9 @@ async def pooled_client(fields, monkeypatch):
 @pytest.fixture(params=[sync_client, async_client, hook, pooled_client], ids=lambda make: make.__name__)
 def connect(request, monkeypatch):
     """Give a way to make each kind of client for a host."""
-
-    def connect(url, key="emulator-key", **extra):
-        fields = {"conn_id": "kling_story", "host": url, "schema": "", "port": None, "password": key}
-        if request.param in (hook, pooled_client):
-            fields = {"host": url, "password": key}
-        return request.param({**fields, "extra": {"request_timeout": 20, **extra}}, monkeypatch)
-
-    return connect
+    return lambda url, key="emulator-key", **extra: request.param(
+        monkeypatch, url, key, {"request_timeout": 20, **extra}
+    )
 
 
 async def failure_of(send, call):

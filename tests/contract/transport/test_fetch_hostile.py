@@ -1,26 +1,21 @@
 """Links that mean no good. A small internet of our own stands in for the real one: names and public
 addresses that lead to servers of this test, below everything that the provider does."""
 
-import json
 import threading
-from types import SimpleNamespace
 
 import pytest
-from airflow_fakes import KEY
+from airflow_fakes import settings_of
 from fake_internet import PUBLIC
 from odd_servers import answering, dripping_in, serving
 
 from airflow_provider_kling.errors import KlingAccessError, KlingDownloadError, Money
 from airflow_provider_kling.transport.download_stream import open_link
-from airflow_provider_kling.transport.settings import Settings
 
 VIDEO = bytes(range(256)) * 64
 
 
 def fetched(url, **extra):
-    fields = {"conn_id": "c", "host": "https://gateway.invalid", "schema": "", "port": None, "password": KEY}
-    extra = json.dumps({"request_timeout": 5, "X-Team": "video", **extra})
-    settings = Settings.from_connection(SimpleNamespace(**fields, extra=extra))
+    settings = settings_of(**{"request_timeout": 5, "X-Team": "video", **extra})
     with open_link(url, settings) as stream:
         return b"".join(stream.chunks)
 
