@@ -622,6 +622,8 @@ def test_a_success_without_a_video_that_can_be_read_shows_the_answer():
     [
         ({"reason": "TASK_NOT_FOUND"}, 404, True),
         ({"task": {"status": "TASK_STATUS_UNKNOWN"}}, 200, True),
+        ({"task": None}, 200, True),
+        ({"task": None, "reason": "INVALID_API_KEY"}, 200, False),
         ({"status": "ok"}, 200, False),
         ({"message": "welcome to the portal"}, 404, False),
         ({"reason": "INVALID_API_KEY"}, 403, False),
