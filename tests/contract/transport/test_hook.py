@@ -207,10 +207,6 @@ def test_an_answer_that_says_nothing_of_the_key_is_inconclusive(gateway, connect
     assert told.startswith("Inconclusive. The gateway answered")
 
 
-
-
-
-
 def test_a_host_whose_name_is_looked_up_for_too_long_is_given_up_before_anything_is_sent(
     connect, monkeypatch
 ):
