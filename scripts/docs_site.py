@@ -6,6 +6,7 @@ The version of this tree is always built. Each argument is a tag (such as v0.1.0
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,10 +35,13 @@ def build(trees: list[Path], site: Path) -> None:
     for tree, version in zip(trees, versions, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             environment = os.environ | {"DOCS_VERSIONS": " ".join(versions), "AIRFLOW_HOME": folder}
-            environment["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
             options = ["-q", "-E", "--fail-on-warning", "-d", f"{folder}/doctrees"]
             command = [sys.executable, "-m", "sphinx", *options, tree / "docs", site / version]
-            subprocess.run(command, check=True, env=environment)
+            shutil.rmtree(tree / "docs" / "_api", ignore_errors=True)  # classes that are gone
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(done.stderr, file=sys.stderr)
+            done.check_returncode()
     (site / "index.html").write_text(FORWARD.format(versions[0]))
 
 

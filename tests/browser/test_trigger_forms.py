@@ -308,6 +308,9 @@ def test_a_person_approves_what_the_form_shows(running: Stage, page: Page, folde
     running.until_state(sent.run, "deferred", "video[0]", "video[1]")
     names = {running.tasks(sent.run)[f"video[{index}]"]["rendered_map_index"] for index in (0, 1)}
     assert names == {"one.png", "two.png"}
+    page.goto(f"{running.airflow.url}/dags/{sent.run.dag_id}/runs/{sent.run.run_id}/tasks/video/mapped")
+    for name in names:  # in place of 0 and 1
+        page.get_by_role("link", name=name, exact=True).wait_for()
 
 
 def test_the_rescue_form_stores_the_video_of_the_job_it_names(
