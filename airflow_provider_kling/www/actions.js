@@ -1,6 +1,6 @@
 // A failure in full, and the one action that fits; done through Airflow's API with the user's own rights.
 
-import { clearTask } from "./api.js";
+import { clearVideo } from "./api.js";
 import { button, dialogHead, h, openDialog } from "./dom.js";
 import { openTrigger } from "./form.js";
 import { usd } from "./format.js";
@@ -83,7 +83,7 @@ function priceOf(card) {
 async function clear(gallery, card, task, done) {
   card.element.classList.add("pending");
   try {
-    await clearTask(card.data, task);
+    await clearVideo(card.data, task);
     gallery.say(`${card.data.name}: ${done}`);
     await gallery.refresh([card]);
     return true;

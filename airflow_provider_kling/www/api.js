@@ -96,19 +96,29 @@ export function unpauseDag(dagId) {
   return call(`api/v2/dags/${at(dagId)}?update_mask=is_paused`, { method: "PATCH", body: { is_paused: false } });
 }
 
-/** Clear a task and all after it, so that Airflow runs them again. */
-export function clearTask(card, task) {
-  const marker = task.map_index >= 0 ? [task.task_id, task.map_index] : task.task_id;
+/**
+ * Clear a task and the later tasks of the same video, and all that failed because of them, so that Airflow runs
+ * them again. What other videos have made is not cleared: a submit after it would buy again.
+ */
+export async function clearVideo(card, task) {
+  const tasks = [...new Map(Object.values(card.tasks).filter(Boolean).map((one) => [marker(one).join(), one])).values()];
+  const later = tasks.slice(tasks.findIndex((one) => marker(one).join() === marker(task).join()));
+  await clear(card, later, { include_downstream: false, only_failed: false });
+  await clear(card, [task], { include_downstream: true, only_failed: true });
+}
+
+const marker = (task) => (task.map_index >= 0 ? [task.task_id, task.map_index] : [task.task_id]);
+
+function clear(card, tasks, which) {
   return call(`api/v2/dags/${at(card.dag_id)}/clearTaskInstances`, {
     method: "POST",
     body: {
       dry_run: false,
       dag_run_id: card.run_id,
-      task_ids: [marker],
-      include_downstream: true,
-      only_failed: false,
+      task_ids: tasks.map((task) => (task.map_index >= 0 ? marker(task) : task.task_id)),
       reset_dag_runs: true,
       prevent_running_task: true,
+      ...which,
     },
   });
 }
