@@ -1,0 +1,78 @@
+"""What Airflow's users see of the gallery: an admin, a viewer, one who may see one Dag, and a visitor."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from gallery_cards import ERRORS, HOSTILE
+from gallery_stage import gallery, gallery_app  # noqa: F401 - fixtures
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gallery_stage import GalleryStage
+    from playwright.sync_api import Page
+
+    Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(gallery: GalleryStage, page: Page) -> Iterator[Visit]:  # noqa: F811 - the fixture
+    """Open a page of Airflow as a user. There is a failed wait in *shop*, and a hostile job in *other*."""
+    request = {"kling_task_id": "job-1", "model": "kling-v3.0-pro-i2v", "inputs": {"prompt": "A lamp."}}
+    failure = {"class": "KlingTimeoutError", "kling_task_id": "job-1", **ERRORS["clear_wait"]}
+    gallery.add("submit", operator="KlingSubmitOperator", kling_request=request | {"name": "lamp.png"})
+    gallery.add("wait", operator="KlingTaskSensor", state="failed", kling_error=failure)
+    gallery.add(
+        "submit",
+        dag_id="other",
+        operator="KlingSubmitOperator",
+        kling_request=dict.fromkeys(request, HOSTILE) | {"name": HOSTILE},
+    )
+
+    def visit(user: str | None, path: str) -> Page:
+        page.context.clear_cookies()
+        if user:
+            token = gallery.login(user)["Authorization"].removeprefix("Bearer ")
+            page.context.add_cookies([{"name": "_token", "value": token, "url": gallery.url}])
+        page.goto(f"{gallery.url}{path}")
+        return page
+
+    yield visit
+    page.goto("about:blank")
+    page.context.clear_cookies()
+
+
+def test_an_admin_can_help_a_failed_video(visit: Visit) -> None:
+    page = visit("ada", "/plugin/kling")
+    card = page.get_by_role("article", name="lamp.png")
+    expect(card.get_by_text(ERRORS["clear_wait"]["what"])).to_be_visible()
+    expect(card.get_by_role("button", name="Wait again")).to_be_visible()
+    expect(card.get_by_role("button", name="Again with changes")).to_be_visible()
+    expect(page.get_by_role("article", name=HOSTILE)).to_be_visible()
+    assert "broken" not in page.title()
+
+
+def test_a_viewer_sees_the_failure_and_no_action(visit: Visit) -> None:
+    page = visit("vera", "/plugin/kling")
+    card = page.get_by_role("article", name="lamp.png")
+    expect(card.get_by_text(ERRORS["clear_wait"]["advice"])).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("again|Rescue", re.IGNORECASE))).to_have_count(0)
+
+
+def test_a_user_sees_only_the_own_dags(visit: Visit) -> None:
+    page = visit("otto", "/plugin/kling")
+    expect(page.get_by_role("article", name=HOSTILE)).to_be_visible()
+    expect(page.get_by_role("article")).to_have_count(1)
+    assert page.get_by_label("Dag", exact=True).locator("option").all_inner_texts() == ["All Dags", "other"]
+
+
+def test_a_visitor_is_asked_to_log_in(visit: Visit, gallery: GalleryStage) -> None:  # noqa: F811
+    page = visit(None, "/kling/")
+    expect(page.get_by_role("heading", name="Please log in")).to_be_visible()
+    page.get_by_role("link", name="Log in").click()
+    page.wait_for_url(re.compile("/auth/login"))
+    assert gallery.url in page.url
