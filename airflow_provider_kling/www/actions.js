@@ -85,7 +85,7 @@ async function clear(gallery, card, task, done) {
   try {
     await clearVideo(card.data, task);
     gallery.say(`${card.data.name}: ${done}`);
-    await gallery.refresh([card]);
+    await gallery.refreshAfter(card);
     return true;
   } catch (error) {
     gallery.say(error.message, { problem: true });

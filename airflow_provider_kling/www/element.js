@@ -68,7 +68,7 @@ class KlingVideos extends HTMLElement {
   }
 
   filters() {
-    return { ...this.context, ...this.head.filters() };
+    return this.context.task_id ? this.context : { ...this.context, ...this.head.filters() };
   }
 
   /** Read the first page anew. */
@@ -232,8 +232,14 @@ class KlingVideos extends HTMLElement {
       if (isRunning(card.data) && !isRunning(data)) ended.push(data);
       card.update(data);
     }
-    if (ended.length) this.say(ended.map((data) => `${data.name}: ${stateOf(data).label.toLowerCase()}`).join(", "));
+    if (ended.length > 3) this.say(`${ended.length} videos have ended.`);
+    else if (ended.length) this.say(ended.map((data) => `${data.name}: ${stateOf(data).label.toLowerCase()}`).join(", "));
     return ended.length > 0;
+  }
+
+  /** Look at the first page again after an action; what fails now is told by the next poll. */
+  async refreshAfter(...cards) {
+    await this.refresh(cards).catch(() => {});
   }
 
   /** Look at the first page again: new cards come in at the top, the counters are renewed. */
@@ -273,8 +279,12 @@ class KlingVideos extends HTMLElement {
     return h("a", { href: new URL(path, ROOT), onclick: follow, ...attributes }, ...children);
   }
 
+  /** The cards with something to see, in the order of the page. */
   visibleCards() {
-    return [...this.cards.values()].filter(({ data }) => data.player || picture(data.poster));
+    const places = new Map([...this.list.children].map((element, place) => [element, place]));
+    return [...this.cards.values()]
+      .filter(({ data }) => data.player || picture(data.poster))
+      .sort((one, other) => places.get(one.element) - places.get(other.element));
   }
 
   open(card) {

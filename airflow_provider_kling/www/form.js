@@ -56,7 +56,7 @@ class TriggerForm {
       const run = await triggerDag(this.dag.dag_id, conf);
       this.dialog.close();
       this.gallery.say("A new run has started.", { link: [runPath(this.dag.dag_id, run.dag_run_id), "Show the run"] });
-      await this.gallery.refresh();
+      await this.gallery.refreshAfter();
     } catch (error) {
       this.problem.textContent = error.message;
       this.problem.hidden = false;

@@ -148,7 +148,9 @@ export class Head {
 
 function costOf(head, more) {
   return [
-    h("span", { className: "total", title: "Sum of the estimated costs of these videos" }, `≈ ${usd(head.estimated_cost_usd ?? 0)}${more}`),
+    head.estimated_cost_usd
+      ? h("span", { className: "total", title: "Sum of the estimated costs of these videos" }, `≈ ${usd(head.estimated_cost_usd)}${more}`)
+      : null,
     typeof head.cost_usd === "number" ? h("span", { title: "As the gateway says" }, `${usd(head.cost_usd)} billed`) : null,
     head.unknown_price ? h("span", {}, `${head.unknown_price} without a known price`) : null,
     head.maybe_charged

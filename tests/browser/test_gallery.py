@@ -97,7 +97,7 @@ def test_a_card_of_each_state_fits_into_the_window(tab: Page, show: Show, width:
 
 def test_a_card_shows_what_is_known_of_a_video(tab: Page, show: Show) -> None:
     show([card("wool-blanket", cost_usd=0.84, earlier_cost_usd=0.56, duration_seconds=10, sound=True)])
-    text = shown(tab, "wool-blanket").inner_text()
+    text = shown(tab, "wool-blanket").text_content() or ""
     for fact in (
         *(
             "kling-v3.0-pro-i2v",
@@ -116,9 +116,9 @@ def test_the_whole_prompt_is_shown_on_click_and_can_be_copied(tab: Page, show: S
     one = card("copper-lamp")
     show([one])
     prompt = tab.get_by_role("button", name=re.compile("^Prompt:"))
-    assert "Soft light" not in prompt.inner_text()
+    assert "Soft light" not in (prompt.text_content() or "")
     prompt.click()
-    assert prompt.inner_text() == one["prompt"]
+    assert prompt.text_content() == one["prompt"]
     for what, text in (
         ("the prompt", one["prompt"]),
         ("the job id", one["kling_task_id"]),
@@ -145,9 +145,9 @@ def test_a_card_links_to_its_run_and_to_the_log_of_each_task(tab: Page, show: Sh
 
 def test_a_failure_is_told_in_full(tab: Page, show: Show) -> None:
     show([failed("glass-bowl", "clear_wait")])
-    texts = tab.locator(".error dd").all_inner_texts()
+    texts = tab.locator(".error dd").all_text_contents()
     assert texts == [ERRORS["clear_wait"][key] for key in ("what", "money", "advice")]
-    assert tab.locator(".error dt").all_inner_texts() == ["What happened", "Money", "Next"]
+    assert tab.locator(".error dt").all_text_contents() == ["What happened", "Money", "Next"]
 
 
 def test_the_head_counts_and_sums_up(tab: Page, show: Show) -> None:
@@ -227,7 +227,7 @@ def test_a_video_plays_while_the_mouse_is_over_it(tab: Page, show: Show) -> None
     tab.get_by_role("button", name="Play copper-lamp").hover()
     video = tab.locator("video.moving")
     expect(video).to_have_count(1)
-    tab.wait_for_function("document.querySelector('kling-videos').shadowRoot.querySelector('.plays')")
+    expect(tab.locator(".pane.plays")).to_have_count(1)
     assert video.evaluate("video => video.muted && video.loop")
     tab.get_by_role("button", name="Play oak-table").hover()
     tab.mouse.move(0, 0)
@@ -244,7 +244,7 @@ def test_a_tap_plays_in_place(tab: Page, show: Show) -> None:
     show([card("copper-lamp")])
     assert not tab.evaluate("matchMedia('(hover: hover)').matches")
     tab.get_by_role("button", name="Play copper-lamp").click()
-    tab.wait_for_function("document.querySelector('kling-videos').shadowRoot.querySelector('.plays')")
+    expect(tab.locator(".pane.plays")).to_have_count(1)
     expect(tab.locator("article video")).to_have_js_property("controls", value=True)
     expect(tab.get_by_role("dialog")).to_have_count(0)
     tab.get_by_role("button", name="Show copper-lamp large").click()
@@ -585,10 +585,10 @@ def test_the_theme_of_airflow_is_followed_live(tab: Page, show: Show) -> None:
     other.goto(tab.url)
     try:
         other.evaluate("localStorage.setItem('theme', 'dark')")
-        tab.wait_for_function("document.documentElement.className === 'dark'")
+        expect(tab.locator("html")).to_have_class("dark")
         assert brightness() < 60
         other.evaluate("localStorage.setItem('theme', 'light')")
-        tab.wait_for_function("document.documentElement.className === 'light'")
+        expect(tab.locator("html")).to_have_class("light")
         assert brightness() > 200
     finally:
         other.evaluate("localStorage.clear()")
@@ -613,7 +613,7 @@ def test_html_in_any_text_stays_text(tab: Page, show: Show, one: Card) -> None:
     found = hostile(one) | {"key": "d/r/submit/-1"}
     server = show([found, card("harmless")], dags={HOSTILE: hostile(RESCUE)})
     element = tab.get_by_role("article").first
-    assert element.get_by_role("heading").inner_text() == HOSTILE
+    expect(element.get_by_role("heading")).to_have_text(HOSTILE)
     assert element.locator("script, [onerror]").count() == 0
     for button in element.get_by_role("button").all():
         if button.is_visible() and not (button.get_attribute("aria-label") or "").startswith("Copy"):
