@@ -11,15 +11,13 @@ import traceback
 import unicodedata
 from base64 import b64encode
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
-from airflow_fakes import TI, Store, context_of, stored_and_read
+from airflow_fakes import TI, Store, context_of
 from hostile_gateway import HEADER, JOB, KEY, SIGNATURE, VIDEO, Script
-from sensor_modes import triggered
+from sensor_modes import triggered, until_over
 
 from airflow_provider_kling.errors import KlingError, Money
 from airflow_provider_kling.operators import (
@@ -61,6 +59,8 @@ class Run:
         return context_of(self.ti, self.store)
 
     def operator(self):
+        self.starts += 1
+        assert self.starts < 200, "the worker starts again and again"
         with DAG("d", schedule=None):
             operator = WAYS[self.way](self)
         self.stored.append({name: getattr(operator, name) for name in operator.template_fields})
@@ -70,29 +70,17 @@ class Run:
         """Run the operator with its deferrals and reschedules until it ends."""
         began = clock.time()
         try:
-            self.result = self._live(clock, began)
+            self.result = until_over(self.operator, self.context, clock, self._triggered)
         except Exception as error:  # noqa: BLE001 - judged later
             self.error = error
         self.seconds = clock.time() - began
         self.logged = logged.text()
         return self
 
-    def _live(self, clock, began):
-        method, kwargs = "", {}
-        while True:
-            self.starts += 1
-            assert self.starts < 200, "the worker starts again and again"
-            try:
-                if method:
-                    return self.operator().resume_execution(method, kwargs, self.context())
-                return self.operator().execute(self.context())
-            except AirflowRescheduleException as pause:
-                self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
-                clock.sleep(max(0.0, pause.reschedule_date.timestamp() - clock.time()))
-            except TaskDeferred as pause:
-                event = asyncio.run(triggered(pause))
-                method, kwargs = pause.method_name, {**stored_and_read(pause.kwargs or {}), "event": event}
-                self.stored += [pause.trigger.serialize(), pause.kwargs, event]
+    def _triggered(self, pause):
+        event = asyncio.run(triggered(pause))
+        self.stored += [pause.trigger.serialize(), pause.kwargs, event]
+        return event
 
 
 def _sensor(run, **modes):

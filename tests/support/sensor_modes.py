@@ -39,13 +39,35 @@ async def triggered(deferred):
     return stored_and_read(event.payload)
 
 
+def until_over(start, context, clock, triggered):
+    """Run an operator with its deferrals and reschedules until it ends; return its result.
+
+    :param start: makes the operator anew for each process.
+    :param context: makes the context.
+    :param triggered: returns the event of a deferral's trigger.
+    """
+    began, method, kwargs = clock.time(), "", {}
+    while True:
+        operator, here = start(), context()
+        try:
+            return operator.resume_execution(method, kwargs, here) if method else operator.execute(here)
+        except AirflowRescheduleException as pause:
+            here["ti"].first_try_at = datetime.fromtimestamp(began, UTC)
+            clock.sleep(max(0.0, pause.reschedule_date.timestamp() - clock.time()))
+        except TaskDeferred as pause:
+            method, kwargs = (
+                pause.method_name,
+                {**stored_and_read(pause.kwargs or {}), "event": triggered(pause)},
+            )
+
+
 class Wait:
     """One wait of a sensor in one mode."""
 
     def __init__(self, mode, clock, **arguments):
         self.mode, self.clock, self.ti, self.store = mode, clock, TI(), None
         self.arguments = {"poke_interval": 10.0, "timeout": 600.0, **arguments}
-        self.pauses = 0
+        self.starts = 0
 
     def sensor(self):
         modes = {"deferrable": True} if self.mode == "deferred" else {"deferrable": False, "mode": self.mode}
@@ -63,19 +85,16 @@ class Wait:
 
     def end(self):
         """Return the result of the wait; raise what it raised."""
-        began, method, kwargs = self.clock.time(), "", {}
-        while True:
-            try:
-                if method:
-                    return self.sensor().resume_execution(method, kwargs, self.context())
-                return self.sensor().execute(self.context())
-            except AirflowRescheduleException as pause:
-                self.ti.first_try_at = datetime.fromtimestamp(began, UTC)
-                self.clock.sleep(max(0.0, pause.reschedule_date.timestamp() - self.clock.time()))
-            except TaskDeferred as pause:
-                event = self.triggered(pause)
-                method, kwargs = pause.method_name, {**stored_and_read(pause.kwargs or {}), "event": event}
-            self.pauses += 1
+
+        def start():
+            self.starts += 1
+            return self.sensor()
+
+        return until_over(start, self.context, self.clock, self.triggered)
+
+    @property
+    def pauses(self):
+        return self.starts - 1
 
 
 @pytest.fixture(params=MODES)

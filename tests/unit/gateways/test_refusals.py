@@ -113,26 +113,19 @@ def test_the_emulator_answers_each_reason_with_its_documented_status():
 
 
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize(("reason", "status", "kind", "_"), DOCUMENTED)
-def test_a_documented_reason_sorts_a_refused_submit(reason, status, kind, _, nested):
+@pytest.mark.parametrize(("reason", "status", "of_submit", "of_query"), DOCUMENTED)
+def test_a_documented_reason_sorts_a_refusal(reason, status, of_submit, of_query, nested):
     body = {"error": error_body(reason)} if nested else error_body(reason)
-    error = refused(SUBMIT, status, body)
-    assert type(error) is kind
-    assert (error.reason, error.http_status, error.kling_task_id) == (reason, status, None)
-    assert error.money is kind.default_money
-    assert TRACE in str(error)
-    assert f"HTTP {status} {reason}" in str(error)
-
-
-@pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize(("reason", "status", "_", "kind"), DOCUMENTED)
-def test_a_documented_reason_sorts_a_refused_query(reason, status, _, kind, nested):
-    body = {"error": error_body(reason)} if nested else error_body(reason)
-    error = refused(QUERY, status, body)
-    assert type(error) is kind
-    assert (error.reason, error.http_status, error.kling_task_id) == (reason, status, "t-1")
-    assert error.money is not Money.UNTOUCHED, "a job is running while it is asked for"
-    assert TRACE in str(error)
+    for call, kind, job in ((SUBMIT, of_submit, None), (QUERY, of_query, "t-1")):
+        error = refused(call, status, body)
+        assert type(error) is kind
+        assert (error.reason, error.http_status, error.kling_task_id) == (reason, status, job)
+        assert f"HTTP {status} {reason}" in str(error)
+        assert TRACE in str(error)
+        if job:
+            assert error.money is not Money.UNTOUCHED, "a job is running while it is asked for"
+        else:
+            assert error.money is kind.default_money
 
 
 @pytest.mark.parametrize(("reason", "kind"), [(row[0], row[2]) for row in DOCUMENTED[:20]])
