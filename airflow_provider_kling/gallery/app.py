@@ -130,11 +130,12 @@ def videos(
         page, more = _page(cards, after, limit)
         following = _FROM_FILES + _position(page[-1]) if more else None
     elif task is not None:
-        keys = {database.read_key(key) for key in task}
+        wanted = set(task)
+        keys = {database.read_key(key) for key in wanted}
         allowed = readable(user, known & {key[0] for key in keys})
         runs = {key[:2] for key in keys if key[0] in allowed}
         reading = database.read_runs(session, allowed, runs=runs)
-        page = [card for run in reading.runs for card in cards_of(run) if card["key"] in task]
+        page = [card for run in reading.runs for card in cards_of(run) if card["key"] in wanted]
     else:
         named = {filters.dag_id} if filters.dag_id else known  # its XComs may have been deleted
         allowed = readable(user, known | named)
@@ -143,13 +144,19 @@ def videos(
             session, allowed & named, run_id=filters.run_id or None, since=filters.since, until=at
         )
         cards = [card for run in reading.runs for card in cards_of(run) if filters.fits(card)]
-        page, more = _page(filter(filters.fits_state, cards), cursor, limit)
-        if more or (reading.capped and page):
+        horizon = reading.horizon or 0.0
+        if at is not None and horizon >= at:  # more at one time than are read at once: some are left out
+            horizon = min((card["started_at"] for card in cards), default=0.0)
+        reached = [card for card in cards if filters.fits_state(card) and card["started_at"] >= horizon]
+        page, more = _page(reached, cursor, limit)
+        if more:
             following = _position(page[-1])
+        elif horizon and (at is None or horizon < at):
+            following = f"{horizon!r}/"
         elif player.gallery_folders():
             following = _FROM_FILES
         if not cursor:
-            head = {**totals(cards), "dags": sorted(allowed & known), "capped": reading.capped}
+            head = {**totals(cards), "dags": sorted(allowed & known), "capped": bool(horizon)}
     _complete(page, session, user, previews=previews)
     running = any(card["state"] in RUNNING for card in page)
     data = {

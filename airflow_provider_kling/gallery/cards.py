@@ -80,8 +80,11 @@ class Instance:
             return "download"
         if self.operator in WAITS or PROGRESS_KEY in self.xcoms:
             return "wait"
-        kind = text(self.pushed(ERROR_KEY).get("class"))
-        return "download" if "Download" in kind or "Video" in kind else "wait" if kind else ""
+        error = self.pushed(ERROR_KEY)
+        if not text(error.get("kling_task_id")):  # of a summary, for one
+            return ""
+        kind = text(error.get("class"))
+        return "download" if "Download" in kind or "Video" in kind else "wait"
 
     @property
     def kling_task_id(self) -> str:
@@ -131,7 +134,8 @@ class _Line:
 
 def cards_of(run: Run) -> list[Card]:
     """Return a card for each video of a run, also for those that are not made yet or failed."""
-    return [card for line in _lines(run.instances) if (card := _card(run, line))]
+    conf = plain(run.conf)
+    return [{**card, "trigger_conf": conf} for line in _lines(run.instances) if (card := _card(run, line))]
 
 
 def _lines(instances: Sequence[Instance]) -> list[_Line]:
@@ -196,7 +200,6 @@ def _card(run: Run, line: _Line) -> Card | None:
         "tasks": {name: (at := getattr(line, name)) and at.reference() for name in _Line.__slots__[1:]},
         "action": _action(line, state, error),
         "can_edit": False,
-        "trigger_conf": plain(run.conf),
     }
     name = text(request.get("name"), 200) or text(mapping(error).get("name"), 200)
     index = f"[{first.map_index}]" if first.map_index >= 0 else ""

@@ -48,11 +48,12 @@ class Reading:
     """What was read.
 
     :param runs: the latest runs.
-    :param capped: whether there are older ones that fit too.
+    :param horizon: when something last happened in the runs that were left out, in epoch seconds: there may
+        be more cards that began before. None if all were read.
     """
 
     runs: list[Run]
-    capped: bool
+    horizon: float | None = None
 
 
 def dags_with_videos(session: Session) -> set[str]:
@@ -104,14 +105,14 @@ def read_runs(
         found = found.having(first <= datetime.fromtimestamp(until, UTC))
     found_runs = found.order_by(last.desc()).limit(_MAX_RUNS + 1).subquery()
     columns = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, _short(DagRun.conf))
-    joined = select(found_runs.c.rows, *columns).join(DagRun, DagRun.id == found_runs.c.id)
+    joined = select(found_runs.c.rows, found_runs.c.last, *columns).join(DagRun, DagRun.id == found_runs.c.id)
     kept: dict[int, Any] = {}
     total = 0
-    for rows, *run in session.execute(joined.order_by(found_runs.c.last.desc())):
+    for rows, last_at, *run in session.execute(joined.order_by(found_runs.c.last.desc())):
         if (kept and total + rows > _MAX_XCOMS) or len(kept) == _MAX_RUNS:
-            return Reading(_with_instances(session, kept), capped=True)
+            return Reading(_with_instances(session, kept), last_at.timestamp())
         kept[run[0]], total = run, total + rows
-    return Reading(_with_instances(session, kept), capped=False)
+    return Reading(_with_instances(session, kept))
 
 
 def _is_active() -> Any:

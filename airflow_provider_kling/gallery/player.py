@@ -33,6 +33,7 @@ _CHUNK = 256 * 1024
 #: Seconds for which a signed link of the storage is good.
 _SIGNED_FOR = 3600
 _MAX_PATH = 4096
+_SHA256 = re.compile("[0-9a-f]{64}")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 NO_FOLDERS = f"Videos are not played here: an admin has to name their folders in {SETTING}."
 OUTSIDE = f"The video is not in a folder that {SETTING} names. Ask an admin to add its folder."
@@ -99,7 +100,8 @@ def open_video(
             except BaseException:
                 file.close()
                 raise
-    return OpenedVideo(found, file, size, f'"{text(sidecar.get("sha256"), 64) or size}"')
+    sha256 = text(sidecar.get("sha256"), 64)
+    return OpenedVideo(found, file, size, f'"{sha256 if _SHA256.fullmatch(sha256) else size}"')
 
 
 def _inside(path: str, folders: Sequence[str]) -> StoragePath:

@@ -277,16 +277,23 @@ def add_triggerer(heartbeat):
         )
 
 
-def test_more_videos_than_are_read_at_once_are_reached_by_the_cursor(gallery, monkeypatch):
+@pytest.mark.parametrize("search", ["", "job-0"])
+def test_more_videos_than_are_read_at_once_are_reached_by_the_cursor(gallery, monkeypatch, search):
     from airflow_provider_kling.gallery import database
 
-    monkeypatch.setattr(database, "_MAX_XCOMS", 4)
+    monkeypatch.setattr(database, "_MAX_XCOMS", 8)
     for n in range(6):
         make(gallery, n)
-    answer = gallery.videos()
+    # A run that began first, and in which something happens last.
+    make(gallery, 0, dag_id="long", kling_request=request("job-long"))
+    gallery.add("late", dag_id="long", run_id="run-0", after=99, kling_error={})
+    answer = gallery.videos(search=search)
     assert answer["head"]["capped"] is True
     found = names(answer)
-    while answer["next"]:
-        answer = gallery.videos(cursor=answer["next"])
+    for _ in range(9):
+        if not answer["next"]:
+            break
+        answer = gallery.videos(search=search, cursor=answer["next"])
         found += names(answer)
-    assert found == [f"job-{n}" for n in range(5, -1, -1)]
+    expected = [f"job-{n}" for n in range(5, 0, -1)] + ["job-long", "job-0"]
+    assert found == [job for job in expected if search in job]

@@ -241,6 +241,18 @@ def test_the_reservation_tells_what_earlier_jobs_cost_where_the_request_does_not
     assert (found["estimated_cost_usd"], found["earlier_cost_usd"]) == (1.12, None)
 
 
+def test_what_fails_and_names_no_job_is_no_part_of_a_video():
+    summary = at(
+        "summary", "KlingSummaryOperator", "failed", kling_error=failure("KlingJobFailedError", "", None)
+    )
+    assert card(SUBMITTED, summary)["tasks"]["wait"] is None
+    assert cards(summary) == []
+    own_sensor = at(
+        "look", "AnOwnSensor", "failed", kling_error=failure("KlingWaitTimeoutError", Money.RUNNING)
+    )
+    assert card(SUBMITTED, own_sensor)["state"] == "failed"
+
+
 def test_the_totals_tell_each_state_and_what_may_be_charged_without_a_video():
     submits = [
         at("a", SUBMIT, kling_request=request("a", cost=None)),
