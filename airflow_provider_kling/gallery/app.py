@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,41 +122,13 @@ def videos(
     :param previews: with the small pictures.
     """
     _refuse_nul(filters.run_id, filters.dag_id, cursor, *(task or ()))
-    known = database.dags_with_videos(session)
-    head, following = None, None
-    if cursor.startswith(_FROM_FILES):
-        cards = _cards_of_files(session, user, filters)
-        after = cursor.removeprefix(_FROM_FILES)
-        page, more = _page(cards, after, limit)
-        following = _FROM_FILES + _position(page[-1]) if more else None
-    elif task is not None:
-        wanted = set(task)
-        keys = {database.read_key(key) for key in wanted}
-        allowed = readable(user, known & {key[0] for key in keys})
-        runs = {key[:2] for key in keys if key[0] in allowed}
-        reading = database.read_runs(session, allowed, runs=runs)
-        page = [card for run in reading.runs for card in cards_of(run) if card["key"] in wanted]
+    following, head = None, None
+    if task is not None:
+        page = _cards_by_key(session, user, set(task))
+    elif cursor.startswith(_FROM_FILES):
+        page, following = _page_of_files(session, user, filters, cursor.removeprefix(_FROM_FILES), limit)
     else:
-        named = {filters.dag_id} if filters.dag_id else known  # its XComs may have been deleted
-        allowed = readable(user, known | named)
-        at = _read_position(cursor)[0] if cursor else filters.until
-        reading = database.read_runs(
-            session, allowed & named, run_id=filters.run_id or None, since=filters.since, until=at
-        )
-        cards = [card for run in reading.runs for card in cards_of(run) if filters.fits(card)]
-        horizon = reading.horizon or 0.0
-        if at is not None and horizon >= at:  # more at one time than are read at once: some are left out
-            horizon = min((card["started_at"] for card in cards), default=0.0)
-        reached = [card for card in cards if filters.fits_state(card) and card["started_at"] >= horizon]
-        page, more = _page(reached, cursor, limit)
-        if more:
-            following = _position(page[-1])
-        elif horizon and (at is None or horizon < at):
-            following = f"{horizon!r}/"
-        elif player.gallery_folders():
-            following = _FROM_FILES
-        if not cursor:
-            head = {**totals(cards), "dags": sorted(allowed & known), "capped": bool(horizon)}
+        page, following, head = _page_of_database(session, user, filters, cursor, limit)
     _complete(page, session, user, previews=previews)
     running = any(card["state"] in RUNNING for card in page)
     data = {
@@ -173,14 +145,56 @@ def videos(
     )
 
 
-def _cards_of_files(session: Any, user: Any, filters: Filters) -> list[Card]:
-    """Return the cards of videos that are in the gallery's folders and not in Airflow's database."""
+def _cards_by_key(session: Any, user: Any, wanted: Collection[str]) -> list[Card]:
+    keys = {database.read_key(key) for key in wanted}
+    allowed = readable(user, database.dags_with_videos(session) & {key[0] for key in keys})
+    runs = {key[:2] for key in keys if key[0] in allowed}
+    reading = database.read_runs(session, allowed, runs=runs)
+    return [card for run in reading.runs for card in cards_of(run) if card["key"] in wanted]
+
+
+def _page_of_database(
+    session: Any, user: Any, filters: Filters, cursor: str, limit: int
+) -> tuple[list[Card], str | None, Card | None]:
+    """Return one page, the cursor of the next one, and for the first page the numbers at the head."""
+    known = database.dags_with_videos(session)
+    named = {filters.dag_id} if filters.dag_id else known  # its XComs may have been deleted
+    allowed = readable(user, known | named)
+    at = _read_position(cursor)[0] if cursor else filters.until
+    reading = database.read_runs(
+        session, allowed & named, run_id=filters.run_id or None, since=filters.since, until=at
+    )
+    cards = [card for run in reading.runs for card in cards_of(run) if filters.fits(card)]
+    horizon = reading.horizon or 0.0
+    if at is not None and horizon >= at:  # more at one time than are read at once: some are left out
+        horizon = min((card["started_at"] for card in cards), default=0.0)
+    reached = [card for card in cards if filters.fits_state(card) and card["started_at"] >= horizon]
+    page, more = _page(reached, cursor, limit)
+    following = None
+    if more:
+        following = _position(page[-1])
+    elif horizon and (at is None or horizon < at):
+        following = f"{horizon!r}/"
+    elif player.gallery_folders():
+        following = _FROM_FILES
+    if cursor:
+        return page, following, None
+    return page, following, {**totals(cards), "dags": sorted(allowed & known), "capped": bool(horizon)}
+
+
+def _page_of_files(
+    session: Any, user: Any, filters: Filters, cursor: str, limit: int
+) -> tuple[list[Card], str | None]:
+    """Return one page of the videos that are in the gallery's folders and not in Airflow's database."""
     stored = stored_videos()
     allowed = readable(user, {video.key[0] for video in stored})
     in_database = database.stored_videos(session, allowed)
     new = [video for video in stored if video.key[0] in allowed and video.key not in in_database]
-    cards = (video.card() for video in new)
-    return [card for card in cards if filters.fits(card) and filters.fits_state(card)]
+    cards = [video.card() for video in new]
+    page, more = _page(
+        [card for card in cards if filters.fits(card) and filters.fits_state(card)], cursor, limit
+    )
+    return page, _FROM_FILES + _position(page[-1]) if more else None
 
 
 def _complete(cards: list[Card], session: Any, user: Any, *, previews: bool) -> None:
@@ -221,7 +235,7 @@ def _read_position(cursor: str) -> tuple[float, str]:
     raise HTTPException(400, "cursor: must be 'next' of an earlier answer.")
 
 
-def _page(cards: Iterable[Card], cursor: str, limit: int) -> tuple[list[Card], bool]:
+def _page(cards: list[Card], cursor: str, limit: int) -> tuple[list[Card], bool]:
     """Return the cards after the cursor, the latest first, and whether there are more."""
     cards = sorted(cards, key=lambda card: (-card["started_at"], card["key"]))
     if cursor:
