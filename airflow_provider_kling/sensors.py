@@ -162,7 +162,7 @@ def _or_reschedule(wait: JobWait) -> Task:
     """Poll and return the job if it is done; else let Airflow start the task again for the next poll."""
 
     def stay(result: PollResult) -> bool:
-        return result.in_doubt or result.next_poll_at < time.time() + _SHORTEST_PAUSE
+        return result.worker_stays or result.next_poll_at < time.time() + _SHORTEST_PAUSE
 
     result = wait.poll(stay)
     if result.task:

@@ -50,7 +50,7 @@ class PollResult:
     :param next_poll_at: when to poll next, in epoch seconds.
     :param messages: what changed since the last poll, a log line each.
     :param progress: the state to show, where it changed.
-    :param in_doubt: the answer will pass or end the wait within minutes, so a worker stays to find out.
+    :param worker_stays: the answer is in doubt, and is so only for minutes: a worker stays to find out.
     """
 
     task: Task | None = None
@@ -58,7 +58,7 @@ class PollResult:
     next_poll_at: float = 0.0
     messages: tuple[str, ...] = ()
     progress: dict[str, Any] | None = None
-    in_doubt: bool = False
+    worker_stays: bool = False
 
 
 @dataclass(slots=True)
@@ -111,14 +111,16 @@ class PollPolicy:
             return self._update_by_error(answer, now)
         if self.count_from_submit:
             self._count_from_submit(answer.timings.get("submit_time_ms", 0.0) / 1000)
-        messages, progress = tuple(self._messages(answer)), self._changed(answer, now)
+        shown: dict[str, Any] = {
+            "messages": tuple(self._messages(answer)),
+            "progress": self._changed(answer, now),
+        }
         error, next_poll_at = self._decide(answer, now)
         if error:
-            return PollResult(error=error, messages=messages, progress=progress)
+            return PollResult(error=error, **shown)
         if not next_poll_at:
-            return PollResult(task=answer, messages=messages, progress=progress)
-        in_doubt = self._in_doubt(now)
-        return PollResult(next_poll_at=next_poll_at, messages=messages, progress=progress, in_doubt=in_doubt)
+            return PollResult(task=answer, **shown)
+        return PollResult(next_poll_at=next_poll_at, worker_stays=self._doubt_is_open(now), **shown)
 
     def timed_out(self, last: str) -> KlingWaitTimeoutError:
         """Return the error for a job that is not finished at our deadline; *last* is its last known state."""
@@ -173,13 +175,13 @@ class PollPolicy:
         retry_after = min(LONGEST_RETRY_AFTER, max(0.0, error.retry_after or 0.0))
         messages = (f"A poll failed, the wait goes on: {error.what}",) if self._failures == 1 else ()
         next_poll_at = min(now + max(backoff, retry_after), last_poll_at)
-        return PollResult(next_poll_at=next_poll_at, messages=messages, in_doubt=self._in_doubt(now))
+        return PollResult(next_poll_at=next_poll_at, messages=messages, worker_stays=self._doubt_is_open(now))
 
     def _doubt(self, doubt: str, now: float) -> float:
         """Return until when a doubt may last that began now or earlier, in epoch seconds."""
         return self._doubts.setdefault(doubt, now + _GRACES[doubt])
 
-    def _in_doubt(self, now: float) -> bool:
+    def _doubt_is_open(self, now: float) -> bool:
         """Return whether a doubt is open: until its end, or until an answer of the job resolves it."""
         return any(doubt != "empty" or now < ends_at for doubt, ends_at in self._doubts.items())
 

@@ -129,7 +129,7 @@ class Submission:
         if record is None:
             return None
         known, at = record.kling_task_id, _iso(record.noted_at)
-        cleared = self.state.is_cleared_since(record) and not self._adopts(record)
+        cleared = self.state.is_cleared_since(record) and not self._adopts_job(record)
         if cleared and (known or record.reported):
             job = known or "one of unknown id"
             self.log.warning("The task was cleared: it buys a new job. The job of %s was %s.", at, job)
@@ -219,7 +219,7 @@ class Submission:
             library_entry=self.library_entry,
         )
 
-    def _adopts(self, record: SubmissionRecord) -> bool:
+    def _adopts_job(self, record: SubmissionRecord) -> bool:
         """Return whether a task that was cleared before it had ended well goes on with the job it bought."""
         known, same = record.kling_task_id, record.fingerprint == self._fingerprint()
         if not (known and same) or record.reported or record.finished:

@@ -187,7 +187,7 @@ def test_a_run_of_failures_is_one_message_and_so_is_its_end():
 def test_an_answer_in_doubt_is_final_only_after_some_minutes(answer, grace, status):
     wait = Wait(interval=7)
     first = wait.update(answer(status=status), 1000)
-    assert first.in_doubt
+    assert first.worker_stays
     result = wait.run([answer(status=status)])
     assert wait.age == 1000 + grace
     assert type(result.error) in (KlingAccessError, KlingTaskNotFoundError)
@@ -204,8 +204,8 @@ def test_errors_that_airflow_understands_are_doubted_alike():
 def test_a_state_of_the_job_ends_the_doubt(answer):
     wait = Wait(interval=50, timeout=10**6)
     for _ in range(50):
-        assert wait.update(answer).in_doubt
-        assert not wait.update(saw()).in_doubt
+        assert wait.update(answer).worker_stays
+        assert not wait.update(saw()).worker_stays
 
 
 @pytest.mark.parametrize("answer", [refused(), unknown()])
@@ -225,10 +225,10 @@ def test_a_doubt_does_not_outlast_the_deadline():
 def test_a_success_without_a_video_is_polled_for_a_while_and_then_fails(interval):
     wait = Wait(interval=interval)
     first = wait.update(saw("SUCCEED"), 100)
-    assert first.in_doubt
+    assert first.worker_stays
     assert wait.pause == min(interval, EMPTY_INTERVAL)
     while (result := wait.update(saw("SUCCEED"))).next_poll_at:
-        assert result.in_doubt
+        assert result.worker_stays
         assert wait.pause <= EMPTY_INTERVAL
     assert wait.age == 100 + EMPTY_GRACE
     assert type(result.error) is KlingJobFailedError
@@ -251,7 +251,7 @@ def test_no_answer_in_between_starts_the_grace_of_an_empty_success_anew(between)
 def test_a_worker_stays_while_an_empty_success_flaps():
     wait = Wait(interval=300)
     wait.update(saw("SUCCEED"))
-    assert wait.update(saw()).in_doubt
+    assert wait.update(saw()).worker_stays
     assert wait.pause == EMPTY_INTERVAL
 
 
