@@ -94,6 +94,8 @@ def input_errors(path: StoragePath, argument: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - whatever a storage raises
         where = f" on {socket.gethostname()}" if path.is_local else ""
         what = f"{argument}={path.text!r}: no such file can be read{where}"
+        if isinstance(error, OSError):
+            del error.filename  # it may be a part of the path
         raise storage_error(error, what) from None
 
 

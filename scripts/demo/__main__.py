@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID = "kling_image_to_video"
+#: The folder for videos that the forms of the example Dags offer.
+FORMS = "/tmp/kling"
 GALLERY = "/plugin/kling"  # the page "Kling videos" in Airflow's UI
 TIMING = ("--queue-seconds", "2", "--render-seconds", "10")
 EMULATOR_LIMIT, LIVE_LIMIT, GRACE = 300.0, 3900.0, 5.0
@@ -66,14 +68,14 @@ def _connection(host: str, key: str, **extra: object) -> dict[str, object]:
 def airflow_for(
     home: Path, connection: dict[str, object], videos: str, report: Report
 ) -> Iterator[PrivateAirflow]:
-    """Run a private Airflow with a connection to the gateway, and a gallery of the folder *videos*."""
+    """Run a private Airflow with a connection to the gateway, and a gallery of *videos* and of the forms."""
     words = {"database": "database created", "healthy": "api-server, scheduler, triggerer, dag-processor run"}
     airflow = PrivateAirflow(
         home,
         PROJECT / "dags",
         env={
             "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection),
-            "AIRFLOW__KLING__GALLERY_FOLDERS": videos,
+            "AIRFLOW__KLING__GALLERY_FOLDERS": f"{videos}, {FORMS}",
         },
         on_mark=lambda name: report.log("airflow", words[name]) if name in words else None,
     )
