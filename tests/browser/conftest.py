@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browser import find_chromium, open_browser
+from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import BrowserContext, Page
     from stage import Stage
+
+expect.set_options(timeout=20_000)  # the machine may be busy
 
 
 @pytest.fixture(scope="session")

@@ -169,8 +169,8 @@ def test_progress_moves_without_a_reload_and_ends_with_the_video(tab: Page, show
     server = show([running])
     bar = tab.get_by_role("progressbar", name="copper-lamp: Rendering")
     expect(bar).to_have_attribute("aria-valuenow", "42")
-    expect(tab.get_by_text(re.compile("^seen [4-9] s ago"))).to_be_visible()
-    expect(tab.get_by_text(re.compile("expected .*, in 3[0-9] s"))).to_be_visible()
+    expect(tab.get_by_text(re.compile(r"^seen \d+ s ago"))).to_be_visible()
+    expect(tab.get_by_text(re.compile(r"^expected .*, in \d+ s"))).to_be_visible()
     tab.evaluate("window.kept = true")
     running["percent"] = 77
     expect(bar).to_have_attribute("aria-valuenow", "77")
@@ -198,10 +198,16 @@ def test_a_poll_keeps_what_a_person_does(tab: Page, show: Show) -> None:
     expect(tab.get_by_alt_text("Picture of copper-lamp")).to_be_visible()
 
 
-def test_without_a_triggerer_the_page_warns(tab: Page, show: Show) -> None:
+def test_without_a_triggerer_the_page_warns_at_once(tab: Page, show: Show) -> None:
+    tab.route(re.compile("task="), lambda _: None)  # no poll is answered
+    show([card("copper-lamp", "rendering")], triggerer_alive=False)
+    expect(tab.get_by_role("alert").filter(has_text="No triggerer is alive")).to_be_visible()
+
+
+def test_the_warning_ends_when_a_triggerer_is_back(tab: Page, show: Show) -> None:
     server = show([card("copper-lamp", "rendering")], triggerer_alive=False)
     warning = tab.get_by_role("alert").filter(has_text="No triggerer is alive")
-    expect(warning).to_be_visible(timeout=2000)  # before the first poll
+    expect(warning).to_be_visible()
     server.triggerer_alive = True
     expect(warning).to_be_hidden()
 
@@ -282,9 +288,10 @@ def test_what_airflow_has_forgotten_is_read_only_on_demand(tab: Page, show: Show
 
 def test_with_less_motion_nothing_moves_by_itself(tab: Page, show: Show) -> None:
     tab.emulate_media(reduced_motion="reduce")
+    tab.clock.install()
     server = show([card("copper-lamp"), card("oak-table", "rendering")])
     tab.get_by_role("button", name="Play copper-lamp").hover()
-    tab.evaluate("new Promise((done) => setTimeout(done, 400))")  # longer than the delay of a preview
+    tab.clock.run_for(1000)  # longer than the delay of a preview
     assert not server.asked("kling/api/video/")
     assert (
         tab.locator("kling-videos").evaluate("element => element.getAnimations({subtree: true}).length") == 0
@@ -700,4 +707,4 @@ def test_everything_can_be_reached_by_keyboard(tab: Page, show: Show) -> None:
 
 def test_ages_count_by_the_clock_of_the_server(tab: Page, show: Show) -> None:
     show([card("copper-lamp", "rendering", seen_at=NOW - 125)])
-    expect(tab.get_by_text(re.compile("seen 2 min ([5-9]|1.) s ago"))).to_be_visible()
+    expect(tab.get_by_text(re.compile(r"^seen 2 min \d+ s ago"))).to_be_visible()
