@@ -66,7 +66,9 @@ export class Card {
     this.live.hidden = !isRunning(data);
     if (this.live.hidden) return;
     const now = this.gallery.now();
-    const known = typeof data.percent === "number";
+    // What the gateway has said of the rendering says nothing about the download.
+    const renders = data.state !== "downloading";
+    const known = renders && typeof data.percent === "number";
     const percent = known ? Math.min(100, Math.max(0, Math.round(data.percent))) : null;
     this.percent.textContent = known ? `${percent} %` : "";
     this.progress.setAttribute("aria-label", `${data.name}: ${stateOf(data).label}`);
@@ -74,8 +76,8 @@ export class Card {
     if (known) this.progress.setAttribute("aria-valuenow", percent);
     else this.progress.removeAttribute("aria-valuenow");
     this.bar.style.setProperty("--share", known ? percent / 100 : 0.3);
-    this.expected.textContent = expectation(data.eta_at, now);
-    this.seen.textContent = data.seen_at ? `seen ${span(now - data.seen_at)} ago` : "";
+    this.expected.textContent = renders ? expectation(data.eta_at, now) : "";
+    this.seen.textContent = renders && data.seen_at ? `seen ${span(now - data.seen_at)} ago` : "";
   }
 
   media() {

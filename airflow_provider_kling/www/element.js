@@ -297,7 +297,9 @@ class KlingVideos extends HTMLElement {
       dagId: data.dag_id,
       conf: data.trigger_conf ?? {},
       title: "Again with changes",
-      price: `This buys again. The earlier video: ${cost(data).text}. Model, length and sound change the price.`,
+      price: data.tasks?.submit
+        ? `This buys again. The earlier video: ${cost(data).text}. Model, length and sound change the price.`
+        : null,
       picture: picture(data.source) ?? picture(data.poster),
     });
   }

@@ -16,7 +16,9 @@ export function cost(card) {
   if (card.estimated_cost_usd !== null && card.estimated_cost_usd !== undefined) {
     return { text: `≈ ${usd(card.estimated_cost_usd)}`, title: "Estimated cost" };
   }
-  return card.kling_task_id ? { text: "price unknown", title: "No price is known for this model" } : { text: "" };
+  // A rescue buys nothing, and before a purchase there is nothing to say.
+  const bought = card.kling_task_id && card.tasks?.submit;
+  return bought ? { text: "price unknown", title: "No price is known for this model" } : { text: "" };
 }
 
 /** A span in seconds: 4 s, 1 min 12 s, 2 h 5 min. */

@@ -222,6 +222,9 @@ def test_a_rescue_is_one_card_without_a_submit():
     found = card(at("wait", SENSOR, kling_progress=progress()), made)
     assert (found["state"], found["tasks"]["submit"], found["model"]) == ("made", None, "m")
     assert card(at("wait", SENSOR, "running"), at("download", DOWNLOAD, ""))["state"] == "waiting"
+    error = failure("KlingTaskNotFoundError", Money.UNAFFECTED)
+    failed = at("wait", SENSOR, "failed", kling_error=error), at("download", DOWNLOAD, "upstream_failed")
+    assert card(*failed)["error"]["what"] == "It failed."
 
 
 def test_a_cleared_submit_shows_its_new_job_and_what_the_earlier_one_cost():
