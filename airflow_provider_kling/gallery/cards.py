@@ -178,8 +178,6 @@ def _closeness(one: Instance, other: Instance) -> tuple[bool, float]:
 def _card(run: Run, line: _Line) -> Card | None:
     request = line.submit.pushed(REQUEST_KEY) if line.submit else {}
     video = line.download.pushed(VIDEO_KEY) if line.download else {}
-    if line.submit and line.kling_task_id and video.get("kling_task_id") != line.kling_task_id:
-        video = {}
     error = _error(line)
     state = _state(line, request, video, error)
     if not state:

@@ -217,6 +217,27 @@ def test_two_videos_of_one_run_keep_their_own_tasks_also_where_both_reuse_one_jo
     assert [card["tasks"]["wait"]["task_id"] for card in found] == ["cat.wait", "dog.wait"]
 
 
+def test_a_wait_that_names_a_job_comes_before_one_that_names_none_yet():
+    submits = [at("submit", SUBMIT, "success", n, kling_request=request(f"job-{n}")) for n in range(2)]
+    begun = (
+        at("wait", SENSOR, "deferred", 0),
+        at("wait", SENSOR, "deferred", 1, kling_progress=progress("job-0")),
+    )
+    first, second = cards(*submits, *begun)
+    assert (first["tasks"]["wait"]["map_index"], first["state"]) == (1, "rendering")
+    assert (second["tasks"]["wait"], second["state"]) == (None, "waiting")
+
+
+def test_of_several_videos_of_one_job_each_download_takes_the_nearest():
+    reused = request(reused={"path": "/a.mp4"})
+    submits = [at(name, SUBMIT, kling_request=reused) for name in ("submit_a_cat", "submit_b_dog")]
+    made = [at(name, DOWNLOAD, kling_video=video(path=f"/{name}")) for name in ("get_dog", "store_cat")]
+    assert [card["path"] for card in cards(*submits, *made)] == ["/store_cat", "/get_dog"]
+    submits = [at("submit", SUBMIT, "success", n, kling_request=reused) for n in range(2)]
+    made = at("download", DOWNLOAD, "success", 1, kling_video=video())
+    assert [card["state"] for card in cards(*submits, made)] == ["waiting", "reused"]
+
+
 def test_a_rescue_is_one_card_without_a_submit():
     made = at("download", DOWNLOAD, kling_video=video(model="m", submitted_at=900.0))
     found = card(at("wait", SENSOR, kling_progress=progress()), made)
@@ -278,6 +299,7 @@ def test_the_totals_tell_each_state_and_what_may_be_charged_without_a_video():
 
 HOSTILE = [
     None,
+    {"a": [float("nan"), {"b": float("inf")}]},
     7,
     -1,
     "x",
