@@ -15,7 +15,8 @@ const ACTIONS = {
     name: "again",
     hint: "Free: the job is already paid for.",
     done: "The wait starts again.",
-    run: (gallery, card) => clear(gallery, card, card.data.tasks.wait ?? card.data.tasks.submit, ACTIONS.clear_wait.done),
+    run: (gallery, card) =>
+      clear(gallery, card, card.data.tasks.wait ?? card.data.tasks.submit, ACTIONS.clear_wait.done),
   },
   clear_download: {
     label: "Download again",
@@ -66,8 +67,9 @@ export function failureOf(gallery, card) {
       ? h(
           "div",
           { className: "remedy" },
-          button({ label: `${fitting.label} ${name}`, text: fitting.label, name: fitting.name, kind: "primary" }, () =>
-            fitting.run(gallery, card),
+          button(
+            { label: `${fitting.label} ${name}`, text: fitting.label, name: fitting.name, kind: "primary" },
+            () => fitting.run(gallery, card),
           ),
           h("span", {}, fitting.hint ?? `Costs ${priceOf(card)}.`),
         )
@@ -96,11 +98,14 @@ async function clear(gallery, card, task, done) {
 }
 
 function confirmPurchase(gallery, card) {
-  const buy = button({ label: `Buy again for ${priceOf(card)}`, text: `Buy again for ${priceOf(card)}`, kind: "danger" }, async () => {
-    buy.disabled = true;
-    if (await clear(gallery, card, card.data.tasks.submit, "A new job is bought.")) dialog.close();
-    else buy.disabled = false;
-  });
+  const buy = button(
+    { label: `Buy again for ${priceOf(card)}`, text: `Buy again for ${priceOf(card)}`, kind: "danger" },
+    async () => {
+      buy.disabled = true;
+      if (await clear(gallery, card, card.data.tasks.submit, "A new job is bought.")) dialog.close();
+      else buy.disabled = false;
+    },
+  );
   const dialog = openDialog(
     gallery.overlay,
     { label: "Buy again", className: "small" },
@@ -112,7 +117,11 @@ function confirmPurchase(gallery, card) {
       `: Airflow clears the task ${card.data.tasks.submit.task_id}, which buys a new job for ${priceOf(card)}.`,
     ),
     card.data.state === "uncertain"
-      ? h("p", { className: "warning" }, "It is not known whether the first job was created. Look in the gateway's console first: if it is there, rescue it for free.")
+      ? h(
+          "p",
+          { className: "warning" },
+          "It is not known whether the first job was created. Look in the gateway's console first: if it is there, rescue it for free.",
+        )
       : null,
     h(
       "div",

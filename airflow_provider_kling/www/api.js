@@ -93,7 +93,10 @@ export function triggerDag(dagId, conf) {
 }
 
 export function unpauseDag(dagId) {
-  return call(`api/v2/dags/${at(dagId)}?update_mask=is_paused`, { method: "PATCH", body: { is_paused: false } });
+  return call(`api/v2/dags/${at(dagId)}?update_mask=is_paused`, {
+    method: "PATCH",
+    body: { is_paused: false },
+  });
 }
 
 /**
@@ -101,7 +104,13 @@ export function unpauseDag(dagId) {
  * them again. What other videos have made is not cleared: a submit after it would buy again.
  */
 export async function clearVideo(card, task) {
-  const tasks = [...new Map(Object.values(card.tasks).filter(Boolean).map((one) => [marker(one).join(), one])).values()];
+  const tasks = [
+    ...new Map(
+      Object.values(card.tasks)
+        .filter(Boolean)
+        .map((one) => [marker(one).join(), one]),
+    ).values(),
+  ];
   const later = tasks.slice(tasks.findIndex((one) => marker(one).join() === marker(task).join()));
   await clear(card, later, { include_downstream: false, only_failed: false });
   await clear(card, [task], { include_downstream: true, only_failed: true });

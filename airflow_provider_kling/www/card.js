@@ -26,13 +26,20 @@ export class Card {
   constructor(gallery, data) {
     this.gallery = gallery;
     this.titleId = `title-${(count += 1)}`;
-    this.sections = Object.fromEntries(Object.keys(SHOWN).map((name) => [name, h("div", { className: name })]));
+    this.sections = Object.fromEntries(
+      Object.keys(SHOWN).map((name) => [name, h("div", { className: name })]),
+    );
     this.percent = h("span", { className: "percent" });
     this.bar = h("i");
     this.progress = h("div", { role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 }, this.bar);
     this.expected = h("span");
     this.seen = h("span");
-    this.live = h("div", { className: "live", hidden: true }, this.progress, h("p", {}, this.expected, this.seen));
+    this.live = h(
+      "div",
+      { className: "live", hidden: true },
+      this.progress,
+      h("p", {}, this.expected, this.seen),
+    );
     const { media, failure, body, footer } = this.sections;
     this.element = h(
       "article",
@@ -107,7 +114,12 @@ export class Card {
       return this.player(poster);
     }
     const name = { uncertain: "question", gone: "trash" }[data.state] ?? "alert";
-    return h("div", { className: "pane none" }, source && h("img", { className: "blurred", src: source, alt: "" }), icon(name));
+    return h(
+      "div",
+      { className: "pane none" },
+      source && h("img", { className: "blurred", src: source, alt: "" }),
+      icon(name),
+    );
   }
 
   player(poster) {
@@ -117,7 +129,9 @@ export class Card {
     const pane = h(
       "div",
       { className: "pane video" },
-      poster ? shown(poster, `First frame of ${data.name}`) : h("span", { className: "no-poster" }, icon("film")),
+      poster
+        ? shown(poster, `First frame of ${data.name}`)
+        : h("span", { className: "no-poster" }, icon("film")),
       h(
         "button",
         {
@@ -130,7 +144,9 @@ export class Card {
       ),
       !url && data.player_note ? h("p", { className: "note" }, data.player_note) : null,
       url
-        ? button({ label: `Show ${data.name} large`, name: "expand", kind: "bare large" }, () => this.gallery.open(this))
+        ? button({ label: `Show ${data.name} large`, name: "expand", kind: "bare large" }, () =>
+            this.gallery.open(this),
+          )
         : null,
     );
     const preview = url ? new Preview(pane, url) : null;
@@ -158,7 +174,11 @@ export class Card {
         h("span", { className: "cost", title: price.title }, price.text),
       ),
       data.earlier_cost_usd
-        ? h("p", { className: "earlier" }, `and ${cost({ cost_usd: data.earlier_cost_usd }).text} for a video before a clear`)
+        ? h(
+            "p",
+            { className: "earlier" },
+            `and ${cost({ cost_usd: data.earlier_cost_usd }).text} for a video before a clear`,
+          )
         : null,
       data.prompt ? promptOf(data.prompt) : null,
       h(
@@ -201,7 +221,11 @@ export class Card {
       { className: "trail", "aria-label": `Tasks of ${data.name}` },
       // Airflow may have forgotten the run; then only the file is left.
       tasks.length
-        ? gallery.link(runPath(data.dag_id, data.run_id), { className: "run", title: `Dag run ${data.run_id}` }, data.dag_id)
+        ? gallery.link(
+            runPath(data.dag_id, data.run_id),
+            { className: "run", title: `Dag run ${data.run_id}` },
+            data.dag_id,
+          )
         : h("span", { className: "run quiet" }, data.dag_id),
       h(
         "span",
@@ -227,13 +251,27 @@ export class Card {
     const url = playerUrl(data, true);
     const chosen = gallery.isChosen(this);
     return [
-      url && h("a", { className: "button", href: url, download: true, "aria-label": `Download ${data.name}` }, icon("download"), h("span", {}, "Download")),
+      url &&
+        h(
+          "a",
+          { className: "button", href: url, download: true, "aria-label": `Download ${data.name}` },
+          icon("download"),
+          h("span", {}, "Download"),
+        ),
       data.can_edit && !isRunning(data)
-        ? button({ label: `Again with changes: ${data.name}`, text: "Again with changes", name: "again" }, () => gallery.again(this))
+        ? button(
+            { label: `Again with changes: ${data.name}`, text: "Again with changes", name: "again" },
+            () => gallery.again(this),
+          )
         : null,
       url || picture(data.poster)
         ? button(
-            { label: `Compare ${data.name}`, name: "columns", kind: "bare compare", "aria-pressed": String(chosen) },
+            {
+              label: `Compare ${data.name}`,
+              name: "columns",
+              kind: "bare compare",
+              "aria-pressed": String(chosen),
+            },
             () => gallery.choose(this),
           )
         : null,
@@ -277,7 +315,12 @@ export function promptOf(prompt, { open = false } = {}) {
 
 export function copyRow(label, text, what) {
   if (!text) return null;
-  return h("div", {}, h("dt", {}, label), h("dd", {}, h("code", { title: text }, h("bdi", {}, text)), copyButton(text, what)));
+  return h(
+    "div",
+    {},
+    h("dt", {}, label),
+    h("dd", {}, h("code", { title: text }, h("bdi", {}, text)), copyButton(text, what)),
+  );
 }
 
 function expectation(at, now) {

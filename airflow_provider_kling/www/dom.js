@@ -62,7 +62,14 @@ export function icon(name) {
 export function button({ label, text, name, kind = "plain", ...attributes }, onclick) {
   return h(
     "button",
-    { type: "button", className: `button ${kind}`, onclick, ...(text ? {} : { title: label }), "aria-label": label, ...attributes },
+    {
+      type: "button",
+      className: `button ${kind}`,
+      onclick,
+      ...(text ? {} : { title: label }),
+      "aria-label": label,
+      ...attributes,
+    },
     name ? icon(name) : null,
     text ? h("span", {}, text) : null,
   );
@@ -124,6 +131,8 @@ export function dialogHead(title, ...more) {
     { className: "dialog-head" },
     h("h2", {}, title),
     ...more,
-    button({ label: "Close", name: "close", kind: "bare" }, (event) => event.currentTarget.closest("dialog").close()),
+    button({ label: "Close", name: "close", kind: "bare" }, (event) =>
+      event.currentTarget.closest("dialog").close(),
+    ),
   );
 }

@@ -34,7 +34,9 @@ class KlingVideos extends HTMLElement {
     this.load();
     this.ticker = setInterval(() => this.eachCard((card) => card.tick()), 1000);
     this.pollLater();
-    document.addEventListener("visibilitychange", () => document.hidden || this.poll(), { signal: this.stopped.signal });
+    document.addEventListener("visibilitychange", () => document.hidden || this.poll(), {
+      signal: this.stopped.signal,
+    });
   }
 
   disconnectedCallback() {
@@ -46,7 +48,11 @@ class KlingVideos extends HTMLElement {
 
   draw() {
     const { dag_id: dagId, task_id: taskId } = this.context;
-    this.head = new Head({ title: dagId ? null : "Kling videos", withDag: !dagId, onChange: () => this.load() });
+    this.head = new Head({
+      title: dagId ? null : "Kling videos",
+      withDag: !dagId,
+      onChange: () => this.load(),
+    });
     this.warning = h("div", { className: "banner", role: "alert", hidden: true });
     this.list = h("div", { className: "cards", "aria-label": "Videos", role: "region" });
     this.foot = h("div", { className: "foot" });
@@ -54,16 +60,33 @@ class KlingVideos extends HTMLElement {
     this.notes = h("div", { className: "notes", role: "status", "aria-live": "polite" });
     this.overlay = h("div");
     const root = this.shadowRoot ?? this.attachShadow({ mode: "open" });
-    const main = h("div", { className: `page${taskId ? " one-task" : ""}`, hidden: true }, this.head.element, this.warning, this.list, this.foot);
-    const styles = STYLES.map((name) => h("link", { rel: "stylesheet", href: new URL(`kling/www/${name}.css`, ROOT) }));
-    root.replaceChildren(...styles, h("div", { className: "root" }, main, this.tray, this.notes, this.overlay));
+    const main = h(
+      "div",
+      { className: `page${taskId ? " one-task" : ""}`, hidden: true },
+      this.head.element,
+      this.warning,
+      this.list,
+      this.foot,
+    );
+    const styles = STYLES.map((name) =>
+      h("link", { rel: "stylesheet", href: new URL(`kling/www/${name}.css`, ROOT) }),
+    );
+    root.replaceChildren(
+      ...styles,
+      h("div", { className: "root" }, main, this.tray, this.notes, this.overlay),
+    );
     // Nothing is shown before its style is there.
-    Promise.allSettled(styles.map((link) => new Promise((done) => link.addEventListener("load", done, { once: true })))).then(() => {
+    const ready = (link) => new Promise((done) => (link.onload = link.onerror = done));
+    Promise.all(styles.map(ready)).then(() => {
       main.hidden = false;
     });
-    this.sentinel = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.loadMore(), {
-      rootMargin: "800px",
-    });
+    this.sentinel = new IntersectionObserver(
+      (entries) => entries.some((entry) => entry.isIntersecting) && this.loadMore(),
+      {
+        rootMargin: "800px",
+        scrollMargin: "800px", // Airflow scrolls a part of the page, not the window.
+      },
+    );
     this.stopped.signal.addEventListener("abort", () => this.sentinel.disconnect());
   }
 
@@ -99,7 +122,8 @@ class KlingVideos extends HTMLElement {
     try {
       const answer = await videos({ ...this.filters(), limit: PAGE, cursor: this.next }, signal);
       this.show(answer);
-      if (!answer.cards.length && !answer.next) fill(this.foot, h("p", { className: "quiet" }, "There are no others."));
+      if (!answer.cards.length && !answer.next)
+        fill(this.foot, h("p", { className: "quiet" }, "There are no others."));
       else if (answer.cards.length) this.list.querySelector(".empty")?.remove();
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message, { problem: true });
@@ -150,7 +174,10 @@ class KlingVideos extends HTMLElement {
   updateFoot() {
     this.sentinel.disconnect();
     if (!this.next) {
-      fill(this.foot, this.cards.size > PAGE ? h("p", { className: "quiet" }, `All ${this.cards.size} videos`) : null);
+      fill(
+        this.foot,
+        this.cards.size > PAGE ? h("p", { className: "quiet" }, `All ${this.cards.size} videos`) : null,
+      );
       return;
     }
     // Videos that Airflow has forgotten are read from their files, which may be far away: only on demand.
@@ -197,7 +224,10 @@ class KlingVideos extends HTMLElement {
     } catch (error) {
       if (error.name !== "AbortError") {
         this.lost = true;
-        this.warn(error.status === 401 ? "You are logged out." : `${error.message} The page tries again.`, error.status === 401 ? login() : null);
+        this.warn(
+          error.status === 401 ? "You are logged out." : `${error.message} The page tries again.`,
+          error.status === 401 ? login() : null,
+        );
       }
     }
     this.pollLater();
@@ -233,7 +263,8 @@ class KlingVideos extends HTMLElement {
       card.update(data);
     }
     if (ended.length > 3) this.say(`${ended.length} videos have ended.`);
-    else if (ended.length) this.say(ended.map((data) => `${data.name}: ${stateOf(data).label.toLowerCase()}`).join(", "));
+    else if (ended.length)
+      this.say(ended.map((data) => `${data.name}: ${stateOf(data).label.toLowerCase()}`).join(", "));
     return ended.length > 0;
   }
 
@@ -251,13 +282,23 @@ class KlingVideos extends HTMLElement {
     this.apply(answer.cards);
     const unknown = answer.cards.filter((data) => !this.cards.has(data.key)).map((data) => data.key);
     // These have no poster yet: a poll brings no pictures.
-    const bare = answer.cards.filter((data) => data.state === "made" && !this.cards.get(data.key)?.data.poster).map((data) => data.key);
-    const keys = [...new Set([...unknown, ...bare.filter((key) => !this.asked.has(key)), ...others.map((card) => card.data.key)])];
+    const bare = answer.cards
+      .filter((data) => data.state === "made" && !this.cards.get(data.key)?.data.poster)
+      .map((data) => data.key);
+    const keys = [
+      ...new Set([
+        ...unknown,
+        ...bare.filter((key) => !this.asked.has(key)),
+        ...others.map((card) => card.data.key),
+      ]),
+    ];
     bare.forEach((key) => this.asked.add(key));
     if (!keys.length) return;
     const full = await videos({ task: keys.slice(0, AT_MOST) }, signal);
     this.apply(full.cards);
-    const fresh = full.cards.filter((data) => !this.cards.has(data.key)).map((data) => this.add(data).element);
+    const fresh = full.cards
+      .filter((data) => !this.cards.has(data.key))
+      .map((data) => this.add(data).element);
     if (!fresh.length) return;
     this.list.querySelector(".empty")?.remove();
     this.list.prepend(...fresh);
@@ -273,7 +314,12 @@ class KlingVideos extends HTMLElement {
   link(path, attributes, ...children) {
     const follow = (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
-      const wish = new CustomEvent("kling-navigate", { detail: path, bubbles: true, composed: true, cancelable: true });
+      const wish = new CustomEvent("kling-navigate", {
+        detail: path,
+        bubbles: true,
+        composed: true,
+        cancelable: true,
+      });
       if (!this.dispatchEvent(wish)) event.preventDefault();
     };
     return h("a", { href: new URL(path, ROOT), onclick: follow, ...attributes }, ...children);
@@ -317,10 +363,26 @@ class KlingVideos extends HTMLElement {
     const [first, second] = this.chosen;
     fill(
       this.tray,
-      this.chosen.map(({ data }) => h("span", { className: "pick" }, picture(data.poster ?? data.source) ? h("img", { src: picture(data.poster ?? data.source), alt: "" }) : null, data.name)),
+      this.chosen.map(({ data }) =>
+        h(
+          "span",
+          { className: "pick" },
+          picture(data.poster ?? data.source)
+            ? h("img", { src: picture(data.poster ?? data.source), alt: "" })
+            : null,
+          data.name,
+        ),
+      ),
       first && !second ? h("span", { className: "quiet" }, "Choose a second one") : null,
-      second ? button({ label: "Show side by side", text: "Show side by side", name: "columns", kind: "primary" }, () => openCompare(this, this.chosen)) : null,
-      button({ label: "End the comparison", name: "close", kind: "bare" }, () => [...this.chosen].forEach((one) => this.choose(one))),
+      second
+        ? button(
+            { label: "Show side by side", text: "Show side by side", name: "columns", kind: "primary" },
+            () => openCompare(this, this.chosen),
+          )
+        : null,
+      button({ label: "End the comparison", name: "close", kind: "bare" }, () =>
+        [...this.chosen].forEach((one) => this.choose(one)),
+      ),
     );
   }
 
@@ -341,7 +403,17 @@ class KlingVideos extends HTMLElement {
 
   showSkeleton() {
     if (this.cards.size) return;
-    fill(this.list, Array.from({ length: 6 }, () => h("div", { className: "card skeleton", "aria-hidden": "true" }, h("div", { className: "media" }), h("div", { className: "body" }, h("i"), h("i"), h("i")))));
+    fill(
+      this.list,
+      Array.from({ length: 6 }, () =>
+        h(
+          "div",
+          { className: "card skeleton", "aria-hidden": "true" },
+          h("div", { className: "media" }),
+          h("div", { className: "body" }, h("i"), h("i"), h("i")),
+        ),
+      ),
+    );
   }
 
   showEmpty() {
@@ -354,7 +426,16 @@ class KlingVideos extends HTMLElement {
             `No videos ${runId ? "in this run" : dagId ? "of this Dag" : ""} yet`.replace("  ", " "),
             "As soon as a task of this provider starts a job, its picture, its progress and its video are here.",
           ];
-    fill(this.list, h("div", { className: "empty" }, h("span", { className: "empty-picture" }, icon("film")), h("h2", {}, title), h("p", {}, text)));
+    fill(
+      this.list,
+      h(
+        "div",
+        { className: "empty" },
+        h("span", { className: "empty-picture" }, icon("film")),
+        h("h2", {}, title),
+        h("p", {}, text),
+      ),
+    );
   }
 
   showProblem(error) {

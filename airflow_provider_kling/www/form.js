@@ -5,14 +5,21 @@ import { button, dialogHead, fill, h, openDialog } from "./dom.js";
 
 /** Open the form of a Dag. Values of *conf* stand before the Dag's own defaults. */
 export async function openTrigger(gallery, { dagId, conf, title, price, picture = null }) {
-  const body = h("div", { className: "form", "aria-busy": "true" }, h("p", { className: "quiet" }, "Reading the form…"));
+  const body = h(
+    "div",
+    { className: "form", "aria-busy": "true" },
+    h("p", { className: "quiet" }, "Reading the form…"),
+  );
   const dialog = openDialog(gallery.overlay, { label: title, className: "medium" }, dialogHead(title), body);
   try {
     const dag = await dagDetails(dagId);
     fill(body, new TriggerForm(gallery, dialog, dag, conf, { price, picture }).element);
     body.querySelector("input, textarea, select")?.focus();
   } catch (error) {
-    const text = error.status === 404 ? `Airflow has no Dag ${dagId} here. The provider's example Dags contain it.` : error.message;
+    const text =
+      error.status === 404
+        ? `Airflow has no Dag ${dagId} here. The provider's example Dags contain it.`
+        : error.message;
     fill(body, h("p", { className: "problem", role: "alert" }, text));
   }
   body.removeAttribute("aria-busy");
@@ -24,8 +31,12 @@ class TriggerForm {
     this.dialog = dialog;
     this.dag = dag;
     const params = Object.entries(dag.params ?? {});
-    this.fields = params.map(([name, param]) => new Field(name, param, name in conf ? conf[name] : param.value));
-    this.unknown = Object.fromEntries(Object.entries(conf).filter(([name]) => !params.some(([known]) => known === name)));
+    this.fields = params.map(
+      ([name, param]) => new Field(name, param, name in conf ? conf[name] : param.value),
+    );
+    this.unknown = Object.fromEntries(
+      Object.entries(conf).filter(([name]) => !params.some(([known]) => known === name)),
+    );
     this.problem = h("p", { className: "problem", role: "alert", hidden: true });
     this.unpause = dag.is_paused ? h("input", { type: "checkbox", checked: true }) : null;
     this.send = h("button", { type: "submit", className: "button primary" }, "Start");
@@ -36,12 +47,35 @@ class TriggerForm {
         "div",
         { className: "form-intro" },
         picture ? h("img", { src: picture, alt: "Picture of the earlier video" }) : null,
-        h("div", {}, h("p", {}, "Starts a new run of the Dag ", h("strong", {}, dag.dag_display_name ?? dag.dag_id), "."), price ? h("p", { className: "price" }, price) : null),
+        h(
+          "div",
+          {},
+          h(
+            "p",
+            {},
+            "Starts a new run of the Dag ",
+            h("strong", {}, dag.dag_display_name ?? dag.dag_id),
+            ".",
+          ),
+          price ? h("p", { className: "price" }, price) : null,
+        ),
       ),
       this.fields.map((field) => field.element),
-      this.unpause ? h("label", { className: "check" }, this.unpause, "The Dag is paused. Unpause it, so that the run starts.") : null,
+      this.unpause
+        ? h(
+            "label",
+            { className: "check" },
+            this.unpause,
+            "The Dag is paused. Unpause it, so that the run starts.",
+          )
+        : null,
       this.problem,
-      h("div", { className: "dialog-foot" }, button({ label: "Cancel", text: "Cancel" }, () => dialog.close()), this.send),
+      h(
+        "div",
+        { className: "dialog-foot" },
+        button({ label: "Cancel", text: "Cancel" }, () => dialog.close()),
+        this.send,
+      ),
     );
   }
 
@@ -55,7 +89,9 @@ class TriggerForm {
       if (this.unpause?.checked) await unpauseDag(this.dag.dag_id);
       const run = await triggerDag(this.dag.dag_id, conf);
       this.dialog.close();
-      this.gallery.say("A new run has started.", { link: [runPath(this.dag.dag_id, run.dag_run_id), "Show the run"] });
+      this.gallery.say("A new run has started.", {
+        link: [runPath(this.dag.dag_id, run.dag_run_id), "Show the run"],
+      });
       await this.gallery.refreshAfter();
     } catch (error) {
       this.problem.textContent = error.message;
@@ -72,7 +108,9 @@ class Field {
   constructor(name, { schema = {}, description }, value) {
     this.name = name;
     this.schema = schema;
-    this.types = [schema.type ?? (typeof value === "object" && value !== null ? "object" : typeof value)].flat();
+    this.types = [
+      schema.type ?? (typeof value === "object" && value !== null ? "object" : typeof value),
+    ].flat();
     this.id = `field-${(count += 1)}`;
     const help = description ?? schema.description;
     this.lines = this.is("array") && isTexts(schema, value);
@@ -102,21 +140,42 @@ class Field {
         "select",
         shared,
         schema.enum.map((choice) =>
-          h("option", { value: choice ?? "", selected: choice === value }, schema.values_display?.[choice] ?? String(choice ?? "")),
+          h(
+            "option",
+            { value: choice ?? "", selected: choice === value },
+            schema.values_display?.[choice] ?? String(choice ?? ""),
+          ),
         ),
       );
     }
     if (this.is("integer") || this.is("number")) {
       const step = this.is("number") ? "any" : 1;
-      return h("input", { ...shared, type: "number", step, min: schema.minimum, max: schema.maximum, value: value ?? "" });
+      return h("input", {
+        ...shared,
+        type: "number",
+        step,
+        min: schema.minimum,
+        max: schema.maximum,
+        value: value ?? "",
+      });
     }
     if (this.is("array") || this.is("object")) {
-      return h("textarea", { name, rows: 4, spellcheck: "false", value: this.lines ? (value ?? []).join("\n") : JSON.stringify(value, null, 2) });
+      return h("textarea", {
+        name,
+        rows: 4,
+        spellcheck: "false",
+        value: this.lines ? (value ?? []).join("\n") : JSON.stringify(value, null, 2),
+      });
     }
     const text = { ...shared, maxlength: schema.maxLength, minlength: schema.minLength, value: value ?? "" };
-    if (schema.format === "multiline" || String(value ?? "").length > 80) return h("textarea", { ...text, rows: 4 });
+    if (schema.format === "multiline" || String(value ?? "").length > 80)
+      return h("textarea", { ...text, rows: 4 });
     if (schema.examples) {
-      this.list = h("datalist", { id: `${this.id}-list` }, schema.examples.map((example) => h("option", { value: example })));
+      this.list = h(
+        "datalist",
+        { id: `${this.id}-list` },
+        schema.examples.map((example) => h("option", { value: example })),
+      );
     }
     return h("input", { ...text, type: "text", list: this.list?.id });
   }

@@ -5,7 +5,11 @@ const DOLLARS = { style: "currency", currency: "USD" };
 /** US dollars, with as many digits as a small price needs. */
 export function usd(value) {
   const digits = value !== 0 && Math.abs(value) < 0.1 ? 3 : 2;
-  return value.toLocaleString("en-US", { ...DOLLARS, minimumFractionDigits: 2, maximumFractionDigits: digits });
+  return value.toLocaleString("en-US", {
+    ...DOLLARS,
+    minimumFractionDigits: 2,
+    maximumFractionDigits: digits,
+  });
 }
 
 /** What a card has cost, and whether this is an estimate. */

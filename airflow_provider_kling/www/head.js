@@ -27,7 +27,11 @@ export class Head {
     this.model = this.select("Model", "All models");
     this.since = this.date("From");
     this.until = this.date("To");
-    this.reset = h("button", { type: "button", className: "button bare", hidden: true, onclick: () => this.clear() }, "Clear filters");
+    this.reset = h(
+      "button",
+      { type: "button", className: "button bare", hidden: true, onclick: () => this.clear() },
+      "Clear filters",
+    );
     this.element = h(
       "header",
       { className: "head" },
@@ -47,7 +51,11 @@ export class Head {
   }
 
   select(label, all) {
-    return h("select", { "aria-label": label, onchange: () => this.changed() }, h("option", { value: "" }, all));
+    return h(
+      "select",
+      { "aria-label": label, onchange: () => this.changed() },
+      h("option", { value: "" }, all),
+    );
   }
 
   date(label) {
@@ -108,7 +116,10 @@ export class Head {
 
   writeUrl() {
     const url = new URL(location.href);
-    for (const [name, value] of [["state", this.state], ...this.inputs().map(([name, input]) => [name, input.value])]) {
+    for (const [name, value] of [
+      ["state", this.state],
+      ...this.inputs().map(([name, input]) => [name, input.value]),
+    ]) {
       if (value) url.searchParams.set(name, value);
       else url.searchParams.delete(name);
     }
@@ -149,12 +160,22 @@ export class Head {
 function costOf(head, more) {
   return [
     head.estimated_cost_usd
-      ? h("span", { className: "total", title: "Sum of the estimated costs of these videos" }, `≈ ${usd(head.estimated_cost_usd)}${more}`)
+      ? h(
+          "span",
+          { className: "total", title: "Sum of the estimated costs of these videos" },
+          `≈ ${usd(head.estimated_cost_usd)}${more}`,
+        )
       : null,
-    typeof head.cost_usd === "number" ? h("span", { title: "As the gateway says" }, `${usd(head.cost_usd)} billed`) : null,
+    typeof head.cost_usd === "number"
+      ? h("span", { title: "As the gateway says" }, `${usd(head.cost_usd)} billed`)
+      : null,
     head.unknown_price ? h("span", {}, `${head.unknown_price} without a known price`) : null,
     head.maybe_charged
-      ? h("span", { className: "maybe", title: "Failed jobs that are perhaps charged" }, `${head.maybe_charged} perhaps charged without a video`)
+      ? h(
+          "span",
+          { className: "maybe", title: "Failed jobs that are perhaps charged" },
+          `${head.maybe_charged} perhaps charged without a video`,
+        )
       : null,
   ];
 }
@@ -164,6 +185,10 @@ function choices(select, values) {
   const wanted = [...new Set([...(values ?? []), ...(chosen ? [chosen] : [])])];
   const known = [...select.options].slice(1).map((option) => option.value);
   if (JSON.stringify(wanted) === JSON.stringify(known)) return;
-  fill(select, select.options[0], wanted.map((value) => h("option", { value }, value)));
+  fill(
+    select,
+    select.options[0],
+    wanted.map((value) => h("option", { value }, value)),
+  );
   select.value = chosen;
 }

@@ -18,7 +18,10 @@ export class Preview {
     this.video = null;
     pane.addEventListener("pointerenter", (event) => {
       if (event.pointerType !== "mouse" || !CAN_HOVER.matches || LESS_MOTION.matches || this.video) return;
-      this.timer = setTimeout(() => this.start({ muted: true, loop: true, tabindex: -1, "aria-hidden": "true" }), HOVER_DELAY);
+      this.timer = setTimeout(
+        () => this.start({ muted: true, loop: true, tabindex: -1, "aria-hidden": "true" }),
+        HOVER_DELAY,
+      );
     });
     pane.addEventListener("pointerleave", () => {
       clearTimeout(this.timer);
@@ -106,7 +109,9 @@ export function screen(data, { autoplay = false } = {}) {
     return [video, problem];
   }
   return [
-    poster ? h("img", { src: poster, alt: `First frame of ${data.name}` }) : h("div", { className: "no-poster" }, icon("film")),
+    poster
+      ? h("img", { src: poster, alt: `First frame of ${data.name}` })
+      : h("div", { className: "no-poster" }, icon("film")),
     h("p", { className: "note" }, data.player_note || "There is no video to play."),
   ];
 }

@@ -71,12 +71,27 @@ function sideOf(gallery, card) {
       { className: "pairs" },
       facts(data).map(([word, text]) => h("div", {}, h("dt", {}, word), h("dd", {}, text))),
     ),
-    h("dl", { className: "ids" }, copyRow("Job", data.kling_task_id, "the job id"), copyRow("File", data.path, "the path")),
+    h(
+      "dl",
+      { className: "ids" },
+      copyRow("Job", data.kling_task_id, "the job id"),
+      copyRow("File", data.path, "the path"),
+    ),
     h(
       "div",
       { className: "footer" },
-      download && h("a", { className: "button", href: download, download: true }, icon("download"), h("span", {}, "Download")),
-      data.can_edit ? button({ label: "Again with changes", text: "Again with changes", name: "again" }, () => gallery.again(card)) : null,
+      download &&
+        h(
+          "a",
+          { className: "button", href: download, download: true },
+          icon("download"),
+          h("span", {}, "Download"),
+        ),
+      data.can_edit
+        ? button({ label: "Again with changes", text: "Again with changes", name: "again" }, () =>
+            gallery.again(card),
+          )
+        : null,
     ),
   ];
 }
@@ -89,7 +104,10 @@ function facts(data) {
     ["Model", data.model],
     ["Length", has(data.duration_seconds) ? `${data.duration_seconds} s` : null],
     ["Sound", typeof data.sound === "boolean" ? (data.sound ? "yes" : "no") : null],
-    ["Picture", width && height ? `${width} × ${height}${fps ? `, ${Math.round(fps)} per second` : ""}` : null],
+    [
+      "Picture",
+      width && height ? `${width} × ${height}${fps ? `, ${Math.round(fps)} per second` : ""}` : null,
+    ],
     ["Size", has(data.size) ? bytes(data.size) : null],
     ["Cost", cost(data).text],
     ["Begun", begun(data)],
@@ -125,7 +143,8 @@ export function openCompare(gallery, cards) {
   for (const video of videos) {
     video.muted = true;
     video.addEventListener("timeupdate", () => {
-      if (video === videos[0] && !seek.matches(":active")) seek.value = (video.currentTime / video.duration) * 1000;
+      if (video === videos[0] && !seek.matches(":active"))
+        seek.value = (video.currentTime / video.duration) * 1000;
     });
     for (const event of ["play", "pause", "ended"]) {
       video.addEventListener(event, () => {
@@ -142,7 +161,14 @@ export function openCompare(gallery, cards) {
     h(
       "div",
       { className: "pair" },
-      cards.map(({ data }, index) => h("section", { "aria-label": data.name }, h("div", { className: "stage" }, screens[index]), h("h3", {}, data.name))),
+      cards.map(({ data }, index) =>
+        h(
+          "section",
+          { "aria-label": data.name },
+          h("div", { className: "stage" }, screens[index]),
+          h("h3", {}, data.name),
+        ),
+      ),
     ),
     videos.length ? h("div", { className: "both" }, play, seek) : null,
     differences(cards.map(({ data }) => data)),
@@ -157,13 +183,23 @@ function differences([left, right]) {
     { className: "differences" },
     h("caption", { className: "offscreen" }, "What differs is marked"),
     h("colgroup", {}, h("col", { className: "words" }), h("col"), h("col")),
-    h("thead", { className: "offscreen" }, h("tr", {}, h("td"), h("th", { scope: "col" }, left.name), h("th", { scope: "col" }, right.name))),
+    h(
+      "thead",
+      { className: "offscreen" },
+      h("tr", {}, h("td"), h("th", { scope: "col" }, left.name), h("th", { scope: "col" }, right.name)),
+    ),
     h(
       "tbody",
       {},
       words.map((word) => {
         const [one, other] = sides.map((side) => side.get(word) || "–");
-        return h("tr", { className: one === other ? "" : "differs" }, h("th", { scope: "row" }, word), h("td", {}, one), h("td", {}, other));
+        return h(
+          "tr",
+          { className: one === other ? "" : "differs" },
+          h("th", { scope: "row" }, word),
+          h("td", {}, one),
+          h("td", {}, other),
+        );
       }),
     ),
   );
