@@ -164,7 +164,8 @@ def _page_of_database(
     reading = database.read_runs(
         session, allowed & named, run_id=filters.run_id or None, since=filters.since, until=at
     )
-    cards = [card for run in reading.runs for card in cards_of(run) if filters.fits(card)]
+    read = [card for run in reading.runs for card in cards_of(run)]
+    cards = [card for card in read if filters.fits(card)]
     horizon = reading.horizon or 0.0
     if at is not None and horizon >= at:  # more at one time than are read at once: some are left out
         horizon = min((card["started_at"] for card in cards), default=0.0)
@@ -179,7 +180,9 @@ def _page_of_database(
         following = _FROM_FILES
     if cursor:
         return page, following, None
-    return page, following, {**totals(cards), "dags": sorted(allowed & known), "capped": bool(horizon)}
+    models = sorted({card["model"] for card in read} - {""})
+    head = {**totals(cards), "dags": sorted(allowed & known), "models": models, "capped": bool(horizon)}
+    return page, following, head
 
 
 def _page_of_files(

@@ -342,7 +342,9 @@ def _action(line: _Line, state: str, error: Card | None) -> str | None:
         return "rescue"
     if state != "failed" or not failed or not error:
         return None
-    ended = error["money"] == Money.ENDED or "JobFailed" in error["class"] or "Moderation" in error["class"]
+    if "Moderation" in error["class"]:
+        return None  # the same request would be refused again
+    ended = error["money"] == Money.ENDED or "JobFailed" in error["class"]
     if ended or not line.kling_task_id:
         return "buy_again" if line.submit else "rescue" if line.kling_task_id else None
     if failed is line.submit and not line.submit.does_all:
@@ -380,7 +382,6 @@ def totals(cards: Iterable[Card]) -> dict[str, Any]:
         "estimated_cost_usd": round(sum(estimates), 6),
         "cost_usd": round(sum(real), 6) if real else None,
         "unknown_price": sum(map(_is_of_unknown_price, cards)),
-        "models": sorted({card["model"] for card in cards if card["model"]}),
     }
 
 

@@ -89,6 +89,8 @@ def test_filters_choose_cards_and_totals(gallery, filters, jobs):
     assert answer["head"]["made"] + answer["head"]["running"] == len(jobs)
     assert answer["head"]["estimated_cost_usd"] == round(0.56 * len(jobs), 2)
     assert answer["head"]["dags"] == ["other", "shop"]
+    if filters.keys() <= {"state", "model", "search"}:  # the page fills its list with them
+        assert answer["head"]["models"] == ["another", "kling-v3.0-pro-i2v"]
     assert answer["next"] is None
 
 
@@ -277,7 +279,7 @@ def add_triggerer(heartbeat):
         )
 
 
-@pytest.mark.parametrize("search", ["", "job-0"])
+@pytest.mark.parametrize("search", ["", "prompt of job-0"])
 def test_more_videos_than_are_read_at_once_are_reached_by_the_cursor(gallery, monkeypatch, search):
     from airflow_provider_kling.gallery import database
 
@@ -296,4 +298,4 @@ def test_more_videos_than_are_read_at_once_are_reached_by_the_cursor(gallery, mo
         answer = gallery.videos(search=search, cursor=answer["next"])
         found += names(answer)
     expected = [f"job-{n}" for n in range(5, 0, -1)] + ["job-long", "job-0"]
-    assert found == [job for job in expected if search in job]
+    assert found == [job for job in expected if search in f"prompt of {job}"]

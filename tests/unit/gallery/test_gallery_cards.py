@@ -135,7 +135,7 @@ def failed(form, kind, money):
         ("wait", "KlingWaitTimeoutError", Money.RUNNING, "failed", "clear_wait"),
         ("wait", "KlingAccessError", Money.RUNNING, "failed", "clear_wait"),
         ("wait", "KlingJobFailedError", Money.ENDED, "failed", "buy_again"),
-        ("wait", "KlingModerationError", Money.ENDED, "failed", "buy_again"),
+        ("wait", "KlingModerationError", Money.ENDED, "failed", None),
         ("soft_fail", None, None, "failed", "clear_wait"),
         ("download", "KlingDownloadError", Money.PAID, "failed", "clear_download"),
         ("download", "KlingInputError", Money.PAID, "failed", "clear_download"),
@@ -293,7 +293,7 @@ def test_the_totals_tell_each_state_and_what_may_be_charged_without_a_video():
     ]
     assert totals(cards(*submits)) == {
         "made": 1, "running": 1, "failed": 3, "reused": 0, "maybe_charged": 2, "estimated_cost_usd": 1.12,
-        "cost_usd": None, "unknown_price": 1, "models": ["m"],
+        "cost_usd": None, "unknown_price": 1,
     }  # fmt: skip
 
 
