@@ -264,7 +264,7 @@ export class Card {
             () => gallery.again(this),
           )
         : null,
-      url || picture(data.poster)
+      (url || picture(data.poster)) && !gallery.context.task_id
         ? button(
             {
               label: `Compare ${data.name}`,
