@@ -128,7 +128,8 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
         request = read_request(self, context, kling_task_id)
         if request.get("reused"):
             self.log.info("The video is there already. Nothing was bought, so there is nothing to wait for.")
-            return {"kling_task_id": kling_task_id, "status": "reused", "videos": [], "timings": {}}
+            known = {"kling_task_id": kling_task_id, "status": "reused", "model": request.get("model")}
+            return {**known, "videos": [], "timings": {}}
         wait = begin_wait(self, context, kling_task_id, request, first.timestamp() if first else time.time())
         with self._wait_errors():
             if self.deferrable:

@@ -66,10 +66,7 @@ def decode_video(file: BinaryIO) -> Decoded:
     """Decode a frame of a video, if PyAV is installed; its JPEG needs Pillow, too."""
     if not find_spec("av"):
         return Decoded(error="PyAV is not installed")
-    is_local = False
-    with suppress(OSError):
-        is_local = file.fileno() >= 0
-    if is_local:
+    if isinstance(getattr(file, "raw", None), io.FileIO):  # on this machine
         return _run("video", stdin=file)
     with tempfile.TemporaryFile() as copy:
         while copy.tell() < _MAX_COPY and (chunk := file.read(1024**2)):

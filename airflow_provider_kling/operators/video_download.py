@@ -276,7 +276,7 @@ class VideoDownload:
             found = decode_video(file)
         seen: dict[str, Any] = {"media": found.media}
         if self._options.preview:
-            seen["preview"] = {**(facts.get("preview") or {}), "poster": found.picture}
+            seen["preview"] = {**_pictures(facts.get("preview")), "poster": found.picture}
         if must:
             if not found.media:
                 raise KlingVideoError(f"No picture can be read from the video ({found.error}).")
@@ -285,8 +285,7 @@ class VideoDownload:
 
     def _preview(self, kling_task_id: str, request: Mapping[str, Any], made: Any) -> dict[str, Any] | None:
         """Return the XCom with the poster, and with the source that the same task has pushed before."""
-        known = made if self._options.preview and isinstance(made, dict) else {}
-        pictures = {name: checked_preview(known.get(name)) for name in ("source", "poster")}
+        pictures = _pictures(made if self._options.preview else None)
         if request.get("task_id") != self._ti.task_id:
             pictures["source"] = None
         return {"kling_task_id": kling_task_id, **pictures} if pictures["poster"] else None
@@ -311,6 +310,12 @@ class VideoDownload:
             what = f"Job {job}: its video was not stored at {where} ({words})."
             failed = KlingDownloadError(what, kling_task_id=job)
             raise failed.with_traceback(error.__traceback__) from None
+
+
+def _pictures(preview: Any) -> dict[str, str | None]:
+    """Return the small pictures in a sidecar, which other programs can change."""
+    known = preview if isinstance(preview, dict) else {}
+    return {name: checked_preview(known.get(name)) for name in ("source", "poster")}
 
 
 def _timed(chunks: Iterable[bytes], facts: dict[str, Any], began_at: float) -> Iterator[bytes]:

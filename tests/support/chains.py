@@ -48,9 +48,9 @@ async def event(trigger):
     return stored_and_read(event.payload)
 
 
-def chain(target, picture, **arguments):
+def chain(target, picture, *, of_submit=(), **arguments):
     """Return what submit, sensor and download push."""
-    submit = submit_of(picture)
+    submit = submit_of(picture, **dict(of_submit))
     with submit.dag:
         wait = KlingTaskSensor(task_id="wait", kling_task_id="later", **arguments)
         download = KlingDownloadOperator(task_id="download", kling_task_id="later", target=str(target))

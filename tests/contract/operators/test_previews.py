@@ -173,3 +173,15 @@ def test_of_a_video_that_is_there_only_a_picture_of_ours_is_shown(gateway, tmp_p
     pushed = execute(task)
     assert ("kling_preview" in pushed) is shown
     assert "javascript" not in json.dumps(pushed)
+
+
+def test_a_check_of_a_video_that_is_there_takes_no_odd_preview(gateway, tmp_path, picture):
+    path = tmp_path / "cat.mp4"
+    job = execute(one_task(path, picture))["kling_task_id"]
+    changed = {**sidecar(path), "inputs": {}, "preview": ["odd"]}
+    path.with_name("cat.mp4.json").write_text(json.dumps(changed))
+    with DAG("d", schedule=None):
+        task = KlingDownloadOperator(
+            task_id="later", kling_task_id=job, target=str(path), if_exists="skip", verify_media=True
+        )
+    assert execute(task)["kling_preview"]["poster"].startswith(JPEG)

@@ -63,6 +63,21 @@ def test_the_one_task_pushes_the_same(rendering, tmp_path, picture, deferrable):
         assert pushed[key].keys() == fields(key)
 
 
+def test_a_reused_video_has_the_same_fields(gateway, tmp_path, picture):
+    reuse = {"reuse": "fingerprint", "library": f"{tmp_path}/library"}
+    first = execute(one_task(tmp_path / "first.mp4", picture, **reuse))
+    submitted, waited, downloaded = chain(tmp_path / "cat.mp4", picture, of_submit=reuse)
+    assert submitted["kling_request"].keys() == fields("kling_request")
+    assert (waited["return_value"].keys(), waited["return_value"]["model"]) == (
+        fields("The sensor's result"),
+        MODEL,
+    )
+    assert downloaded["kling_video"].keys() == fields("kling_video")
+    assert downloaded["kling_video"]["reused"]
+    assert downloaded["kling_video"]["media"] == first["kling_video"]["media"]
+    assert downloaded["kling_preview"]["poster"] == first["kling_preview"]["poster"]
+
+
 @pytest.mark.parametrize("form", ["three tasks", "one task"])
 def test_the_video_has_the_times_of_the_gateway_and_of_the_download(
     rendering, clock, tmp_path, picture, form

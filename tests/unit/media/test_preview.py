@@ -113,6 +113,14 @@ def test_a_local_file_is_read_where_it_is(tmp_path, monkeypatch):
         assert decode_video(file).picture
 
 
+def test_a_remote_file_may_know_no_file_number_or_one_of_its_own():
+    class Numbered(io.BytesIO):
+        def fileno(self):
+            return 12345
+
+    assert decode_video(Numbered(tiny_video())).picture
+
+
 def test_of_a_large_remote_video_only_the_beginning_is_copied(monkeypatch):
     monkeypatch.setattr(preview, "_MAX_COPY", 1024**2)
     file = io.BytesIO(tiny_video() + bytes(8 * 1024**2))
