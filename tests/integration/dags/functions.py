@@ -25,7 +25,7 @@ def read(context: Any, jinja_env: Any) -> bytes:
 
 with DAG("functions", schedule=None, params=FORM, default_args={"retry_delay": timedelta(seconds=1)}) as dag:
 
-    @task.kling_video(target="{{ params.target }}/one.mp4", poke_interval=2)
+    @task.kling_video(target="{{ params.target }}/{date}/{name}.mp4", poke_interval=2)
     def one(params: dict[str, Any]) -> VideoRequest:
         """Ask for one video of the picture."""
         return VideoRequest(image=params["image"], prompt="functions one")
