@@ -23,7 +23,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.gallery.values import text
-from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
+from airflow_provider_kling.storage.allowed_paths import StoragePath, is_local, resolve_path
 from airflow_provider_kling.storage.folders import open_folder, read_json
 from airflow_provider_kling.values import is_web_url
 
@@ -49,11 +49,16 @@ def gallery_folders() -> list[str]:
 
 
 def player_note(path: str, folders: Sequence[str]) -> str | None:
-    """Return why a video cannot be played, as far as its path says it; nothing is opened."""
+    """Return why a video cannot be played, as far as its path says it; no file is opened."""
     if not folders:
         return NO_FOLDERS
-    inside = any(path.removeprefix("file://").startswith(folder.rstrip("/") + "/") for folder in folders)
-    return None if inside else OUTSIDE
+    if not is_local(path):  # its storage is not asked for each card
+        return None if any(path.startswith(folder.rstrip("/") + "/") for folder in folders) else OUTSIDE
+    try:
+        _inside(path, [folder for folder in folders if is_local(folder)])
+    except KlingInputError:
+        return OUTSIDE
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,30 @@ def test_a_player_that_has_another_version_gets_the_whole_video(play, folder):
     assert play(folder / "cat.mp4", If_None_Match=etag).status_code == 304
 
 
+@pytest.mark.parametrize(
+    ("folders", "note"),
+    [
+        ("{folder}", None),
+        ("s3:wrong,{folder}/", None),
+        ("file://{folder}", None),
+        ("{folder}/../link", None),
+        ("", "an admin has to name their folders in [kling] gallery_folders"),
+        ("{folder}/cat", "not in a folder that [kling] gallery_folders names"),
+        ("s3://media", "not in a folder that [kling] gallery_folders names"),
+    ],
+)
+def test_a_card_says_beforehand_whether_its_video_can_be_played(gallery, folder, monkeypatch, folders, note):
+    video = {"kling_task_id": JOB, "path": str(store(folder / "cat.mp4"))}
+    (folder.parent / "link").symlink_to(folder)
+    monkeypatch.setenv("AIRFLOW__KLING__GALLERY_FOLDERS", folders.format(folder=folder))
+    gallery.add("download", operator="KlingDownloadOperator", kling_video=video)
+    (card,) = gallery.videos()["cards"]
+    assert (card["player"] is None) == bool(note)
+    assert (note or "") in (card["player_note"] or "")
+    status = gallery.get("/kling/api/video/shop/r1/download/-1").status_code
+    assert status == (403 if note else 200)
+
+
 def test_head_tells_the_size_and_sends_nothing(play, folder):
     answer = play(store(folder / "cat.mp4"), method="HEAD")
     assert (answer.status_code, answer.content) == (200, b"")
