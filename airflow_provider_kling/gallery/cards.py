@@ -157,7 +157,7 @@ def _lines(instances: Sequence[Instance]) -> list[_Line]:
     bought = {line.kling_task_id for line in lines}
     others = [instance for instance in ordered if not instance.buys and instance.role]
     # First those of a bought job, then those that name another one, last those that have not begun.
-    for other in sorted(others, key=lambda it: (it.kling_task_id not in bought, not it.kling_task_id)):
+    for other in sorted(others, key=lambda it: (not it.kling_task_id, it.kling_task_id not in bought)):
         job, role = other.kling_task_id, other.role
         near = [line for line in by_job[job] if job and getattr(line, role) is None]
         if not near and (not job or (bought and VIDEO_KEY not in other.xcoms)):
