@@ -14,10 +14,11 @@ from asgiref.sync import sync_to_async
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
+from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, DurationModels, Schedule
-from airflow_provider_kling.xcom_keys import PROGRESS_KEY
+from airflow_provider_kling.xcom_keys import GALLERY_LINK_KEY, PROGRESS_KEY
 
 #: How long jobs take, for all waits of this process.
 DURATIONS = DurationModels()
@@ -102,7 +103,7 @@ class KlingTaskTrigger(BaseTrigger):
             yield _event(policy, error)
             return
         first_poll_at = policy.first_poll_at(max(now, min(self.first_poll_at, policy.deadline)))
-        failure = None
+        failure, shows_link = None, policy.count_from_submit  # else a worker has shown it
         async with (
             ClientPool.client(self.kling_conn_id) as client,
             client.wait(policy, first_poll_at) as results,
@@ -112,6 +113,9 @@ class KlingTaskTrigger(BaseTrigger):
                     self.log.info(message)
                 if result.progress:  # the polls go on meanwhile
                     await self._push(PROGRESS_KEY, result.progress)
+                    if shows_link:
+                        await self._show_link()
+                        shows_link = False
                 failure = result.error
         yield _event(policy, failure)
 
@@ -129,6 +133,13 @@ class KlingTaskTrigger(BaseTrigger):
             count_from_submit=begins_here,
         )
 
+    async def _show_link(self) -> None:
+        """Show the button *Kling gallery*."""
+        if ti := self.task_instance:
+            with suppress_and_log(self.log, "The link to the gallery could not be made"):
+                address = KlingGalleryLink().get_link(None, ti_key=ti)
+                await self._push(GALLERY_LINK_KEY, address)
+
     async def _push(self, key: str, value: Any) -> None:
         """Push a value to the XComs of the waiting task. If Airflow cannot store it, the wait goes on."""
         ti = self.task_instance
@@ -137,7 +148,7 @@ class KlingTaskTrigger(BaseTrigger):
         names = ("dag_id", "run_id", "task_id", "map_index")
         # Airflow 3.1 has no asynchronous call for it.
         store = XCom.aset if hasattr(XCom, "aset") else sync_to_async(XCom.set)
-        with suppress_and_log(self.log, "The progress could not be stored"):
+        with suppress_and_log(self.log, f"{key} could not be stored"):
             await store(key=key, value=value, **{name: getattr(ti, name) for name in names})
 
     async def on_kill(self) -> None:

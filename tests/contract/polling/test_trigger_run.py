@@ -90,6 +90,16 @@ async def test_waits_of_one_kind_learn_from_each_other_how_long_a_job_takes(gate
     assert triggers.DURATIONS.of("another kind of this test").estimate() is None
 
 
+@pytest.mark.parametrize("begun", [{}, {"started_at": None, "deadline": None}])
+async def test_a_wait_that_no_worker_began_shows_the_gallery_button_once(gateway, clock, shown, begun):
+    trigger = waiting(bought(gateway, queue_seconds=15, render_seconds=30), **begun)
+    trigger.task_instance = TI(map_index=2)
+    assert "error" not in await payload(trigger)
+    links = [value for key, value, place in shown if key == "kling_gallery_link" and place["map_index"] == 2]
+    assert len(links) == len(begun) // 2
+    assert all(link.endswith("/tasks/t/mapped/2/plugin/kling-videos") for link in links)
+
+
 async def test_the_event_has_neither_link_nor_key(gateway, clock, logged, shown):
     trigger = waiting(bought(gateway, queue_seconds=15, render_seconds=30))
     trigger.task_instance = TI()
