@@ -70,6 +70,38 @@ def test_a_user_sees_only_the_own_dags(visit: Visit) -> None:
     assert page.get_by_label("Dag", exact=True).locator("option").all_inner_texts() == ["All Dags", "other"]
 
 
+def test_the_theme_of_the_ui_is_followed_at_once(visit: Visit) -> None:
+    page = visit("ada", "/plugin/kling")
+    card = page.get_by_role("article", name="lamp.png")
+
+    def colour() -> str:
+        return str(card.evaluate("element => getComputedStyle(element).backgroundColor"))
+
+    light = colour()
+    page.get_by_role("button", name="User").click()
+    page.get_by_role("menuitem", name="Appearance").click()
+    page.get_by_text("Dark Mode").click()
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+    assert colour() != light
+    page.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_an_error_fits_into_the_tab_of_its_task(visit: Visit, width: int) -> None:
+    page = visit("ada", "/dags/shop/runs/r1/tasks/wait/plugin/kling-videos")
+    page.set_viewport_size({"width": width, "height": 900})
+    card = page.get_by_role("article", name="lamp.png")
+    for text in (ERRORS["clear_wait"][part] for part in ("what", "money", "advice")):
+        expect(card.get_by_text(text)).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_task_of_others_has_a_friendly_tab(visit: Visit, gallery: GalleryStage) -> None:  # noqa: F811
+    gallery.add("publish", operator="BashOperator")
+    page = visit("ada", "/dags/shop/runs/r1/tasks/publish/plugin/kling-videos")
+    expect(page.get_by_role("heading", name="This task makes no video")).to_be_visible()
+
+
 def test_a_visitor_is_asked_to_log_in(visit: Visit, gallery: GalleryStage) -> None:  # noqa: F811
     page = visit(None, "/kling/")
     expect(page.get_by_role("heading", name="Please log in")).to_be_visible()
