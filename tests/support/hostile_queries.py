@@ -188,33 +188,6 @@ def times(**given):
     return {"debug_info": given}
 
 
-ODD_NUMBERS = {
-    "a text": '"17"', "an empty text": '""', "NaN": "NaN", "infinite": "1e999", "minus infinite": "-Infinity",
-    "negative": "-5", "huge": "1" + "0" * 400, "5000 digits": "9" * 5000, "null": "null", "true": "true",
-    "an object": "{}", "a list": "[1]", "words": '"soon"', "a fraction": "0.5", "NaN as a text": '"NaN"',
-    "percent": '"50%"', "two numbers": '"1/2"', "beyond all": "250", "with a comma": '"99,5"',
-}  # fmt: skip
-
-
-def number(value, status, **link):
-    body = json.dumps(task(status, eta="@", progress_percent="@", video_url_ttl="@", **link))
-    return json_http(body.replace('"@"', value).replace('"3600"', value))
-
-
-NUMBERS = {
-    **{
-        f"{word}, done": (either if word == "5000 digits" else reads)(
-            number(value, "TASK_STATUS_SUCCEED", link=RIGHT)
-        )
-        for word, value in ODD_NUMBERS.items()
-    },
-    **{
-        f"{word}, going on": never_ends(number(value, "TASK_STATUS_PROCESSING"))
-        for word, value in ODD_NUMBERS.items()
-    },
-}
-
-
 def encoded(data, encoding, status=200):
     return http(data, status, JSON, f"Content-Encoding: {encoding}")
 
@@ -578,7 +551,7 @@ STORIES = {
     f"{family}: {name}": story
     for family, stories in {
         "other job": OTHER_JOB, "surplus": SURPLUS, "stale": STALE, "word": WORDS, "videos": VIDEOS,
-        "numbers": NUMBERS, "encoding": ENCODINGS, "layout": LAYOUTS,
+        "encoding": ENCODINGS, "layout": LAYOUTS,
         "JSON": ODD_JSON, "status": STATUSES,
         "error": ERRORS, "framing": FRAMING, "echo": ECHOES,
     }.items()

@@ -94,6 +94,10 @@ NUMBERS = [
     (None, None),
     (True, None),
     ([], None),
+    ("50%", None),
+    (10**400, None),
+    (float("nan"), None),
+    (float("-inf"), None),
 ]
 
 
