@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
-_NAME = "{% if ti.map_index >= 0 %}{{ task.request_name(ti) }}{% endif %}"
+#: The name of a mapped task in the grid, a template.
+REQUEST_NAME = "{% if ti.map_index >= 0 %}{{ task.request_name(ti) }}{% endif %}"
 #: Characters of a line that the log view shows without scrolling in a window of 1280 pixels.
 LOG_WIDTH = 86
 #: Airflow's own exceptions that end a task or a try on purpose.
@@ -57,7 +58,7 @@ class KlingBaseOperator(BaseOperator):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("map_index_template", _NAME)
+        kwargs.setdefault("map_index_template", REQUEST_NAME)
         super().__init__(**kwargs)
 
     @classmethod
@@ -67,7 +68,7 @@ class KlingBaseOperator(BaseOperator):
         Airflow reads ``map_index_template`` before it calls ``__init__`` of a mapped operator.
         """
         partial = super().partial(**kwargs)
-        partial.kwargs["map_index_template"] = partial.kwargs.get("map_index_template") or _NAME
+        partial.kwargs["map_index_template"] = partial.kwargs.get("map_index_template") or REQUEST_NAME
         return partial
 
     def request_name(self, ti: Any) -> str:

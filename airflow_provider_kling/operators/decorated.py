@@ -22,6 +22,7 @@ from airflow.sdk import task
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import airflow_errors
 from airflow_provider_kling.models.input_names import INPUTS, PICTURE_INPUTS
+from airflow_provider_kling.operators.base import REQUEST_NAME
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
 from airflow_provider_kling.redaction import NO_SECRETS
 from airflow_provider_kling.xcom_keys import TARGET_KEY
@@ -195,7 +196,8 @@ def video_task(python_callable: Callable[..., Any], arguments: Mapping[str, Any]
         python_callable=python_callable,
         multiple_outputs=False,
         decorated_operator_class=DecoratedVideoOperator,
-        **arguments,
+        # Airflow reads it of a function that is expanded, before it makes the operator.
+        **{"map_index_template": REQUEST_NAME, **arguments},
     )
 
 

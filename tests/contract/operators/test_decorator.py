@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 from airflow_fakes import TI, Store, context_of, png, runtime_error, stored_and_read, submits
+from jinja2 import Template
 
 from airflow_provider_kling import get_provider_info
 from airflow_provider_kling.decorators import kling_video
@@ -255,14 +256,30 @@ def test_a_bad_one_among_many_is_refused(tmp_path):
         made(kling_video(target=f"{tmp_path}/")(bad)).execute(context_of())
 
 
-def test_a_function_of_one_request_can_be_mapped_like_any_task(gateway, tmp_path):
+@pytest.mark.parametrize("fixed", [{}, {"verb": "waves"}])
+def test_a_function_of_one_request_can_be_mapped_like_any_task_and_is_named_in_the_grid(
+    gateway, tmp_path, fixed
+):
     @kling_video(target=f"{tmp_path}/", deferrable=False)
-    def wave(animal: str) -> VideoRequest:
-        return VideoRequest(model=TEXT, prompt=f"a {animal} waves")
+    def wave(animal: str, verb: str = "waves") -> VideoRequest:
+        return VideoRequest(model=TEXT, prompt=f"a {animal} {verb}")
 
     with DAG("d", schedule=None) as dag:
-        wave.partial().expand(animal=["cat", "dog"])
-    assert dag.get_task("wave").operator_class.__name__ == "DecoratedVideoOperator"
+        (wave.partial(**fixed) if fixed else wave).expand(animal=["cat", "dog"])
+    mapped, ti = dag.get_task("wave"), TI(task_id="wave", map_index=0)
+    task = mapped.unmap({"op_kwargs": {**fixed, "animal": "cat"}})
+    run(task, ti=ti)
+    assert gateway.jobs[0].prompt == "a cat waves"
+    assert Template(mapped.map_index_template).render(task=task, ti=ti) == "a cat waves"
+
+
+def test_a_mapped_function_may_have_a_template_of_its_own():
+    def wave(animal: str) -> dict[str, Any]:
+        return {"prompt": animal}
+
+    with DAG("d", schedule=None) as dag:
+        kling_video(map_index_template="{{ ti.map_index }}")(wave).expand(animal=["cat"])
+    assert dag.get_task("wave").map_index_template == "{{ ti.map_index }}"
 
 
 def test_airflow_knows_the_decorator_by_the_providers_word():
