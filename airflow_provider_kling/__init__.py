@@ -31,6 +31,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_provider_kling.links.KlingVideoLink",
             "airflow_provider_kling.links.KlingGalleryLink",
+            "airflow_provider_kling.links.KlingRunGalleryLink",
         ],
         "connection-types": [_CONNECTION_TYPE],
         "config": _CONFIG,

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 
-#: Where the gallery's tab is, below the page of a task instance; ``plugin.py`` registers it.
-GALLERY_ROUTE = "plugin/kling-videos"
+#: Where the gallery's tabs are, below the pages of a task instance and of a Dag run; ``plugin.py`` registers
+#: them.
+GALLERY_ROUTE, RUN_GALLERY_ROUTE = "plugin/kling-videos", "plugin/kling-run"
 
 
 class KlingVideoLink(BaseOperatorLink):
@@ -56,9 +57,25 @@ class KlingGalleryLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator | None, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
         """Return the address of the tab."""
-        base = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
-        ids = {"dags": ti_key.dag_id, "runs": ti_key.run_id, "tasks": ti_key.task_id}
-        if ti_key.map_index >= 0:
-            ids["mapped"] = str(ti_key.map_index)
-        path = "/".join(f"{name}/{quote(id_, safe='')}" for name, id_ in ids.items())
-        return f"{base}/{path}/{GALLERY_ROUTE}"
+        mapped = {"mapped": str(ti_key.map_index)} if ti_key.map_index >= 0 else {}
+        return f"{_run_page(ti_key)}/{_path(tasks=ti_key.task_id, **mapped)}/{GALLERY_ROUTE}"
+
+
+class KlingRunGalleryLink(BaseOperatorLink):
+    """Opens the gallery's tab of the Dag run: all its videos as cards."""
+
+    name = "Kling gallery"
+    xcom_key = GALLERY_LINK_KEY
+
+    def get_link(self, operator: BaseOperator | None, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature
+        """Return the address of the tab."""
+        return f"{_run_page(ti_key)}/{RUN_GALLERY_ROUTE}"
+
+
+def _run_page(ti_key: TaskInstanceKey) -> str:
+    base = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
+    return f"{base}/{_path(dags=ti_key.dag_id, runs=ti_key.run_id)}"
+
+
+def _path(**ids: str) -> str:
+    return "/".join(f"{name}/{quote(id_, safe='')}" for name, id_ in ids.items())

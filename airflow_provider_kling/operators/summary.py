@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_kling.hooks import suppress_and_log
+from airflow_provider_kling.links import KlingRunGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, log_wrapped
 from airflow_provider_kling.operators.xcom import is_submit
 from airflow_provider_kling.xcom_keys import (
@@ -19,6 +21,7 @@ from airflow_provider_kling.xcom_keys import (
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperatorLink
     from airflow.sdk import Context
 
 
@@ -30,7 +33,8 @@ class KlingSummaryOperator(BaseOperator):
     one failed). ``estimated_cost_usd`` is their sum, with what retries and clears bought.
     ``unknown_price`` is the number of requests that the sum cannot include, and
     ``maybe_charged_without_a_video`` has the names of those to look for in the bill. The log has a
-    sentence for each, and the XCom ``kling_summary`` the same as a table in Markdown.
+    sentence for each, and the XCom ``kling_summary`` the same as a table in Markdown. The button *Kling
+    gallery* opens the gallery of the run.
 
     Runs when all tasks upstream are done, however they ended (``trigger_rule="all_done"``). As the last
     task it decides the state of the run, so it fails if a request has failed.
@@ -40,6 +44,7 @@ class KlingSummaryOperator(BaseOperator):
     """
 
     ui_color = "#e6e6e6"
+    operator_extra_links: Sequence[BaseOperatorLink] = (KlingRunGalleryLink(),)
 
     def __init__(self, *, fail_on_error: bool = True, **kwargs: Any) -> None:
         kwargs.setdefault("trigger_rule", "all_done")

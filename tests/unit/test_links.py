@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
+from airflow_provider_kling.links import KlingGalleryLink, KlingRunGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators import (
     KlingDownloadOperator,
     KlingImageToVideoOperator,
@@ -40,6 +40,17 @@ def test_the_gallery_button_leads_to_the_tab_of_its_task_instance(
     )
 
 
+def test_the_summarys_button_leads_to_the_gallery_of_its_run(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/team/af/")
+    (link,) = KlingSummaryOperator.operator_extra_links
+    address = link.get_link(None, ti_key=ti())
+    assert link == KlingRunGalleryLink()
+    assert address == (
+        "https://airflow.example/team/af/dags/films.%C3%A9/runs/manual__2026-11-27T23%3A33%3A18%2B00%3A00"
+        f"/plugin/{URL_ROUTES['dag_run']}"
+    )
+
+
 def test_an_odd_run_id_stays_one_part_of_the_address():
     address = KlingGalleryLink().get_link(None, ti_key=ti(run_id="a/b?c#d e"))
     assert "?" not in address
@@ -52,7 +63,7 @@ def test_the_gallery_button_is_shown_while_the_task_runs():
     assert instance.pushed == {"kling_gallery_link": KlingGalleryLink().get_link(None, ti_key=instance)}
 
 
-def test_each_task_of_a_video_has_the_gallery_button():
+def test_each_task_has_the_gallery_button():
     has = {
         operator: [link.name for link in operator.operator_extra_links]
         for operator in (
@@ -68,7 +79,7 @@ def test_each_task_of_a_video_has_the_gallery_button():
         KlingTaskSensor: ["Kling video", "Kling gallery"],
         KlingDownloadOperator: ["Kling gallery"],
         KlingImageToVideoOperator: ["Kling video", "Kling gallery"],
-        KlingSummaryOperator: [],
+        KlingSummaryOperator: ["Kling gallery"],
     }
 
 
