@@ -14,6 +14,8 @@ const PAGE = 60;
 /** Seconds between two looks at the running cards, and at the first page. */
 const POLL = 3;
 const REFRESH = 15;
+/** The page waits this many times as long as the last answer took. */
+const SLOW = 10;
 /** How many running cards one poll asks for; those on the screen come first. */
 const AT_MOST = 40;
 const NOTE_SECONDS = 8;
@@ -202,9 +204,11 @@ class KlingVideos extends HTMLElement {
     for (const card of this.cards.values()) visit(card);
   }
 
-  pollLater() {
+  /** Look again later: the slower the last answer came, the later, so that the page takes little of a busy server. */
+  pollLater(took = 0) {
     clearTimeout(this.poller);
-    if (!this.stopped.signal.aborted) this.poller = setTimeout(() => this.poll(), POLL * 1000);
+    const delay = Math.max(POLL * 1000, SLOW * took);
+    if (!this.stopped.signal.aborted) this.poller = setTimeout(() => this.poll(), delay);
   }
 
   async poll() {
@@ -213,6 +217,7 @@ class KlingVideos extends HTMLElement {
       this.pollLater();
       return;
     }
+    const began = Date.now();
     try {
       if (Date.now() - (this.refreshedAt ?? 0) > REFRESH * 1000) await this.refresh();
       else await this.update(this.runningCards());
@@ -230,7 +235,7 @@ class KlingVideos extends HTMLElement {
         );
       }
     }
-    this.pollLater();
+    this.pollLater(Date.now() - began);
   }
 
   /** The running cards, those on the screen first. */
