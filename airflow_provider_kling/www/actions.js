@@ -1,6 +1,6 @@
 // A failure in full, and the one action that fits; done through Airflow's API with the user's own rights.
 
-import { clearVideo } from "./api.js";
+import { clearVideo, videos } from "./api.js";
 import { button, dialogHead, h, openDialog } from "./dom.js";
 import { openTrigger } from "./form.js";
 import { usd } from "./format.js";
@@ -15,16 +15,14 @@ const ACTIONS = {
     name: "again",
     hint: "Free: the job is already paid for.",
     done: "The wait starts again.",
-    run: (gallery, card) =>
-      clear(gallery, card, card.data.tasks.wait ?? card.data.tasks.submit, ACTIONS.clear_wait.done),
+    run: (gallery, card) => goOn(gallery, card, card.data.tasks.wait, ACTIONS.clear_wait),
   },
   clear_download: {
     label: "Download again",
     name: "download",
     hint: "Free: the video is already paid for.",
     done: "The download starts again.",
-    run: (gallery, card) =>
-      clear(gallery, card, card.data.tasks.download ?? card.data.tasks.submit, ACTIONS.clear_download.done),
+    run: (gallery, card) => goOn(gallery, card, card.data.tasks.download, ACTIONS.clear_download),
   },
   rescue: {
     label: "Rescue the video…",
@@ -44,7 +42,15 @@ const ACTIONS = {
     label: "Buy again…",
     name: "again",
     hint: null,
-    run: (gallery, card) => confirmPurchase(gallery, card),
+    run: (gallery, card) => {
+      const task = card.data.tasks.submit;
+      confirm(gallery, card, task, {
+        title: "Buy this video again?",
+        text: `Airflow clears the task ${task.task_id}, which buys a new job for ${priceOf(card)}.`,
+        label: `Buy again for ${priceOf(card)}`,
+        done: "A new job is bought.",
+      });
+    },
   },
 };
 
@@ -71,10 +77,16 @@ export function failureOf(gallery, card) {
             { label: `${fitting.label} ${name}`, text: fitting.label, name: fitting.name, kind: "primary" },
             () => fitting.run(gallery, card),
           ),
-          h("span", {}, fitting.hint ?? `Costs ${priceOf(card)}.`),
+          h("span", {}, hintOf(card, fitting)),
         )
       : null,
   ];
+}
+
+function hintOf(card, { hint }) {
+  if (!hint) return `Costs ${priceOf(card)}.`;
+  const isOneTask = card.data.action.startsWith("clear") && submitsToo(card.data, card.data.tasks.wait ?? {});
+  return isOneTask ? "Free, if its request has not changed." : hint;
 }
 
 function priceOf(card) {
@@ -85,8 +97,14 @@ function priceOf(card) {
 async function clear(gallery, card, task, done) {
   card.element.classList.add("pending");
   try {
-    await clearVideo(card.data, task);
-    gallery.say(`${card.data.name}: ${done}`);
+    if (!(await isAsShown(card))) {
+      gallery.say(`${card.data.name} has changed meanwhile. Look at it again.`, { problem: true });
+      await gallery.refreshAfter(card);
+      return true;
+    }
+    const buying = await clearVideo(card.data, task);
+    const left = buying.length ? ` Not cleared, because they buy: ${buying.join(", ")}.` : "";
+    gallery.say(`${card.data.name}: ${done}${left}`);
     await gallery.refreshAfter(card);
     return true;
   } catch (error) {
@@ -97,37 +115,49 @@ async function clear(gallery, card, task, done) {
   }
 }
 
-function confirmPurchase(gallery, card) {
-  const buy = button(
-    { label: `Buy again for ${priceOf(card)}`, text: `Buy again for ${priceOf(card)}`, kind: "danger" },
-    async () => {
-      buy.disabled = true;
-      if (await clear(gallery, card, card.data.tasks.submit, "A new job is bought.")) dialog.close();
-      else buy.disabled = false;
-    },
-  );
+/** Ask again before something is cleared: another person may have done it, and a job may be running by now. */
+async function isAsShown({ data }) {
+  const { cards } = await videos({ task: [data.key], previews: 0 });
+  const situation = ({ state, kling_task_id: job, tasks }) =>
+    JSON.stringify([state, job, Object.values(tasks).map((task) => task && [task.state, task.try_number])]);
+  return cards.length === 1 && situation(cards[0]) === situation(data);
+}
+
+/** A task that submits, waits and downloads. Cleared, it buys where it cannot go on with its job. */
+function submitsToo({ tasks }, task) {
+  return tasks.submit?.task_id === task.task_id && tasks.submit.map_index === task.map_index;
+}
+
+/** Clear a task that does not buy; ask first where the same task submits too. */
+function goOn(gallery, card, task, action) {
+  if (!submitsToo(card.data, task)) {
+    clear(gallery, card, task, action.done);
+    return;
+  }
+  confirm(gallery, card, task, {
+    title: `${action.label}?`,
+    text: `Airflow clears the task ${task.task_id}, which submits too. It goes on with its job for free, unless its request has changed or the job has failed. Then it buys a new job for ${priceOf(card)}.`,
+    label: action.label,
+    done: action.done,
+  });
+}
+
+function confirm(gallery, card, task, { title, text, label, done }) {
+  const press = button({ label, text: label, kind: "danger" }, async () => {
+    press.disabled = true;
+    if (await clear(gallery, card, task, done)) dialog.close();
+    else press.disabled = false;
+  });
   const dialog = openDialog(
     gallery.overlay,
-    { label: "Buy again", className: "small" },
-    dialogHead("Buy this video again?"),
-    h(
-      "p",
-      {},
-      h("strong", {}, card.data.name),
-      `: Airflow clears the task ${card.data.tasks.submit.task_id}, which buys a new job for ${priceOf(card)}.`,
-    ),
-    card.data.state === "uncertain"
-      ? h(
-          "p",
-          { className: "warning" },
-          "It is not known whether the first job was created. Look in the gateway's console first: if it is there, rescue it for free.",
-        )
-      : null,
+    { label: title, className: "small" },
+    dialogHead(title),
+    h("p", {}, h("strong", {}, card.data.name), `: ${text}`),
     h(
       "div",
       { className: "dialog-foot" },
       button({ label: "Cancel", text: "Cancel", autofocus: true }, () => dialog.close()),
-      buy,
+      press,
     ),
   );
 }

@@ -88,8 +88,14 @@ export function dagDetails(dagId) {
   return call(`api/v2/dags/${at(dagId)}/details`);
 }
 
-export function triggerDag(dagId, conf) {
-  return call(`api/v2/dags/${at(dagId)}/dagRuns`, { method: "POST", body: { conf, logical_date: null } });
+/** Start a run. Sent again under the same id, after an answer that was lost, it starts no second one. */
+export async function triggerDag(dagId, runId, conf) {
+  const body = { dag_run_id: runId, conf, logical_date: null };
+  try {
+    await call(`api/v2/dags/${at(dagId)}/dagRuns`, { method: "POST", body });
+  } catch (error) {
+    if (error.status !== 409) throw error;
+  }
 }
 
 export function unpauseDag(dagId) {
@@ -99,21 +105,28 @@ export function unpauseDag(dagId) {
   });
 }
 
+/** Airflow's names of the operators that buy. */
+const BUYS = new Set(["KlingSubmitOperator", "KlingImageToVideoOperator", "DecoratedVideoOperator"]);
+
 /**
- * Clear a task and the later tasks of the same video, and all that failed because of them, so that Airflow runs
- * them again. What other videos have made is not cleared: a submit after it would buy again.
+ * Clear a task and the later tasks of the same video, and what failed because of them, so that Airflow runs them
+ * again. Return the ids of failed tasks that are not cleared, because they would buy other videos.
  */
 export async function clearVideo(card, task) {
-  const tasks = [
-    ...new Map(
-      Object.values(card.tasks)
-        .filter(Boolean)
-        .map((one) => [marker(one).join(), one]),
-    ).values(),
-  ];
-  const later = tasks.slice(tasks.findIndex((one) => marker(one).join() === marker(task).join()));
-  await clear(card, later, { include_downstream: false, only_failed: false });
-  await clear(card, [task], { include_downstream: true, only_failed: true });
+  const tasks = new Map(
+    Object.values(card.tasks)
+      .filter(Boolean)
+      .map((one) => [marker(one).join(), one]),
+  );
+  const own = [...tasks.keys()];
+  const later = own.slice(own.indexOf(marker(task).join())).map((name) => tasks.get(name));
+  await clear(card, later, { only_failed: false });
+  const all = { dry_run: true, only_failed: true, include_downstream: true };
+  const failed = (await clear(card, [task], all)).task_instances ?? [];
+  const others = failed.filter((one) => !tasks.has(marker(one).join()));
+  const free = others.filter((one) => !BUYS.has(one.operator));
+  if (free.length) await clear(card, free, { only_failed: true });
+  return others.filter((one) => BUYS.has(one.operator)).map((one) => one.task_id);
 }
 
 const marker = (task) => (task.map_index >= 0 ? [task.task_id, task.map_index] : [task.task_id]);

@@ -139,6 +139,7 @@ class KlingVideos extends HTMLElement {
     this.take(answer);
     this.list.append(...answer.cards.map((data) => this.add(data).element));
     this.next = answer.next;
+    this.found = answer.cards.length > 0;
     this.updateWarning();
     this.updateFoot();
   }
@@ -191,7 +192,8 @@ class KlingVideos extends HTMLElement {
     const text = forgotten ? "Look for older videos in the folders" : "Show more";
     const more = button({ label: forgotten ? text : "Show more videos", text }, () => this.loadMore());
     fill(this.foot, more);
-    if (!forgotten) this.sentinel.observe(more);
+    // After a page without a fitting video the next one is read on demand: there may be many such pages.
+    if (!forgotten && this.found) this.sentinel.observe(more);
   }
 
   // Life.

@@ -30,9 +30,10 @@ class TriggerForm {
     this.gallery = gallery;
     this.dialog = dialog;
     this.dag = dag;
+    this.runId = `manual__${new Date().toISOString()}_${Math.random().toString(36).slice(2, 8)}`;
     const params = Object.entries(dag.params ?? {});
     this.fields = params.map(
-      ([name, param]) => new Field(name, param, name in conf ? conf[name] : param.value),
+      ([name, param]) => new Field(name, param, Object.hasOwn(conf, name) ? conf[name] : param.value),
     );
     this.unknown = Object.fromEntries(
       Object.entries(conf).filter(([name]) => !params.some(([known]) => known === name)),
@@ -66,7 +67,7 @@ class TriggerForm {
             "label",
             { className: "check" },
             this.unpause,
-            "The Dag is paused. Unpause it, so that the run starts.",
+            "The Dag is paused. Unpause it, so that the run starts. Its scheduled runs start too.",
           )
         : null,
       this.problem,
@@ -86,11 +87,11 @@ class TriggerForm {
     try {
       const conf = { ...this.unknown };
       for (const field of this.fields) conf[field.name] = field.read();
+      await triggerDag(this.dag.dag_id, this.runId, conf);
       if (this.unpause?.checked) await unpauseDag(this.dag.dag_id);
-      const run = await triggerDag(this.dag.dag_id, conf);
       this.dialog.close();
       this.gallery.say("A new run has started.", {
-        link: [runPath(this.dag.dag_id, run.dag_run_id), "Show the run"],
+        link: [runPath(this.dag.dag_id, this.runId), "Show the run"],
       });
       await this.gallery.refreshAfter();
     } catch (error) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -380,15 +381,17 @@ def test_what_is_free_is_done_at_once(
     expect(shown(tab, "glass-bowl").locator(".remedy")).to_contain_text("Free")
     tab.get_by_role("button", name=label).click()
     expect(tab.get_by_role("status")).to_contain_text("starts again")
-    calls = server.asked("api/v2/", "POST")
-    assert {call.path for call in calls} == {"api/v2/dags/kling_image_to_video/clearTaskInstances"}
-    assert [
-        (call.body["task_ids"], call.body["include_downstream"], call.body["only_failed"]) for call in calls
-    ] == [
-        (later, False, False),  # of this video only: a submit of another one would buy again
-        ([later[0]], True, True),  # what failed because of it
-    ]
-    assert all(call.body["dag_run_id"] == one["run_id"] and not call.body["dry_run"] for call in calls)
+    cleared = server.asked("api/v2/", "POST")
+    assert {call.path for call in cleared} == {"api/v2/dags/kling_image_to_video/clearTaskInstances"}
+    asked = ("task_ids", "only_failed", "include_downstream", "dry_run")
+    assert (
+        [tuple(call.body.get(name) for name in asked) for call in cleared]
+        == [
+            (later, False, None, False),  # of this video only
+            (later[:1], True, True, True),  # what has failed because of it
+        ]
+    )
+    assert all(call.body["dag_run_id"] == one["run_id"] for call in cleared)
 
 
 def test_a_mapped_task_is_cleared_alone(tab: Page, show: Show) -> None:
@@ -397,8 +400,50 @@ def test_a_mapped_task_is_cleared_alone(tab: Page, show: Show) -> None:
     server = show([one])
     tab.get_by_role("button", name="Wait again").click()
     expect(tab.get_by_role("status")).to_contain_text("starts again")
-    calls = server.asked("api/v2/", "POST")
-    assert [call.body["task_ids"] for call in calls] == [[["wait", 7], "download"], [["wait", 7]]]
+    cleared = server.asked("api/v2/", "POST")
+    assert [call.body["task_ids"] for call in cleared] == [[["wait", 7], "download"], [["wait", 7]]]
+
+
+def test_what_failed_because_of_it_is_cleared_and_what_would_buy_is_named(tab: Page, show: Show) -> None:
+    server = show([failed("glass-bowl", "clear_wait")])
+    server.failed_later = [
+        {"task_id": "download", "map_index": -1, "operator": "KlingDownloadOperator"},
+        {"task_id": "summary", "map_index": -1, "operator": "KlingSummaryOperator"},
+        {"task_id": "next_scene", "map_index": -1, "operator": "KlingSubmitOperator"},
+    ]
+    tab.get_by_role("button", name="Wait again").click()
+    expect(tab.get_by_role("status")).to_contain_text("Not cleared, because they buy: next_scene")
+    cleared = [call.body for call in server.asked("api/v2/", "POST") if not call.body["dry_run"]]
+    assert [body["task_ids"] for body in cleared] == [["wait", "download"], ["summary"]]
+
+
+@pytest.mark.parametrize("action", ["Wait again", "Buy again"])
+def test_a_video_that_has_changed_meanwhile_is_not_cleared(tab: Page, show: Show, action: str) -> None:
+    one = failed("glass-bowl", "clear_wait" if action == "Wait again" else "buy_again")
+    server = show([one])
+    shown(tab, "glass-bowl")
+    changed = json.loads(json.dumps(one))
+    changed["tasks"]["submit"]["try_number"] += 1
+    server.cards[:] = [changed]
+    tab.get_by_role("button", name=action).click()
+    if action == "Buy again":
+        tab.get_by_role("dialog").get_by_role("button", name="Buy again for").click()
+    expect(tab.get_by_role("status")).to_contain_text("has changed meanwhile")
+    assert not server.asked("api/v2/", "POST")
+
+
+def test_one_task_that_submits_too_asks_before_it_goes_on(tab: Page, show: Show) -> None:
+    one = failed("glass-bowl", "clear_wait")
+    one["tasks"] = {name: one["tasks"]["wait"] | {"task_id": "video"} for name in one["tasks"]}
+    server = show([one])
+    expect(shown(tab, "glass-bowl").locator(".remedy")).to_contain_text("if its request has not changed")
+    tab.get_by_role("button", name="Wait again").click()
+    dialog = tab.get_by_role("dialog")
+    expect(dialog).to_contain_text("Then it buys a new job for about $0.56")
+    assert not server.asked("api/v2/", "POST")
+    dialog.get_by_role("button", name="Wait again").click()
+    expect(tab.get_by_role("status")).to_contain_text("starts again")
+    assert server.asked("api/v2/", "POST")[0].body["task_ids"] == ["video"]
 
 
 def test_a_purchase_says_its_price_and_asks_first(tab: Page, show: Show) -> None:
@@ -413,10 +458,8 @@ def test_a_purchase_says_its_price_and_asks_first(tab: Page, show: Show) -> None
     tab.get_by_role("button", name="Buy again").click()
     dialog.get_by_role("button", name="Buy again for about $0.56").click()
     expect(tab.get_by_role("status")).to_contain_text("A new job is bought")
-    assert [call.body["task_ids"] for call in server.asked("api/v2/", "POST")] == [
-        ["submit", "wait", "download"],
-        ["submit"],
-    ]
+    cleared = [call.body["task_ids"] for call in server.asked("api/v2/", "POST")]
+    assert cleared == [["submit", "wait", "download"], ["submit"]]
 
 
 def test_a_rescue_opens_the_form_filled_in(tab: Page, show: Show) -> None:
@@ -430,7 +473,7 @@ def test_a_rescue_opens_the_form_filled_in(tab: Page, show: Show) -> None:
     expect(dialog).to_be_hidden()
     (call,) = server.asked("api/v2/", "POST")
     assert call.path == "api/v2/dags/kling_rescue/dagRuns"
-    assert call.body == {"conf": {"kling_task_id": "job-17", "target": "/tmp/kling/"}, "logical_date": None}
+    assert call.body["conf"] == {"kling_task_id": "job-17", "target": "/tmp/kling/"}
 
 
 def test_without_the_rescue_dag_the_form_says_so(tab: Page, show: Show) -> None:
@@ -454,11 +497,12 @@ def test_again_with_changes_opens_the_form_filled_in(tab: Page, show: Show) -> N
     assert not server.asked("api/v2/", "POST")  # the Dag allows 15 seconds at most
     dialog.get_by_label("Seconds").fill("10")
     dialog.get_by_role("button", name="Start").click()
-    expect(tab.get_by_role("link", name="Show the run")).to_have_attribute(
-        "href", f"{server.root}dags/kling_image_to_video/runs/manual__new"
-    )
-    assert server.asked("api/v2/", "PATCH")[0].body == {"is_paused": False}
-    assert server.asked("api/v2/", "POST")[0].body["conf"] == {
+    run = tab.get_by_role("link", name="Show the run")
+    expect(run).to_have_attribute("href", re.compile("/dags/kling_image_to_video/runs/manual__.+"))
+    started, unpaused = server.asked("api/v2/", "POST") + server.asked("api/v2/", "PATCH")
+    assert server.calls.index(started) < server.calls.index(unpaused)  # a refused run unpauses nothing
+    assert unpaused.body == {"is_paused": False}
+    assert started.body["conf"] == {
         "image": "/p/lamp.png",
         "prompt": "It dances.",
         "duration": 10,
@@ -467,6 +511,19 @@ def test_again_with_changes_opens_the_form_filled_in(tab: Page, show: Show) -> N
         "tags": ["a", "b"],
         "extra": [1],
     }
+
+
+def test_a_run_whose_answer_was_lost_is_not_started_twice(tab: Page, show: Show) -> None:
+    server = show([card("copper-lamp")], refusals={"api/v2/dags/kling_image_to_video/dagRuns": (502, "lost")})
+    tab.get_by_role("button", name="Again with changes: copper-lamp").click()
+    dialog = tab.get_by_role("dialog", name="Again with changes")
+    dialog.get_by_role("button", name="Start").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("lost")
+    server.refusals = {"api/v2/dags/kling_image_to_video/dagRuns": (409, "It exists")}
+    dialog.get_by_role("button", name="Start").click()
+    expect(dialog).to_be_hidden()
+    first, second = server.asked("api/v2/dags/kling_image_to_video/dagRuns")
+    assert first.body["dag_run_id"] == second.body["dag_run_id"]
 
 
 def test_a_viewer_sees_everything_and_can_change_nothing(tab: Page, show: Show) -> None:

@@ -95,6 +95,8 @@ class GalleryServer:
         self.cards, self.prefix = cards, prefix
         self.video = (PACKAGE / "emulator" / "tiny.mp4").read_bytes()
         self.dags = {dag["dag_id"]: dag for dag in (DAG, RESCUE)}
+        #: The task instances that Airflow calls failed when a task and what comes after it is cleared.
+        self.failed_later: list[dict[str, Any]] = []
         self.triggerer_alive = True
         self.now = NOW
         #: As strict as an admin's proxy could be.
@@ -130,11 +132,10 @@ class GalleryServer:
         if call.path.endswith("/details"):
             dag = self.dags.get(call.path.split("/")[3])
             return (200, dag) if dag else (404, {"detail": "The Dag was not found"})
-        if call.path.endswith("/dagRuns"):
-            return 200, {"dag_run_id": "manual__new"}
-        if call.path.endswith("/clearTaskInstances") or call.method == "PATCH":
-            return 200, {}
-        return 404, {"detail": "Not Found"}
+        if call.path.endswith("/clearTaskInstances"):
+            return 200, {"task_instances": self.failed_later if call.body["dry_run"] else []}
+        is_known = call.path.endswith("/dagRuns") or call.method == "PATCH"
+        return (200, {}) if is_known else (404, {"detail": "Not Found"})
 
     def page(self, query: dict[str, list[str]]) -> dict[str, Any]:
         """Return a page of cards."""
