@@ -26,6 +26,11 @@ def editable(user: Any, dag_ids: Collection[str]) -> set[str]:
     return _allowed(user, "PUT", DagAccessEntity.TASK_INSTANCE, dag_ids)
 
 
+def triggerable(user: Any, dag_ids: Collection[str]) -> set[str]:
+    """Return the Dags that the user may trigger."""
+    return _allowed(user, "POST", DagAccessEntity.RUN, dag_ids)
+
+
 def _allowed(user: Any, method: Any, entity: DagAccessEntity, dag_ids: Collection[str]) -> set[str]:
     """Ask for all Dags at once, and for each one only if not all are allowed."""
     if not dag_ids:

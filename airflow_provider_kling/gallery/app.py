@@ -18,7 +18,7 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from airflow_provider_kling.gallery import database, player
-from airflow_provider_kling.gallery.access import editable, readable
+from airflow_provider_kling.gallery.access import editable, readable, triggerable
 from airflow_provider_kling.gallery.cards import RUNNING, Card, cards_of, totals
 from airflow_provider_kling.gallery.sidecars import stored_videos
 from airflow_provider_kling.gallery.values import mapping, picture
@@ -202,9 +202,11 @@ def _page_of_files(
 
 def _complete(cards: list[Card], session: Any, user: Any, *, previews: bool) -> None:
     """Add what needs the database or the settings, for one page only."""
-    may_edit, folders = editable(user, {card["dag_id"] for card in cards}), player.gallery_folders()
+    dag_ids, folders = {card["dag_id"] for card in cards}, player.gallery_folders()
+    may_edit, may_trigger = editable(user, dag_ids), triggerable(user, dag_ids)
     for card in cards:
         card["can_edit"] = card["dag_id"] in may_edit and any(card["tasks"].values())
+        card["can_trigger"] = card["dag_id"] in may_trigger
         if card["player"] and (note := player.player_note(card["path"], folders)):
             card["player"], card["player_note"] = None, note
     if not previews:

@@ -9,10 +9,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from posixpath import commonprefix
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_kling.errors import Money
+from airflow_provider_kling.errors import KlingSubmitUncertainError, Money
 from airflow_provider_kling.gallery.values import mapping, number, plain, text
 from airflow_provider_kling.xcom_keys import (
     ERROR_KEY,
@@ -32,6 +33,8 @@ ACTIVE = ("queued", "running", "deferred", "restarting", "up_for_retry", "up_for
 FAILED = ("failed", "skipped", "upstream_failed")
 #: Where a job may be charged although there is no video.
 _MAYBE_CHARGED = (Money.MAYBE, Money.RUNNING, Money.ENDED, Money.PAID)
+#: More lines than these are not compared with each task by all of its name: the time would be quadratic.
+_MANY = 20
 #: The states of a card that is not at its end.
 RUNNING = ("submitting", "queued", "rendering", "waiting", "downloading")
 
@@ -135,6 +138,7 @@ class _Line:
 def cards_of(run: Run) -> list[Card]:
     """Return a card for each video of a run, also for those that are not made yet or failed."""
     conf = plain(run.conf)
+    conf = conf if conf == run.conf else None  # a form that is filled with less would buy something else
     return [{**card, "trigger_conf": conf} for line in _lines(run.instances) if (card := _card(run, line))]
 
 
@@ -142,13 +146,13 @@ def _lines(instances: Sequence[Instance]) -> list[_Line]:
     """Return which task instances belong together: by the job they name, else by their place in the Dag."""
     ordered = sorted(instances, key=lambda instance: (instance.task_id, instance.map_index))
     lines: list[_Line] = []
-    by_job: dict[str, list[_Line]] = defaultdict(list)
-    by_map_index: dict[int, list[_Line]] = defaultdict(list)
+    places: dict[Any, list[_Line]] = defaultdict(list)
 
     def add(line: _Line) -> None:
         lines.append(line)
-        by_job[line.kling_task_id].append(line)
-        by_map_index[line.all[0].map_index].append(line)
+        job, map_index = line.kling_task_id, line.all[0].map_index
+        for place in ((job, map_index), job, map_index):
+            places[place].append(line)
 
     for instance in ordered:
         if instance.buys:
@@ -159,20 +163,35 @@ def _lines(instances: Sequence[Instance]) -> list[_Line]:
     # First those of a bought job, then those that name another one, last those that have not begun.
     for other in sorted(others, key=lambda it: (not it.kling_task_id, it.kling_task_id not in bought)):
         job, role = other.kling_task_id, other.role
-        near = [line for line in by_job[job] if job and getattr(line, role) is None]
+
+        def free(*wanted: Any, role: str = role) -> list[_Line]:
+            found = ([line for line in places[it] if getattr(line, role) is None] for it in wanted)
+            return next(filter(None, found), [])
+
+        near = free((job, other.map_index), job) if job else []
         if not near and (not job or (bought and VIDEO_KEY not in other.xcoms)):
             # It has not begun, or what it says is about an earlier job of a cleared task.
-            near = [line for line in by_map_index[other.map_index] if getattr(line, role) is None]
+            near = free(other.map_index)
         if near:
-            setattr(max(near, key=lambda line: _closeness(line.all[0], other)), role, other)
+            setattr(_nearest(near, other), role, other)
         elif VIDEO_KEY in other.xcoms or (not bought and (job or other.state)):  # a rescue
             add(_Line(job, **{role: other}))
     return lines
 
 
-def _closeness(one: Instance, other: Instance) -> tuple[bool, float]:
-    """Return how near two task instances are: of one map index, in one task group, of like names."""
-    return one.map_index == other.map_index, SequenceMatcher(None, one.task_id, other.task_id).ratio()
+def _nearest(lines: Sequence[_Line], other: Instance) -> _Line:
+    """Return the line whose task has the most like name; of many lines, by the ends of the names alone."""
+    if len(lines) == 1:
+        return lines[0]
+    name, is_many = other.task_id, len(lines) > _MANY
+
+    def likeness(line: _Line) -> float:
+        own = line.all[0].task_id
+        if is_many:
+            return len(commonprefix((own, name))) + len(commonprefix((own[::-1], name[::-1])))
+        return SequenceMatcher(None, own, name).ratio()
+
+    return max(lines, key=likeness)
 
 
 def _card(run: Run, line: _Line) -> Card | None:
@@ -184,6 +203,7 @@ def _card(run: Run, line: _Line) -> Card | None:
         return None
     first = line.all[0]
     made = video if state in ("made", "reused") else {}
+    costs = _costs(line, request)
     card = {
         "key": "/".join((run.dag_id, run.run_id, first.task_id, str(first.map_index))),
         "dag_id": run.dag_id,
@@ -193,12 +213,13 @@ def _card(run: Run, line: _Line) -> Card | None:
         "kling_task_id": line.kling_task_id or first.kling_task_id,
         "state": state,
         **_progress(line, state),
-        **_costs(line, request),
+        **costs,
         "started_at": _started_at(line),
         "error": error if state in ("failed", "uncertain") or _retries(line) else None,
         "tasks": {name: (at := getattr(line, name)) and at.reference() for name in _Line.__slots__[1:]},
-        "action": _action(line, state, error),
+        "action": _action(line, state, error, costs["estimated_cost_usd"]),
         "can_edit": False,
+        "can_trigger": False,
     }
     name = text(request.get("name"), 200) or text(mapping(error).get("name"), 200)
     index = f"[{first.map_index}]" if first.map_index >= 0 else ""
@@ -263,8 +284,12 @@ def _error(line: _Line) -> Card | None:
         error["what"] = error["what"] or f"The task failed: {error['class']}. Its log says more."
         return error
     if failed:
-        empty = dict.fromkeys(("class", "money", "advice", "reason", "name"), "")
-        return {**empty, "what": f"The task {failed.task_id} is {failed.state}. Its log says more."}
+        error = dict.fromkeys(("class", "money", "advice", "reason", "name"), "")
+        if failed is line.submit and not line.kling_task_id and _reserved(line) is not None:
+            # It died after the decision to buy: the request may have been sent.
+            lost = KlingSubmitUncertainError
+            error |= {"money": str(lost.default_money), "advice": lost.default_advice}
+        return {**error, "what": f"The task {failed.task_id} is {failed.state}. Its log says more."}
     return None
 
 
@@ -318,13 +343,18 @@ def _costs(line: _Line, request: Mapping[str, Any]) -> Card:
 
     The reservation has all of them; after a lost answer there is nothing else.
     """
-    reservation = line.submit.pushed(RESERVATION_KEY) if line.submit else {}
-    total = number(reservation.get("usd")) if reservation.get("state") == "taken" else None
+    total = _reserved(line)
     cost = number(request.get("estimated_cost_usd")) if request else total
     earlier = number(request.get("earlier_cost_usd"))
     if earlier is None and request and total is not None and cost is not None and total > cost:
         earlier = round(total - cost, 6)
     return {"estimated_cost_usd": cost, "earlier_cost_usd": earlier}
+
+
+def _reserved(line: _Line) -> float | None:
+    """Return the price of all that the task has decided to buy; None where it has not, or it is not known."""
+    reservation = line.submit.pushed(RESERVATION_KEY) if line.submit else {}
+    return number(reservation.get("usd")) if reservation.get("state") == "taken" else None
 
 
 def _started_at(line: _Line) -> float:
@@ -335,18 +365,21 @@ def _started_at(line: _Line) -> float:
     return next(times, None) or first.started_at or 0.0
 
 
-def _action(line: _Line, state: str, error: Card | None) -> str | None:
-    """Return the one thing that helps a failed video: a free step before one that buys."""
+def _action(line: _Line, state: str, error: Card | None, price: float | None) -> str | None:
+    """Return the one thing that helps a failed video: a free step before one that buys.
+
+    Nothing helps where the same request fails again, or would cost what the page cannot say.
+    """
     failed = line.failed_one()
     if state == "uncertain":
         return "rescue"
-    if state != "failed" or not failed or not error:
+    if state != "failed" or not failed or not error or "Moderation" in error["class"]:
         return None
-    if "Moderation" in error["class"]:
-        return None  # the same request would be refused again
     ended = error["money"] == Money.ENDED or "JobFailed" in error["class"]
     if ended or not line.kling_task_id:
-        return "buy_again" if line.submit else "rescue" if line.kling_task_id else None
+        if line.submit:
+            return "buy_again" if price is not None and error["class"] != "KlingInputError" else None
+        return "rescue" if line.kling_task_id else None
     if failed is line.submit and not line.submit.does_all:
         return "rescue"  # a clear of the submit may buy again
     return "clear_download" if failed is line.download and failed is not line.wait else "clear_wait"

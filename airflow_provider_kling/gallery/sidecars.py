@@ -65,7 +65,8 @@ class StoredVideo:
             "player_note": None if self.exists else _MOVED,
             "tasks": dict.fromkeys(("submit", "wait", "download")),
             "can_edit": False,
-            "trigger_conf": {},
+            "can_trigger": False,
+            "trigger_conf": None,
         }
 
 

@@ -18,10 +18,11 @@ def seen_by(gallery, user, **parameters):
     return {card["dag_id"] for card in gallery.videos(user, **parameters)["cards"]}
 
 
-def test_an_admin_and_a_viewer_see_all_dags_and_only_the_admin_may_clear(gallery):
+def test_an_admin_and_a_viewer_see_all_dags_and_only_the_admin_may_clear_and_trigger(gallery):
     assert seen_by(gallery, "ada") == seen_by(gallery, "vera") == {"shop", "other"}
-    assert {card["can_edit"] for card in gallery.videos("ada")["cards"]} == {True}
-    assert {card["can_edit"] for card in gallery.videos("vera")["cards"]} == {False}
+    for right in ("can_edit", "can_trigger"):
+        assert {card[right] for card in gallery.videos("ada")["cards"]} == {True}
+        assert {card[right] for card in gallery.videos("vera")["cards"]} == {False}
 
 
 def test_a_user_sees_only_the_dags_that_he_may_read(gallery):

@@ -1,6 +1,7 @@
 """What the gallery shows of each state that a video can be in."""
 
 import json
+from difflib import SequenceMatcher
 
 import pytest
 
@@ -114,9 +115,13 @@ def failed(form, kind, money):
     job = None if form.endswith("before") else "job-1"
     error = failure(kind, money, job) if kind else None
     xcoms = {**({"kling_error": error} if error else {}), **({"kling_request": request()} if job else {})}
+    if "taken" in form:
+        xcoms["kling_reservation"] = RESERVED
     return {
         "submit": [at("submit", SUBMIT, "failed", **xcoms)],
         "submit, before": [at("submit", SUBMIT, "failed", **xcoms)],
+        "submit, taken, before": [at("submit", SUBMIT, "failed", **xcoms)],
+        "no price": [at("make", ONE, "failed", kling_request=request(cost=None), kling_error=error)],
         "one task": [at("make", ONE, "failed", **xcoms)],
         "wait": three("failed", "upstream_failed", error),
         "soft_fail": three("skipped", "skipped"),
@@ -128,9 +133,13 @@ def failed(form, kind, money):
 @pytest.mark.parametrize(
     ("form", "kind", "money", "state", "action"),
     [
-        ("submit, before", "KlingInputError", Money.UNTOUCHED, "failed", "buy_again"),
+        ("submit, before", "KlingInputError", Money.UNTOUCHED, "failed", None),
+        ("submit, taken, before", "KlingInputError", Money.UNTOUCHED, "failed", None),
+        ("submit, before", "KlingBalanceError", Money.UNTOUCHED, "failed", None),
+        ("submit, taken, before", "KlingBalanceError", Money.UNTOUCHED, "failed", "buy_again"),
+        ("submit, taken, before", None, None, "uncertain", "rescue"),
         ("submit, before", "KlingSubmitUncertainError", Money.MAYBE, "uncertain", "rescue"),
-        ("submit, before", None, None, "failed", "buy_again"),
+        ("submit, before", None, None, "failed", None),
         ("submit", None, None, "failed", "rescue"),
         ("wait", "KlingWaitTimeoutError", Money.RUNNING, "failed", "clear_wait"),
         ("wait", "KlingAccessError", Money.RUNNING, "failed", "clear_wait"),
@@ -142,6 +151,8 @@ def failed(form, kind, money):
         ("one task", "KlingWaitTimeoutError", Money.RUNNING, "failed", "clear_wait"),
         ("one task", "KlingDownloadError", Money.PAID, "failed", "clear_wait"),
         ("one task", "KlingJobFailedError", Money.ENDED, "failed", "buy_again"),
+        ("one task", "KlingInputError", Money.ENDED, "failed", None),
+        ("no price", "KlingJobFailedError", Money.ENDED, "failed", None),
         ("rescue", "KlingTaskNotFoundError", Money.UNAFFECTED, "failed", "clear_wait"),
         ("rescue", "KlingJobFailedError", Money.ENDED, "failed", "rescue"),
     ],
@@ -238,6 +249,37 @@ def test_of_several_videos_of_one_job_each_download_takes_the_nearest():
     assert [card["state"] for card in cards(*submits, made)] == ["waiting", "reused"]
 
 
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_the_time_to_match_tasks_grows_with_their_number_and_not_with_its_square(is_mapped, monkeypatch):
+    compared = []
+
+    class Counted(SequenceMatcher):
+        def ratio(self):
+            compared.append(self)
+            return super().ratio()
+
+    monkeypatch.setattr("airflow_provider_kling.gallery.cards.SequenceMatcher", Counted)
+    if is_mapped:
+        found = [at("submit", SUBMIT, "success", n, kling_request=request()) for n in range(100)]
+        found += [at("wait", SENSOR, "deferred", n, kling_progress=progress()) for n in range(100)]
+    else:
+        found = [at(f"submit_{n}", SUBMIT, kling_request=request(f"job-{n}")) for n in range(100)]
+        found += [at(f"wait_{n}", SENSOR, "scheduled") for n in range(100)]
+    for card in cards(*found):
+        submit, wait = card["tasks"]["submit"], card["tasks"]["wait"]
+        assert submit["map_index"] == wait["map_index"]
+        assert submit["task_id"].partition("_")[2] == wait["task_id"].partition("_")[2]
+    assert len(compared) <= 20 * 20
+
+
+def test_a_form_is_filled_with_the_whole_conf_of_a_run_or_not_at_all():
+    instances = [SUBMITTED]
+    for conf in ({"prompt": "a" * 5000}, {"prompt": "a\x00b"}, {"a": ["b" * 3000] * 10}, None, [], 7):
+        assert cards_of(Run("dag", "run", instances, conf=conf))[0]["trigger_conf"] is None
+    for conf in ({}, {"prompt": "a\nb", "more": [1, None, {"c": True}]}):
+        assert cards_of(Run("dag", "run", instances, conf=conf))[0]["trigger_conf"] == conf
+
+
 def test_a_rescue_is_one_card_without_a_submit():
     made = at("download", DOWNLOAD, kling_video=video(model="m", submitted_at=900.0))
     found = card(at("wait", SENSOR, kling_progress=progress()), made)
@@ -290,9 +332,10 @@ def test_the_totals_tell_each_state_and_what_may_be_charged_without_a_video():
         ),
         at("d", ONE, "failed", kling_error=failure("KlingSubmitUncertainError", Money.MAYBE, None)),
         at("e", ONE, "failed", kling_error=failure("KlingInputError", Money.UNTOUCHED, None)),
+        at("f", ONE, "failed", kling_reservation=RESERVED),
     ]
     assert totals(cards(*submits)) == {
-        "made": 1, "running": 1, "failed": 3, "reused": 0, "maybe_charged": 2, "estimated_cost_usd": 1.12,
+        "made": 1, "running": 1, "failed": 4, "reused": 0, "maybe_charged": 3, "estimated_cost_usd": 1.68,
         "cost_usd": None, "unknown_price": 1,
     }  # fmt: skip
 
