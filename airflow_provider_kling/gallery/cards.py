@@ -137,8 +137,8 @@ class _Line:
 
 def cards_of(run: Run) -> list[Card]:
     """Return a card for each video of a run, also for those that are not made yet or failed."""
-    conf = plain(run.conf)
-    conf = conf if conf == run.conf else None  # a form that is filled with less would buy something else
+    # A form that is filled with a part of it would buy something else.
+    conf = run.conf if plain(run.conf) == run.conf else None
     return [{**card, "trigger_conf": conf} for line in _lines(run.instances) if (card := _card(run, line))]
 
 
