@@ -102,6 +102,15 @@ def log_wrapped(log: Any, level: int, text: str) -> None:
         log.log(level, "%s", line)
 
 
+def log_deferral(log: Any, what: str) -> None:
+    """Log for what and until when the triggerer waits, and what to look at if it does not.
+
+    Two lines: the log view shows about a hundred characters of each.
+    """
+    log.info(what)
+    log.info("If no line follows, look at Home, Health: is the triggerer healthy?")
+
+
 def reports_errors(execute: M) -> M:
     """Let an ``execute`` method report what ends it."""
 

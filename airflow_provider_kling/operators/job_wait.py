@@ -11,6 +11,7 @@ from airflow_provider_kling.errors import KlingError, KlingUnavailableError, Kli
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
+from airflow_provider_kling.operators.base import log_deferral
 from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PollPolicy, PollResult
@@ -107,9 +108,8 @@ class JobWait:
     def _defer(self, first_poll_at: float, deferrals: int) -> None:
         policy = self._policy
         until = datetime.fromtimestamp(policy.deadline, UTC).strftime("%Y-%m-%d %H:%M")
-        # Two lines: the log view shows about a hundred characters of each.
-        self._operator.log.info("The triggerer waits for the job, until %s UTC at the latest.", until)
-        self._operator.log.info("If no line follows, look at Home, Health: is the triggerer healthy?")
+        what = f"The triggerer waits for the job, until {until} UTC at the latest."
+        log_deferral(self._operator.log, what)
         self._operator.defer(
             trigger=KlingTaskTrigger(
                 kling_task_id=policy.kling_task_id,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink
-from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
+from airflow_provider_kling.operators.base import KlingBaseOperator, log_deferral, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.options import Choice, Transport, check_reuse
@@ -291,8 +291,12 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     def _defer(self, delay: float, attempt: int, give_up_at: float) -> None:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
+        moment = datetime.fromtimestamp(time.time() + delay, UTC)
+        log_deferral(
+            self.log, f"The triggerer waits until {moment:%Y-%m-%d %H:%M:%S} UTC, then a worker submits."
+        )
         self.defer(
-            trigger=DateTimeTrigger(moment=datetime.fromtimestamp(time.time() + delay, UTC)),
+            trigger=DateTimeTrigger(moment=moment),
             method_name=self.execute_again.__name__,
             kwargs={"attempt": attempt, "give_up_at": give_up_at},
             timeout=timedelta(seconds=delay + _NO_TRIGGERER),

@@ -100,7 +100,7 @@ def dates(seconds):
 
 
 @pytest.mark.parametrize("asked", [lambda: "120", lambda: dates(120)], ids=["seconds", "date"])
-def test_a_long_pause_that_the_gateway_asked_for_needs_no_worker(gateway, clock, asked):
+def test_a_long_pause_that_the_gateway_asked_for_needs_no_worker(gateway, clock, logged, asked):
     gateway.add_fault(f"submit:rate-limit={asked()}")
     store, ti = Store(), TI()
     deferred = how_it_ended(operator(), context_of(ti, store))
@@ -111,6 +111,8 @@ def test_a_long_pause_that_the_gateway_asked_for_needs_no_worker(gateway, clock,
     again = getattr(import_module(module), name)(**stored_and_read(arguments))
     pause = again.moment.timestamp() - clock.time()
     assert 100 <= pause <= 130
+    assert f"The triggerer waits until {again.moment:%Y-%m-%d %H:%M:%S} UTC, then" in logged.text()
+    assert "look at Home, Health: is the triggerer healthy?" in logged.text()
     kwargs = {**stored_and_read(deferred.kwargs), "event": "now"}
     kling_task_id = operator().resume_execution(deferred.method_name, kwargs, context_of(ti, store))
     assert [job.task_id for job in gateway.jobs] == [kling_task_id]
