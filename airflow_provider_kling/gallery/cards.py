@@ -139,7 +139,9 @@ def cards_of(run: Run) -> list[Card]:
     """Return a card for each video of a run, also for those that are not made yet or failed."""
     # A form that is filled with a part of it would buy something else.
     conf = run.conf if plain(run.conf) == run.conf else None
-    return [{**card, "trigger_conf": conf} for line in _lines(run.instances) if (card := _card(run, line))]
+    cards = [card for line in _lines(run.instances) if (card := _card(run, line))]
+    bought = sum(bool(card["tasks"]["submit"]) for card in cards)
+    return [{**card, "trigger_conf": conf, "run_cards": bought} for card in cards]
 
 
 def _lines(instances: Sequence[Instance]) -> list[_Line]:

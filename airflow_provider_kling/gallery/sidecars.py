@@ -67,6 +67,7 @@ class StoredVideo:
             "can_edit": False,
             "can_trigger": False,
             "trigger_conf": None,
+            "run_cards": None,
         }
 
 

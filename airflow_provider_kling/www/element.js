@@ -4,7 +4,7 @@ import { ApiError, loginLink, picture, ROOT, videos } from "./api.js";
 import { Card } from "./card.js";
 import { button, fill, h, icon } from "./dom.js";
 import { openTrigger } from "./form.js";
-import { cost } from "./format.js";
+import { cost, costOfAll } from "./format.js";
 import { Head } from "./head.js";
 import { isRunning, stateOf } from "./states.js";
 import { openCompare, openViewer } from "./viewer.js";
@@ -346,15 +346,26 @@ class KlingVideos extends HTMLElement {
 
   again(card) {
     const { data } = card;
+    const buys = Boolean(data.tasks?.submit);
+    const several = buys && data.run_cards > 1;
+    const single = buys ? priceAgain("This buys again.", "video", cost(data).text) : null;
     openTrigger(this, {
       dagId: data.dag_id,
       conf: data.trigger_conf ?? {},
+      inputs: several ? {} : { ...whole(data.inputs), model: data.model },
       title: "Again with changes",
-      price: data.tasks?.submit
-        ? `This buys again. The earlier video: ${cost(data).text}. Model, length and sound change the price.`
-        : null,
+      price: several ? this.priceOfRun(data) : single,
+      consent: several ? `Make all ${data.run_cards} videos again` : null,
       picture: picture(data.source) ?? picture(data.poster),
     });
+  }
+
+  /** What it costs to run again a Dag that has made several videos, in words. */
+  async priceOfRun({ dag_id, run_id, run_cards: count, name }) {
+    const { cards } = await videos({ dag_id, run_id, limit: 200, previews: 0 });
+    const bought = cards.filter((card) => card.tasks?.submit);
+    const what = `The Dag makes all ${count} videos of the run again, not only ${name}.`;
+    return priceAgain(what, "ones", costOfAll(bought, count));
   }
 
   isChosen(card) {
@@ -461,6 +472,16 @@ class KlingVideos extends HTMLElement {
     );
     if (!(error instanceof ApiError)) throw error;
   }
+}
+
+function priceAgain(what, which, price) {
+  return `${what} The earlier ${which}: ${price}. Model, length and sound change the price.`;
+}
+
+/** The inputs without the texts that a card has only in part: data as a hash, URLs without signatures. */
+function whole(inputs) {
+  const isWhole = (value) => typeof value !== "string" || !/https?:|, sha256 \w+>$|^.{4000}/is.test(value);
+  return Object.fromEntries(Object.entries(inputs ?? {}).filter(([, value]) => isWhole(value)));
 }
 
 function login() {

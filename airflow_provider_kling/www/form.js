@@ -3,8 +3,14 @@
 import { dagDetails, runPath, triggerDag, unpauseDag } from "./api.js";
 import { button, dialogHead, fill, h, openDialog } from "./dom.js";
 
-/** Open the form of a Dag. Values of *conf* stand before the Dag's own defaults. */
-export async function openTrigger(gallery, { dagId, conf, title, price, picture = null }) {
+/**
+ * Open the form of a Dag. Its fields hold what fits of *inputs*, else of *conf*, else the Dag's own defaults.
+ * *price* is a text or a promise of one; *consent* is what must be ticked before the run can start.
+ */
+export async function openTrigger(
+  gallery,
+  { dagId, conf, inputs = {}, title, price, consent = null, picture = null },
+) {
   const body = h(
     "div",
     { className: "form", "aria-busy": "true" },
@@ -12,8 +18,9 @@ export async function openTrigger(gallery, { dagId, conf, title, price, picture 
   );
   const dialog = openDialog(gallery.overlay, { label: title, className: "medium" }, dialogHead(title), body);
   try {
-    const dag = await dagDetails(dagId);
-    fill(body, new TriggerForm(gallery, dialog, dag, conf, { price, picture }).element);
+    const [dag, cost] = await Promise.all([dagDetails(dagId), price]);
+    const form = new TriggerForm(gallery, dialog, dag, { conf, inputs, price: cost, consent, picture });
+    fill(body, form.element);
     body.querySelector("input, textarea, select")?.focus();
   } catch (error) {
     const text =
@@ -26,15 +33,16 @@ export async function openTrigger(gallery, { dagId, conf, title, price, picture 
 }
 
 class TriggerForm {
-  constructor(gallery, dialog, dag, conf, { price, picture }) {
+  constructor(gallery, dialog, dag, { conf, inputs, price, consent, picture }) {
     this.gallery = gallery;
     this.dialog = dialog;
     this.dag = dag;
     this.runId = `manual__${new Date().toISOString()}_${Math.random().toString(36).slice(2, 8)}`;
     const params = Object.entries(dag.params ?? {});
-    this.fields = params.map(
-      ([name, param]) => new Field(name, param, Object.hasOwn(conf, name) ? conf[name] : param.value),
-    );
+    this.fields = params.map(([name, param]) => {
+      const ofRun = Object.hasOwn(conf, name) ? conf[name] : param.value;
+      return new Field(name, param, fitting(param.schema ?? {}, inputs[name]) ?? ofRun);
+    });
     this.unknown = Object.fromEntries(
       Object.entries(conf).filter(([name]) => !params.some(([known]) => known === name)),
     );
@@ -70,6 +78,9 @@ class TriggerForm {
             "The Dag is paused. Unpause it, so that the run starts. Its scheduled runs start too.",
           )
         : null,
+      consent
+        ? h("label", { className: "check" }, h("input", { type: "checkbox", required: true }), consent)
+        : null,
       this.problem,
       h(
         "div",
@@ -100,6 +111,17 @@ class TriggerForm {
       this.send.disabled = false;
     }
   }
+}
+
+/** An input of a job as the value of a field; undefined where it does not fit. */
+function fitting(schema, input) {
+  const types = [schema.type].flat();
+  const isNumber = types.includes("integer") || types.includes("number");
+  // Some models take numbers as texts.
+  const value = isNumber && typeof input === "string" && input.trim() ? Number(input) : input;
+  const type = Array.isArray(value) ? "array" : typeof value;
+  const fits = type === "number" ? isNumber && Number.isFinite(value) : types.includes(type);
+  return fits && (!schema.enum || schema.enum.includes(value)) ? value : undefined;
 }
 
 let count = 0;

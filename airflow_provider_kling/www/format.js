@@ -25,6 +25,20 @@ export function cost(card) {
   return bought ? { text: "price unknown", title: "No price is known for this model" } : { text: "" };
 }
 
+/** What several cards have cost together, of *count* that there are. */
+export function costOfAll(cards, count) {
+  const known = cards.map((card) => card.cost_usd ?? card.estimated_cost_usd).filter(Number.isFinite);
+  const reused = cards.filter((card) => card.state === "reused").length;
+  const unknown = count - known.length;
+  return [
+    `≈ ${usd(known.reduce((sum, price) => sum + price, 0))}`,
+    unknown > 0 ? `${unknown} without a known price` : null,
+    reused ? `${reused} reused for free` : null,
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
 /** A span in seconds: 4 s, 1 min 12 s, 2 h 5 min. */
 export function span(seconds) {
   const whole = Math.max(0, Math.round(seconds));

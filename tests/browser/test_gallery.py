@@ -526,6 +526,43 @@ def test_a_run_whose_answer_was_lost_is_not_started_twice(tab: Page, show: Show)
     assert first.body["dag_run_id"] == second.body["dag_run_id"]
 
 
+def test_again_with_changes_shows_what_the_video_was_made_with(tab: Page, show: Show) -> None:
+    inputs = {"image": f"<20 bytes, sha256 {'0' * 64}>", "prompt": "The sofa sways.", "duration": "10"}
+    conf = {"image": "/p/sofa.png", "prompt": "The {name} sways.", "tags": ["c"], "sound": True}
+    made = card("sofa", model="kling-o1-i2v", inputs=inputs | {"sound": False, "tags": 7}, trigger_conf=conf)
+    server = show([made])
+    tab.get_by_role("button", name="Again with changes").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Start").click()
+    expect(tab.get_by_role("dialog")).to_be_hidden()
+    assert server.asked("api/v2/", "POST")[0].body["conf"] == {
+        "image": "/p/sofa.png",  # the card has only its hash
+        "prompt": "The sofa sways.",
+        "duration": 10,
+        "model": "kling-o1-i2v",
+        "sound": False,
+        "tags": ["c"],  # what is no list of texts does not fit
+    }
+
+
+def test_again_with_changes_asks_before_it_makes_all_videos_of_a_run(tab: Page, show: Show) -> None:
+    names, run = ("cat", "dog", "owl", "fox"), {"run_id": "r", "run_cards": 4}
+    cards = [card(name, **run, key=f"d/r/submit/{n}", map_index=n) for n, name in enumerate(names)]
+    cards[1]["cost_usd"], cards[2]["estimated_cost_usd"] = 0.84, None
+    cards[3] |= {"state": "reused", "estimated_cost_usd": 0}
+    server = show(cards, "?search=cat")
+    tab.get_by_role("button", name="Again with changes").click()
+    dialog = tab.get_by_role("dialog", name="Again with changes")
+    expect(dialog).to_contain_text("makes all 4 videos of the run again, not only cat")
+    expect(dialog).to_contain_text("The earlier ones: ≈ $1.40, 1 without a known price, 1 reused for free")
+    expect(dialog.get_by_label("Prompt")).to_have_value("The cat waves.")  # of the run, not of one video
+    dialog.get_by_role("button", name="Start").click()
+    assert not server.asked("api/v2/", "POST")
+    dialog.get_by_label("Make all 4 videos again").check()
+    dialog.get_by_role("button", name="Start").click()
+    expect(dialog).to_be_hidden()
+    assert len(server.asked("api/v2/", "POST")) == 1
+
+
 def test_a_viewer_sees_everything_and_can_change_nothing(tab: Page, show: Show) -> None:
     cards = [one | {"can_edit": False} for one in all_states()]
     show(cards)

@@ -123,6 +123,7 @@ def card(name: str, state: str = "made", **changes: Any) -> Card:
         },
         "action": None,
         "can_edit": True,
+        "run_cards": 1,
         "trigger_conf": {
             "image": f"/data/pictures/{name}.png",
             "prompt": f"The {name} waves.",

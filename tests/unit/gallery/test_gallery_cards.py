@@ -178,8 +178,8 @@ def test_a_video_is_told_with_its_request_its_times_its_cost_and_its_tasks():
         "kling_task_id": "job-1", "duration_seconds": 5.0, "sound": True, "estimated_cost_usd": 0.56,
         "queued_seconds": 2.0, "rendered_seconds": 60.0,
         "download_seconds": 1.5, "downloaded_at": 1100.5, "path": "/videos/cat.mp4", "size": 7.0,
-        "player": "kling/api/video/dag/run/download/-1", "trigger_conf": {"image": "cat.png"}, "error": None,
-        "started_at": 1700000000.0,
+        "player": "kling/api/video/dag/run/download/-1", "trigger_conf": {"image": "cat.png"}, "run_cards": 1,
+        "error": None, "started_at": 1700000000.0,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
     assert {task["task_id"] for task in found["tasks"].values()} == {"submit", "wait", "download"}
@@ -278,6 +278,12 @@ def test_a_form_is_filled_with_the_whole_conf_of_a_run_or_not_at_all():
         assert cards_of(Run("dag", "run", instances, conf=conf))[0]["trigger_conf"] is None
     for conf in ({}, {"prompt": "a\nb", "more": [1, None, {"c": True}]}):
         assert cards_of(Run("dag", "run", instances, conf=conf))[0]["trigger_conf"] == conf
+
+
+def test_a_card_tells_how_many_videos_its_run_buys():
+    submits = [at("submit", SUBMIT, "success", n, kling_request=request(f"job-{n}")) for n in range(2)]
+    rescue = at("download", DOWNLOAD, kling_video=video("of-another-run"))
+    assert [card["run_cards"] for card in cards(*submits, rescue)] == [2, 2, 2]
 
 
 def test_a_rescue_is_one_card_without_a_submit():
