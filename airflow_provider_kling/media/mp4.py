@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
 from airflow_provider_kling.errors import KlingDownloadError, KlingVideoError
 from airflow_provider_kling.media.picture_formats import format_name
 
@@ -9,6 +11,17 @@ from airflow_provider_kling.media.picture_formats import format_name
 _SHORT, _LONG = 8, 16
 #: More top-level boxes than any video has, also one with a fragment for each frame.
 _MAX_BOXES = 100_000
+
+
+def check_headers(file: BinaryIO, size: int) -> None:
+    """Check that a file is a whole mp4, and read nothing but the headers of its boxes.
+
+    :param size: bytes of the file.
+    :raises KlingVideoError: it is none.
+    """
+    check = Mp4Check()
+    check.read_from(file, size)
+    check.finish(size)
 
 
 class Mp4Check:
@@ -34,6 +47,16 @@ class Mp4Check:
         while self._next_box < self.size and not self._open_ended and self._boxes < _MAX_BOXES:
             at = self._next_box + len(self._header) - start
             self._header += chunk[at : at + _LONG - len(self._header)]
+            if not self._read_header():
+                return
+
+    def read_from(self, file: BinaryIO, size: int) -> None:
+        """Take a file of *size* bytes instead of chunks, by the headers of its boxes alone."""
+        self.size = size
+        while self._next_box < size and not self._open_ended and self._boxes < _MAX_BOXES:
+            file.seek(self._next_box)
+            self._header = file.read(_LONG)
+            self.first_bytes = self.first_bytes or self._header
             if not self._read_header():
                 return
 

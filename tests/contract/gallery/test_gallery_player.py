@@ -12,7 +12,16 @@ from tempfile import TemporaryDirectory
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-VIDEO = b"\0\0\0\x18ftypisom" + random.Random(7).randbytes(3_000_000)
+from airflow_provider_kling.gallery import player
+
+
+def mp4(*boxes):
+    """Return a file of boxes: pairs of a kind and what is in it."""
+    return b"".join((8 + len(data)).to_bytes(4) + kind + data for kind, data in boxes)
+
+
+FTYP, MOOV = (b"ftyp", b"isom"), (b"moov", b"")
+VIDEO = mp4(FTYP, MOOV, (b"mdat", random.Random(7).randbytes(3_000_000)))
 JOB = "job-1"
 
 
@@ -142,7 +151,7 @@ def test_without_the_setting_nothing_is_played_and_the_answer_names_it(play, fol
     assert "[kling] gallery_folders" in answer.json()["detail"]
 
 
-SECRET = b"\0\0\0\x18ftypisom a video of another folder"
+SECRET = mp4(FTYP, MOOV, (b"mdat", b" a video of another folder"))
 
 
 def outside(folder):
@@ -240,6 +249,35 @@ def test_what_is_not_a_video_of_ours_in_the_right_place_is_not_opened(play, fold
     assert answer.headers["content-type"] == "application/json"
     assert "private" not in answer.text
     assert SECRET[12:] not in answer.content
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0\x18ftypisom" + b"root:x:0:0:root:/root:/bin/bash\n" * 9,
+        mp4(FTYP, (b"mdat", b"root:x:0:0:root:/root:/bin/bash\n")),
+        VIDEO[:-1],
+        VIDEO + b"end",
+    ],
+)
+def test_a_file_that_only_begins_like_a_video_is_not_sent(play, folder, data):
+    answer = play(store(folder / "cat.mp4", data))
+    assert (answer.status_code, answer.json()["detail"]) == (
+        403,
+        "The file is not the video that was downloaded.",
+    )
+
+
+def test_a_video_is_checked_once_and_not_for_each_of_its_parts(play, folder, monkeypatch):
+    checked = []
+    monkeypatch.setattr(player, "check_headers", lambda *_: checked.append(1))
+    store(folder / "cat.mp4")
+    for start in range(3):
+        assert play(folder / "cat.mp4", Range=f"bytes={start}-9").status_code == 206
+    assert len(checked) == 1
+    store(folder / "cat.mp4", VIDEO + VIDEO)
+    play(folder / "cat.mp4")
+    assert len(checked) == 2
 
 
 def test_a_dag_plays_no_video_of_a_dag_that_the_user_may_not_read(gallery, folder):

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_kling.gallery import sidecars
 
-VIDEO = b"\0\0\0\x18ftypisom"
+VIDEO = b"\0\0\0\x0cftypisom\0\0\0\x08moov\0\0\0\x08mdat"
 PICTURE = "data:image/jpeg;base64,/9j/4AAQ"
 
 

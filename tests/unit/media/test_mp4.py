@@ -1,5 +1,6 @@
 """The check of an mp4: whole or not, in chunks of any size."""
 
+import io
 import sys
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kling.errors import KlingDownloadError, Money
-from airflow_provider_kling.media.mp4 import Mp4Check
+from airflow_provider_kling.media.mp4 import Mp4Check, check_headers
 
 
 def box(kind, payload=b"", *, long=False, size=None):
@@ -30,6 +31,26 @@ def verdict(pieces, expected=None):
     except KlingDownloadError as error:
         return str(error)
     return "whole"
+
+
+def verdict_by_headers(data):
+    file = Seen(data)
+    try:
+        check_headers(file, len(data))
+    except KlingDownloadError as error:
+        return str(error)
+    return "whole"
+
+
+class Seen(io.BytesIO):
+    """A file that counts the bytes that are read."""
+
+    taken = 0
+
+    def read(self, size=-1):
+        found = super().read(size)
+        self.taken += len(found)
+        return found
 
 
 GOOD = {
@@ -61,7 +82,7 @@ BAD = {
 
 @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
 def test_a_whole_video_passes(data):
-    assert verdict([data]) == verdict([data], len(data)) == "whole"
+    assert verdict([data]) == verdict([data], len(data)) == verdict_by_headers(data) == "whole"
 
 
 @pytest.mark.parametrize(("data", "words"), BAD.values(), ids=BAD)
@@ -69,6 +90,13 @@ def test_an_incomplete_or_wrong_file_is_reported(data, words):
     problem = verdict([data])
     assert words in problem or (words == "any" and problem != "whole")
     assert Money.PAID in problem
+    assert verdict_by_headers(data) == verdict([data], len(data))
+
+
+def test_of_a_file_only_the_headers_of_its_boxes_are_read():
+    file = Seen(FTYP + MOOV + box(b"mdat", bytes(10_000_000)) + box(b"free"))
+    check_headers(file, len(file.getbuffer()))
+    assert file.taken <= 4 * 16
 
 
 @pytest.mark.parametrize("data", [GOOD["as usual"], GOOD["the index last"], GOOD["all 64-bit"]])
@@ -76,6 +104,7 @@ def test_a_video_that_is_cut_at_any_byte_is_not_whole(data):
     for cut in range(len(data)):
         assert verdict([data[:cut]]) != "whole"
         assert verdict([data[:cut]], len(data)) != "whole"
+        assert verdict_by_headers(data[:cut]) != "whole"
 
 
 def test_the_announced_size_is_checked():
