@@ -4,7 +4,6 @@ Runs of ``PER_RUN=10`` mapped videos, three tasks each, with pictures of 18 kB. 
 own REST API for the same cards of one page, one XCom after the other, as a page without its own server would.
 """
 
-import base64
 import os
 import random
 import statistics
@@ -19,7 +18,7 @@ from report import report, spread
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="kling-bench-")
 
-from gallery_stage import GalleryStage, counted_statements, served  # it needs the folder
+from gallery_stage import GalleryStage, counted_statements, served, small_jpeg  # it needs the folder
 from private_airflow.postgres import PrivatePostgres, obtainable
 
 VIDEOS, ROUNDS, PAGE = int(os.environ.get("VIDEOS", "1000")), 10, 60
@@ -44,7 +43,7 @@ def fill(stage: GalleryStage) -> None:
             }
             job, is_done = f"job-{n}", n < VIDEOS - PER_RUN
             inputs = {"prompt": "A long prompt. " * 20, "duration": 5, "sound": True, "aspect_ratio": "16:9"}
-            picture = "data:image/jpeg;base64," + base64.b64encode(noise.randbytes(6_700)).decode()
+            picture = small_jpeg(data=noise.randbytes(6_700))
             request = {
                 "kling_task_id": job,
                 "model": "kling-v3.0-pro-i2v",

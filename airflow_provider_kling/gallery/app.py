@@ -282,10 +282,10 @@ def video(
         raise HTTPException(403, "You may not read the XComs of this Dag.")
     key = (dag_id, run_id, task_id, map_index)
     pushed = mapping(database.read_xcoms(session, [key], VIDEO_KEY).get(key))
+    session.close()  # a slow browser or storage must not hold a connection of the database
     path, job = pushed.get("path"), pushed.get("kling_task_id")
     if not pushed and (found := next((video for video in stored_videos() if video.key == key), None)):
         path, job = found.path, found.sidecar["kling_task_id"]
-    session.close()  # a slow browser must not hold a connection of the database
     opened = player.open_video(
         path, job, player.gallery_folders(), lambda dag_id: bool(readable(user, {dag_id}))
     )

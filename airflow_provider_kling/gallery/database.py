@@ -36,8 +36,11 @@ _CARD_KEYS = (REQUEST_KEY, VIDEO_KEY, ERROR_KEY)
 _KEYS = (*_CARD_KEYS, PROGRESS_KEY, RESERVATION_KEY, TASK_ID_KEY)
 #: XComs and runs that one answer is made of, the latest ones. More would take seconds.
 _MAX_XCOMS, _MAX_RUNS = 15_000, 3_000
-#: Characters of an XCom that is read.
-_MAX_VALUE = 100_000
+#: Characters of an XCom that is read, of all that are read at once, and of a run's conf. JSON may write a
+#: Chinese character with six.
+_MAX_VALUE, _MAX_TOTAL, _MAX_CONF = 50_000, 50_000_000, 20_000
+#: XComs that the database sends at once.
+_AT_ONCE = 500
 
 #: A task instance: Dag, run, task, map index.
 Key = tuple[str, str, str, int]
@@ -104,7 +107,7 @@ def read_runs(
     if until is not None:
         found = found.having(first <= datetime.fromtimestamp(until, UTC))
     found_runs = found.order_by(last.desc()).limit(_MAX_RUNS + 1).subquery()
-    columns = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, _short(DagRun.conf))
+    columns = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, _short(DagRun.conf, _MAX_CONF))
     joined = select(found_runs.c.rows, found_runs.c.last, *columns).join(DagRun, DagRun.id == found_runs.c.id)
     kept: dict[int, Any] = {}
     total = 0
@@ -128,11 +131,14 @@ def _with_instances(session: Session, runs: dict[int, Any]) -> list[Run]:
         select(x.dag_id, x.run_id, x.task_id, x.map_index, x.key, x.timestamp, _short(x.value))
         .where(x.dag_run_id.in_(runs), x.key.in_(_KEYS))
         .limit(3 * _MAX_XCOMS)
-    ).all()
+        .execution_options(yield_per=_AT_ONCE)
+    )
     pushed: dict[Key, list[Any]] = defaultdict(list)
-    for row in xcoms:
-        pushed[tuple(row[:4])].append(row[4:])
-    names = {row.task_id for row in xcoms}
+    left = _MAX_TOTAL
+    for *instance, key, pushed_at, value in xcoms:
+        left -= len(value or "")
+        pushed[tuple(instance)].append((key, value if left >= 0 else None, pushed_at))
+    names = {task_id for _, _, task_id, _ in pushed}
     columns = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.state, ti.operator, ti.try_number)
     instances = session.execute(
         select(*columns, func.coalesce(ti.start_date, ti.queued_dttm))
@@ -151,8 +157,8 @@ def _with_instances(session: Session, runs: dict[int, Any]) -> list[Run]:
                 operator or "",
                 try_number or 0,
                 _epoch(started_at),
-                {key: parsed(value) for key, _, value in found},
-                {key: pushed_at.timestamp() for key, pushed_at, _ in found},
+                {key: parsed(value) for key, value, _ in found},
+                {key: pushed_at.timestamp() for key, _, pushed_at in found},
             )
         )
     return [
@@ -198,10 +204,10 @@ def read_key(key: str) -> Key:
     return dag_id, run_id, task_id, int(map_index) if is_number else -2
 
 
-def _short(column: Any) -> Any:
+def _short(column: Any, limit: int = _MAX_VALUE) -> Any:
     """Return a JSON column as text; null where it is very long."""
     value = cast(column, Text)
-    return case((func.length(value) <= _MAX_VALUE, value), else_=None)
+    return case((func.length(value) <= limit, value), else_=None)
 
 
 def _epoch(at: datetime | None) -> float | None:

@@ -72,14 +72,22 @@ class StoredVideo:
 
 
 def stored_videos() -> list[StoredVideo]:
-    """Return the videos in the gallery's folders, the latest first: some thousand, searched once a minute."""
+    """Return the videos in the gallery's folders, the latest first: some thousand, searched once a minute.
+
+    While one request searches, the others get the older list.
+    """
     global _kept  # noqa: PLW0603 - one search serves all requests of the process
     folders = gallery_folders()
-    with _lock:
+    older = _kept if _kept and _kept[1] == folders else None
+    if not _lock.acquire(blocking=older is None):
+        return older[2] if older else []
+    try:
         if not _kept or _kept[1] != folders or time.monotonic() - _kept[0] > _KEPT_FOR:
             found = sorted(_search(folders), key=lambda video: (-video.stored_at, video.key))
             _kept = time.monotonic(), folders, found
         return _kept[2]
+    finally:
+        _lock.release()
 
 
 def _search(folders: Sequence[str]) -> Iterator[StoredVideo]:
@@ -88,13 +96,13 @@ def _search(folders: Sequence[str]) -> Iterator[StoredVideo]:
         try:
             folder = resolve_path(given, "gallery_folders")
             for parent, names in _walk(folder):
-                for name in names:
-                    if not name.endswith(".json") or name.startswith("."):
-                        continue
+                for name in ("", *names):
                     if left <= 0 or time.monotonic() > until:
                         return
-                    left -= 1
+                    if not name.endswith(".json") or name.startswith("."):
+                        continue
                     if video := _read(f"{parent}/{name}", given, name.removesuffix(".json") in names):
+                        left -= 1
                         yield video
         except Exception:  # noqa: BLE001, S112 - a folder that cannot be read hides no other
             continue

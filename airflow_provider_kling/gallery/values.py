@@ -8,17 +8,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_kling.media.picture_formats import DamagedPictureError, read_shape
+from airflow_provider_kling.media.pictures import from_base64
+from airflow_provider_kling.media.preview import checked_preview
 from airflow_provider_kling.values import read_number
 
 #: Characters of a text on a card.
 MAX_TEXT = 4000
 #: Characters of a JSON object on a card.
 MAX_OBJECT = 20_000
-#: Characters of both pictures of a card.
-MAX_PREVIEW = 40_000
+#: Pixels of a small picture's side: one of few bytes could have many.
+MAX_SIDE = 640
 #: Control characters but tabs and line breaks, separators, bidirectional overrides, lone surrogates.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_PICTURE = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 def parsed(text: Any) -> Any:
@@ -72,6 +74,10 @@ def _cleaned(value: Any) -> Any:
 
 
 def picture(value: Any) -> str | None:
-    """Return a small picture as a data URL, or None for anything else."""
-    is_one = isinstance(value, str) and len(value) <= MAX_PREVIEW and _PICTURE.fullmatch(value)
-    return value if is_one else None
+    """Return a small JPEG as a data URL, or None for anything else."""
+    found = checked_preview(value)
+    try:
+        shape = read_shape(from_base64(found) or b"", whole=False) if found else None
+    except DamagedPictureError:
+        return None
+    return found if shape and max(shape.width, shape.height) <= MAX_SIDE else None

@@ -76,13 +76,12 @@ def decode_video(file: BinaryIO) -> Decoded:
 
 
 def _run(kind: Literal["picture", "video"], **stdin: Any) -> Decoded:
-    """Run the script. It ends itself in time."""
+    """Run the script. It ends itself in time; if it cannot, it is killed."""
     env = {name: value for name, value in os.environ.items() if name.endswith("LIBRARY_PATH")}
     script = [sys.executable, "-I", "-S", __file__, kind, str(_SECONDS), *sys.path]
-    with suppress(OSError, ValueError, TypeError):
-        done = subprocess.run(  # noqa: S603 - our own script
-            script, **stdin, env=env, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+    options = {**stdin, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": env}
+    with suppress(OSError, ValueError, TypeError, subprocess.TimeoutExpired):
+        done = subprocess.run(script, **options, check=False, timeout=_SECONDS + 5)  # noqa: S603 - our own script
         return Decoded(**json.loads(done.stdout))
     return Decoded(error="the decoder ended early")
 

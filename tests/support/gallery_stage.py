@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import os
 import socket
@@ -41,6 +42,13 @@ def __getattr__(name: str) -> Any:
 
     globals()[name] = ManagerByDag
     return ManagerByDag
+
+
+def small_jpeg(width: int = 320, height: int = 180, data: bytes = b"") -> str:
+    """Return a data URL of a JPEG's header, and of what follows it."""
+    size = height.to_bytes(2) + width.to_bytes(2)
+    header = b"\xff\xd8\xff\xc0\0\x11\x08" + size + b"\3\1\x22\0\2\x11\1\3\x11\1"
+    return f"data:image/jpeg;base64,{base64.b64encode(header + data).decode()}"
 
 
 class GalleryStage:

@@ -1,12 +1,19 @@
 """The cards as the database gives them: filters, pages, totals, statements; on SQLite and PostgreSQL."""
 
 import datetime as dt
+import zlib
+from base64 import b64encode
 
 import pytest
-from gallery_stage import BEGUN, counted_statements
+from gallery_stage import BEGUN, counted_statements, small_jpeg
 
 SUBMIT, SENSOR, ONE = "KlingSubmitOperator", "KlingTaskSensor", "KlingImageToVideoOperator"
-PICTURE = "data:image/jpeg;base64,/9j/4AAQ"
+PICTURE = small_jpeg()
+
+
+def header_of_a_png(width, height):
+    chunk = b"IHDR" + width.to_bytes(4) + height.to_bytes(4) + b"\1\0\0\0\0"
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + chunk + zlib.crc32(chunk).to_bytes(4)
 
 
 pytestmark = pytest.mark.parametrize("gallery_app", ["sqlite", "postgresql"], indirect=True, scope="module")
@@ -172,14 +179,14 @@ def test_the_number_of_statements_does_not_depend_on_the_number_of_videos(galler
 def test_the_pictures_come_with_the_cards_of_the_same_job(gallery):
     preview = {"kling_task_id": "job-1", "source": PICTURE, "poster": None}
     gallery.add("submit", operator=SUBMIT, kling_request=request("job-1"), kling_preview=preview)
-    poster = {"kling_task_id": "job-1", "source": None, "poster": PICTURE + "AA=="}
+    poster = {"kling_task_id": "job-1", "source": None, "poster": small_jpeg(319)}
     gallery.add(
         "download", operator="KlingDownloadOperator", kling_video=video("job-1"), kling_preview=poster
     )
     old = {"kling_task_id": "an earlier job", "source": PICTURE, "poster": PICTURE}
     make(gallery, 2, kling_preview=old)
     cards = {card["kling_task_id"]: (card["source"], card["poster"]) for card in gallery.videos()["cards"]}
-    assert cards == {"job-1": (PICTURE, PICTURE + "AA=="), "job-2": (None, None)}
+    assert cards == {"job-1": (PICTURE, small_jpeg(319)), "job-2": (None, None)}
     assert {card["source"] for card in gallery.videos(previews=0)["cards"]} == {None}
 
 
@@ -192,12 +199,29 @@ def test_the_pictures_come_with_the_cards_of_the_same_job(gallery):
         PICTURE + '" onload="',
         7,
         PICTURE * 9999,
+        PICTURE + "A",
+        small_jpeg(641, 180),
+        small_jpeg(180, 65_535),
+        PICTURE.replace("jpeg", "png"),
+        "data:image/png;base64," + b64encode(header_of_a_png(15_000, 15_000)).decode(),
+        small_jpeg(data=bytes(8000)),
     ],
 )
 def test_a_preview_is_a_small_picture_or_nothing(gallery, url):
     make(gallery, 1, kling_preview={"kling_task_id": "job-1", "source": url, "poster": url})
     (card,) = gallery.videos()["cards"]
     assert (card["source"], card["poster"]) == (None, None)
+
+
+def test_many_large_xcoms_are_read_until_they_are_too_much_together(gallery, monkeypatch):
+    from airflow_provider_kling.gallery import database
+
+    for n in range(3):
+        make(gallery, n)
+    size = len(str(request("job-0")))
+    monkeypatch.setattr(database, "_MAX_TOTAL", 3 * size)
+    found = gallery.videos()["cards"]
+    assert 0 < sum(bool(card["kling_task_id"]) for card in found) < 3
 
 
 def test_a_very_large_xcom_is_not_read(gallery):

@@ -1,13 +1,15 @@
 """Videos that Airflow's database no longer knows: their sidecars tell of them."""
 
 import json
+import threading
 
 import pytest
+from gallery_stage import small_jpeg
 
 from airflow_provider_kling.gallery import sidecars
 
 VIDEO = b"\0\0\0\x0cftypisom\0\0\0\x08moov\0\0\0\x08mdat"
-PICTURE = "data:image/jpeg;base64,/9j/4AAQ"
+PICTURE = small_jpeg()
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +127,62 @@ def test_the_search_has_a_bound(gallery, folder, monkeypatch):
     assert len(gallery.videos(cursor="files/")["cards"]) == 3
     monkeypatch.setattr(sidecars, "_MAX_SECONDS", 0.0)
     assert gallery.videos(cursor="files/")["cards"] == []
+
+
+def test_foreign_json_files_hide_no_video(gallery, folder, monkeypatch):
+    monkeypatch.setattr(sidecars, "_MAX_SIDECARS", 1)
+    for n in range(9):
+        (folder / f"{n}.json").write_text("{}")
+    store(folder / "inner/cat.mp4")
+    assert len(gallery.videos(cursor="files/")["cards"]) == 1
+
+
+def test_a_search_ends_in_time_also_where_there_is_no_sidecar(folder, monkeypatch):
+    walked = []
+
+    def endless(_):
+        while len(walked) < 1000:
+            walked.append(1)
+            yield f"{folder}/x", {"cat.png"}
+
+    monkeypatch.setattr(sidecars, "_walk", endless)
+    monkeypatch.setattr(sidecars, "_MAX_SECONDS", 0.0)
+    assert sidecars.stored_videos() == []
+    assert len(walked) <= 2
+
+
+def test_a_search_that_goes_on_holds_up_none_that_has_an_older_list(folder, monkeypatch):
+    store(folder / "cat.mp4")
+    (video,) = sidecars.stored_videos()
+    searches, go_on = threading.Event(), threading.Event()
+
+    def slow(_):
+        searches.set()
+        go_on.wait(60)
+        return iter(())
+
+    monkeypatch.setattr(sidecars, "_search", slow)
+    search = threading.Thread(target=sidecars.stored_videos)
+    search.start()
+    try:
+        assert searches.wait(60)
+        assert sidecars.stored_videos() == [video]
+    finally:
+        go_on.set()
+        search.join()
+    assert sidecars._kept[2] == []
+
+
+def test_while_the_folders_are_searched_no_connection_of_the_database_is_held(gallery, folder, monkeypatch):
+    from airflow import settings
+
+    from airflow_provider_kling.gallery import app
+
+    held = []
+    monkeypatch.setattr(app, "stored_videos", lambda: held.append(settings.engine.pool.checkedout()) or [])
+    gallery.get("/kling/api/video/shop/r1/download/1")
+    gallery.videos(cursor="files/")
+    assert held == [0, 0]
 
 
 def test_a_folder_that_is_very_deep_is_not_searched_to_its_end(gallery, folder):
