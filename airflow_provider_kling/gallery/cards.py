@@ -413,6 +413,7 @@ def totals(cards: Iterable[Card]) -> dict[str, Any]:
         "running": count(*RUNNING),
         "failed": count("failed", "uncertain"),
         "reused": count("reused"),
+        "gone": count("gone"),
         "maybe_charged": sum(map(_maybe_charged, cards)),
         "estimated_cost_usd": round(sum(estimates), 6),
         "cost_usd": round(sum(real), 6) if real else None,

@@ -55,14 +55,14 @@ const ACTIONS = {
 };
 
 export function failureOf(gallery, card) {
-  const { error, action, can_edit: canEdit, name } = card.data;
+  const { error, action, can_edit: mayClear, can_trigger: mayTrigger, name } = card.data;
   if (!error) return null;
   const lines = [
     ["What happened", error.what],
     ["Money", error.money],
     ["Next", isRunning(card.data) ? `Airflow tries again by itself. ${error.advice ?? ""}` : error.advice],
   ].filter(([, text]) => text);
-  const fitting = canEdit ? ACTIONS[action] : null;
+  const fitting = (action === "rescue" ? mayTrigger : mayClear) ? ACTIONS[action] : null;
   return [
     h(
       "dl",

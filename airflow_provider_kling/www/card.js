@@ -12,13 +12,16 @@ let count = 0;
 /** What a section shows; it is drawn again only if one of these values has changed. */
 const SHOWN = {
   media: ["name", "state", "source", "poster", "player", "player_note"],
-  failure: ["name", "state", "error", "action", "can_edit", "kling_task_id", "estimated_cost_usd", "tasks"],
+  failure: [
+    ...["name", "state", "error", "action", "can_edit", "can_trigger", "kling_task_id", "tasks"],
+    "estimated_cost_usd",
+  ],
   body: [
     ...["name", "prompt", "model", "inputs", "duration_seconds", "sound", "media", "size", "state"],
     ...["estimated_cost_usd", "cost_usd", "earlier_cost_usd", "submitted_at", "started_at", "queued_seconds"],
     ...["rendered_seconds", "download_seconds", "downloaded_at", "kling_task_id", "path", "tasks"],
   ],
-  footer: ["name", "state", "player", "can_edit", "trigger_conf"],
+  footer: ["name", "state", "player", "can_trigger", "tasks"],
 };
 
 export class Card {
@@ -258,7 +261,7 @@ export class Card {
           icon("download"),
           h("span", {}, "Download"),
         ),
-      data.can_edit && !isRunning(data)
+      data.can_trigger && !isRunning(data) && Object.values(data.tasks ?? {}).some(Boolean)
         ? button(
             { label: `Again with changes: ${data.name}`, text: "Again with changes", name: "again" },
             () => gallery.again(this),

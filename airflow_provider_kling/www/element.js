@@ -348,7 +348,7 @@ class KlingVideos extends HTMLElement {
     const { data } = card;
     const buys = Boolean(data.tasks?.submit);
     const several = buys && data.run_cards > 1;
-    const single = buys ? priceAgain("This buys again.", "video", cost(data).text) : null;
+    const single = buys ? priceAgain(data, "This buys again.", "video", cost(data).text) : null;
     openTrigger(this, {
       dagId: data.dag_id,
       conf: data.trigger_conf ?? {},
@@ -361,11 +361,12 @@ class KlingVideos extends HTMLElement {
   }
 
   /** What it costs to run again a Dag that has made several videos, in words. */
-  async priceOfRun({ dag_id, run_id, run_cards: count, name }) {
+  async priceOfRun(data) {
+    const { dag_id, run_id, run_cards: count, name } = data;
     const { cards } = await videos({ dag_id, run_id, limit: 200, previews: 0 });
     const bought = cards.filter((card) => card.tasks?.submit);
     const what = `The Dag makes all ${count} videos of the run again, not only ${name}.`;
-    return priceAgain(what, "ones", costOfAll(bought, count));
+    return priceAgain(data, what, "ones", costOfAll(bought, count));
   }
 
   isChosen(card) {
@@ -474,8 +475,9 @@ class KlingVideos extends HTMLElement {
   }
 }
 
-function priceAgain(what, which, price) {
-  return `${what} The earlier ${which}: ${price}. Model, length and sound change the price.`;
+function priceAgain(data, what, which, price) {
+  const gap = data.trigger_conf ? "" : " The run's own values are not known here: look at each field.";
+  return `${what} The earlier ${which}: ${price}. Model, length and sound change the price.${gap}`;
 }
 
 /** The inputs without the texts that a card has only in part: data as a hash, URLs without signatures. */

@@ -25,7 +25,11 @@ export function isRunning(card) {
 
 /** The counters above the gallery: what they count, and which states they filter by. */
 export const COUNTERS = [
-  { name: "", label: "All", count: (head) => head.made + head.running + head.failed + head.reused },
+  {
+    name: "",
+    label: "All",
+    count: ({ made, running, failed, reused, gone }) => made + running + failed + reused + gone,
+  },
   { name: "running", label: "Running", count: (head) => head.running },
   { name: "made", label: "Made", count: (head) => head.made },
   { name: "reused", label: "Reused", count: (head) => head.reused },

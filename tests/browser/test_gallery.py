@@ -156,7 +156,7 @@ def test_the_head_counts_and_sums_up(tab: Page, show: Show) -> None:
     show(cards)
     counters = tab.get_by_role("group", name="Filter by state").get_by_role("button")
     assert [re.sub(r"\s+", " ", text) for text in counters.all_inner_texts()] == [
-        *("14 All", "4 Running", "5 Made", "1 Reused", "4 Failed"),
+        *("16 All", "5 Running", "5 Made", "1 Reused", "4 Failed"),
     ]
     assert tab.locator(".sum .total").inner_text() == f"≈ ${0.56 * len(cards):.2f}"
     assert tab.get_by_text("1 perhaps charged without a video").is_visible()
@@ -544,6 +544,12 @@ def test_again_with_changes_shows_what_the_video_was_made_with(tab: Page, show: 
     }
 
 
+def test_again_with_changes_says_where_it_does_not_know_the_conf_of_the_run(tab: Page, show: Show) -> None:
+    show([card("copper-lamp", trigger_conf=None)])
+    tab.get_by_role("button", name="Again with changes").click()
+    expect(tab.get_by_role("dialog")).to_contain_text("look at each field")
+
+
 def test_again_with_changes_asks_before_it_makes_all_videos_of_a_run(tab: Page, show: Show) -> None:
     names, run = ("cat", "dog", "owl", "fox"), {"run_id": "r", "run_cards": 4}
     cards = [card(name, **run, key=f"d/r/submit/{n}", map_index=n) for n, name in enumerate(names)]
@@ -564,7 +570,7 @@ def test_again_with_changes_asks_before_it_makes_all_videos_of_a_run(tab: Page, 
 
 
 def test_a_viewer_sees_everything_and_can_change_nothing(tab: Page, show: Show) -> None:
-    cards = [one | {"can_edit": False} for one in all_states()]
+    cards = [one | {"can_edit": False, "can_trigger": False} for one in all_states()]
     show(cards)
     for one in cards:
         expect(shown(tab, one["name"])).to_be_attached()
@@ -572,6 +578,18 @@ def test_a_viewer_sees_everything_and_can_change_nothing(tab: Page, show: Show) 
         expect(tab.get_by_role("button", name=label)).to_have_count(0)
     expect(tab.get_by_role("link", name="Download beech-chair")).to_be_attached()
     expect(tab.get_by_text(ERRORS["buy_again"]["advice"])).to_be_attached()
+
+
+def test_each_button_needs_the_right_to_do_what_it_does(tab: Page, show: Show) -> None:
+    buttons = tab.get_by_role("button", name=re.compile("again|Rescue", re.IGNORECASE))
+    wait, rescue = failed("glass-bowl", "clear_wait"), failed("linen-shade", "rescue")
+    server = show([one | {"can_trigger": False} for one in (wait, rescue)])
+    assert [button.text_content() for button in buttons.all()] == ["Wait again"]
+    server.cards[:] = [one | {"can_edit": False} for one in (wait, rescue)]
+    tab.reload()
+    shown(tab, "glass-bowl").wait_for()
+    again = "Again with changes"
+    assert [button.text_content() for button in buttons.all()] == [again, "Rescue the video…", again]
 
 
 def test_a_refusal_of_airflow_is_told(tab: Page, show: Show) -> None:
@@ -605,7 +623,7 @@ def test_filters_are_sent_and_stay_in_the_address(tab: Page, show: Show) -> None
     tab.get_by_label("Search prompts and names").fill("nothing of this kind")
     expect(tab.get_by_role("heading", name="No video matches")).to_be_visible()
     tab.get_by_role("button", name="Clear filters").click()
-    expect(tab.get_by_role("article")).to_have_count(15)
+    expect(tab.get_by_role("article")).to_have_count(16)
 
 
 def test_a_thousand_videos_come_page_by_page(tab: Page, show: Show) -> None:

@@ -1,4 +1,4 @@
-"""What Airflow's users see of the gallery: an admin, a viewer, one who may see one Dag, and a visitor."""
+"""What Airflow's users see of the gallery: an admin, an editor, a viewer, and others."""
 
 from __future__ import annotations
 
@@ -46,14 +46,23 @@ def visit(gallery: GalleryStage, page: Page) -> Iterator[Visit]:  # noqa: F811 -
     page.context.clear_cookies()
 
 
-def test_an_admin_can_help_a_failed_video(visit: Visit) -> None:
-    page = visit("ada", "/plugin/kling")
+@pytest.mark.parametrize("user", ["ada", "emil"])  # an admin, and an editor who may run Dags and no more
+def test_an_editor_can_help_a_failed_video(visit: Visit, gallery: GalleryStage, user: str) -> None:  # noqa: F811
+    assert gallery.get("/api/v2/connections", user).status_code == (200 if user == "ada" else 403)
+    page = visit(user, "/plugin/kling")
     card = page.get_by_role("article", name="lamp.png")
     expect(card.get_by_text(ERRORS["clear_wait"]["what"])).to_be_visible()
     expect(card.get_by_role("button", name="Wait again")).to_be_visible()
     expect(card.get_by_role("button", name="Again with changes")).to_be_visible()
     expect(page.get_by_role("article", name=HOSTILE)).to_be_visible()
     assert "broken" not in page.title()
+
+
+def test_a_user_who_may_clear_and_not_trigger_sees_one_button(visit: Visit) -> None:
+    page = visit("carl", "/plugin/kling")
+    card = page.get_by_role("article", name="lamp.png")
+    expect(card.get_by_role("button", name="Wait again")).to_be_visible()
+    expect(card.get_by_role("button", name="Again with changes")).to_have_count(0)
 
 
 def test_a_viewer_sees_the_failure_and_no_action(visit: Visit) -> None:

@@ -123,6 +123,7 @@ def card(name: str, state: str = "made", **changes: Any) -> Card:
         },
         "action": None,
         "can_edit": True,
+        "can_trigger": True,
         "run_cards": 1,
         "trigger_conf": {
             "image": f"/data/pictures/{name}.png",
@@ -149,6 +150,7 @@ def all_states() -> list[Card]:
     return [
         card("copper-lamp", "rendering"),
         card("oak-table", "queued"),
+        card("stone-well", "waiting"),
         card("velvet-sofa", "downloading", percent=100),
         card("new-rug", "submitting"),
         card("beech-chair"),
@@ -177,6 +179,7 @@ def head(cards: list[Card]) -> dict[str, Any]:
         "running": count(*RUNNING),
         "failed": count("failed", "uncertain"),
         "reused": count("reused"),
+        "gone": count("gone"),
         "maybe_charged": count("uncertain"),
         "estimated_cost_usd": sum(cost for cost in costs if cost),
         "cost_usd": None,

@@ -18,7 +18,8 @@ import pytest
 import requests
 
 BEGUN = dt.datetime(2026, 5, 4, 12, 0, tzinfo=dt.UTC)
-USERS = {"ada": "admin", "vera": "viewer", "otto": "admin"}  # otto sees the Dag 'other' only
+#: otto sees the Dag 'other' only; carl may clear, but not trigger.
+USERS = {"ada": "admin", "emil": "user", "vera": "viewer", "otto": "admin", "carl": "user"}
 AUTH_MANAGER = "gallery_stage.ManagerByDag"
 
 
@@ -26,15 +27,18 @@ def __getattr__(name: str) -> Any:
     """Make the auth manager when Airflow asks for it: importing Airflow is slow."""
     if name != "ManagerByDag":
         raise AttributeError(name)
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
     class ManagerByDag(SimpleAuthManager):
-        """Airflow's own, and one user who may see one Dag only."""
+        """Airflow's own, and users with less than their role has."""
 
         def is_authorized_dag(
             self, *, method: Any, user: Any, access_entity: Any = None, details: Any = None
         ) -> bool:
             if user.get_id() == "otto" and details and details.id not in (None, "other"):
+                return False
+            if user.get_id() == "carl" and (method, access_entity) == ("POST", DagAccessEntity.RUN):
                 return False
             return super().is_authorized_dag(
                 method=method, user=user, access_entity=access_entity, details=details
