@@ -342,7 +342,8 @@ def test_the_totals_tell_each_state_and_what_may_be_charged_without_a_video():
         at("g", SUBMIT),
     ]
     assert totals(cards(*submits)) == {
-        "made": 1, "running": 1, "failed": 4, "reused": 0, "gone": 1, "maybe_charged": 3, "estimated_cost_usd": 1.68,
+        "made": 1, "running": 1, "failed": 4, "reused": 0, "gone": 1, "maybe_charged": 3,
+        "estimated_cost_usd": 1.68,
         "cost_usd": None, "unknown_price": 1,
     }  # fmt: skip
 
