@@ -5,7 +5,7 @@ import { picture, playerUrl, runPath, taskPath } from "./api.js";
 import { button, copyButton, fill, h, icon } from "./dom.js";
 import { begun, bytes, clock, cost, firstLine, span } from "./format.js";
 import { Preview, screen } from "./player.js";
-import { isRunning, stateOf } from "./states.js";
+import { canRunAgain, isRunning, stateOf } from "./states.js";
 
 let count = 0;
 
@@ -261,7 +261,7 @@ export class Card {
           icon("download"),
           h("span", {}, "Download"),
         ),
-      data.can_trigger && !isRunning(data) && Object.values(data.tasks ?? {}).some(Boolean)
+      canRunAgain(data)
         ? button(
             { label: `Again with changes: ${data.name}`, text: "Again with changes", name: "again" },
             () => gallery.again(this),

@@ -23,6 +23,11 @@ export function isRunning(card) {
   return RUNNING.includes(card.state);
 }
 
+/** Whether the user may start a run as this one; of a video that Airflow has forgotten there is no run. */
+export function canRunAgain(card) {
+  return card.can_trigger && !isRunning(card) && Object.values(card.tasks ?? {}).some(Boolean);
+}
+
 /** The counters above the gallery: what they count, and which states they filter by. */
 export const COUNTERS = [
   {

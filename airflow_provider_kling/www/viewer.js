@@ -5,7 +5,7 @@ import { copyRow, promptOf } from "./card.js";
 import { button, dialogHead, fill, h, icon, openDialog } from "./dom.js";
 import { begun, bytes, cost, span } from "./format.js";
 import { screen } from "./player.js";
-import { stateOf } from "./states.js";
+import { canRunAgain, stateOf } from "./states.js";
 
 /** Show one card large; the arrow keys go to the ones before and after. */
 export function openViewer(gallery, card) {
@@ -87,7 +87,7 @@ function sideOf(gallery, card) {
           icon("download"),
           h("span", {}, "Download"),
         ),
-      data.can_edit
+      canRunAgain(data)
         ? button({ label: "Again with changes", text: "Again with changes", name: "again" }, () =>
             gallery.again(card),
           )

@@ -585,6 +585,11 @@ def test_each_button_needs_the_right_to_do_what_it_does(tab: Page, show: Show) -
     wait, rescue = failed("glass-bowl", "clear_wait"), failed("linen-shade", "rescue")
     server = show([one | {"can_trigger": False} for one in (wait, rescue)])
     assert [button.text_content() for button in buttons.all()] == ["Wait again"]
+    server.cards[:] = [card("oak-table", can_trigger=False)]
+    tab.reload()
+    tab.get_by_role("button", name="Play oak-table").click()
+    tab.get_by_role("dialog").get_by_role("link", name="Download").wait_for()
+    expect(buttons).to_have_count(0)
     server.cards[:] = [one | {"can_edit": False} for one in (wait, rescue)]
     tab.reload()
     shown(tab, "glass-bowl").wait_for()
