@@ -74,6 +74,8 @@ class KlingError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
+        if self.is_reported:  # Airflow logs it again, below the three sentences
+            return self.what
         return " ".join(part for part in (self.what, self.money, self.advice) if part)
 
     def facts(self) -> dict[str, Any]:

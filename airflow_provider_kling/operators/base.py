@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from textwrap import wrap
 from traceback import format_tb
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -45,6 +46,7 @@ _ON_PURPOSE = (
     AirflowSkipException,
 )
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
 
 
@@ -84,9 +86,13 @@ class KlingBaseOperator(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, and report what ends the task."""
-        with _reporting(self, context):
-            next_method, next_kwargs = self._resume_at(next_method, next_kwargs, context)
-            return super().resume_execution(next_method, next_kwargs, context)
+
+        def resume() -> Any:
+            return super(KlingBaseOperator, self).resume_execution(
+                *self._resume_at(next_method, next_kwargs, context), context
+            )
+
+        return _reporting(self, context, resume)
 
     def _resume_at(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -116,46 +122,63 @@ def reports_errors(execute: M) -> M:
 
     @functools.wraps(execute)
     def reporting(self: KlingBaseOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
-        with _reporting(self, context):
-            return execute(self, context, *args, **kwargs)
+        return _reporting(self, context, lambda: execute(self, context, *args, **kwargs))
 
     return reporting  # type: ignore[return-value]  # it takes and returns the same
 
 
-@contextmanager
-def _reporting(operator: KlingBaseOperator, context: Context) -> Iterator[None]:
-    """Report what leaves the block. After a submit it is always one of our errors.
+def _reporting(operator: KlingBaseOperator, context: Context, run: Callable[[], T]) -> T:
+    """Run, and report what ends it. If a job may have been started, that is always one of our errors.
 
-    An error of ours leaves it without its frames and causes: below the report they would fill the log view.
+    Our frames, and the causes of our errors, are cut off: below the report they would fill the log view.
     The frames are logged at level DEBUG.
     """
     try:
-        yield
+        return run()
     except KlingError as error:
-        raise _reported(operator, context["ti"], error) from None
-    except Exception as error:
-        if isinstance(error, _ON_PURPOSE):
-            raise
-        if ours := _about_job(operator, context, error):
-            raise _reported(operator, context["ti"], ours) from error
-        _push(operator, context["ti"], {"class": type(error).__name__})
+        # A method that this one has called may have reported it.
+        raise error if error.is_reported else _reported(operator, context, error, error) from None
+    except _ON_PURPOSE:
         raise
+    except Exception as error:  # noqa: BLE001 - each of them is reported
+        frames = _frames_of_others(error.__traceback__)
+        reported = _reported(operator, context, error, _about_job(operator, context, error))
+        if isinstance(reported, AirflowException):
+            raise reported.with_traceback(frames) from None
+        raise error.with_traceback(frames)  # noqa: B904 - it is the same
     except AirflowTaskTimeout as error:  # no Exception; Airflow must get it as it is, to call on_kill
-        if not getattr(error, "is_reported", False) and (ours := _about_job(operator, context, error)):
-            _reported(operator, context["ti"], ours)
+        if not getattr(error, "is_reported", False):
+            _reported(operator, context, error, _about_job(operator, context, error))
         error.is_reported = True  # type: ignore[attr-defined] # Airflow's class
-        raise
+        raise error.with_traceback(_frames_of_others(error.__traceback__))  # noqa: B904 - it is the same
 
 
-def _reported(operator: KlingBaseOperator, ti: Any, error: KlingError) -> KlingError:
-    """Report an error once, and return it without its frames."""
-    if error.is_reported:  # by a method that this one has called
-        return error
+def _frames_of_others(tb: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of this package, and of its ``with`` blocks."""
+    frames = []
+    while tb:
+        frames.append(tb)
+        tb = tb.tb_next
+    for one in reversed(frames):
+        name = str(one.tb_frame.f_globals.get("__name__"))
+        if name != "contextlib" and not name.startswith("airflow_provider_kling."):
+            tb = TracebackType(tb, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return tb
+
+
+def _reported(
+    operator: KlingBaseOperator, context: Context, error: BaseException, failure: KlingError
+) -> KlingError:
+    """Report an exception, and return what it means without frames.
+
+    :param failure: what it means; a plain :class:`KlingError` if it stays what it is.
+    """
     operator.log.debug("The error comes from:\n%s", "".join(format_tb(error.__traceback__)))
-    for text in (error.what, error.money, error.advice):
+    for text in (failure.what, failure.money, failure.advice):
         log_wrapped(operator.log, logging.ERROR, text)
-    _push(operator, ti, error.to_dict())
-    reported = error.replace()
+    ends = error if type(failure) is KlingError else failure
+    _push(operator, context["ti"], {**failure.to_dict(), "class": type(ends).__name__})
+    reported = failure.replace()
     reported.is_reported = True
     return reported
 
@@ -167,14 +190,14 @@ def _push(operator: KlingBaseOperator, ti: Any, failure: dict[str, Any]) -> None
         ti.xcom_push(key=ERROR_KEY, value=failure)
 
 
-def _about_job(operator: KlingBaseOperator, context: Context, error: BaseException) -> KlingError | None:
+def _about_job(operator: KlingBaseOperator, context: Context, error: BaseException) -> KlingError:
     """Return an exception that is not ours as one that names the job and the money.
 
-    None where no job can have been started: then nothing is at risk.
+    Where no job can have been started, it is a plain :class:`KlingError`, which is not raised.
     """
     from airflow_provider_kling.redaction import clean, shorten
 
-    words = shorten(clean(f"{type(error).__name__}: {error}"), 300)
+    words = shorten(clean(f"{type(error).__name__}: {error}".rstrip(": ")), 300)
     kling_task_id, may_submit_again = getattr(operator, "kling_task_id", None), False
     advice = "A retry goes on with this job and does not pay again."
     if not kling_task_id:
@@ -188,7 +211,9 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
             advice = "A retry reads it again before it submits anything."
             return for_airflow(KlingUnavailableError(what, money=Money.MAYBE, advice=advice))
         if record is None:
-            return None
+            money = Money.UNAFFECTED if hasattr(operator, "kling_task_id") else Money.UNTOUCHED
+            advice = "If no retry follows, correct the cause, then clear this task."
+            return KlingError(f"The task ended unexpectedly ({words}).", money=money, advice=advice)
         kling_task_id = record.kling_task_id
         may_submit_again = getattr(operator, "on_uncertain", "") == "submit_again"
         if not kling_task_id and (kling_task_id := own_task_id(context["ti"])):

@@ -41,11 +41,13 @@ def test_an_error_survives_pickling_and_copying(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_each_message_says_what_happened_where_the_money_is_and_what_to_do(kind):
+def test_each_message_says_what_happened_where_the_money_is_and_what_to_do_unless_it_is_logged(kind):
     error = kind("It broke.", advice=None if kind.default_advice else "Look.")
     assert str(error) == f"It broke. {kind.default_money} {error.advice}"
     assert error.advice
     assert kind.__doc__
+    error.is_reported = True
+    assert str(error) == "It broke."
 
 
 def test_who_changes_a_refused_picture_is_told_which_task_to_clear_and_that_it_buys():

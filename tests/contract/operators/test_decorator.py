@@ -165,7 +165,7 @@ def test_a_function_that_ends_its_task_does_not_hide_what_an_earlier_try_has_bou
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ([{"prompt": "x"}], "not annotated to return one.*-> list"),
+        ([{"prompt": "x"}], "has returned a list, but is not annotated to return one"),
         ("a cat", "has returned a str: must be a VideoRequest or a dict"),
         (None, "has returned a NoneType"),
         ({"prompt": "x", "promt": "y"}, "has returned 'promt': must be of image"),

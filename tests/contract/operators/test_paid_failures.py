@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
+    TaskDeferralError,
     TaskDeferred,
     XComNotFound,
 )
@@ -69,6 +70,8 @@ def check_report(error, ti, kling_task_id, money, logged):
         *(kling_task_id, error.what, str(money), error.advice)
     ]
     assert logged.errors() == f"{error.what} {error.money} {error.advice}"
+    assert str(error) == error.what  # Airflow logs it below
+    assert (error.__cause__, error.__suppress_context__) == (None, True)
 
 
 @contextmanager
@@ -151,7 +154,6 @@ def test_whatever_a_storage_raises_becomes_our_error_with_its_words(gateway, att
         download(kling_task_id, attached(storage) + "cat.mp4", ti)
     check_report(caught.value, ti, kling_task_id, Money.PAID, logged)
     assert str(error) in caught.value.what
-    assert caught.value.__cause__ is None  # a log would show it as it came, with what it may hold
 
 
 def test_what_nobody_expected_is_shown_without_secrets_and_control_characters(gateway, logged, monkeypatch):
@@ -212,7 +214,7 @@ def decorated_task(target, **arguments):
         return {**TEXT, "target": str(target)}
 
     with DAG("d", schedule=None) as dag:
-        kling_video(deferrable=False, **arguments)(t)()
+        kling_video(**{"deferrable": False, **arguments})(t)()
     return dag.tasks[0]
 
 
@@ -294,12 +296,60 @@ def test_airflows_own_timeout_amid_the_purchase_stays_but_says_that_the_money_is
     assert Money.MAYBE in logged.text()
 
 
-def test_whatever_ends_a_submit_before_its_purchase_stays_what_it_is(gateway, monkeypatch):
-    store = Store()
-    store.before[1] = MemoryError()
-    with pytest.raises(MemoryError):
-        KlingSubmitOperator(task_id="t", **TEXT).execute(context_of(TI(), store))
+def check_foreign_report(error, ti, money, logged):
+    """Check that the XCom and the log say the same of an exception that is not ours."""
+    pushed = ti.xcoms["kling_error"]
+    assert (pushed["class"], pushed["money"]) == (type(error).__name__, money)
+    assert type(error).__name__ in pushed["what"]
+    assert "clear this task" in pushed["advice"]
+    assert logged.errors() == " ".join(pushed[key] for key in ("what", "money", "advice"))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), AirflowTaskTimeout("Timeout, PID: 1")], ids=lambda error: type(error).__name__
+)
+def test_whatever_ends_a_submit_before_its_purchase_stays_what_it_is_and_is_reported(gateway, logged, error):
+    ti, store = TI(), Store()
+    store.before[1] = error
+    with pytest.raises(type(error)) as caught:
+        KlingSubmitOperator(task_id="t", **TEXT).execute(context_of(ti, store))
+    check_foreign_report(caught.value, ti, Money.UNTOUCHED, logged)
     assert not submits(gateway)
+
+
+def test_whatever_ends_a_wait_for_no_job_says_nothing_of_a_purchase(gateway, logged):
+    ti = TI()
+    with pytest.raises(TaskDeferralError) as caught:
+        KlingTaskSensor(task_id="t", kling_task_id="").resume_execution(
+            "__fail__", {"error": "gone"}, context_of(ti)
+        )
+    check_foreign_report(caught.value, ti, Money.UNAFFECTED, logged)
+
+
+@pytest.mark.parametrize("is_bought", [False, True])
+def test_of_the_frames_of_an_exception_those_of_the_function_stay(gateway, tmp_path, is_bought):
+    """What the Dag's author has written is to be found; below the three lines, our frames would hide it."""
+    signature = "abcdef" * 4
+    error, store = LookupError(f"https://s3.test/v?X-Amz-Signature={signature}"), Store()
+    gateway.add_fault("job:stuck")
+
+    def t():
+        raise error
+
+    if is_bought:
+        with pytest.raises(TaskDeferred):
+            decorated_task(tmp_path / "cat.mp4", deferrable=True).execute(context_of(TI(), store))
+    with DAG("d", schedule=None) as dag:
+        kling_video(t)()
+    with pytest.raises((LookupError, KlingUnavailableError)) as caught:
+        dag.tasks[0].execute(context_of(TI(), store))
+    assert (caught.value is error) is not is_bought
+    frames = traceback.walk_tb(caught.value.__traceback__)
+    inner = [Path(frame.f_code.co_filename).stem for frame, _ in frames][1:]
+    assert {*inner[:-1]} <= {"operator", "base", "decorated"}
+    assert inner.count("decorated") <= 1
+    assert inner[-1] == Path(__file__).stem
+    assert (signature in "".join(traceback.format_exception(caught.value))) is not is_bought
 
 
 def test_whatever_ends_a_submit_amid_its_purchase_is_uncertain(gateway, logged):

@@ -208,7 +208,7 @@ def test_the_timeout_counts_from_the_submit_and_says_that_the_job_goes_on(
         task.run()
     assert isinstance(caught.value, AirflowSensorTimeout)
     assert 599 <= clock.time() - began <= 615
-    assert "clear this task to wait on" in str(caught.value)
+    assert "clear this task to wait on" in caught.value.advice
 
 
 def test_a_task_that_timed_out_and_is_cleared_waits_on_for_the_job_that_it_bought(rendering, clock, tmp_path):
@@ -285,9 +285,10 @@ def test_a_job_that_failed_fails_the_task_for_good_and_a_clear_buys_another(rend
 def test_who_allowed_it_gets_another_job_by_a_retry(rendering, tmp_path):
     rendering.add_fault("job:fail")
     task = Task(tmp_path / "cat.mp4", on_failed_job="submit_again")
-    with pytest.raises(KlingJobFailedError, match="next try buys another") as caught:
+    with pytest.raises(KlingJobFailedError) as caught:
         task.run()
     assert not isinstance(caught.value, AirflowFailException)
+    assert "next try buys another" in caught.value.advice
     assert caught.value.kling_task_id == rendering.jobs[0].task_id
     assert task.run()
     assert submits(rendering) == 2
@@ -295,8 +296,9 @@ def test_who_allowed_it_gets_another_job_by_a_retry(rendering, tmp_path):
 
 def test_a_failure_that_is_told_as_an_error_is_retried_too_where_that_was_allowed(rendering, tmp_path):
     rendering.add_fault("query:error=TASK_FAILED")
-    with pytest.raises(KlingJobFailedError, match="next try buys another") as caught:
+    with pytest.raises(KlingJobFailedError) as caught:
         Task(tmp_path / "cat.mp4", on_failed_job="submit_again").run()
+    assert "next try buys another" in caught.value.advice
     assert not isinstance(caught.value, AirflowFailException)
 
 

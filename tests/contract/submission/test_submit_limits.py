@@ -44,7 +44,7 @@ def test_a_job_that_is_too_dear_is_refused_and_told_why(gateway, monkeypatch, ar
     with pytest.raises(KlingInputError, match=rf"{argument}=0\.55 USD .* an estimated 0\.56 USD") as caught:
         submit(run, **({} if by_connection else limit))
     assert isinstance(caught.value, AirflowFailException)
-    assert "No job was started" in str(caught.value)
+    assert caught.value.money is Money.UNTOUCHED
     assert not submits(gateway)
     assert [key for *_, key in run] == ["kling_error"]
 
@@ -64,8 +64,9 @@ def test_under_a_limit_a_job_of_unknown_price_is_refused_until_its_price_is_name
     gateway, monkeypatch, argument
 ):
     unknown = {"model": "kling-v1.6-t2v", argument: 100}
-    with pytest.raises(KlingInputError, match=f"{argument}=100.* an unknown price.* missing prices"):
+    with pytest.raises(KlingInputError, match=f"{argument}=100.* an unknown price") as caught:
         submit(**unknown)
+    assert "missing prices" in caught.value.advice
     assert not submits(gateway)
     connect(gateway, monkeypatch, prices={"kling-v1.6-t2v": 0.1})
     submit(**unknown)
@@ -383,7 +384,7 @@ def test_one_task_that_fails_early_on_a_retry_shows_what_it_has_bought(gateway, 
 def test_earlier_costs_that_cannot_be_read_leave_no_room_and_the_error_says_what_to_do(gateway, spent):
     store, run = Store(), {}
     store.set("kling_spent", spent)
-    with pytest.raises(KlingInputError, match=r"1 of unknown price.*kling_spent") as caught:
+    with pytest.raises(KlingInputError, match="1 of unknown price") as caught:
         submit(run, store=store, max_run_cost_usd=100)
     assert "kling_spent" in caught.value.advice
     with pytest.raises(KlingInputError, match="1 of unknown price"):  # other tasks of the run see it, too

@@ -236,8 +236,9 @@ def test_whatever_is_no_local_file_may_come_from_outside(gateway, stored):
 
 def test_bytes_that_a_template_has_made_a_text_of_are_refused_and_not_shown(gateway):
     operator = submit(image="{{ params.image }}")
-    with pytest.raises(KlingInputError, match=r"image=make\.output"):
+    with pytest.raises(KlingInputError, match="a text of a picture's bytes") as caught:
         run(operator, Pulling(CAT))
+    assert "image=make.output" in caught.value.advice
     assert "x89PNG" not in shown(operator)
     assert not gateway.requests
 
