@@ -137,7 +137,9 @@ def test_running_cards_are_asked_for_by_their_keys(gallery):
         "a/b/c/d/e",
         "shop/run-0/make/9" * 50,
     ]
-    answer = gallery.videos(task=keys, previews=0)
+    with counted_statements() as statements:
+        answer = gallery.videos(task=keys, previews=0)
+    assert not [it for it in statements if "UNION SELECT" in it]  # a poll does not look for all Dags
     assert (sorted(names(answer)), answer["head"], answer["next"]) == (["job-0", "job-2"], None, None)
     assert gallery.get("/kling/api/videos", params={"task": ["x"] * 201}).status_code == 422
 
