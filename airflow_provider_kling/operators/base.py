@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     AirflowTaskTimeout,
     BaseOperator,
+    redact,
 )
 
 from airflow_provider_kling.errors import (
@@ -197,7 +198,7 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
     """
     from airflow_provider_kling.redaction import clean, shorten
 
-    words = shorten(clean(f"{type(error).__name__}: {error}".rstrip(": ")), 300)
+    words = shorten(clean(str(redact(f"{type(error).__name__}: {error}".rstrip(": ")))), 300)
     kling_task_id, may_submit_again = getattr(operator, "kling_task_id", None), False
     advice = "A retry goes on with this job and does not pay again."
     if not kling_task_id:

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
     XComNotFound,
 )
+from airflow.sdk.log import mask_secret
 from airflow_fakes import TI, Store, context_of, runtime_error, submits
 from fsspec.implementations.memory import MemoryFileSystem
 from sensor_modes import bought
@@ -315,6 +316,15 @@ def test_whatever_ends_a_submit_before_its_purchase_stays_what_it_is_and_is_repo
         KlingSubmitOperator(task_id="t", **TEXT).execute(context_of(ti, store))
     check_foreign_report(caught.value, ti, Money.UNTOUCHED, logged)
     assert not submits(gateway)
+
+
+def test_what_airflow_knows_as_a_secret_is_in_no_report(gateway):
+    mask_secret("pa55word-of-a-database")
+    ti, store = TI(), Store()
+    store.before[1] = MemoryError("password=pa55word-of-a-database")
+    with pytest.raises(MemoryError):
+        KlingSubmitOperator(task_id="t", **TEXT).execute(context_of(ti, store))
+    assert "password=***" in ti.xcoms["kling_error"]["what"]
 
 
 def test_whatever_ends_a_wait_for_no_job_says_nothing_of_a_purchase(gateway, logged):
