@@ -116,7 +116,7 @@ def mapped_run(camera: Camera, gateway: Emulator, folder: str) -> None:
     airflow.wait_until("progress", progress, 60)
     camera.open(f"{page}/video/mapped", "dusk.jpg")
     camera.take("mapped-run")
-    camera.open("plugin/kling-videos", "dusk.jpg")
+    camera.open("plugin/kling", "dusk.jpg")
     camera.take("gallery-running", 1100)
     camera.open(f"{page}/video/mapped/{NAMES.index('storm')}", "Task failed with exception")
     # The trace has paths of this machine.
@@ -124,7 +124,7 @@ def mapped_run(camera: Camera, gateway: Emulator, folder: str) -> None:
     camera.take("failure")
     gateway.advance(RENDER_SECONDS)
     airflow.wait_for_run(DAG_ID, run_id)
-    camera.open("plugin/kling-videos", "dusk.jpg")
+    camera.open("plugin/kling", "dusk.jpg")
     camera.take("gallery-done", 1100)
 
 
