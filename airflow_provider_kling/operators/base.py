@@ -78,9 +78,9 @@ class KlingBaseOperator(BaseOperator):
         """Return a short name for the request. Templates call it, so it never fails."""
         from airflow_provider_kling.operators.run_report import name_of
 
-        kling_task_id = getattr(self, "kling_task_id", "")
         if name := name_of(vars(self)):
             return name
+        kling_task_id = getattr(self, "kling_task_id", "") or own_task_id(ti)
         with suppress_and_log(self.log, "The name of the request could not be read"):
             return str(find_request(self, ti, kling_task_id).get("name") or kling_task_id)
         return str(kling_task_id)

@@ -267,10 +267,11 @@ def test_a_function_of_one_request_can_be_mapped_like_any_task_and_is_named_in_t
     with DAG("d", schedule=None) as dag:
         (wave.partial(**fixed) if fixed else wave).expand(animal=["cat", "dog"])
     mapped, ti = dag.get_task("wave"), TI(task_id="wave", map_index=0)
-    task = mapped.unmap({"op_kwargs": {**fixed, "animal": "cat"}})
+    task, resumed = (mapped.unmap({"op_kwargs": {**fixed, "animal": "cat"}}) for _ in range(2))
     run(task, ti=ti)
     assert gateway.jobs[0].prompt == "a cat waves"
-    assert Template(mapped.map_index_template).render(task=task, ti=ti) == "a cat waves"
+    for each in (task, resumed):
+        assert Template(mapped.map_index_template).render(task=each, ti=ti) == "a cat waves"
 
 
 def test_a_mapped_function_may_have_a_template_of_its_own():
