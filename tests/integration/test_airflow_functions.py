@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from stage import VIDEO
@@ -23,6 +24,8 @@ def test_what_functions_ask_for_is_bought_once_and_brought_home(
     folder = played.folder / "videos" / "functions"
     for name in ("one", "each[0]", "each[1]", "many_requests", "many[0]", "many[1]", "again"):
         assert (name, tasks[name]["state"]) == (name, "success")
+    names = {tasks[f"each[{n}]"]["rendered_map_index"] for n in (0, 1)}
+    assert names == {"functions red", "functions blue"}
     run = played.stage.api.run("functions", played.runs["functions"].run_id)
     one = f"{(run['logical_date'] or run['run_after'])[:10]}/{played.pictures[0].stem}"
     for name in (one, "red", "blue", "again"):
@@ -63,6 +66,8 @@ def test_tasks_that_run_at_once_stay_within_the_limit_of_their_run(played: Playe
     assert sum(len(stage.jobs(f"limits {n}")) for n in range(4)) == 2
     told = stage.xcom(run, "summary")
     assert told["estimated_cost_usd"] == 0.672
+    button = stage.links(run, "summary")["Kling gallery"]
+    assert str(button).endswith(f"/runs/{quote(run.run_id)}/plugin/kling-run")
     assert all("max_run_cost_usd=0.7" in order["why"] for order in told["failed"])
 
 
