@@ -195,5 +195,5 @@ def test_below_a_path_the_page_its_links_and_its_video_work(
 
 
 def test_a_place_without_a_video_is_friendly(running: Stage, page: Page) -> None:
-    page.goto(f"{running.airflow.url}/dags/kling_nightly_catalogue/plugin/kling-dag")
+    page.goto(f"{running.airflow.url}/dags/no_videos/plugin/kling-dag")
     expect(page.get_by_role("heading", name="No videos of this Dag yet")).to_be_visible()
