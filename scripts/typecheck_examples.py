@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -27,8 +28,6 @@ def write_blocks(folder: Path) -> list[str]:
     """Write each block of code into a file with the name of its document and line."""
     files = []
     for document in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))):
-        if document.name == "development.md":  # its code uses the scripts of this project
-            continue
         text = document.read_text()
         for block in BLOCK.finditer(text):
             line = text.count("\n", 0, block.start()) + 2
@@ -41,6 +40,7 @@ def write_blocks(folder: Path) -> list[str]:
 def pyright(folder: Path) -> int:
     """Run pyright on a folder, and return its exit code."""
     settings = {"typeCheckingMode": "strict", "pythonVersion": "3.11", **dict.fromkeys(OF_AIRFLOW, "none")}
+    settings["extraPaths"] = [str(PROJECT / "scripts")]
     (folder / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "pyright", "--project", folder, "--pythonpath", sys.executable]
     done = subprocess.run([*command, "--outputjson"], capture_output=True, text=True, check=False)
@@ -58,7 +58,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(PROJECT / "dags", Path(folder, "dags"), ignore=shutil.ignore_patterns("__pycache__"))
         files = [*map(str, sorted(Path(folder, "dags").glob("*.py"))), *write_blocks(Path(folder))]
-        out, err, code = api.run(["--config-file", str(PROJECT / "pyproject.toml"), *files])
+        os.environ["MYPYPATH"] = str(PROJECT / "scripts")
+        options = ["--config-file", str(PROJECT / "pyproject.toml"), "--follow-imports", "silent"]
+        out, err, code = api.run([*options, *files])
         print(out.replace(f"{folder}/", ""), err, sep="", end="")
         return code or pyright(Path(folder))
 
