@@ -227,7 +227,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                 self._publish(ti, result, earlier_costs)
             with suppress_and_log(self.log, "The task id could not be recorded"):
                 state.confirm_task_id(result.kling_task_id)
-        self._show_picture(ti, result.kling_task_id, submission.first_picture)
+        if state.is_persistent:  # else a task that dies while the picture is decoded would buy again
+            self._show_picture(ti, result.kling_task_id, submission.first_picture)
         return result.kling_task_id
 
     def _submit_patiently(

@@ -99,6 +99,13 @@ def test_the_source_is_decoded_after_the_job_is_paid_for_and_its_id_is_stored(ga
     assert "kling_preview" not in ti.xcoms
 
 
+def test_where_a_dead_task_would_buy_again_nothing_is_decoded_between_the_job_and_its_id(gateway, picture):
+    ti = TI()
+    job = submit_of(picture).execute(context_of(ti, None))  # as before Airflow 3.3: no task state store
+    assert ti.xcoms["kling_request"]["kling_task_id"] == job
+    assert "kling_preview" not in ti.xcoms
+
+
 def test_a_preview_that_cannot_be_stored_fails_nothing(rendering, tmp_path, picture, logged):
     class Picky(TI):
         def xcom_push(self, key, value):
