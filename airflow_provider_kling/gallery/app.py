@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.api_fastapi.common.db.common import SessionDep  # noqa: TC002 - FastAPI reads annotations
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - FastAPI reads annotations
 from airflow.jobs.job import most_recent_job
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathParameter
@@ -191,7 +191,7 @@ def _page_of_files(
     """Return one page of the videos that are in the gallery's folders and not in Airflow's database."""
     stored = stored_videos()
     allowed = readable(user, {video.key[0] for video in stored})
-    in_database = database.stored_videos(session, allowed)
+    in_database = database.instances_with_video(session, allowed)
     new = [video for video in stored if video.key[0] in allowed and video.key not in in_database]
     cards = [video.card() for video in new]
     page, more = _page(

@@ -6,7 +6,7 @@ Any task can push anything under our keys, so each value is read by :mod:`.value
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from posixpath import commonprefix
@@ -33,7 +33,7 @@ ACTIVE = ("queued", "running", "deferred", "restarting", "up_for_retry", "up_for
 FAILED = ("failed", "skipped", "upstream_failed")
 #: Where a job may be charged although there is no video.
 _MAYBE_CHARGED = (Money.MAYBE, Money.RUNNING, Money.ENDED, Money.PAID)
-#: More lines than these are not compared with each task by all of its name: the time would be quadratic.
+#: More videos than these are not compared with each task by all of its name: the time would be quadratic.
 _MANY = 20
 #: The states of a card that is not at its end.
 RUNNING = ("submitting", "queued", "rendering", "waiting", "downloading")
@@ -105,19 +105,17 @@ class Instance:
 class Run:
     """A Dag run with the task instances of it that are ours.
 
-    :param is_active: whether it goes on.
     :param conf: what it was triggered with.
     """
 
     dag_id: str
     run_id: str
     instances: Sequence[Instance]
-    is_active: bool = False
     conf: Any = None
 
 
 @dataclass(slots=True)
-class _Line:
+class _VideoTasks:
     """The task instances of one video."""
 
     kling_task_id: str
@@ -139,35 +137,35 @@ def cards_of(run: Run) -> list[Card]:
     """Return a card for each video of a run, also for those that are not made yet or failed."""
     # A form that is filled with a part of it would buy something else.
     conf = run.conf if plain(run.conf) == run.conf else None
-    cards = [card for line in _lines(run.instances) if (card := _card(run, line))]
+    cards = [card for tasks in _by_video(run.instances) if (card := _card(run, tasks))]
     bought = sum(bool(card["tasks"]["submit"]) for card in cards)
     return [{**card, "trigger_conf": conf, "run_cards": bought} for card in cards]
 
 
-def _lines(instances: Sequence[Instance]) -> list[_Line]:
+def _by_video(instances: Sequence[Instance]) -> list[_VideoTasks]:
     """Return which task instances belong together: by the job they name, else by their place in the Dag."""
     ordered = sorted(instances, key=lambda instance: (instance.task_id, instance.map_index))
-    lines: list[_Line] = []
-    places: dict[Any, list[_Line]] = defaultdict(list)
+    videos: list[_VideoTasks] = []
+    places: dict[Any, list[_VideoTasks]] = defaultdict(list)
 
-    def add(line: _Line) -> None:
-        lines.append(line)
-        job, map_index = line.kling_task_id, line.all[0].map_index
+    def add(tasks: _VideoTasks) -> None:
+        videos.append(tasks)
+        job, map_index = tasks.kling_task_id, tasks.all[0].map_index
         for place in ((job, map_index), job, map_index):
-            places[place].append(line)
+            places[place].append(tasks)
 
     for instance in ordered:
         if instance.buys:
             both = instance if instance.does_all else None
-            add(_Line(instance.kling_task_id, instance, both, both))
-    bought = {line.kling_task_id for line in lines}
+            add(_VideoTasks(instance.kling_task_id, instance, both, both))
+    bought = {tasks.kling_task_id for tasks in videos}
     others = [instance for instance in ordered if not instance.buys and instance.role]
     # First those of a bought job, then those that name another one, last those that have not begun.
     for other in sorted(others, key=lambda it: (not it.kling_task_id, it.kling_task_id not in bought)):
         job, role = other.kling_task_id, other.role
 
-        def free(*wanted: Any, role: str = role) -> list[_Line]:
-            found = ([line for line in places[it] if getattr(line, role) is None] for it in wanted)
+        def free(*wanted: Any, role: str = role) -> list[_VideoTasks]:
+            found = ([tasks for tasks in places[it] if getattr(tasks, role) is None] for it in wanted)
             return next(filter(None, found), [])
 
         near = free((job, other.map_index), job) if job else []
@@ -177,49 +175,51 @@ def _lines(instances: Sequence[Instance]) -> list[_Line]:
         if near:
             setattr(_nearest(near, other), role, other)
         elif VIDEO_KEY in other.xcoms or (not bought and (job or other.state)):  # a rescue
-            add(_Line(job, **{role: other}))
-    return lines
+            add(_VideoTasks(job, **{role: other}))
+    return videos
 
 
-def _nearest(lines: Sequence[_Line], other: Instance) -> _Line:
-    """Return the line whose task has the most like name; of many lines, by the ends of the names alone."""
-    if len(lines) == 1:
-        return lines[0]
-    name, is_many = other.task_id, len(lines) > _MANY
+def _nearest(videos: Sequence[_VideoTasks], other: Instance) -> _VideoTasks:
+    """Return the video whose first task has the most like name; of many, by the ends of the names alone."""
+    if len(videos) == 1:
+        return videos[0]
+    name, is_many = other.task_id, len(videos) > _MANY
 
-    def likeness(line: _Line) -> float:
-        own = line.all[0].task_id
+    def likeness(tasks: _VideoTasks) -> float:
+        own = tasks.all[0].task_id
         if is_many:
             return len(commonprefix((own, name))) + len(commonprefix((own[::-1], name[::-1])))
         return SequenceMatcher(None, own, name).ratio()
 
-    return max(lines, key=likeness)
+    return max(videos, key=likeness)
 
 
-def _card(run: Run, line: _Line) -> Card | None:
-    request = line.submit.pushed(REQUEST_KEY) if line.submit else {}
-    video = line.download.pushed(VIDEO_KEY) if line.download else {}
-    error = _error(line)
-    state = _state(line, request, video, error)
+def _card(run: Run, tasks: _VideoTasks) -> Card | None:
+    request = tasks.submit.pushed(REQUEST_KEY) if tasks.submit else {}
+    video = tasks.download.pushed(VIDEO_KEY) if tasks.download else {}
+    error = _error(tasks)
+    state = _state(tasks, request, video, error)
     if not state:
         return None
-    first = line.all[0]
+    first = tasks.all[0]
     made = video if state in ("made", "reused") else {}
-    costs = _costs(line, request)
+    costs = _costs(tasks, request)
     card = {
         "key": "/".join((run.dag_id, run.run_id, first.task_id, str(first.map_index))),
         "dag_id": run.dag_id,
         "run_id": run.run_id,
         "map_index": first.map_index,
         **facts(request or video, made),
-        "kling_task_id": line.kling_task_id or first.kling_task_id,
+        "kling_task_id": tasks.kling_task_id or first.kling_task_id,
         "state": state,
-        **_progress(line, state),
+        **_progress(tasks, state),
         **costs,
-        "started_at": _started_at(line),
-        "error": error if state in ("failed", "uncertain") or _retries(line) else None,
-        "tasks": {name: (at := getattr(line, name)) and at.reference() for name in _Line.__slots__[1:]},
-        "action": _action(line, state, error, costs["estimated_cost_usd"]),
+        "started_at": _started_at(tasks),
+        "error": error if state in ("failed", "uncertain") or _retries(tasks) else None,
+        "tasks": {
+            name: (at := getattr(tasks, name)) and at.reference() for name in _VideoTasks.__slots__[1:]
+        },
+        "action": _action(tasks, state, error, costs["estimated_cost_usd"]),
         "can_edit": False,
         "can_trigger": False,
     }
@@ -227,8 +227,8 @@ def _card(run: Run, line: _Line) -> Card | None:
     index = f"[{first.map_index}]" if first.map_index >= 0 else ""
     card["name"] = name or f"{first.task_id}{index}"
     if made:
-        card["player"] = player_url(run.dag_id, run.run_id, line.download) if line.download else None
-    card["player_note"] = _note(line, state)
+        card["player"] = player_url(run.dag_id, run.run_id, tasks.download) if tasks.download else None
+    card["player_note"] = _note(tasks, state)
     return card
 
 
@@ -274,10 +274,10 @@ def _prompt(inputs: Mapping[str, Any]) -> str:
     return "\n".join(filter(None, texts))[:4000]
 
 
-def _error(line: _Line) -> Card | None:
+def _error(tasks: _VideoTasks) -> Card | None:
     """Return why it failed, or why a try of it failed; None without a failure."""
-    failed = line.failed_one()
-    pushed = [instance for instance in (failed, *line.all[::-1]) if instance and instance.pushed(ERROR_KEY)]
+    failed = tasks.failed_one()
+    pushed = [instance for instance in (failed, *tasks.all[::-1]) if instance and instance.pushed(ERROR_KEY)]
     if pushed and (failed or pushed[0].state == "up_for_retry"):
         value = pushed[0].pushed(ERROR_KEY)
         error = {
@@ -287,7 +287,7 @@ def _error(line: _Line) -> Card | None:
         return error
     if failed:
         error = dict.fromkeys(("class", "money", "advice", "reason", "name"), "")
-        if failed is line.submit and not line.kling_task_id and _reserved(line) is not None:
+        if failed is tasks.submit and not tasks.kling_task_id and _reserved(tasks) is not None:
             # It died after the decision to buy: the request may have been sent.
             lost = KlingSubmitUncertainError
             error |= {"money": str(lost.default_money), "advice": lost.default_advice}
@@ -295,23 +295,23 @@ def _error(line: _Line) -> Card | None:
     return None
 
 
-def _retries(line: _Line) -> bool:
-    return any(instance.state == "up_for_retry" for instance in line.all)
+def _retries(tasks: _VideoTasks) -> bool:
+    return any(instance.state == "up_for_retry" for instance in tasks.all)
 
 
 def _state(  # noqa: PLR0911 - a table of cases, the first one counts
-    line: _Line, request: Mapping[str, Any], video: Mapping[str, Any], error: Card | None
+    tasks: _VideoTasks, request: Mapping[str, Any], video: Mapping[str, Any], error: Card | None
 ) -> str:
     """Return the state of a card; empty where nothing has begun and nothing is to be told."""
-    submit, wait, download = line.submit, line.wait, line.download
+    submit, wait, download = tasks.submit, tasks.wait, tasks.download
     if text(video.get("path")):
         return "reused" if video.get("reused") is True or request.get("reused") else "made"
-    if failed := line.failed_one():
-        if failed is submit and not line.kling_task_id and submit.state != "failed":
+    if failed := tasks.failed_one():
+        if failed is submit and not tasks.kling_task_id and submit.state != "failed":
             return ""  # a branch that was not taken
         is_uncertain = error and ("Uncertain" in error["class"] or error["money"] == Money.MAYBE)
         return "uncertain" if is_uncertain else "failed"
-    if submit and not line.kling_task_id:
+    if submit and not tasks.kling_task_id:
         return {"success": "gone"}.get(submit.state, "submitting" if submit.state in ACTIVE else "")
     if download and download.state == "success":
         return "gone"
@@ -319,19 +319,19 @@ def _state(  # noqa: PLR0911 - a table of cases, the first one counts
         return "downloading" if download else "made"
     if download and download is not wait and download.state in ACTIVE:
         return "downloading"
-    status = text(_last_progress(line).get("status")).upper()
+    status = text(_last_progress(tasks).get("status")).upper()
     words = {"QUEUE": "queued", "SUBMIT": "queued", "PROCESS": "rendering", "SUCC": "downloading"}
     return next((state for word, state in words.items() if word in status), "waiting")
 
 
-def _last_progress(line: _Line) -> Mapping[str, Any]:
+def _last_progress(tasks: _VideoTasks) -> Mapping[str, Any]:
     """Return the last progress of the job; that of an earlier job of a cleared task does not count."""
-    progress = line.wait.pushed(PROGRESS_KEY) if line.wait else {}
-    return progress if progress.get("kling_task_id") == line.kling_task_id else {}
+    progress = tasks.wait.pushed(PROGRESS_KEY) if tasks.wait else {}
+    return progress if progress.get("kling_task_id") == tasks.kling_task_id else {}
 
 
-def _progress(line: _Line, state: str) -> Card:
-    progress = _last_progress(line) if state in RUNNING else {}
+def _progress(tasks: _VideoTasks, state: str) -> Card:
+    progress = _last_progress(tasks) if state in RUNNING else {}
     percent, seen_at, eta = (number(progress.get(key)) for key in ("progress_percent", "seen_at", "eta"))
     return {
         "percent": None if percent is None else min(percent, 100.0),
@@ -340,12 +340,12 @@ def _progress(line: _Line, state: str) -> Card:
     }
 
 
-def _costs(line: _Line, request: Mapping[str, Any]) -> Card:
+def _costs(tasks: _VideoTasks, request: Mapping[str, Any]) -> Card:
     """Return what the job costs, and what earlier jobs of the same task cost.
 
     The reservation has all of them; after a lost answer there is nothing else.
     """
-    total = _reserved(line)
+    total = _reserved(tasks)
     cost = number(request.get("estimated_cost_usd")) if request else total
     earlier = number(request.get("earlier_cost_usd"))
     if earlier is None and request and total is not None and cost is not None and total > cost:
@@ -353,45 +353,45 @@ def _costs(line: _Line, request: Mapping[str, Any]) -> Card:
     return {"estimated_cost_usd": cost, "earlier_cost_usd": earlier}
 
 
-def _reserved(line: _Line) -> float | None:
+def _reserved(tasks: _VideoTasks) -> float | None:
     """Return the price of all that the task has decided to buy; None where it has not, or it is not known."""
-    reservation = line.submit.pushed(RESERVATION_KEY) if line.submit else {}
+    reservation = tasks.submit.pushed(RESERVATION_KEY) if tasks.submit else {}
     return number(reservation.get("usd")) if reservation.get("state") == "taken" else None
 
 
-def _started_at(line: _Line) -> float:
+def _started_at(tasks: _VideoTasks) -> float:
     """Return when it began by Airflow's clocks, in epoch seconds: the order of the cards."""
-    first = line.all[0]
+    first = tasks.all[0]
     keys = (REQUEST_KEY, VIDEO_KEY, ERROR_KEY, PROGRESS_KEY, RESERVATION_KEY)
     times = (first.pushed_at[key] for key in keys if key in first.pushed_at)
     return next(times, None) or first.started_at or 0.0
 
 
-def _action(line: _Line, state: str, error: Card | None, price: float | None) -> str | None:
+def _action(tasks: _VideoTasks, state: str, error: Card | None, price: float | None) -> str | None:
     """Return the one thing that helps a failed video: a free step before one that buys.
 
     Nothing helps where the same request fails again, or would cost what the page cannot say.
     """
-    failed = line.failed_one()
+    failed = tasks.failed_one()
     if state == "uncertain":
         return "rescue"
     if state != "failed" or not failed or not error or "Moderation" in error["class"]:
         return None
     ended = error["money"] == Money.ENDED or "JobFailed" in error["class"]
-    if ended or not line.kling_task_id:
-        if line.submit:
+    if ended or not tasks.kling_task_id:
+        if tasks.submit:
             return "buy_again" if price is not None and error["class"] != "KlingInputError" else None
-        return "rescue" if line.kling_task_id else None
-    if failed is line.submit and not line.submit.does_all:
+        return "rescue" if tasks.kling_task_id else None
+    if failed is tasks.submit and not tasks.submit.does_all:
         return "rescue"  # a clear of the submit may buy again
-    return "clear_download" if failed is line.download and failed is not line.wait else "clear_wait"
+    return "clear_download" if failed is tasks.download and failed is not tasks.wait else "clear_wait"
 
 
-def _note(line: _Line, state: str) -> str | None:
+def _note(tasks: _VideoTasks, state: str) -> str | None:
     """Return why there is nothing to play, where the state alone does not say it."""
     if state == "gone":
         return "Airflow no longer knows what became of it. Its XComs were deleted, as by airflow db clean."
-    if state == "made" and not line.download:
+    if state == "made" and not tasks.download:
         return "No task of this run downloads the video. Its link at the gateway is good for about an hour."
     return None
 
@@ -405,7 +405,10 @@ def player_url(dag_id: str, run_id: str, instance: Instance) -> str:
 def totals(cards: Iterable[Card]) -> dict[str, Any]:
     """Return the numbers at the head of the gallery."""
     cards = list(cards)
-    count: Callable[..., int] = lambda *states: sum(card["state"] in states for card in cards)  # noqa: E731
+
+    def count(*states: str) -> int:
+        return sum(card["state"] in states for card in cards)
+
     real = [card["cost_usd"] for card in cards if card["cost_usd"] is not None]
     estimates = [card[key] or 0 for card in cards for key in ("estimated_cost_usd", "earlier_cost_usd")]
     return {

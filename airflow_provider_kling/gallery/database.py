@@ -107,7 +107,7 @@ def read_runs(
     if until is not None:
         found = found.having(first <= datetime.fromtimestamp(until, UTC))
     found_runs = found.order_by(last.desc()).limit(_MAX_RUNS + 1).subquery()
-    columns = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, _short(DagRun.conf, _MAX_CONF))
+    columns = (DagRun.id, DagRun.dag_id, DagRun.run_id, _short(DagRun.conf, _MAX_CONF))
     joined = select(found_runs.c.rows, found_runs.c.last, *columns).join(DagRun, DagRun.id == found_runs.c.id)
     kept: dict[int, Any] = {}
     total = 0
@@ -162,8 +162,7 @@ def _with_instances(session: Session, runs: dict[int, Any]) -> list[Run]:
             )
         )
     return [
-        Run(dag_id, run_id, by_run[dag_id, run_id], state in ("queued", "running"), parsed(conf))
-        for _, dag_id, run_id, state, conf in runs.values()
+        Run(dag_id, run_id, by_run[dag_id, run_id], parsed(conf)) for _, dag_id, run_id, conf in runs.values()
     ]
 
 
@@ -184,7 +183,7 @@ def read_xcoms(session: Session, keys: Collection[Key], key: str) -> dict[Key, A
     }
 
 
-def stored_videos(session: Session, dag_ids: Collection[str]) -> set[Key]:
+def instances_with_video(session: Session, dag_ids: Collection[str]) -> set[Key]:
     """Return the task instances that have stored a video, the latest ones."""
     x = XComModel
     rows = session.execute(

@@ -192,13 +192,14 @@ def play(
         video.file.close()
         return Response(status_code=304, headers=answer)
     asked = headers.get("range", "") if headers.get("if-range", video.etag) == video.etag else ""
-    start, end = byte_range(asked, video.size) or (0, video.size)
+    span = byte_range(asked, video.size)
+    start, end = span or (0, video.size)
     if start >= end:
         video.file.close()
         return Response(status_code=416, headers={**answer, "Content-Range": f"bytes */{video.size}"})
     answer["Content-Length"] = str(end - start)
     status = 200
-    if (start, end) != (0, video.size) or byte_range(asked, video.size):
+    if span:
         status, answer["Content-Range"] = 206, f"bytes {start}-{end - 1}/{video.size}"
     if method == "HEAD":
         video.file.close()

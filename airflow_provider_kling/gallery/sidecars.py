@@ -101,7 +101,7 @@ def _search(folders: Sequence[str]) -> Iterator[StoredVideo]:
                         return
                     if not name.endswith(".json") or name.startswith("."):
                         continue
-                    if video := _read(f"{parent}/{name}", given, name.removesuffix(".json") in names):
+                    if video := _read(f"{parent}/{name}", given, exists=name.removesuffix(".json") in names):
                         left -= 1
                         yield video
         except Exception:  # noqa: BLE001, S112 - a folder that cannot be read hides no other
@@ -119,7 +119,7 @@ def _walk(folder: StoragePath) -> Iterator[tuple[str, set[str]]]:
         yield folder.text.rstrip("/") + below, set(names)
 
 
-def _read(path: str, folder: str, exists: bool) -> StoredVideo | None:  # noqa: FBT001
+def _read(path: str, folder: str, *, exists: bool) -> StoredVideo | None:
     """Return the video of a sidecar; None for any other file."""
     try:
         found = resolve_path(path, "gallery_folders", [folder])
