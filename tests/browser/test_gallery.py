@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browser import seek_to_the_middle
 from gallery_cards import ERRORS, HOSTILE, NOW, all_states, card, failed, picture
 from gallery_server import RESCUE, GalleryServer
 from playwright.sync_api import expect
@@ -307,16 +308,7 @@ def test_a_press_opens_the_player_which_can_seek(tab: Page, show: Show) -> None:
     dialog = tab.get_by_role("dialog")
     video = dialog.locator("video")
     expect(dialog.get_by_role("heading", name="copper-lamp")).to_be_visible()
-    seeked = video.evaluate("""async (video) => {
-      const when = (name) => new Promise((done) => video.addEventListener(name, done, { once: true }));
-      if (video.readyState < 1) await when("loadedmetadata");
-      video.pause();
-      const there = when("seeked");
-      video.currentTime = video.duration / 2;
-      await there;
-      return video.currentTime / video.duration;
-    }""")
-    assert seeked == pytest.approx(0.5, abs=0.1)
+    assert seek_to_the_middle(video) == pytest.approx(0.5, abs=0.1)
     dialog.get_by_role("button", name="The next one").click()
     expect(dialog.get_by_role("heading", name="oak-table")).to_be_visible()
     tab.keyboard.press("ArrowLeft")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 import pytest
+from browser import seek_to_the_middle
 from playwright.sync_api import expect
 from private_airflow.components import free_port
 from private_airflow.rest_api import AirflowApi
@@ -78,19 +79,7 @@ def test_a_running_job_becomes_a_video_that_plays(running: Stage, page: Page, fo
     with page.expect_response(lambda answer: "/kling/api/video/" in answer.url) as answer:
         card.get_by_role("button", name=re.compile("^Play ")).click()
     assert answer.value.status == 206
-    place = (
-        page.get_by_role("dialog")
-        .locator("video")
-        .evaluate("""async (video) => {
-      const when = (name) => new Promise((done) => video.addEventListener(name, done, { once: true }));
-      if (video.readyState < 1) await when("loadedmetadata");
-      video.pause();
-      const there = when("seeked");
-      video.currentTime = video.duration / 2;
-      await there;
-      return video.currentTime / video.duration;
-    }""")
-    )
+    place = seek_to_the_middle(page.get_by_role("dialog").locator("video"))
     assert place == pytest.approx(0.5, abs=0.1)
     page.keyboard.press("Escape")
     with page.expect_download() as download:

@@ -187,3 +187,16 @@ def press_test(page: Page, conn_id: str) -> tuple[int, Any]:
     with page.expect_response(lambda answer: answer.url.endswith("/connections/test")) as answer:
         row.get_by_role("button", name="Test Connection").click()
     return answer.value.status, answer.value.json()
+
+
+def seek_to_the_middle(video: Locator) -> float:
+    """Let a video jump to its middle, and return where it is then: 0 is its beginning, 1 its end."""
+    return video.evaluate("""async (video) => {
+      const when = (name) => new Promise((done) => video.addEventListener(name, done, { once: true }));
+      if (video.readyState < 1) await when("loadedmetadata");
+      video.pause();
+      const there = when("seeked");
+      video.currentTime = video.duration / 2;
+      await there;
+      return video.currentTime / video.duration;
+    }""")
