@@ -24,6 +24,7 @@ T = TypeVar("T")
 #: Connections that one client keeps open, and so its requests in flight.
 MAX_CONNECTIONS = 64
 _NO_TIMEOUT = aiohttp.ClientTimeout()  # ours is around all of it
+#: Statuses of answers that come before the answer; not 101, which ends HTTP.
 _INFORMATIONAL = (100, 102, 103)
 #: The gateway closed the connection.
 _CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
