@@ -15,6 +15,8 @@ _IN_LOCAL_NAT64 = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 
 _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 #: Local by their standards, but global to older versions of Python.
 _LOCAL = tuple(map(ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96", "168.63.129.16/32")))
+#: Global to some versions of Python only; the IPv4 address in it decides (RFC 3056).
+_6TO4 = ip_network("2002::/16")
 #: Where clouds give out credentials: link-local, and the metadata services of AWS, Google, Alibaba, Azure
 #: and Oracle beside it.
 _METADATA = tuple(
@@ -41,7 +43,7 @@ def may_be_asked(address: str, *, allow_private: bool) -> bool:
 def is_public(address: str) -> bool:
     """Return whether an IP address, and each IPv4 address in it, is a public one."""
     return all(
-        ip.is_global and not ip.is_multicast and not any(ip in local for local in _LOCAL)
+        (ip.is_global or ip in _6TO4) and not ip.is_multicast and not any(ip in local for local in _LOCAL)
         for ip in _addresses(address)
     )
 
