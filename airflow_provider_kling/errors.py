@@ -8,6 +8,7 @@
     ├── KlingBalanceError          the account is empty: top it up
     ├── KlingModerationError       the picture or the prompt was refused: change it
     ├── KlingUnavailableError      a temporary error: try again later (``retry_after``)
+    │   └── KlingNoSlotError       the account runs as many jobs as it may: wait for one to end
     ├── KlingSubmitUncertainError  a job may have been started: check that before you pay again
     ├── KlingJobFailedError        the job ended without a video
     ├── KlingTaskNotFoundError     the gateway does not know this task id
@@ -124,6 +125,12 @@ class KlingUnavailableError(KlingError):
     default_advice = "This is temporary: try again later."
 
 
+class KlingNoSlotError(KlingUnavailableError):
+    """No job was started, because the account runs as many at a time as it may."""
+
+    default_advice = "Wait until another job of the account has ended; then submit again."
+
+
 class KlingSubmitUncertainError(KlingError):
     """A submit was sent and no usable answer came: a job may run. Never send it again blindly."""
 
@@ -173,7 +180,12 @@ class KlingVideoError(KlingDownloadError):
 
 
 _FACTS = ("what", "money", "advice", "kling_task_id", "reason", "http_status", "retry_after")
-_KINDS: tuple[type[KlingError], ...] = (KlingError, *KlingError.__subclasses__(), KlingVideoError)
+_KINDS: tuple[type[KlingError], ...] = (
+    KlingError,
+    *KlingError.__subclasses__(),
+    KlingNoSlotError,
+    KlingVideoError,
+)
 _BY_NAME = {kind.__name__: kind for kind in _KINDS}
 
 

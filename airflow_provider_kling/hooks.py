@@ -148,12 +148,13 @@ class KlingHook(BaseHook):
         with airflow_errors(), errors_about_job(call.kling_task_id), self.get_conn() as session:
             return KlingClient(session, self.settings).send(call)
 
-    def submit(self, job: VideoJob) -> str:
+    def submit(self, job: VideoJob, client_id: str = "") -> str:
         """Start a job, which costs money, and return its task id. The request is sent only once.
 
+        :param client_id: our own id of the job, where the gateway takes one.
         :raises KlingSubmitUncertainError: the submit failed, but a job may have been started.
         """
-        return self.send(self.settings.gateway.submit(job))
+        return self.send(self.settings.gateway.submit(job, client_id))
 
     def get_task(self, kling_task_id: str) -> Task:
         """Return the state of a job. This costs nothing.

@@ -6,10 +6,11 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -74,11 +75,49 @@ class JSONObject(dict[str, Any]):
 class Gateway(Protocol):
     """A dialect: the calls that a gateway understands. Each module of this folder but this one is one."""
 
-    def submit(self, job: VideoJob) -> Call[str]:
-        """Return the call that starts *job* and yields its task id. It is paid for: send it once."""
+    @property
+    def name(self) -> str:
+        """The gateway's name, for people."""
+
+    @property
+    def default_model(self) -> str:
+        """The model for connections that name none."""
+
+    @property
+    def jobs_per_query(self) -> int:
+        """The number of jobs that one query may ask for."""
+
+    def submit(self, job: VideoJob, client_id: str = "") -> Call[str]:
+        """Return the call that starts *job* and yields its task id. It is paid for: send it once.
+
+        :param client_id: our own id of the job, where the gateway takes one (:attr:`find`). A second submit
+            with it starts nothing.
+        """
 
     def query(self, kling_task_id: str) -> Call[Task]:
         """Return the call that yields the state of a job. It may be sent again and again."""
+
+    @property
+    def query_jobs(self) -> Callable[[Sequence[str]], Call[Mapping[str, Task]]] | None:
+        """Return the call that yields the states of several jobs by task id, without those it does not know.
+
+        None where :attr:`jobs_per_query` is 1.
+        """
+
+    @property
+    def find(self) -> Callable[[str], Call[Task | None]] | None:
+        """Return the call that finds the job of a client id; it yields None where there is none.
+
+        None where the gateway takes no client ids.
+        """
+
+    @property
+    def list_tasks(self) -> Callable[[float, str], Call[tuple[list[Task], str]]] | None:
+        """Return the call that lists jobs, newest first or not, with the cursor of the next page.
+
+        Its arguments: since when, in epoch seconds, and a cursor, which is empty for the first page. None
+        where the gateway has no list.
+        """
 
     def probe(self) -> Call[None]:
         """Return the call that yields nothing if the gateway accepts the key. It costs nothing."""
@@ -189,6 +228,24 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
+class Billing:
+    """One item of what a gateway says that a job has cost.
+
+    :param charge_type: ``unit``, of a prepaid pack, or ``cash``.
+    :param amount: units, or money after discount.
+    :param currency: of money, such as USD.
+    :param package_type: of units: video, image or audio.
+    :param list_price: of money: before discount.
+    """
+
+    charge_type: str
+    amount: Decimal
+    currency: str = ""
+    package_type: str = ""
+    list_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """The state of a job.
 
@@ -202,6 +259,9 @@ class Task:
         ``execute_time_ms``, ``complete_time_ms``), as far as the gateway says them.
     :param model: the model's slug, or None where the gateway does not name one that we know.
     :param answer: the answer as it came, where it says that the job succeeded and no video can be read in it.
+    :param client_id: our own id of the job, where the gateway takes one and says it.
+    :param created_at: when the gateway created it, in epoch seconds; None where it does not say.
+    :param billing: what the gateway says that the job has cost, mostly after its end.
     """
 
     kling_task_id: str
@@ -215,6 +275,9 @@ class Task:
     status_known: bool = True
     model: str | None = None
     answer: str = ""
+    client_id: str = ""
+    created_at: float | None = None
+    billing: tuple[Billing, ...] = ()
 
     def describe(self) -> str:
         """Return the state in one short phrase for a log line."""

@@ -34,14 +34,20 @@ from airflow_provider_kling.gateways.base import (
     Video,
     read_task_id,
 )
-from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.catalog import DEFAULT_MODEL, MODELS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.redaction import MASK
 from airflow_provider_kling.values import is_web_url, read_number
 
+name = "MyRouter"
+default_model = DEFAULT_MODEL
+jobs_per_query = 1
+query_jobs = find = list_tasks = None
 
-def submit(job: VideoJob) -> Call[str]:
+
+def submit(job: VideoJob, client_id: str = "") -> Call[str]:
     """Return the call that starts *job* and yields its task id. It is paid for: send it once."""
+    assert not client_id, "the gateway takes none"
 
     def read(reply: Reply) -> str:
         task_id = _new_task_id(reply)
