@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -14,9 +14,12 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from airflow_provider_kling.errors import (
+    KlingAccessError,
     KlingError,
     KlingInputError,
     KlingJobFailedError,
@@ -26,7 +29,7 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.redaction import NO_SECRETS, Redactor, shorten
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import is_web_url, read_number
 
 if TYPE_CHECKING:
     from airflow_provider_kling.models.job import VideoJob
@@ -366,6 +369,108 @@ def errors_about_job(kling_task_id: str | None) -> Iterator[None]:
         if kling_task_id is None:
             raise
         raise about_job(error, kling_task_id) from error.__cause__
+
+
+def remembering(read: Callable[[Reply], T]) -> Callable[[Reply], T]:
+    """Return a reader for an answer that comes again and again: the same one is read only once."""
+    last: tuple[tuple[int, str, bytes], T] | None = None
+
+    def read_changed(reply: Reply) -> T:
+        nonlocal last
+        this = reply.status, reply.cut_off, reply.body
+        if last is None or last[0] != this:
+            last = this, read(reply)
+        return last[1]
+
+    return read_changed
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return a JSON object; anything else is an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list; anything else is the only item of one."""
+    return value if isinstance(value, list) else [value]
+
+
+#: Kling gives one video. An answer may hold many thousands, and they would all go to XCom.
+MAX_VIDEOS = 100
+_MAX_LINK = 8192
+#: Characters of a foreign word that are shown.
+MAX_WORD = 80
+
+
+def read_video(reply: Reply, link: Any, ttl: Any = None, kind: Any = None) -> Video | None:
+    """Return the video that a link of an answer leads to, or None where it is no http(s) URL to publish."""
+    link = link.strip() if isinstance(link, str) else ""
+    try:
+        usable = len(link) <= _MAX_LINK and is_web_url(link) and bool(urlsplit(link).hostname)
+    except ValueError:
+        return None
+    if not usable:
+        return None
+    seconds = read_number(ttl)
+    return Video(
+        link,
+        None if seconds is None else int(seconds),
+        reply.shown(kind, MAX_WORD) if isinstance(kind, str) and kind else None,
+        "@" in urlsplit(link).netloc or reply.redactor.finds_secret(link),
+    )
+
+
+#: Refusals of a submit that also proxies send, before they pass the request on.
+REFUSED_UNREAD: Mapping[int, type[KlingError]] = {
+    401: KlingAccessError,
+    407: KlingAccessError,
+    **dict.fromkeys((405, 411, 413, 414, 415, 431), KlingInputError),
+}
+
+
+def undocumented_query_refusal(reply: Reply, reason: str) -> type[KlingError]:
+    """Return the class of a refusal of a query without a documented reason: a proxy may have sent it."""
+    refused = reply.status == 401 or (reply.status in (403, 407) and not reason)
+    return KlingAccessError if refused else KlingUnavailableError
+
+
+def ids_beyond(reply: Reply, said: str, named: Iterable[Any], form: re.Pattern[str]) -> str:
+    """Return a sentence with the ids in an answer that its shown part lacks: one may be the job's.
+
+    :param said: the shown part.
+    :param named: the values that stand where the answer names ids.
+    :param form: how this gateway's ids look, wherever they stand.
+    """
+    texts = (*reply.headers.values(), reply.text)
+    found = (match[0] for text in texts for match in form.finditer(text))
+    ids = dict.fromkeys((*filter(None, map(read_task_id, named)), *found))
+    new = (value for value in ids if not re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", said))
+    missing = [*islice((value for value in new if not reply.redactor.finds_secret(value)), 5)]
+    return f" It also holds {', '.join(missing)}." if missing else ""
+
+
+def refusal(
+    kind: type[KlingError],
+    what: str,
+    reply: Reply,
+    reason: str,
+    *,
+    money: Money | None = None,
+    advice: str | None = None,
+    kling_task_id: str | None = None,
+) -> KlingError:
+    """Return the error for an answer that is a refusal, or none at all. About a job, it is still running."""
+    if money is None and kling_task_id and kind.default_money is Money.UNTOUCHED:
+        money = Money.RUNNING
+    return kind(
+        what,
+        money=money,
+        advice=advice,
+        kling_task_id=kling_task_id,
+        reason=reason or None,
+        http_status=reply.status,
+        retry_after=reply.retry_after,
+    )
 
 
 #: A task id becomes part of paths, URLs and database rows. The gateway's are UUIDs.

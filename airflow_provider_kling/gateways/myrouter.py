@@ -9,9 +9,8 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -26,18 +25,28 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.gateways.base import (
+    MAX_VIDEOS,
+    MAX_WORD,
+    REFUSED_UNREAD,
     Call,
     JSONObject,
     Outcome,
     Reply,
     Task,
     Video,
+    as_list,
+    as_object,
+    ids_beyond,
     read_task_id,
+    read_video,
+    refusal,
+    remembering,
+    undocumented_query_refusal,
 )
 from airflow_provider_kling.models.catalog import DEFAULT_MODEL, MODELS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.redaction import MASK
-from airflow_provider_kling.values import is_web_url, read_number
+from airflow_provider_kling.values import read_number
 
 name = "MyRouter"
 default_model = DEFAULT_MODEL
@@ -62,17 +71,14 @@ def submit(job: VideoJob, client_id: str = "") -> Call[str]:
 def query(kling_task_id: str) -> Call[Task]:
     """Return the call that asks for the state of a job and yields its :class:`Task`.
 
-    It may be sent again and again: the same body is read only once.
+    It may be sent again and again.
     """
-    last: tuple[bytes, Task] | None = None
 
+    @remembering
     def read(reply: Reply) -> Task:
-        nonlocal last
         if not reply.ok or reply.cut_off:
             raise _refusal_of_query(reply, kling_task_id)
-        if last is None or last[0] != reply.body:
-            last = reply.body, _read_task(reply, kling_task_id)
-        return last[1]
+        return _read_task(reply, kling_task_id)
 
     params = {"task_id": kling_task_id}
     return Call("GET", _QUERY_PATH, read, params=params, kling_task_id=kling_task_id)
@@ -185,10 +191,6 @@ KNOWN_STATUSES = frozenset(
 )
 _SUCCESS_WORDS = frozenset({"SUCCEED", "SUCCEEDED", "SUCCESS"})
 _TIMINGS = ("submit_time_ms", "execute_time_ms", "complete_time_ms")
-_MAX_STATUS = 80
-_MAX_LINK = 8192
-#: Kling gives one video. An answer may hold many thousands, and they would all go to XCom.
-_MAX_VIDEOS = 100
 
 
 def outcome_of(status: str) -> Outcome:
@@ -212,13 +214,13 @@ def _read_task(reply: Reply, kling_task_id: str) -> Task:
     task, status = found
     outcome = outcome_of(status)
     known = status in KNOWN_STATUSES
-    debug = _object(_object(reply.json.get("extra")).get("debug_info"))
+    debug = as_object(as_object(reply.json.get("extra")).get("debug_info"))
     timings = {key: read_number(debug.get(key)) for key in _TIMINGS}
     videos = tuple(_videos(reply)) if outcome is Outcome.SUCCEEDED else ()
     reason = task.get("reason") or task.get("task_status_msg") or ""
     return Task(
         kling_task_id=kling_task_id,
-        status=status if known else reply.shown(status, _MAX_STATUS),
+        status=status if known else reply.shown(status, MAX_WORD),
         outcome=outcome,
         status_known=known,
         reason=reply.shown(reason, 2000) if reason else "",
@@ -270,7 +272,7 @@ def _videos(reply: Reply) -> Iterator[Video]:
     objects = [*_objects(reply.json, _ANSWERS)]
     key = "videos" if any("videos" in value for _, value in objects) else "video"
     for name, value in objects:
-        given = _list(value.get(key))[:_MAX_VIDEOS]
+        given = as_list(value.get(key))[:MAX_VIDEOS]
         if key == "video" and name not in _RESULTS:
             given = [video for video in given if not isinstance(video, str)]
         if videos := [video for each in given if (video := _read_video(reply, each))]:
@@ -279,33 +281,9 @@ def _videos(reply: Reply) -> Iterator[Video]:
 
 
 def _read_video(reply: Reply, value: Any) -> Video | None:
-    video = {"video_url": value} if isinstance(value, str) else _object(value)
-    link = next((video[key] for key in ("video_url", "url") if isinstance(video.get(key), str)), "").strip()
-    if not _is_link(link):
-        return None
-    kind, ttl = video.get("video_type"), read_number(video.get("video_url_ttl"))
-    return Video(
-        link,
-        None if ttl is None else int(ttl),
-        reply.shown(kind, _MAX_STATUS) if isinstance(kind, str) and kind else None,
-        "@" in urlsplit(link).netloc or reply.redactor.finds_secret(link),
-    )
-
-
-def _is_link(text: str) -> bool:
-    """Return whether a text is an http(s) URL that can be published as a link."""
-    try:
-        return len(text) <= _MAX_LINK and is_web_url(text) and bool(urlsplit(text).hostname)
-    except ValueError:
-        return False
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    video = {"video_url": value} if isinstance(value, str) else as_object(value)
+    link = next((video[key] for key in ("video_url", "url") if isinstance(video.get(key), str)), None)
+    return read_video(reply, link, video.get("video_url_ttl"), video.get("video_type"))
 
 
 # --- what a refusal means
@@ -338,15 +316,7 @@ _BY_QUERY_REASON: dict[str, type[KlingError]] = {
     "TASK_NOT_FOUND": KlingTaskNotFoundError,
     "GET_RESULT_FAILED": KlingUnavailableError,
 }
-#: Refusals of a submit that also proxies send, before they pass the request on.
-_BY_SUBMIT_STATUS: dict[int, type[KlingError]] = {
-    401: KlingAccessError,
-    407: KlingAccessError,
-    429: KlingUnavailableError,
-    **dict.fromkeys((405, 411, 413, 414, 415, 431), KlingInputError),
-}
-#: Statuses of a query that speak of the key. Without the gateway's reason, a proxy may have sent them.
-_REFUSED_QUERY = frozenset({401, 403, 407})
+_BY_SUBMIT_STATUS = {**REFUSED_UNREAD, 429: KlingUnavailableError}
 
 
 def _refusal_of_submit(reply: Reply, *, has_id: bool) -> KlingError:
@@ -360,25 +330,8 @@ def _refusal_of_submit(reply: Reply, *, has_id: bool) -> KlingError:
     if kind is None or has_id:
         kind = KlingSubmitUncertainError
     said = _describe(reply, "" if kind is KlingSubmitUncertainError else message)
-    return _error(
-        kind,
-        f"The gateway answered {said}.{_ids_beyond(reply, said, kind)}",
-        reply,
-        reason,
-        kind.default_money,
-    )
-
-
-def _ids_beyond(reply: Reply, said: str, kind: type[KlingError]) -> str:
-    """Return a sentence with the ids in an answer that its shown part lacks: one may be the job's."""
-    if kind is not KlingSubmitUncertainError:
-        return ""
-    texts = (*reply.headers.values(), reply.text)
-    named = filter(None, map(read_task_id, _named_ids(reply)))
-    ids = dict.fromkeys((*named, *(found[0] for text in texts for found in _UUID.finditer(text))))
-    new = (value for value in ids if not re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", said))
-    missing = [*islice((value for value in new if not reply.redactor.finds_secret(value)), 5)]
-    return f" It also holds {', '.join(missing)}." if missing else ""
+    ids = ids_beyond(reply, said, _named_ids(reply), _UUID) if kind is KlingSubmitUncertainError else ""
+    return refusal(kind, f"The gateway answered {said}.{ids}", reply, reason)
 
 
 def _refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
@@ -395,41 +348,18 @@ def _refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
     else:
         what = f"The gateway answered for job {kling_task_id} {_describe(reply, message)}."
         documented = _BY_REASON.get(reason) or _BY_QUERY_REASON.get(reason)
-        kind = documented or _by_query_status(reply, reason)
+        kind = documented or undocumented_query_refusal(reply, reason)
         reason = "" if kind is KlingAccessError and not documented else reason
-    money = Money.RUNNING if kind.default_money is Money.UNTOUCHED else kind.default_money
-    return _error(kind, what, reply, reason, money, kling_task_id)
-
-
-def _by_query_status(reply: Reply, reason: str) -> type[KlingError]:
-    refused = reply.status == 401 or (reply.status in _REFUSED_QUERY and not reason)
-    return KlingAccessError if refused else KlingUnavailableError
+    return refusal(kind, what, reply, reason, kling_task_id=kling_task_id)
 
 
 def _refusal_of_probe(reply: Reply, kling_task_id: str) -> KlingError:
     reason, message = _reason_and_message(reply)
-    kind = _BY_REASON.get(reason) or _by_query_status(reply, reason)
+    kind = _BY_REASON.get(reason) or undocumented_query_refusal(reply, reason)
     if _names_other_job(reply, kling_task_id):
         kind = KlingUnavailableError
-    return _error(kind, f"The gateway answered {_describe(reply, message)}.", reply, reason, Money.UNTOUCHED)
-
-
-def _error(
-    kind: type[KlingError],
-    what: str,
-    reply: Reply,
-    reason: str,
-    money: Money,
-    kling_task_id: str | None = None,
-) -> KlingError:
-    return kind(
-        what,
-        money=money,
-        kling_task_id=kling_task_id,
-        reason=reason or None,
-        http_status=reply.status,
-        retry_after=reply.retry_after,
-    )
+    what = f"The gateway answered {_describe(reply, message)}."
+    return refusal(kind, what, reply, reason, money=Money.UNTOUCHED)
 
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{1,79}")
@@ -446,7 +376,7 @@ def _reason_and_message(reply: Reply) -> tuple[str, str]:
 
 
 def _error_object(reply: Reply) -> dict[str, Any]:
-    return {**reply.json, **_object(reply.json.get("error"))}
+    return {**reply.json, **as_object(reply.json.get("error"))}
 
 
 def _describe(reply: Reply, message: str) -> str:
