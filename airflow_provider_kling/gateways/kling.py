@@ -1,0 +1,421 @@
+"""The dialect of Kling's own API: its paths, its JSON, and what its error codes mean.
+
+Pure functions: a :class:`Call` is a plain value; a client sends it and gives the reply to the call's reader.
+Of Kling's two designs this is the new one, in which the path names the model. Its query also finds jobs of
+the legacy design, which look different.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingBalanceError,
+    KlingError,
+    KlingInputError,
+    KlingModerationError,
+    KlingNoSlotError,
+    KlingSubmitUncertainError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+)
+from airflow_provider_kling.gateways.base import (
+    MAX_VIDEOS,
+    MAX_WORD,
+    REFUSED_UNREAD,
+    Billing,
+    Call,
+    JSONObject,
+    Outcome,
+    Reply,
+    Task,
+    Video,
+    as_list,
+    as_object,
+    ids_beyond,
+    read_task_id,
+    read_video,
+    refusal,
+    remembering,
+    undocumented_query_refusal,
+)
+from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.values import read_number
+
+name = "Kling"
+default_model = "image-to-video/kling-3.0"
+jobs_per_query = 20
+_TASKS = "/tasks"
+
+
+def submit(job: VideoJob, client_id: str = "") -> Call[str]:
+    """Return the call that starts *job* and yields its task id. It is paid for: send it once.
+
+    :param client_id: our own id of the job. A second submit with it starts nothing; its error is a
+        :class:`KlingSubmitUncertainError` with the reason ``1201``, and :func:`find` finds the first job.
+    """
+
+    def read(reply: Reply) -> str:
+        task_id = _new_task_id(reply, client_id)
+        if task_id and not reply.redactor.finds_secret(task_id):
+            return task_id
+        raise _refusal_of_submit(reply, client_id)
+
+    body = _body(job)
+    if client_id:
+        body = {**body, "options": {**body.get("options", {}), "external_task_id": client_id}}
+    return Call("POST", _path(job), read, body=body, starts_job=True)
+
+
+def query(kling_task_id: str) -> Call[Task]:
+    """Return the call that asks for the state of a job and yields its :class:`Task`.
+
+    It may be sent again and again.
+    """
+
+    @remembering
+    def read(reply: Reply) -> Task:
+        found = [task for task in _tasks(reply) if task.kling_task_id == kling_task_id]
+        if len(found) == 1:
+            return found[0]
+        raise _refusal_of_query(reply, f" for job {kling_task_id}", kling_task_id)
+
+    params = {"task_ids": kling_task_id}
+    return Call("GET", _TASKS, read, params=params, kling_task_id=kling_task_id)
+
+
+def query_jobs(kling_task_ids: Sequence[str]) -> Call[Mapping[str, Task]]:
+    """Return the call that asks for the states of at most :data:`jobs_per_query` jobs.
+
+    It yields a task for each job that the answer describes. :func:`query` tells why another one is missing.
+    """
+
+    def read(reply: Reply) -> Mapping[str, Task]:
+        if not _is_answer(reply):
+            raise _refusal_of_query(reply, "")
+        tasks = _tasks(reply)
+        ids = [task.kling_task_id for task in tasks]
+        return {
+            task.kling_task_id: task
+            for task in tasks
+            if task.kling_task_id in kling_task_ids and ids.count(task.kling_task_id) == 1
+        }
+
+    return Call("GET", _TASKS, read, params={"task_ids": ",".join(kling_task_ids)})
+
+
+def find(client_id: str) -> Call[Task | None]:
+    """Return the call that finds the job of a client id; it yields None where there is none."""
+
+    def read(reply: Reply) -> Task | None:
+        found = [task for task in _tasks(reply) if task.client_id == client_id]
+        if len(found) == 1:
+            return found[0]
+        if _says_not_found(reply):
+            return None
+        raise _refusal_of_query(reply, f" for client id {client_id}")
+
+    return Call("GET", _TASKS, read, params={"external_task_ids": client_id})
+
+
+def list_tasks(since: float, cursor: str) -> Call[tuple[list[Task], str]]:
+    """Return the call that lists the account's jobs, and yields them with the cursor of the next page.
+
+    Kling's pages disagree whether times are numbers or texts. Where numbers are refused, the page is empty
+    and its cursor asks for the first page anew.
+
+    :param since: when the oldest one may have been created, in epoch seconds.
+    :param cursor: empty for the first page.
+    """
+    start: int | str = round(since * 1000)
+    start = str(start) if cursor == _TIMES_AS_TEXT else start
+    first = cursor in ("", _TIMES_AS_TEXT)
+
+    def read(reply: Reply) -> tuple[list[Task], str]:
+        if not cursor and _code(reply) == _BAD_PARAMETER:
+            return [], _TIMES_AS_TEXT
+        if not _is_answer(reply, JSONObject):
+            raise _refusal_of_query(reply, " for a list of jobs")
+        data = as_object(reply.json["data"])
+        more = data.get("next_cursor") if data.get("has_more") is not False else ""
+        return _tasks(reply), more if isinstance(more, str) and more != cursor else ""
+
+    page = {"start_time": start} if first else {"cursor": cursor}
+    return Call("POST", _TASKS, read, body={**page, "limit": _LONGEST_PAGE})
+
+
+_TIMES_AS_TEXT = "times as text"
+_LONGEST_PAGE = 500
+
+
+def probe() -> Call[None]:
+    """Return the call that asks for a job that cannot exist. No error: Kling accepts the key."""
+
+    def read(reply: Reply) -> None:
+        if not _says_not_found(reply):
+            raise _refusal_of_query(reply, "")
+
+    return Call("GET", _TASKS, read, params={"task_ids": "0"})
+
+
+# --- the request
+
+
+def _path(job: VideoJob) -> str:
+    return "/" + "/".join(quote(part, safe="") for part in job.model.split("/"))
+
+
+def _body(job: VideoJob) -> dict[str, Any]:
+    inputs = dict(job.inputs)
+    names = ("resolution", "aspect_ratio", "duration")
+    settings: dict[str, Any] = {key: inputs[key] for key in names if key in inputs}
+    if "sound" in inputs:
+        settings["audio"] = "native" if inputs["sound"] else "off"
+    options = {"callback_url": inputs["callback_url"]} if "callback_url" in inputs else {}
+    prompt = inputs.get("prompt", "")
+    if job.model.startswith("text-to-video/"):
+        return {"prompt": prompt, "settings": settings, "options": options}
+    contents = [{"type": "prompt", "text": prompt}]
+    for name_, type_ in (("image", "first_frame"), ("end_image", "last_frame")):
+        if name_ in inputs:
+            contents.append({"type": type_, "url": inputs[name_]})
+    return {"contents": contents, "settings": settings, "options": options}
+
+
+# --- whose answer it is
+
+
+def _code(reply: Reply) -> int | None:
+    """Return the code of an answer, 0 of a good one; None of an answer that says none, or two."""
+    code = str(reply.json.get("code"))
+    return int(code) if re.fullmatch("[0-9]{1,9}", code) and not reply.json.contradicts_itself else None
+
+
+def _is_answer(reply: Reply, *kinds: type) -> bool:
+    """Return whether the answer to a query is a good one, with data of this kind: by default jobs."""
+    good = reply.ok and not reply.cut_off and _code(reply) == 0
+    return good and isinstance(reply.json.get("data"), kinds or (list, JSONObject))
+
+
+def _says_not_found(reply: Reply) -> bool:
+    return _is_answer(reply) and reply.json["data"] == []
+
+
+_ID_NAMES = ("id", "task_id")
+
+
+def _ids(value: Any) -> set[str | None]:
+    """Return the ids of the job that an object describes, and None for what stands there and is no id."""
+    members = value.members if isinstance(value, JSONObject) else ()
+    return {read_task_id(id_) for key, id_ in members if key in _ID_NAMES and id_ not in (None, "")}
+
+
+def _client_id(value: Mapping[str, Any]) -> str:
+    client_id = value.get("external_id") or as_object(value.get("task_info")).get("external_task_id")
+    return client_id if isinstance(client_id, str) else ""
+
+
+def _new_task_id(reply: Reply, client_id: str) -> str | None:
+    """Return the id in the answer to a submit, if nothing contradicts it."""
+    data, ids = reply.json.get("data"), _ids(reply.json.get("data"))
+    whole = reply.ok and _code(reply) == 0 and isinstance(data, JSONObject) and not data.contradicts_itself
+    ours = not client_id or _client_id(as_object(data)) in ("", client_id)
+    return ids.pop() if whole and ours and len(ids) == 1 else None
+
+
+# --- what a task looks like
+
+_OUTCOMES = {
+    "submitted": Outcome.UNFINISHED,
+    "processing": Outcome.UNFINISHED,
+    "succeeded": Outcome.SUCCEEDED,
+    "succeed": Outcome.SUCCEEDED,  # of the legacy design
+    "failed": Outcome.FAILED,
+}
+
+
+def _tasks(reply: Reply) -> list[Task]:
+    """Return all jobs that an answer describes, without what is said in two ways."""
+    if not _is_answer(reply):
+        return []
+    data = reply.json["data"]
+    rows = as_list(data["result"] if isinstance(data, JSONObject) and "result" in data else data)
+    tasks = [task for row in rows if isinstance(row, JSONObject) and (task := _read_task(reply, row))]
+    return [*{(task.kling_task_id, repr(task)): task for task in tasks}.values()]
+
+
+def _read_task(reply: Reply, row: JSONObject) -> Task | None:
+    ids = _ids(row)
+    words = {str(row[key]).strip() for key in ("status", "task_status") if row.get(key)}
+    task_id, status = next(iter(ids), None), next(iter(words), "")
+    if task_id is None or row.contradicts_itself or len(ids) > 1 or len(words) != 1:
+        return None
+    word = status.lower()
+    outcome = _OUTCOMES.get(word, Outcome.UNFINISHED)
+    ended = outcome is not Outcome.UNFINISHED
+    videos = tuple(_videos(reply, row)) if outcome is Outcome.SUCCEEDED else ()
+    created, updated = (
+        read_number(row.get(f"{what}_time", row.get(f"{what}d_at"))) for what in ("create", "update")
+    )
+    timings = {"submit_time_ms": created, "complete_time_ms": updated if ended else None}
+    reason = (row.get("message") or row.get("task_status_msg") or "") if ended else ""
+    return Task(
+        kling_task_id=task_id,
+        status=status if word in _OUTCOMES else reply.shown(status, MAX_WORD),
+        outcome=outcome,
+        status_known=word in _OUTCOMES,
+        reason=reply.shown(reason, 2000) if reason else "",
+        videos=videos,
+        timings={key: value for key, value in timings.items() if value is not None},
+        answer=reply.shown(row, 1000) if outcome is Outcome.SUCCEEDED and not videos else "",
+        client_id=reply.shown(_client_id(row)),
+        created_at=None if created is None else created / 1000,
+        billing=tuple(_billing(reply, row)) if ended else (),
+    )
+
+
+def _videos(reply: Reply, row: JSONObject) -> Iterator[Video]:
+    """Yield the videos of a job without their copies with a watermark."""
+    legacy = as_object(row.get("task_result")).get("videos")
+    for value in as_list(row.get("outputs") or legacy)[:MAX_VIDEOS]:
+        output = as_object(value)
+        if output.get("type", "video") == "video" and (video := read_video(reply, output.get("url"))):
+            yield video
+
+
+def _billing(reply: Reply, row: JSONObject) -> Iterator[Billing]:
+    """Yield what a job has cost, as far as it can be read."""
+    for value in as_list(row.get("billing"))[:MAX_VIDEOS]:
+        item = as_object(value)
+        if (amount := _amount(item.get("amount"))) is not None:
+            kind, currency, package = (
+                reply.shown(word, MAX_WORD) if isinstance(word := item.get(key), str) else ""
+                for key in ("charge_type", "currency", "package_type")
+            )
+            yield Billing(kind, amount, currency, package, _amount(item.get("list_price")))
+    if (units := _amount(row.get("final_unit_deduction"))) is not None:
+        yield Billing("unit", units, package_type="video")
+
+
+def _amount(value: Any) -> Decimal | None:
+    """Return a decimal that is given as a text or a number."""
+    if read_number(value) is None:
+        return None
+    try:
+        return Decimal(str(value).strip())
+    except InvalidOperation:
+        return None
+
+
+# --- what a refusal means
+
+
+class _Meaning(NamedTuple):
+    kind: type[KlingError]
+    advice: str | None = None
+
+
+_KEY = (
+    "Check the API key and the host of the Airflow connection. Keys are regional: the servers in Singapore do "
+    "not know a key of those in Beijing, nor the other way round; the host is 'singapore' or 'beijing'."
+)
+_CONSOLE = "Look into Kling's console, then clear the task."
+_BAD_PARAMETER = 1201
+#: A submit may have started a job before them.
+_SERVER_ERRORS = (5000, 5001, 5002)
+_MEANINGS = {
+    **dict.fromkeys((1000, 1001, 1002, 1003, 1004), _Meaning(KlingAccessError, _KEY)),
+    1100: _Meaning(KlingAccessError, f"Kling says that something is wrong with the account. {_CONSOLE}"),
+    1101: _Meaning(KlingBalanceError),
+    1102: _Meaning(
+        KlingBalanceError,
+        "Buy a resource pack for videos, or wait until one becomes active; then clear the task.",
+    ),
+    1103: _Meaning(KlingAccessError, f"The account may not use this model, or not over the API. {_CONSOLE}"),
+    **dict.fromkeys((1200, _BAD_PARAMETER, 1202, 1203), _Meaning(KlingInputError)),
+    **dict.fromkeys((1300, 1301), _Meaning(KlingModerationError)),
+    1302: _Meaning(KlingUnavailableError),
+    1303: _Meaning(KlingNoSlotError),
+    1304: _Meaning(
+        KlingAccessError, "Put the addresses of the workers on the white list in Kling's console."
+    ),
+    **dict.fromkeys(_SERVER_ERRORS, _Meaning(KlingUnavailableError)),
+}
+#: How Kling may say that a client id is taken. Its code says the same of every wrong parameter.
+_TAKEN = re.compile("already|exists|duplicat|unique|重复|已存在", re.IGNORECASE)
+#: How Kling's task ids look.
+_LONG_NUMBER = re.compile(r"(?<!\d)\d{15,30}(?!\d)")
+
+
+def _refusal_of_submit(reply: Reply, client_id: str) -> KlingError:
+    """Return what a reply without a task id means: final, safe to repeat, or uncertain.
+
+    The code decides, and not the HTTP status: 429 stands for six codes, of which two may be repeated. An
+    unknown code is uncertain, with 429 it is a refusal. Without a code, a proxy may have passed the request
+    on.
+    """
+    code, ids = _code(reply), _ids(reply.json.get("data"))
+    meaning = _Meaning(REFUSED_UNREAD.get(reply.status, KlingSubmitUncertainError))
+    if code is not None:
+        too_many = code and reply.status == 429
+        unknown = _Meaning(KlingAccessError, _CONSOLE) if too_many else _Meaning(KlingSubmitUncertainError)
+        meaning = _MEANINGS.get(code, unknown)
+    taken = code == _BAD_PARAMETER and client_id and (not _message(reply) or _TAKEN.search(_message(reply)))
+    if ids or taken or code in _SERVER_ERRORS:
+        meaning = _Meaning(KlingSubmitUncertainError)
+    said = _describe(reply)
+    uncertain = meaning.kind is KlingSubmitUncertainError
+    more = ids_beyond(reply, said, ids, _LONG_NUMBER) if uncertain else ""
+    return refusal(
+        meaning.kind, f"Kling answered {said}.{more}", reply, str(code or ""), advice=meaning.advice
+    )
+
+
+def _refusal_of_query(reply: Reply, asked: str, kling_task_id: str | None = None) -> KlingError:
+    """Return what a reply without the wanted task means.
+
+    Only Kling's own codes end a wait: proxies answer nonsense for a while, with any status. Where a key is
+    refused without a code, the error's ``reason`` is None.
+
+    :param asked: what for, in words.
+    """
+    code = _code(reply)
+    meaning = _MEANINGS.get(code or 0)
+    reason = str(code) if code else ""
+    what = f"Kling answered{asked} {_describe(reply)}."
+    if kling_task_id and _says_not_found(reply):
+        meaning = _Meaning(KlingTaskNotFoundError)
+        what = f"Kling does not know job {kling_task_id}."
+    elif _ids_in_data(reply):
+        meaning = _Meaning(KlingUnavailableError)
+        what = f"Kling answered{asked} with something else: {_describe(reply)}."
+    elif meaning is None:
+        meaning = _Meaning(undocumented_query_refusal(reply, reason))
+        reason = "" if meaning.kind is KlingAccessError else reason
+    elif meaning.kind is KlingNoSlotError:
+        meaning = _Meaning(KlingUnavailableError)
+    return refusal(meaning.kind, what, reply, reason, advice=meaning.advice, kling_task_id=kling_task_id)
+
+
+def _ids_in_data(reply: Reply) -> bool:
+    return any(_ids(row) for row in as_list(reply.json.get("data")))
+
+
+def _message(reply: Reply) -> str:
+    message = reply.json.get("message")
+    return message if isinstance(message, str) else ""
+
+
+def _describe(reply: Reply) -> str:
+    """Return the answer in words; without a message of Kling, with its body."""
+    code = _code(reply)
+    if not code or not _message(reply).strip():
+        return reply.describe(str(code or ""), reply.text)
+    request_id = reply.json.get("request_id")
+    ends = f" (request_id {request_id})" if isinstance(request_id, str) and request_id else ""
+    return reply.describe(str(code), f"{reply.shown(_message(reply), 1900).rstrip('.')}{ends}", 2000)
