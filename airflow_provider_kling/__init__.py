@@ -12,7 +12,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-kling",
         "name": "Kling",
-        "description": "Pictures become videos with Kling, through the MyRouter gateway.",
+        "description": "Pictures become videos with Kling, through the MyRouter gateway or Kling's own API.",
         "versions": [__version__],
         "integrations": [
             {
@@ -66,15 +66,22 @@ _CONNECTION_TYPE: dict[str, Any] = {
         # Airflow 3.3.2 does not test a saved connection without a port. A host's own port wins over 443.
         "relabeling": {"password": "API key", "host": "Gateway host", "port": "Port (443 to test)"},
         "placeholders": {
-            "host": "https://api.myrouter.ai",
+            "host": "https://api.myrouter.ai, or Kling's: singapore, beijing",
             "port": "443",
             "extra": '{"proxies": {"https": "http://proxy.example.com:3128"}}',
         },
     },
     "conn-fields": {
+        "gateway": {
+            "label": "Gateway",
+            "description": "Whose API it is: myrouter, or kling for Kling's own. If empty, the host decides: "
+            "those of klingai.com are Kling's, all others speak as MyRouter.",
+            "schema": {"type": ["string", "null"]},
+        },
         "default_model": {
             "label": "Default model",
-            "description": "For tasks that name no model. If empty: kling-v3.0-pro-i2v.",
+            "description": "For tasks that name no model. If empty: kling-v3.0-pro-i2v, on Kling's own API "
+            "image-to-video/kling-3.0.",
             "schema": {"type": ["string", "null"]},
         },
         "request_timeout": {
@@ -105,6 +112,12 @@ _CONNECTION_TYPE: dict[str, Any] = {
             "description": 'US dollars per second without sound, by model: {"kling-v2.1-i2v": 0.05}. They '
             "replace the list prices in estimates and limits. If empty: the list prices.",
             "schema": {"type": ["object", "null"]},
+        },
+        "unit_price_usd": {
+            "label": "Price of a unit, USD",
+            "description": "What a unit of your resource pack costs on Kling's own API, for estimates and "
+            "bills. If empty: 0.14.",
+            "schema": {"type": ["number", "null"], "minimum": 0},
         },
         "max_cost_usd": {
             "label": "Limit for one job, USD",

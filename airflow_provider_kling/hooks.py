@@ -105,8 +105,9 @@ def suppress_and_log(log: Any, what: str) -> Iterator[None]:
 class KlingHook(BaseHook):
     """Sends calls to the gateway with an Airflow connection of type ``kling``.
 
-    The connection's password is the API key. Its host is empty (MyRouter), a host name, or a URL with port
-    and path. ``docs/connection.md`` lists the keys of the extra; other keys go to the http provider.
+    The connection's password is the API key. Its host is empty (MyRouter), ``singapore`` or ``beijing``
+    (Kling's own API), a host name, or a URL with port and path. ``docs/connection.md`` lists the keys of the
+    extra; other keys go to the http provider.
 
     :param kling_conn_id: the id of the Airflow connection.
     """

@@ -83,6 +83,17 @@ class Gateway(Protocol):
         """The gateway's name, for people."""
 
     @property
+    def hosts(self) -> Mapping[str, str]:
+        """Its base URLs by short names for the host of a connection; the first one is the default."""
+
+    @property
+    def domain(self) -> str:
+        """How the names of its hosts end."""
+
+    def key_problem(self, key: str, login: str) -> str:
+        """Return what is wrong with the API key of a connection and its login, or an empty text."""
+
+    @property
     def default_model(self) -> str:
         """The model for connections that name none."""
 

@@ -48,9 +48,19 @@ from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.values import read_number
 
 name = "Kling"
+hosts = {"singapore": "https://api-singapore.klingai.com", "beijing": "https://api-beijing.klingai.com"}
+domain = ".klingai.com"
 default_model = "image-to-video/kling-3.0"
 jobs_per_query = 20
 _TASKS = "/tasks"
+
+
+def key_problem(key: str, login: str) -> str:
+    """Return that a key is none but the pair of the legacy design, or a token of it; else an empty text."""
+    if not (login or "|" in key or re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", key)):
+        return ""
+    pair = "it holds an access key and a secret key, or a token that is made of them"
+    return f"{pair}; create an API key in Kling's console, https://kling.ai/dev/api-key, and enter only that"
 
 
 def submit(job: VideoJob, client_id: str = "") -> Call[str]:
@@ -321,8 +331,8 @@ class _Meaning(NamedTuple):
 
 
 _KEY = (
-    "Check the API key and the host of the Airflow connection. Keys are regional: the servers in Singapore do "
-    "not know a key of those in Beijing, nor the other way round; the host is 'singapore' or 'beijing'."
+    "Check the API key and the host of the Airflow connection. Keys are regional: the servers in Singapore "
+    "do not know a key of those in Beijing, nor the other way round; the host is 'singapore' or 'beijing'."
 )
 _CONSOLE = "Look into Kling's console, then clear the task."
 _BAD_PARAMETER = 1201

@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
-from airflow_provider_kling.gateways import myrouter
+from airflow_provider_kling.gateways import kling, myrouter
 from airflow_provider_kling.gateways.base import Gateway
-from airflow_provider_kling.models.catalog import DEFAULT_MODEL
 from airflow_provider_kling.models.prices import read_limit, read_prices
 from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
@@ -29,7 +28,10 @@ from airflow_provider_kling.transport.extra import (
 
 T = TypeVar("T")
 
-DEFAULT_HOST = "https://api.myrouter.ai"
+#: The dialects by the names that a connection may give. A host decides where none is given, else the first.
+GATEWAYS: Mapping[str, Gateway] = {"myrouter": myrouter, "kling": kling}
+#: US dollars for a unit of a resource pack.
+DEFAULT_UNIT_PRICE = Decimal("0.14")
 DEFAULT_TIMEOUT = 60.0
 _LONGEST_TIMEOUT = 600.0
 #: A shorter part of a header's value is no secret: it stands in many texts.
@@ -45,8 +47,8 @@ _TYPES = frozenset({"kling", "http", "generic", ""})
 
 #: Our own keys of the connection's extra; everything else there belongs to the http provider.
 OWN_FIELDS = (
-    *("default_model", "request_timeout", "queries_per_second", "allow_private_hosts"),
-    *("allowed_paths", "prices", "max_cost_usd", "max_run_cost_usd"),
+    *("gateway", "default_model", "request_timeout", "queries_per_second", "allow_private_hosts"),
+    *("allowed_paths", "prices", "unit_price_usd", "max_cost_usd", "max_run_cost_usd"),
 )
 
 
@@ -56,6 +58,7 @@ class Settings:
 
     :param conn_id: the Airflow connection's id.
     :param api_key: the gateway's key.
+    :param gateway: the dialect that the gateway speaks.
     :param base_url: scheme, host, port and path prefix of the gateway, without a slash at the end.
     :param request_timeout: seconds that one HTTP call may take, 1..600.
     :param queries_per_second: how many queries the waits of one process may send in a second, 0.1..10000.
@@ -63,6 +66,7 @@ class Settings:
     :param allow_private_hosts: videos may be fetched from loopback and private addresses.
     :param allowed_paths: folders and storage URLs that pictures and videos must lie in; none, no limit.
     :param prices: US dollars a second without sound, by model, in place of the catalogue's estimates.
+    :param unit_price_usd: US dollars for a unit of a resource pack, where the gateway's bill names units.
     :param max_cost_usd: US dollars that one job may cost, or None.
     :param max_run_cost_usd: US dollars that all jobs of one Dag run may cost together, or None.
     :param http_extra: what the connection's extra says to the http provider: proxies, TLS, headers.
@@ -70,21 +74,18 @@ class Settings:
 
     conn_id: str
     api_key: str = field(repr=False)
-    base_url: str = DEFAULT_HOST
+    gateway: Gateway = field(default=myrouter, repr=False)
+    base_url: str = next(iter(myrouter.hosts.values()))
     request_timeout: float = DEFAULT_TIMEOUT
     queries_per_second: float = DEFAULT_QUERIES_PER_SECOND
-    default_model: str = DEFAULT_MODEL
+    default_model: str = myrouter.default_model
     allow_private_hosts: bool = False
     allowed_paths: tuple[str, ...] = ()
     prices: Mapping[str, Decimal] = field(default_factory=dict)
+    unit_price_usd: Decimal = DEFAULT_UNIT_PRICE
     max_cost_usd: Decimal | None = None
     max_run_cost_usd: Decimal | None = None
     http_extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def gateway(self) -> Gateway:
-        """The dialect that this connection's gateway speaks."""
-        return myrouter
 
     @property
     def redactor(self) -> Redactor:
@@ -131,16 +132,22 @@ class Settings:
         try:
             _check_type(getattr(connection, "conn_type", ""))
             extra = _extra(connection.extra)
+            gateway = _gateway(extra.get("gateway"), connection.host)
             return cls(
                 conn_id=connection.conn_id,
-                api_key=_api_key(connection.password),
-                base_url=_base_url(connection.host, connection.schema, connection.port),
+                api_key=_api_key(connection.password, getattr(connection, "login", ""), gateway),
+                gateway=gateway,
+                base_url=_base_url(connection.host, connection.schema, connection.port, gateway),
                 request_timeout=_timeout(extra),
                 queries_per_second=_queries(extra),
-                default_model=_model(extra.get("default_model")),
+                default_model=_model(extra.get("default_model"), gateway),
                 allow_private_hosts=_flag("allow_private_hosts", extra.get("allow_private_hosts", False)),
                 allowed_paths=_paths(extra.get("allowed_paths", ())),
                 prices=_money("prices", read_prices, extra.get("prices", {})),
+                unit_price_usd=_money(
+                    "unit_price_usd", read_limit, extra.get("unit_price_usd", DEFAULT_UNIT_PRICE)
+                )
+                or Decimal(0),
                 max_cost_usd=_money("max_cost_usd", read_limit, extra.get("max_cost_usd")),
                 max_run_cost_usd=_money("max_run_cost_usd", read_limit, extra.get("max_run_cost_usd")),
                 http_extra=http_extra({k: v for k, v in extra.items() if k not in OWN_FIELDS}),
@@ -192,7 +199,20 @@ def _extra(text: str | None) -> dict[str, Any]:
     return {key: value for key, value in extra.items() if value is not None}
 
 
-def _api_key(password: str | None) -> str:
+def _gateway(name: Any, host: str | None) -> Gateway:
+    if isinstance(name, str) and name.strip().lower() in GATEWAYS:
+        return GATEWAYS[name.strip().lower()]
+    if name not in (None, ""):
+        raise WrongFieldError(f"gateway={name!r} is not one of {', '.join(GATEWAYS)}")
+    host = (host or "").strip().lower()
+    place = ""
+    with suppress(ValueError):  # it is told where the host is read
+        place = urlsplit(host if "://" in host else f"//{host}").hostname or ""
+    at_host = (known for known in GATEWAYS.values() if host in known.hosts or place.endswith(known.domain))
+    return next(at_host, myrouter)
+
+
+def _api_key(password: str | None, login: str | None, gateway: Gateway) -> str:
     key = re.sub(r"(?i)^bearer(\s+|$)", "", (password or "").strip())
     if not key:
         raise WrongFieldError(
@@ -200,14 +220,18 @@ def _api_key(password: str | None) -> str:
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise WrongFieldError("the API key has a space or a character that no key has; paste it again")
+    if problem := gateway.key_problem(key, (login or "").strip()):
+        raise WrongFieldError(problem)
     return key
 
 
-def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
+def _base_url(host: str | None, schema: str | None, port: int | None, gateway: Gateway) -> str:
     host, schema = (host or "").strip(), (schema or "").strip().strip("/")
     scheme, prefix = (schema, "") if schema.lower() in ("http", "https", "") else ("", schema)
+    default = next(iter(gateway.hosts.values()))
+    host = gateway.hosts.get(host.lower(), host) or default
     if "://" not in host:
-        host = f"{scheme or 'https'}://{host}" if host else DEFAULT_HOST
+        host = f"{scheme or 'https'}://{host}"
     if host and "@" in host:
         raise WrongFieldError(
             "the host holds a user name or password; the API key belongs in the password field"
@@ -219,7 +243,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
         raise WrongFieldError(f"host={host!r} is not a host name or URL ({error})") from None
     usual = parts.scheme in ("http", "https") and name and not (parts.query or parts.fragment)
     if not usual or any(char.isspace() for char in host):
-        raise WrongFieldError(f"host={host!r} is not a host name or an http(s) URL such as {DEFAULT_HOST!r}")
+        raise WrongFieldError(f"host={host!r} is not a host name or an http(s) URL such as {default!r}")
     if port and port not in _PORTS:
         raise WrongFieldError(f"port={port} is not a number from 1 to 65535")
     if port == _PREFILLED_PORT and (own_port or parts.scheme == "http"):
@@ -255,12 +279,14 @@ def _number(name: str, value: Any, what: str, least: float, most: float) -> floa
     return number
 
 
-def _model(value: Any) -> str:
+def _model(value: Any, gateway: Gateway) -> str:
+    default = gateway.default_model
     if value in (None, ""):
-        return DEFAULT_MODEL
-    if not isinstance(value, str) or "/" in value or value != value.strip():
-        raise WrongFieldError(f"default_model={value!r} is not a model's name such as {DEFAULT_MODEL!r}")
-    return value
+        return default
+    usual = isinstance(value, str) and value == value.strip() and value.count("/") <= default.count("/")
+    if not usual:
+        raise WrongFieldError(f"default_model={value!r} is not a model's name such as {default!r}")
+    return str(value)
 
 
 def _paths(value: Any) -> tuple[str, ...]:

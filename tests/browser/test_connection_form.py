@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from stage import Stage
 
 TYPED: dict[str, Any] = {
+    "gateway": "myrouter",
     "default_model": "kling-v3.0-std-i2v",
     "request_timeout": 30,
     "queries_per_second": 20,
     "allow_private_hosts": True,
     "allowed_paths": "/data/pictures, s3://shop/videos",
     "prices": {"kling-v2.1-i2v": 0.05},
+    "unit_price_usd": 0.1,
     "max_cost_usd": 2,
     "max_run_cost_usd": 40,
 }

@@ -52,7 +52,7 @@ def test_commands_in_the_documents_exist(code):
 def test_the_readmes_connection_is_read(monkeypatch):
     from airflow.sdk import Connection
 
-    from airflow_provider_kling.transport.settings import DEFAULT_HOST, Settings
+    from airflow_provider_kling.transport.settings import Settings
 
     text = (ROOT / "README.md").read_text()
     as_json = re.search(r"AIRFLOW_CONN_KLING_DEFAULT='(.+)'", text)[1]
@@ -63,7 +63,7 @@ def test_the_readmes_connection_is_read(monkeypatch):
         Connection.from_uri(as_uri, "kling_default"),
     ):
         settings = Settings.from_connection(connection)
-        assert (settings.api_key, settings.base_url) == ("YOUR-API-KEY", DEFAULT_HOST)
+        assert (settings.api_key, settings.base_url) == ("YOUR-API-KEY", "https://api.myrouter.ai")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -345,3 +345,61 @@ def test_the_redactor_knows_all_secrets_of_a_connection(monkeypatch):
 )
 def test_the_redactor_knows_the_secret_inside_a_headers_value(header, said, shown):
     assert settings({"X-Auth": header}).redactor.shown(said) == shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "url"),
+    [
+        ({}, "MyRouter", "https://api.myrouter.ai"),
+        ({"host": "api.novita.ai"}, "MyRouter", "https://api.novita.ai"),
+        ({"host": "http://127.0.0.1:8080"}, "MyRouter", "http://127.0.0.1:8080"),
+        ({"extra": {"gateway": ""}}, "MyRouter", "https://api.myrouter.ai"),
+        ({"extra": {"gateway": " Kling "}}, "Kling", "https://api-singapore.klingai.com"),
+        ({"extra": {"gateway": "kling"}, "host": "beijing"}, "Kling", "https://api-beijing.klingai.com"),
+        ({"extra": {"gateway": "kling"}, "host": "http://x:1"}, "Kling", "http://x:1"),
+        ({"host": " Singapore "}, "Kling", "https://api-singapore.klingai.com"),
+        ({"host": "beijing", "port": 443}, "Kling", "https://api-beijing.klingai.com:443"),
+        ({"host": "API-Singapore.klingai.com:443"}, "Kling", "https://api-singapore.klingai.com:443"),
+        ({"host": "https://api.klingai.com/x"}, "Kling", "https://api.klingai.com/x"),
+        ({"host": "notklingai.com"}, "MyRouter", "https://notklingai.com"),
+        ({"host": "klingai.com.example"}, "MyRouter", "https://klingai.com.example"),
+        (
+            {"extra": {"gateway": "myrouter"}, "host": "https://api.klingai.com"},
+            *("MyRouter", "https://api.klingai.com"),
+        ),
+    ],
+)
+def test_the_dialect_is_named_or_follows_from_the_host(fields, name, url):
+    read = settings(**fields)
+    assert (read.gateway.name, read.base_url) == (name, url)
+    assert read.default_model == read.gateway.default_model
+    assert "gateway" not in read.headers
+
+
+@pytest.mark.parametrize("wrong", ["klingon", 7, ["kling"], True])
+def test_a_gateway_that_is_not_known_is_named_with_those_that_are(wrong):
+    assert f"gateway={wrong!r} is not one of myrouter, kling" in refusal({"gateway": wrong})
+
+
+def test_a_model_of_kling_is_named_with_its_operation_or_without():
+    for model in ("text-to-video/kling-3.0", "kling-3.0"):
+        assert settings({"default_model": model}, host="singapore").default_model == model
+    assert "such as 'image-to-video/kling-3.0'" in refusal({"default_model": "a/b/c"}, host="singapore")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"login": "s3cretAK"}, {"password": "s3cretAK|s3cretSK"}, {"password": "eyJhbGci.eyJpc3Mi.s3cret-_"}],
+)
+def test_the_key_pair_of_the_legacy_design_is_refused_with_the_way_to_a_new_key(fields):
+    words = refusal(host="singapore", **fields)
+    assert "https://kling.ai/dev/api-key" in words
+    assert "s3cret" not in words
+    assert settings(**fields).gateway.name == "MyRouter"
+
+
+def test_a_unit_of_a_pack_has_a_price():
+    assert settings().unit_price_usd == Decimal("0.14")
+    assert settings({"unit_price_usd": "0.098"}).unit_price_usd == Decimal("0.098")
+    assert settings({"unit_price_usd": 0}).unit_price_usd == 0
+    assert "unit_price_usd=-1 must be a number of US dollars" in refusal({"unit_price_usd": -1})
