@@ -13,7 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from hostile_spellings import HEADER, KEY, SIGNATURE
 
+#: The ids of MyRouter are UUIDs, those of Kling's own API are long numbers.
 JOB, OTHER = "1f0e7a52-9c3b-4d6e-8a01-5b7c9d2e4f60", "77777777-0000-4000-8000-abcdefabcdef"
+
+KLING_JOB, KLING_OTHER = "893605946402811985", "893605946402811999"
 
 VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
 #: The video of another job: whole, with one more box.
@@ -68,7 +71,16 @@ class Request:
     def kind(self):
         if self.host == "storage":
             return "storage"
-        return "submit" if self.method == "POST" else "query"
+        return "submit" if self.method == "POST" and not self.is_kling_query else "query"
+
+    @property
+    def is_kling(self):
+        """Whether it is a request in Kling's own dialect."""
+        return "/v3/async/" not in self.target
+
+    @property
+    def is_kling_query(self):
+        return urlsplit(self.target).path.endswith("/tasks")
 
     @property
     def story(self):
@@ -77,7 +89,7 @@ class Request:
 
     @property
     def kling_task_id(self):
-        return parse_qs(urlsplit(self.target).query).get("task_id", [""])[0]
+        return parse_qs(urlsplit(self.target).query).get("task_ids" if self.is_kling else "task_id", [""])[0]
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,10 @@ class HostileGateway:
 
     def _honest(self, request):
         if request.kind == "submit":
-            return json_http({"task_id": JOB})
+            body = {"code": 0, "data": kling_task("submitted")} if request.is_kling else {"task_id": JOB}
+            return json_http(body)
+        if request.kind == "query" and request.is_kling:
+            return json_http(kling_tasks(kling_task(kling_task_id=request.kling_task_id, link=self.link())))
         if request.kind == "query":
             return json_http(task(kling_task_id=request.kling_task_id, link=self.link()))
         video = OTHER_VIDEO if "/other" in request.target else VIDEO
@@ -180,6 +195,20 @@ def task(status="TASK_STATUS_SUCCEED", *, kling_task_id=JOB, link=None, videos=N
         "task": {**of_task, "progress_percent": 100, **more},
         "videos": [] if videos is None else videos,
     }
+
+
+def kling_task(status="succeeded", *, kling_task_id=KLING_JOB, link=None, **more):
+    """Return the documented description of a job in Kling's own dialect; ``...`` leaves a member out."""
+    outputs = [{"type": "video", "id": "7", "url": link, "watermark_url": "", "duration": "5.041"}]
+    times = {"create_time": 1_781_080_778_802, "update_time": 1_781_080_794_151}
+    given = {"id": kling_task_id, "status": status, "message": "", **times, "external_id": ""}
+    given |= {} if link is None else {"outputs": outputs}
+    return {name: value for name, value in {**given, **more}.items() if value is not ...}
+
+
+def kling_tasks(*tasks, **more):
+    """Return the documented answer of Kling's own API to a query."""
+    return {"code": 0, "message": "SUCCEED", "request_id": "r-17", "data": list(tasks), **more}
 
 
 def _read(host, file):
