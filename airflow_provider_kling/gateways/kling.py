@@ -102,10 +102,13 @@ def query(kling_task_id: str) -> Call[Task]:
 def query_jobs(kling_task_ids: Sequence[str]) -> Call[Mapping[str, Task]]:
     """Return the call that asks for the states of at most :data:`jobs_per_query` jobs.
 
-    It yields a task for each job that the answer describes. :func:`query` tells why another one is missing.
+    It yields a task for each job that the answer describes. Where one is missing, :func:`query` says why: for
+    an id that is none, Kling refuses the whole request.
     """
 
     def read(reply: Reply) -> Mapping[str, Task]:
+        if _code(reply) in _BAD_REQUEST and len(kling_task_ids) > 1:
+            return {}
         if not _is_answer(reply):
             raise _refusal_of_query(reply, "")
         tasks = _tasks(reply)
@@ -336,6 +339,7 @@ _KEY = (
 )
 _CONSOLE = "Look into Kling's console, then clear the task."
 _BAD_PARAMETER = 1201
+_BAD_REQUEST = (1200, _BAD_PARAMETER)
 #: A submit may have started a job before them.
 _SERVER_ERRORS = (5000, 5001, 5002)
 _MEANINGS = {
@@ -347,7 +351,7 @@ _MEANINGS = {
         "Buy a resource pack for videos, or wait until one becomes active; then clear the task.",
     ),
     1103: _Meaning(KlingAccessError, f"The account may not use this model, or not over the API. {_CONSOLE}"),
-    **dict.fromkeys((1200, _BAD_PARAMETER, 1202, 1203), _Meaning(KlingInputError)),
+    **dict.fromkeys((*_BAD_REQUEST, 1202, 1203), _Meaning(KlingInputError)),
     **dict.fromkeys((1300, 1301), _Meaning(KlingModerationError)),
     1302: _Meaning(KlingUnavailableError),
     1303: _Meaning(KlingNoSlotError),
@@ -409,6 +413,8 @@ def _refusal_of_query(reply: Reply, asked: str, kling_task_id: str | None = None
         reason = "" if meaning.kind is KlingAccessError else reason
     elif meaning.kind is KlingNoSlotError:
         meaning = _Meaning(KlingUnavailableError)
+    elif meaning.kind is KlingInputError and kling_task_id:
+        meaning = _Meaning(KlingInputError, KlingTaskNotFoundError.default_advice)
     return refusal(meaning.kind, what, reply, reason, advice=meaning.advice, kling_task_id=kling_task_id)
 
 

@@ -304,6 +304,14 @@ def test_a_job_that_kling_does_not_know_is_named_as_such():
     assert BATCH.read(reply_of(tasks())) == {}
 
 
+@pytest.mark.parametrize("code", [1200, 1201])
+def test_an_id_that_is_none_does_not_hide_the_other_jobs_of_a_query(code):
+    body = {"code": code, "message": "task_ids"}
+    assert BATCH.read(reply_of(body, 400)) == {}, "each is asked for alone"
+    assert type(refused(kling.query_jobs(["a-uuid"]), body, 400)) is KlingInputError
+    assert "Check the task id" in refused(QUERY, body, 400).advice
+
+
 def test_one_query_reads_many_jobs_in_any_order_and_only_those_it_asked_for():
     body = tasks(row("processing", id=OTHER), row(id="7"), row(), row())
     found = BATCH.read(reply_of(body))
@@ -402,7 +410,7 @@ def test_a_code_sorts_a_refusal(code, status, of_submit, of_query, form):
     assert (type(error), error.money, error.reason) == (of_submit, of_submit.default_money, str(code))
     assert f"HTTP {status} {code}: It was not to be (request_id r-7)." in str(error)
     for call, job in ((QUERY, JOB), (BATCH, None), (FIND, None), (LIST, None)):
-        if call is LIST and code == 1201:
+        if (call is LIST and code == 1201) or (call is BATCH and code in (1200, 1201)):
             continue
         error = refused(call, body, status)
         assert (type(error), error.kling_task_id) == (of_query, job)
