@@ -195,6 +195,12 @@ class Logged:
         self._seen += "".join(self._capsys.readouterr())
         return "\n".join([self._seen, *(record.getMessage() for record in self._caplog.records)])
 
+    def clear(self):
+        """Forget the lines that there are."""
+        self.text()
+        self._seen = ""
+        self._caplog.clear()
+
     def errors(self):
         """The lines of level ERROR as one text: a long sentence is several lines."""
         return " ".join(re.findall(r"\[error\s*\] (.*?)\s+\[airflow", self.text()))

@@ -17,6 +17,7 @@ from hostile_spellings import HEADER, KEY, SIGNATURE
 JOB, OTHER = "1f0e7a52-9c3b-4d6e-8a01-5b7c9d2e4f60", "77777777-0000-4000-8000-abcdefabcdef"
 
 KLING_JOB, KLING_OTHER = "893605946402811985", "893605946402811999"
+DIALECTS = ("myrouter", "kling")
 
 VIDEO = (files("airflow_provider_kling.emulator") / "tiny.mp4").read_bytes()
 #: The video of another job: whole, with one more box.
@@ -114,6 +115,7 @@ class HostileGateway:
         self.url, self.storage_url = (
             f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in self.listeners.values()
         )
+        self.dialect = "myrouter"
         self.begin()
         for name, listener in self.listeners.items():
             threading.Thread(target=self._accept, args=(name, listener), daemon=True).start()
@@ -129,7 +131,12 @@ class HostileGateway:
 
     def connection(self, path="", **extra):
         """Return an Airflow connection to this gateway."""
-        known = {"allow_private_hosts": True, "request_timeout": 1, HEADER[0]: HEADER[1]}
+        known = {
+            "allow_private_hosts": True,
+            "request_timeout": 1,
+            HEADER[0]: HEADER[1],
+            "gateway": self.dialect,
+        }
         return {"conn_type": "kling", "host": self.url + path, "password": KEY, "extra": {**known, **extra}}
 
     def connection_json(self, **extra):
@@ -139,6 +146,11 @@ class HostileGateway:
     def link(self, name="right"):
         """Return a signed link to a video: ``right`` or ``other``."""
         return f"{self.storage_url}/videos/{name}.mp4?X-Amz-Expires=3600&X-Amz-Signature={SIGNATURE}"
+
+    @property
+    def job(self):
+        """The id of the job that an honest answer to a submit names."""
+        return KLING_JOB if self.dialect == "kling" else JOB
 
     def count(self, kind):
         return sum(request.kind == kind for request in self.requests)

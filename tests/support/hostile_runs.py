@@ -120,7 +120,10 @@ SUBMIT_WAYS = ("submit", *ONE_TASK)
 STORAGE_WAYS = (*ONE_TASK, "download")
 
 
-def broken_promises(run, gateway, refused_submits=0):
+SECRETS = (KEY, HEADER[1], SIGNATURE)
+
+
+def broken_promises(run, gateway, refused_submits=0, secrets=SECRETS):
     """Yield what must never happen and has, whatever the gateway answered."""
     if run.error is not None and not isinstance(run.error, KlingError):
         yield "not one of our errors: " + "".join(traceback.format_exception(run.error))[-1500:]
@@ -133,7 +136,7 @@ def broken_promises(run, gateway, refused_submits=0):
     if run.starts > allowed:
         yield f"{run.starts} worker starts"
     yield from _wrong_files(run)
-    yield from _leaks(run)
+    yield from _leaks(run, secrets)
     yield from _unstorable(run)
     for request in gateway.requests:
         if request.kind == "query" and "no-cache" not in request.headers.get("cache-control", ""):
@@ -177,9 +180,9 @@ def _unsigned(video):
     return {name: value for name, value in video.items() if name != "video_url"}
 
 
-def _leaks(run):
+def _leaks(run, secrets):
     for where, text in _texts(run):
-        for secret in (KEY, HEADER[1], SIGNATURE):
+        for secret in secrets:
             if found := leak(text, secret):
                 yield f"a secret in the {where}: …{found}…"
         bad = next((char for char in text if is_bad(char)), None)

@@ -5,7 +5,14 @@ from hostile_gateway import GATEWAY
 
 
 @pytest.fixture
-def hostile(clock, monkeypatch):
+def dialect(request, monkeypatch):
+    """The dialect of the hostile gateway: MyRouter's, unless a test is parametrized."""
+    monkeypatch.setattr(GATEWAY, "dialect", getattr(request, "param", "myrouter"))
+    return GATEWAY.dialect
+
+
+@pytest.fixture
+def hostile(dialect, clock, monkeypatch):
     """A gateway that answers by script, on the test's clock."""
     monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", GATEWAY.connection_json())
     GATEWAY.begin()

@@ -146,10 +146,10 @@ for how, spell in SPELLINGS.items():
     }
 
 
+@pytest.mark.parametrize("dialect", ["kling"], indirect=True)
 @pytest.mark.parametrize("name", STORIES)
 def test_an_answer_of_kling_ends_in_the_same_way_for_every_operator(
-    hostile, clock, logged, tmp_path, monkeypatch, name
+    dialect, hostile, clock, logged, tmp_path, name
 ):
-    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", GATEWAY.connection_json(gateway="kling"))
     problems = play(STORIES[name], "query", QUERY_WAYS, hostile, clock, logged, tmp_path)
     assert not problems, "\n".join(problems)
