@@ -10,7 +10,7 @@ CODE := $(PACKAGE) tests scripts dags docs benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test chaos batch check format docs pictures models lock clean
+.PHONY: help setup demo test chaos batch check format docs pictures models dist lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,12 +41,16 @@ batch: $(STAMP) ## One mapped run over 300 pictures, 10 bad ones among them; the
 bench-%: $(STAMP)
 	@PYTHONPATH=benchmarks:scripts exec $(BIN)/python -m $*
 
-check: $(STAMP) ## Format, lint, types, and which folder may import which
+check: $(STAMP) ## Format, lint, types, which folder may import which, and the workflows
 	@$(BIN)/ruff format --check $(wildcard $(CODE))
 	@$(BIN)/ruff check $(wildcard $(CODE))
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/typecheck_examples.py
 	@$(BIN)/lint-imports
+	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@if command -v actionlint >/dev/null; then actionlint; else echo "actionlint is not installed, so it did not read the workflows."; fi
 
 format: $(STAMP) ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format $(wildcard $(CODE))
@@ -60,6 +64,10 @@ pictures: $(STAMP) ## Take the screenshots of the documents anew, from Airflow's
 
 models: $(STAMP) ## Write docs/models.md anew from the catalogue
 	@exec $(BIN)/python scripts/models_page.py
+
+dist: $(STAMP) ## Build sdist, wheel and SBOM in dist, and check them; TAG=v0.2.0 also checks that this is the version
+	@rm -rf dist
+	@exec $(BIN)/python scripts/dist.py $(if $(TAG),--tag $(TAG)) dist
 
 lock: $(STAMP) ## Resolve the requirements anew into requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
