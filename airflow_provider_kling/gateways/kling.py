@@ -90,9 +90,8 @@ def query(kling_task_id: str) -> Call[Task]:
 
     @remembering
     def read(reply: Reply) -> Task:
-        found = [task for task in _tasks(reply) if task.kling_task_id == kling_task_id]
-        if len(found) == 1:
-            return found[0]
+        if task := _tasks(reply).get(kling_task_id):
+            return task
         raise _refusal_of_query(reply, f" for job {kling_task_id}", kling_task_id)
 
     params = {"task_ids": kling_task_id}
@@ -112,12 +111,7 @@ def query_jobs(kling_task_ids: Sequence[str]) -> Call[Mapping[str, Task]]:
         if not _is_answer(reply):
             raise _refusal_of_query(reply, "")
         tasks = _tasks(reply)
-        ids = [task.kling_task_id for task in tasks]
-        return {
-            task.kling_task_id: task
-            for task in tasks
-            if task.kling_task_id in kling_task_ids and ids.count(task.kling_task_id) == 1
-        }
+        return {task_id: tasks[task_id] for task_id in kling_task_ids if task_id in tasks}
 
     return Call("GET", _TASKS, read, params={"task_ids": ",".join(kling_task_ids)})
 
@@ -126,7 +120,7 @@ def find(client_id: str) -> Call[Task | None]:
     """Return the call that finds the job of a client id; it yields None where there is none."""
 
     def read(reply: Reply) -> Task | None:
-        found = [task for task in _tasks(reply) if task.client_id == client_id]
+        found = [task for task in _tasks(reply).values() if task.client_id == client_id]
         if len(found) == 1:
             return found[0]
         if _says_not_found(reply):
@@ -156,7 +150,7 @@ def list_tasks(since: float, cursor: str) -> Call[tuple[list[Task], str]]:
             raise _refusal_of_query(reply, " for a list of jobs")
         data = as_object(reply.json["data"])
         more = data.get("next_cursor") if data.get("has_more") is not False else ""
-        return _tasks(reply), more if isinstance(more, str) and more != cursor else ""
+        return [*_tasks(reply).values()], more if isinstance(more, str) and more != cursor else ""
 
     page = {"start_time": start} if first else {"cursor": cursor}
     return Call("POST", _TASKS, read, body={**page, "limit": _LONGEST_PAGE})
@@ -252,14 +246,16 @@ _OUTCOMES = {
 }
 
 
-def _tasks(reply: Reply) -> list[Task]:
-    """Return all jobs that an answer describes, without what is said in two ways."""
+def _tasks(reply: Reply) -> dict[str, Task]:
+    """Return the jobs that an answer describes, by task id, without those that it describes in two ways."""
     if not _is_answer(reply):
-        return []
-    data = reply.json["data"]
+        return {}
+    data, told = reply.json["data"], dict[str, list[Task]]()
     rows = as_list(data["result"] if isinstance(data, JSONObject) and "result" in data else data)
-    tasks = [task for row in rows if isinstance(row, JSONObject) and (task := _read_task(reply, row))]
-    return [*{(task.kling_task_id, repr(task)): task for task in tasks}.values()]
+    for row in rows:
+        if isinstance(row, JSONObject) and (task := _read_task(reply, row)):
+            told.setdefault(task.kling_task_id, []).append(task)
+    return {task_id: tasks[0] for task_id, tasks in told.items() if all(task == tasks[0] for task in tasks)}
 
 
 def _read_task(reply: Reply, row: JSONObject) -> Task | None:
