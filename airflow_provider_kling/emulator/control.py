@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from airflow_provider_kling.emulator.api import applicable, describe
+from airflow_provider_kling.emulator.myrouter.api import applicable, describe
 from airflow_provider_kling.emulator.jobs import Job
 from airflow_provider_kling.emulator.messages import Call, Json, Reply, error_reply, json_reply
 from airflow_provider_kling.emulator.state import GatewayState

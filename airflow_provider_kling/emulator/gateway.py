@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_kling.emulator import api, control, storage
+from airflow_provider_kling.emulator import control, storage
+from airflow_provider_kling.emulator.myrouter import api
 from airflow_provider_kling.emulator.jobs import Digest
 from airflow_provider_kling.emulator.messages import Call, Reply
 from airflow_provider_kling.emulator.request_log import Request

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from airflow_provider_kling.emulator.jobs import prompt_of
 from airflow_provider_kling.emulator.messages import Json
-from airflow_provider_kling.emulator.models import Model
+from airflow_provider_kling.emulator.myrouter.models import Model
 
 
 @dataclass(frozen=True, slots=True)

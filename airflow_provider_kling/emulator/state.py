@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_kling.emulator.faults import Fault, FaultList
 from airflow_provider_kling.emulator.jobs import Job, JobFault, JobStore, Phase, State, fingerprint
 from airflow_provider_kling.emulator.messages import Call
-from airflow_provider_kling.emulator.models import MODELS, Model
+from airflow_provider_kling.emulator.myrouter.models import MODELS, Model
 from airflow_provider_kling.emulator.pictures import digest
 from airflow_provider_kling.emulator.render_queue import RenderQueue
 from airflow_provider_kling.emulator.request_log import Request, RequestLog

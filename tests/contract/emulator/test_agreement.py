@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_kling.emulator import Call, Gateway, Settings
-from airflow_provider_kling.emulator.models import MODELS as THEIRS
+from airflow_provider_kling.emulator.myrouter.models import MODELS as THEIRS
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.models.catalog import MODELS as OURS
 from airflow_provider_kling.models.input_names import INPUTS

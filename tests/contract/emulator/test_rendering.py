@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from airflow_provider_kling.emulator import Call, Gateway, Settings
-from airflow_provider_kling.emulator.models import MODELS
+from airflow_provider_kling.emulator.myrouter.models import MODELS
 from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.emulator.render_request import RenderRequest
 

@@ -15,11 +15,11 @@ from airflow_provider_kling.emulator.jobs import (
     prompt_of,
 )
 from airflow_provider_kling.emulator.messages import Json, Reply, Transfer, error_reply, json_reply
-from airflow_provider_kling.emulator.models import Model
+from airflow_provider_kling.emulator.myrouter.models import Model
 from airflow_provider_kling.emulator.pictures import RefusedError, digest
 from airflow_provider_kling.emulator.render_request import RenderRequest
 from airflow_provider_kling.emulator.state import Exchange, GatewayState
-from airflow_provider_kling.emulator.validation import check_body, check_pictures, pictures_in, unknown_fields
+from airflow_provider_kling.emulator.myrouter.validation import check_body, check_pictures, pictures_in, unknown_fields
 
 SUBMIT = "/v3/async/"
 QUERY = "/v3/async/task-result"

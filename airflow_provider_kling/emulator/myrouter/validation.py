@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_provider_kling.emulator.messages import Json
-from airflow_provider_kling.emulator.models import Field, Model
+from airflow_provider_kling.emulator.myrouter.models import Field, Model
 from airflow_provider_kling.emulator.pictures import RefusedError, bytes_of, check, is_url
 
 

@@ -1,0 +1,1 @@
+"""Kling's own dialect: its new design, its legacy design and its callbacks."""

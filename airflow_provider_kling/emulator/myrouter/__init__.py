@@ -1,0 +1,1 @@
+"""MyRouter's dialect: its models, bodies, answers and errors."""
