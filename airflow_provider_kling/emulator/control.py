@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from airflow_provider_kling.emulator.myrouter.api import applicable, describe
 from airflow_provider_kling.emulator.jobs import Job
-from airflow_provider_kling.emulator.messages import Call, Json, Reply, error_reply, json_reply
+from airflow_provider_kling.emulator.messages import Call, Json, Reply, json_reply
+from airflow_provider_kling.emulator.myrouter.errors import error_reply
 from airflow_provider_kling.emulator.state import GatewayState
 
 PREFIX = "/_emulator/"
@@ -29,13 +29,11 @@ def answer(gateway: GatewayState, call: Call) -> Reply:
 
 def describe_job(gateway: GatewayState, job: Job) -> Json:
     """Return the properties and the state of a job, and its faults."""
-    shown = describe(gateway, job)
-    for fault in applicable(gateway, job, gateway.faults.attach(job)):
-        fault.edit(shown)
-    kept = ("number", "task_id", "model", "created_at", "prompt", "fingerprint", "unknown_fields")
+    names = "number task_id dialect model client_id created_at prompt fingerprint unknown_fields"
     return {
-        **{name: getattr(job, name) for name in kept},
-        "status": shown["task"]["status"],
+        **{name: getattr(job, name) for name in names.split()},
+        "units": str(job.units),
+        "status": gateway.view(job).status,
         "pictures": [asdict(picture) for picture in job.pictures],
         "faults": [fault.text for fault in job.faults],
     }

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from airflow_provider_kling.emulator.jobs import Phase
+from airflow_provider_kling.emulator.jobs import CANCELED, Phase
 from airflow_provider_kling.emulator.messages import (
     NORMAL_TRANSFER,
+    ErrorForm,
     Json,
     Reply,
     Transfer,
-    error_reply,
     json_reply,
 )
+from airflow_provider_kling.emulator.views import NUMBER_FORMS, View
 
-Edit = Callable[[Json], None]
+Answer = Callable[[ErrorForm], Reply]  # given how the dialect writes an error
 TO_STORAGE = "storage:"  # a redirect to the storage host; the server fills in its address
 
 PROXY_PAGE = (
@@ -32,13 +33,15 @@ MODERATION = "The content was rejected by moderation: it may contain sensitive i
 class Effect:
     """The effect of a fault: it replaces the answer, edits it, or disturbs its transfer."""
 
-    reply: Reply | None = None
-    edit: Edit | None = None
+    answer: Answer | None = None
+    change: Callable[[View], None] | None = None  # what the answer shows of a job
+    edit: Callable[[Json], None] | None = None  # the finished answer; no word of a fault does this
     transfer: Transfer = NORMAL_TRANSFER
     phase: Phase | None = None  # applies only in this phase of the job
     until_age: float = math.inf  # applies only to younger jobs; in seconds
     queue_seconds: float | None = None
     render_seconds: float | None = None
+    hidden_seconds: float = 0.0
 
     def and_then(self, other: Effect) -> Effect:
         """Return both effects together. If both set a field, the value of *other* is used."""
@@ -51,61 +54,77 @@ class Effect:
 
 
 def _error(value: str) -> Effect:
-    """Read `error=REASON` or, for an unusual status, `error=REASON/418`."""
+    """Read `error=REASON` or `code=NUMBER`, and for an unusual status `error=REASON/418`."""
     reason, _, status = value.partition("/")
-    return Effect(reply=error_reply(reason, status=int(status) if status else None))
+    return Effect(answer=lambda error: error(reason, status=int(status) if status else None))
 
 
 def _nested(reason: str) -> Effect:
-    """Put the error below `error`, without metadata, as some paths of the service do."""
-    plain = error_reply(reason)
-    inner = json.loads(plain.body)
-    del inner["metadata"]
-    return Effect(reply=json_reply({"error": inner}, plain.status))
+    """Put the error below `error`, without metadata, as some paths of MyRouter do."""
+
+    def answer(error: ErrorForm) -> Reply:
+        plain = error(reason)
+        inner = {name: value for name, value in json.loads(plain.body).items() if name != "metadata"}
+        return json_reply({"error": inner}, plain.status)
+
+    return Effect(answer=answer)
 
 
 def _status(value: str) -> Effect:
-    return Effect(reply=error_reply("UNKNOWN", "internal error", int(value)))
+    return Effect(answer=lambda error: error("UNKNOWN", "internal error", int(value)))
+
+
+def _fixed(status: int, headers: dict[str, str], body: bytes = b"") -> Effect:
+    return Effect(answer=lambda _: Reply(status, headers, body))
 
 
 def _html(value: str) -> Effect:
     status = int(value or 502)
-    return Effect(reply=Reply(status, {"Content-Type": "text/html"}, PROXY_PAGE.format(status).encode()))
+    return _fixed(status, {"Content-Type": "text/html"}, PROXY_PAGE.format(status).encode())
 
 
 def _rate_limit(retry_after: str) -> Effect:
-    reply = error_reply("RATE_LIMIT_EXCEEDED")
-    headers = {**reply.headers, **({"Retry-After": retry_after} if retry_after else {})}
-    return Effect(reply=Reply(reply.status, headers, reply.body))
+    def answer(error: ErrorForm) -> Reply:
+        reply = error("RATE_LIMIT_EXCEEDED")
+        return replace(
+            reply, headers={**reply.headers, **({"Retry-After": retry_after} if retry_after else {})}
+        )
+
+    return Effect(answer=answer)
 
 
 def _malformed(_: str) -> Effect:
-    return Effect(reply=Reply(200, {"Content-Type": "application/json"}, b'{"task_id": "0b1c'))
+    return _fixed(200, {"Content-Type": "application/json"}, b'{"task_id": "0b1c')
 
 
 def _redirect(value: str) -> Effect:
     """Read `redirect=URL` or `redirect=302/URL`; no URL means the storage host."""
     found = value.split("/", 1) if value[:3].isdigit() else ["307", value]
-    target = found[1] if len(found) > 1 and found[1] else TO_STORAGE
-    return Effect(reply=Reply(int(found[0]), {"Location": target}))
+    return _fixed(int(found[0]), {"Location": found[1] if len(found) > 1 and found[1] else TO_STORAGE})
 
 
 def _dead(value: str) -> Effect:
     body = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code></Error>'
-    return Effect(reply=Reply(int(value or 403), {"Content-Type": "application/xml"}, body))
+    return _fixed(int(value or 403), {"Content-Type": "application/xml"}, body)
 
 
 def _not_video(_: str) -> Effect:
     page = b"<!doctype html><title>Please sign in</title><p>This is not a video."
-    return Effect(reply=Reply(200, {"Content-Type": "text/html"}, page))
+    return _fixed(200, {"Content-Type": "text/html"}, page)
+
+
+def _shows(phase: Phase | None = Phase.SUCCEED, **known: Any) -> Effect:
+    """Show these values of a job in this phase, or in all."""
+
+    def change(view: View) -> None:
+        for name, value in known.items():
+            setattr(view, name, value)
+
+    return Effect(change=change, phase=phase)
 
 
 def _ends(status: str, reason: str) -> Effect:
-    def edit(answer: Json) -> None:
-        answer["task"] |= {"status": status, "reason": reason}
-        answer["videos"] = []
-
-    return Effect(edit=edit, phase=Phase.SUCCEED)
+    return _shows(status=status, reason=reason, has_video=False)
 
 
 def _fail(value: str) -> Effect:
@@ -113,55 +132,19 @@ def _fail(value: str) -> Effect:
     return _ends(Phase.FAILED, reason)
 
 
-def _says(value: str) -> Effect:
-    def edit(answer: Json) -> None:
-        answer["task"]["status"] = value
-        answer["videos"] = []
-
-    return Effect(edit=edit)
-
-
-def _empty(_: str) -> Effect:
-    return Effect(edit=lambda answer: answer.update(videos=[]), phase=Phase.SUCCEED)
-
-
 def _stuck(_: str) -> Effect:
-    def edit(answer: Json) -> None:
-        answer["task"] |= {"status": Phase.PROCESSING, "progress_percent": 99, "eta": 0}
-        answer["videos"] = []
-
-    return Effect(edit=edit, phase=Phase.SUCCEED)
-
-
-def _ttl(value: str) -> Effect:
-    def edit(answer: Json) -> None:
-        for video in answer["videos"]:
-            video["video_url_ttl"] = value or "0"
-
-    return Effect(edit=edit)
-
-
-_FORMS: dict[str, Callable[[Any], Any]] = {"float": float, "text": str, "blank": lambda _: ""}
+    return _shows(status=Phase.PROCESSING, progress=99, eta=0, has_video=False)
 
 
 def _numbers(form: str) -> Effect:
     """Write the numbers as `float`, `text` or `blank` (empty text), or omit them (`missing`)."""
-    if form != "missing" and form not in _FORMS:
-        raise ValueError(f"numbers={form}: must be one of {', '.join(_FORMS)}, missing")
-
-    def edit(answer: Json) -> None:
-        numbers = [(answer["task"], "progress_percent"), (answer["task"], "eta")]
-        numbers += [(video, "video_url_ttl") for video in answer["videos"]]
-        for parent, key in numbers:
-            number = parent.pop(key)
-            if form in _FORMS:
-                parent[key] = _FORMS[form](number)
-
-    return Effect(edit=edit)
+    if form not in NUMBER_FORMS:
+        raise ValueError(f"numbers={form}: must be one of {', '.join(NUMBER_FORMS)}")
+    return _shows(None, number_form=form)
 
 
 def _invisible(value: str) -> Effect:
-    return Effect(reply=error_reply("TASK_NOT_FOUND"), until_age=float(value))
+    return replace(_shows(None, hidden=True), until_age=float(value))
 
 
 def _transfer(**faults: Any) -> Effect:
@@ -171,6 +154,7 @@ def _transfer(**faults: Any) -> Effect:
 EFFECTS: dict[str, Callable[[str], Effect]] = {
     # any call
     "error": _error,
+    "code": _error,
     "nested": _nested,
     "status": _status,
     "html": _html,
@@ -179,13 +163,14 @@ EFFECTS: dict[str, Callable[[str], Effect]] = {
     "redirect": _redirect,
     "hang": lambda value: _transfer(delay=float(value or 30)),
     "cut": lambda _: _transfer(cut=True),
+    "hidden": lambda value: Effect(hidden_seconds=float(value or 8)),  # only submits
     # answers to queries: one answer (query:) or all answers for a job (job:)
     "fail": _fail,
-    "cancel": lambda _: _ends("TASK_STATUS_CANCELED", ""),
-    "says": _says,
-    "empty": _empty,
+    "cancel": lambda _: _ends(CANCELED, ""),
+    "says": lambda value: _shows(None, status=value, has_video=False),
+    "empty": lambda _: _shows(has_video=False),
     "stuck": _stuck,
-    "ttl": _ttl,
+    "ttl": lambda value: _shows(None, ttl=value or "0"),
     "numbers": _numbers,
     "invisible": _invisible,
     "queue": lambda value: Effect(queue_seconds=float(value)),

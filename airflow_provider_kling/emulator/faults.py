@@ -11,7 +11,8 @@ from typing import Any
 
 from airflow_provider_kling.emulator.fault_effects import EFFECTS, Effect
 from airflow_provider_kling.emulator.jobs import Job, JobFault, Phase
-from airflow_provider_kling.emulator.messages import NORMAL_TRANSFER, Json, Reply
+from airflow_provider_kling.emulator.messages import NORMAL_TRANSFER, ErrorForm, Json, Reply
+from airflow_provider_kling.emulator.views import View
 
 CALLS = ("submit", "query", "download", "job")
 CONDITIONS = ("times", "match", "job", "late")
@@ -72,11 +73,11 @@ class Fault:
         effect = self.effect
         return age < effect.until_age and (effect.phase is None or effect.phase == phase)
 
-    def apply_to_reply(self, reply: Reply) -> Reply:
-        """Return the answer with this fault applied."""
+    def apply_to_reply(self, reply: Reply, error: ErrorForm) -> Reply:
+        """Return the answer with this fault applied, in a dialect that writes errors like this."""
         effect = self.effect
-        if effect.reply is not None:
-            reply = effect.reply
+        if effect.answer is not None:
+            reply = effect.answer(error)
         return reply if effect.transfer == NORMAL_TRANSFER else replace(reply, transfer=effect.transfer)
 
     def apply_to_job(self, job: Job) -> None:
@@ -87,6 +88,11 @@ class Fault:
             job.queue_seconds = effect.queue_seconds
         if effect.render_seconds is not None:
             job.render_seconds = effect.render_seconds
+
+    def change(self, view: View) -> None:
+        """Change what an answer shows of a job."""
+        if self.effect.change is not None:
+            self.effect.change(view)
 
     def edit(self, answer: Json) -> None:
         """Edit the correct answer to a query."""
@@ -151,7 +157,9 @@ def _split(part: str) -> tuple[str, str]:
 def _check_call(text: str, call: str, effect: Effect, *, late: bool) -> None:
     if late and call != "submit":
         raise ValueError(f"{text!r}: only a submit can be late; write submit:")
-    if effect.edit and call not in ("query", "job"):
+    if effect.hidden_seconds and call != "submit":
+        raise ValueError(f"{text!r}: only a submit can hide its job; write submit:, or job:invisible=")
+    if effect.change and call not in ("query", "job"):
         raise ValueError(f"{text!r}: only for answers to queries; write query: or job:")
     if (effect.queue_seconds, effect.render_seconds) != (None, None) and call != "job":
         raise ValueError(f"{text!r}: only jobs have a timing; write job:")

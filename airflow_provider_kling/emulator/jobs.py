@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +20,9 @@ class Phase(StrEnum):
     PROCESSING = "TASK_STATUS_PROCESSING"
     SUCCEED = "TASK_STATUS_SUCCEED"
     FAILED = "TASK_STATUS_FAILED"
+
+
+CANCELED = "TASK_STATUS_CANCELED"  # no job comes to this by itself
 
 
 class State(NamedTuple):
@@ -56,10 +59,12 @@ class Digest:
 
 
 def prompt_of(body: Mapping[str, Any]) -> str:
-    """Return the prompt of a body together with the prompts of its shots."""
-    shots = body.get("multi_prompt")
+    """Return the prompt of a body together with the prompts of its shots, in any dialect."""
+    shots, contents = body.get("multi_prompt"), body.get("contents")
     texts = [body.get("prompt"), *(shots if isinstance(shots, list) else ())]
-    words = (text.get("prompt") if isinstance(text, dict) else text for text in texts)
+    words = [text.get("prompt") if isinstance(text, dict) else text for text in texts]
+    parts = [part for part in contents if isinstance(part, dict)] if isinstance(contents, list) else []
+    words += [part.get("text") for part in parts if part.get("type") == "prompt"]
     return "\n".join(text for text in words if text and isinstance(text, str))
 
 
@@ -79,10 +84,13 @@ class JobFault(Protocol):
     def applies(self, age: float, phase: Phase | None) -> bool:
         """Return whether a job of this age and phase shows the fault."""
 
+    def change(self, view: Any) -> None:
+        """Change what an answer shows of a job."""
+
     def edit(self, answer: dict[str, Any]) -> None:
         """Edit the correct answer to a query."""
 
-    def apply_to_reply(self, reply: Any) -> Any:
+    def apply_to_reply(self, reply: Any, error: Any) -> Any:
         """Return the answer with this fault applied."""
 
 
@@ -97,6 +105,11 @@ class Job:
     queue_seconds: float
     render_seconds: float
     fingerprint: str
+    dialect: str = "myrouter"
+    client_id: str = ""
+    callback_url: str = ""
+    seconds: int = 5
+    units: Decimal = Decimal(0)  # what it costs once it has succeeded
     prompt: str = ""
     pictures: tuple[Digest, ...] = ()
     unknown_fields: tuple[str, ...] = ()
@@ -113,6 +126,7 @@ class JobStore:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._jobs: dict[str, Job] = {}
+        self._by_client_id: dict[str, Job] = {}
         self._created = 0
 
     def __iter__(self) -> Iterator[Job]:
@@ -130,11 +144,18 @@ class JobStore:
         """Return the job with this id."""
         return self._jobs.get(task_id)
 
+    def find_by_client_id(self, client_id: str) -> Job | None:
+        """Return the job with this id of the client's own."""
+        return self._by_client_id.get(client_id)
+
     def create(self, **known: Any) -> Job:
         """Create a job."""
         self._created += 1
-        job = Job(number=self._created, task_id=str(uuid.uuid4()), **known)
+        job = Job(number=self._created, **known)
         self._jobs[job.task_id] = job
+        if job.client_id:
+            self._by_client_id[job.client_id] = job
         while len(self._jobs) > self._keep:
-            del self._jobs[next(iter(self._jobs))]
+            oldest = self._jobs.pop(next(iter(self._jobs)))
+            self._by_client_id.pop(oldest.client_id, None)
         return job

@@ -6,26 +6,20 @@ import base64
 import binascii
 import ipaddress
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from airflow_provider_kling.emulator.jobs import Digest
+from airflow_provider_kling.emulator.messages import RefusedError
 
-MAX_BYTES = 10 * 1024 * 1024
+MIB = 1024 * 1024
 MIN_SIDE = 300
 MAX_RATIO = 2.5
 # JPEG markers that carry the size: SOF0..SOF15 without DHT, JPG and DAC, which share the range.
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-
-class RefusedError(Exception):
-    """The service answers 4xx to this input."""
-
-    def __init__(self, message: str, reason: str = "INVALID_REQUEST_BODY") -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Size(NamedTuple):
@@ -49,11 +43,20 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-async def bytes_of(text: str) -> bytes | None:
+async def check_pictures(pictures: Iterable[str], max_megabytes: int = 10) -> list[bytes | None]:
+    """Return the bytes of each picture, or None for a URL. Refuse pictures beyond the limits."""
+    found = [await _bytes_of(picture, max_megabytes * MIB) for picture in pictures]
+    for picture in found:
+        if picture is not None:
+            check(picture, max_megabytes)
+    return found
+
+
+async def _bytes_of(text: str, enough: int) -> bytes | None:
     """Return the bytes of a data URI, base64 or loopback URL; None for any other URL."""
     if not is_url(text):
         return decode(text)
-    return await _fetch(text) if is_loopback(text) else None
+    return await _fetch(text, enough) if is_loopback(text) else None
 
 
 def digest(picture: str | bytes) -> Digest:
@@ -74,7 +77,7 @@ def decode(text: str) -> bytes:
         raise RefusedError("neither a URL nor base64", "INVALID_IMAGE_FORMAT") from None
 
 
-async def _fetch(url: str) -> bytes:
+async def _fetch(url: str, enough: int) -> bytes:
     timeout = aiohttp.ClientTimeout(total=10)
     try:
         async with (
@@ -85,7 +88,7 @@ async def _fetch(url: str) -> bytes:
             found = bytearray()
             async for chunk in r.content.iter_chunked(1 << 16):
                 found += chunk
-                if len(found) > MAX_BYTES:
+                if len(found) > enough:
                     break
             return bytes(found)
     except (aiohttp.ClientError, TimeoutError):
@@ -113,10 +116,10 @@ def _measure_jpeg(picture: bytes) -> Size | None:
     return None
 
 
-def check(picture: bytes) -> None:
+def check(picture: bytes, max_megabytes: int) -> None:
     """Refuse a picture beyond the documented limits."""
-    if len(picture) > MAX_BYTES:
-        raise RefusedError("the picture is larger than 10 MB", "IMAGE_FILE_EXCEEDS_MAX_SIZE")
+    if len(picture) > max_megabytes * MIB:
+        raise RefusedError(f"the picture is larger than {max_megabytes} MB", "IMAGE_FILE_EXCEEDS_MAX_SIZE")
     size = measure(picture)
     if size is None:
         raise RefusedError("the picture is neither JPEG nor PNG", "INVALID_IMAGE_FORMAT")

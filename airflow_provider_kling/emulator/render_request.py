@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from airflow_provider_kling.emulator.jobs import prompt_of
-from airflow_provider_kling.emulator.messages import Json
-from airflow_provider_kling.emulator.myrouter.models import Model
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,21 +11,13 @@ class RenderRequest:
 
     first: bytes | None = None  # picture of the first frame
     last: bytes | None = None
+    has_last: bool = False  # the second picture is the last frame
     prompt: str = ""
     seconds: int = 5
     aspect_ratio: str = "16:9"
     sound: bool = False
 
-    @classmethod
-    def of(cls, model: Model, body: Json, pictures: list[bytes | None]) -> RenderRequest:
-        """Read the request from a checked body."""
-        frames = [*pictures, None, None]
-        has_last = any(body.get(name) for name in ("end_image", "last_image", "end_image_url"))
-        return cls(
-            first=frames[0],
-            last=frames[1] if has_last else None,
-            prompt=prompt_of(body),
-            seconds=int(body.get("duration") or 5),
-            aspect_ratio=body.get("aspect_ratio") or "16:9",
-            sound=bool(body.get("sound", model.sound)),
-        )
+    def of(self, pictures: list[bytes | None]) -> RenderRequest:
+        """Return the same video of these pictures, the first frame first."""
+        first, second, *_ = [*pictures, None, None]
+        return replace(self, first=first, last=second if self.has_last else None)

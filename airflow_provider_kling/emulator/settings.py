@@ -26,6 +26,11 @@ class Settings:
     fail_rate: float = 0.0  # share of all calls that get a random temporary fault
     seed: int | None = None
     models: tuple[str, ...] = ()  # further models to accept, with any inputs
+    slots: int | None = None  # Kling: the jobs of one model that run at a time; None: any number
+    strict: bool = False  # Kling: refuse settings that a model does not have; else they are noted
+    cash: bool = False  # Kling: bill in USD; else in units
+    webhook_secret: str = ""  # Kling: sign callbacks with this secret, `whsec_...`
+    repeat_callbacks: bool = True  # Kling: repeat a callback once that was answered with 5xx, or not at all
     keep_jobs: int = 200_000
     keep_requests: int = 10_000
     clock: Callable[[], float] = time.time

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from airflow_provider_kling.emulator.faults import Fault, FaultList
 from airflow_provider_kling.emulator.jobs import Job, JobFault, JobStore, Phase, State, fingerprint
+from airflow_provider_kling.emulator.kling.slots import Slots
 from airflow_provider_kling.emulator.messages import Call
-from airflow_provider_kling.emulator.myrouter.models import MODELS, Model
 from airflow_provider_kling.emulator.pictures import digest
 from airflow_provider_kling.emulator.render_queue import RenderQueue
 from airflow_provider_kling.emulator.request_log import Request, RequestLog
 from airflow_provider_kling.emulator.settings import Settings
 from airflow_provider_kling.emulator.signed_links import Links
+from airflow_provider_kling.emulator.views import View
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One call that is being answered, with its job and its fault."""
+    """One call that is being answered, with its jobs and its fault."""
 
     host: str
     call: Call
-    job: Job | None = None
+    jobs: tuple[Job, ...] = ()
     prompt: str = ""
     fault: JobFault | None = None
 
@@ -36,12 +39,15 @@ class GatewayState:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.storage_url = "http://storage.invalid"
-        self.models: dict[str, Model] = MODELS | {slug: Model({}) for slug in settings.models}
         self.job_store = JobStore(settings.keep_jobs)
         self.log = RequestLog(settings.keep_requests, settings.on_request)
         self.faults = FaultList(settings.faults, settings.fail_rate, settings.seed)
         self.links = Links(settings.link_seconds)
         self.render_queue = RenderQueue(render=settings.render)
+        self.slots = Slots(settings.slots)
+        self.watched: list[Job] = []  # jobs with callbacks that have not ended
+        self.first_id = 10**17 * 8 + secrets.randbelow(10**17)  # of Kling's ids, which are digits
+        self.random = Random(settings.seed)  # noqa: S311, nothing secret is drawn
         self.queue_seconds = settings.queue_seconds
         self.render_seconds = settings.render_seconds
         self.pause: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -119,16 +125,47 @@ class GatewayState:
 
     def take_fault(self, exchange: Exchange, kind: str, *, late: bool = False) -> Fault | None:
         """Return the fault for this call, or None."""
-        job, prompt = exchange.job, exchange.prompt
-        age, phase = (self.now() - job.created_at, self.state(job).phase) if job else (0.0, None)
         number = self.job_store.next_number if kind == "submit" else 0
 
         def wanted(fault: Fault) -> bool:
-            return fault.matches(kind, job, prompt, number, late=late) and fault.applies(age, phase)
+            if exchange.jobs:
+                return any(
+                    fault.matches(kind, job, "", 0, late=late) and self.shows(job, fault)
+                    for job in exchange.jobs
+                )
+            return fault.matches(kind, None, exchange.prompt, number, late=late) and fault.applies(0.0, None)
 
         fault = self.faults.take(wanted) or self.faults.draw(kind, late=late)
         exchange.fault = fault or exchange.fault
         return fault
+
+    def shows(self, job: Job, fault: JobFault) -> bool:
+        """Return whether a job shows a fault now."""
+        return fault.applies(self.now() - job.created_at, self.state(job).phase)
+
+    def view(self, job: Job, *passing: Fault) -> View:
+        """Return what an answer shows of a job, with its faults and those of the call."""
+        state, reason = self.state(job), ""
+        if state.phase == Phase.FAILED:
+            reason = self.render_queue.failure(job.task_id)
+        view = View(job, *state, reason=reason, has_video=state.phase == Phase.SUCCEED)
+        for fault in (
+            *self.faults.attach(job),
+            *(f for f in passing if f.matches("query", job, "", 0, late=False)),
+        ):
+            if self.shows(job, fault):
+                fault.change(view)
+        return view
+
+    def look(self, exchange: Exchange, jobs: Iterable[Job]) -> tuple[list[View], list[JobFault]]:
+        """Return what a query shows of these jobs, and the faults that its answer has."""
+        exchange.jobs = tuple(jobs)
+        faults = [f for job in exchange.jobs for f in self.faults.attach(job) if self.shows(job, f)]
+        passing = self.take_fault(exchange, "query")
+        taken = [passing] if passing else []
+        exchange.fault = next(reversed((*faults, *taken)), None)
+        views = [self.view(job, *taken) for job in exchange.jobs]
+        return [view for view in views if not view.hidden], [*faults, *taken]
 
     def close(self) -> None:
         """Stop rendering and delete the videos."""

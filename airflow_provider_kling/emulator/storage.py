@@ -6,6 +6,7 @@ import re
 
 from airflow_provider_kling.emulator.jobs import Digest
 from airflow_provider_kling.emulator.messages import Call, Reply
+from airflow_provider_kling.emulator.myrouter.errors import error_reply
 from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
 PATH = re.compile(r"/videos/([\w-]+)\.mp4")
@@ -24,11 +25,12 @@ async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
     problem = gateway.links.problem(task_id, call.query, gateway.now())
     if problem:
         return _refuse(403, problem)
-    exchange.job = gateway.job_store.find(task_id)
+    job = gateway.job_store.find(task_id)
+    exchange.jobs = (job,) if job else ()
     fault = gateway.take_fault(exchange, "download")
-    video = None if exchange.job is None else await gateway.render_queue.video(task_id)
+    video = None if job is None else await gateway.render_queue.video(task_id)
     reply = _refuse(404, "NoSuchKey") if video is None else serve(video, call)
-    return reply if fault is None else fault.apply_to_reply(reply)
+    return reply if fault is None else fault.apply_to_reply(reply, error_reply)
 
 
 def _refuse(status: int, problem: str) -> Reply:

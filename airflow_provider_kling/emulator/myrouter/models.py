@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from airflow_provider_kling.emulator.fields import Field, required
 
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One input of a model. `kind` is text, integer, number, flag, picture, pictures, url, list, shots."""
-
-    kind: str
-    required: bool = False
-    minimum: float | None = None  # of a number its value, of a list its length, of each shot its seconds
-    maximum: float | None = None  # likewise; of a text its characters
-    choices: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +18,6 @@ class Model:
     exactly_one: tuple[str, ...] = ()  # exactly one of these is required
     needs: tuple[tuple[str, str, str], ...] = ()  # (input, other, value): input requires other=value
     sound: bool = False  # the default of `sound`
-
-
-def required(field: Field) -> Field:
-    """Return a copy of the field that is required."""
-    return replace(field, required=True)
 
 
 PICTURE = Field("picture")

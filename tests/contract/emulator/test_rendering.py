@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from airflow_provider_kling.emulator import Call, Gateway, Settings
+from airflow_provider_kling.emulator.myrouter.bodies import render_request
 from airflow_provider_kling.emulator.myrouter.models import MODELS
 from airflow_provider_kling.emulator.render_queue import tiny_video
-from airflow_provider_kling.emulator.render_request import RenderRequest
 
 KEY = {"Authorization": "Bearer emulator-key"}
 
@@ -152,9 +152,9 @@ async def test_every_other_kind_of_video_is_rendered_too(gateway, model, body, s
 
 def test_some_models_have_sound_by_default():
     loud = MODELS["kling-v2.6-pro-t2v"]
-    assert RenderRequest.of(loud, {"prompt": "a cat"}, []).sound
-    assert not RenderRequest.of(loud, {"prompt": "a cat", "sound": False}, []).sound
-    assert not RenderRequest.of(MODELS["kling-v3.0-pro-t2v"], {"prompt": "a cat"}, []).sound
+    assert render_request(loud, {"prompt": "a cat"}).sound
+    assert not render_request(loud, {"prompt": "a cat", "sound": False}).sound
+    assert not render_request(MODELS["kling-v3.0-pro-t2v"], {"prompt": "a cat"}).sound
 
 
 async def test_no_job_succeeds_before_its_video_is_rendered(gateway):

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_kling.emulator.messages import STATUS_OF_REASON
+from airflow_provider_kling.emulator.myrouter.errors import STATUS_OF_REASON
 from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingBalanceError,

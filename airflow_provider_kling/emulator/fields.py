@@ -1,67 +1,38 @@
-"""Checks the body of a submit by the documented rules, and reports the first broken one."""
+"""The inputs of a model as data, and the check of their values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_provider_kling.emulator.messages import Json
-from airflow_provider_kling.emulator.myrouter.models import Field, Model
-from airflow_provider_kling.emulator.pictures import RefusedError, bytes_of, check, is_url
+from airflow_provider_kling.emulator.messages import Json, RefusedError
+from airflow_provider_kling.emulator.pictures import is_url
 
 
-def check_body(model: Model, body: Json) -> None:
-    """Refuse a body that breaks a rule of its model. Unknown inputs are accepted."""
-    for name, field in model.fields.items():
-        value = body.get(name)
-        if value is not None:
-            _check_value(name, field, value)
-        elif field.required:
-            raise RefusedError(f"{name} is required")
-    _check_rules(model, body)
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One input of a model. `kind` is text, integer, number, flag, picture, pictures, url, list, shots."""
+
+    kind: str
+    required: bool = False
+    minimum: float | None = None  # of a number its value, of a list its length, of each shot its seconds
+    maximum: float | None = None  # likewise; of a text its characters
+    choices: tuple[object, ...] = ()
 
 
-def unknown_fields(model: Model, body: Json) -> tuple[str, ...]:
-    """Return the inputs that the model does not list."""
-    return tuple(sorted(set(body) - set(model.fields)))
+def required(field: Field) -> Field:
+    """Return a copy of the field that is required."""
+    return replace(field, required=True)
 
 
-def pictures_in(model: Model, body: Json) -> Iterator[str]:
-    """Yield all pictures of a checked body, the first frame first."""
-    for name, field in model.fields.items():
-        if field.kind == "picture" and body.get(name):
-            yield body[name]
-        elif field.kind == "pictures":
-            yield from body.get(name) or ()
-
-
-async def check_pictures(pictures: Iterator[str]) -> list[bytes | None]:
-    """Return the bytes of each picture, or None for a URL. Refuse pictures beyond the limits."""
-    found = [await bytes_of(picture) for picture in pictures]
-    for picture in found:
-        if picture is not None:
-            check(picture)
-    return found
-
-
-def _check_rules(model: Model, body: Json) -> None:
-    given = {name for name, value in body.items() if value is not None and not _is_empty(value)}
-    if model.exactly_one and len(given.intersection(model.exactly_one)) != 1:
-        raise RefusedError(f"exactly one of {' and '.join(model.exactly_one)} is required")
-    for one, other in model.excludes:
-        if {one, other} <= given:
-            raise RefusedError(f"{one} and {other} exclude each other")
-    for one, other, value in model.needs:
-        if one in given and body.get(other) != value:
-            raise RefusedError(f"{one} needs {other}={value}")
-
-
-def _check_value(name: str, field: Field, value: Any) -> None:
+def check_value(name: str, field: Field, value: Any) -> None:
+    """Refuse a value that an input cannot have."""
     if not _KINDS[field.kind](value):
         raise RefusedError(f"{name} must be {_NAMES.get(field.kind, field.kind)}, got {type(value).__name__}")
     if field.choices and value not in field.choices:
         raise RefusedError(f"{name} must be one of {', '.join(map(str, field.choices))}")
-    if field.required and _is_empty(value):
+    if field.required and is_empty(value):
         raise RefusedError(f"{name} must not be empty")
     if field.kind == "shots":
         _check_shots(field, value)
@@ -85,7 +56,7 @@ def _check_shots(field: Field, shots: list[Any]) -> None:
 def _check_shot(field: Field, shot: Json) -> None:
     text: Any = shot.get("prompt")
     seconds: Any = shot.get("duration", field.minimum)
-    if not isinstance(text, str) or _is_empty(text):
+    if not isinstance(text, str) or is_empty(text):
         raise RefusedError("every shot of multi_prompt needs a prompt")
     if not _is_integer(seconds):
         raise RefusedError("the duration of a shot must be an integer")
@@ -93,7 +64,8 @@ def _check_shot(field: Field, shot: Json) -> None:
         raise RefusedError(f"a shot of {seconds} seconds is too short or too long")
 
 
-def _is_empty(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
+    """Return whether a value counts as not set."""
     return value == [] or (isinstance(value, str) and not value.strip())
 
 
