@@ -83,12 +83,13 @@ def test_an_archive_has_the_time_that_its_maker_wants(
         assert {member.mtime for member in archive} == {1700000000}
 
 
-def test_the_sdist_has_what_the_tests_need_and_no_more(made: dist.Dist) -> None:
+@pytest.mark.skipif(not (dist.PROJECT / ".git").exists(), reason="the sdist itself is tested")
+def test_the_sdist_has_all_files_of_the_repository_and_no_other(made: dist.Dist) -> None:
     with tarfile.open(made.sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", ":!.ci", ":!.github"]
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=dist.PROJECT, capture_output=True, text=True, check=True)
-    assert names == {*listed.stdout.splitlines(), "PKG-INFO"}
+    assert names == {*listed.stdout.splitlines(), "PKG-INFO"}, "see include in pyproject.toml"
 
 
 def test_the_wheel_holds_the_package_and_no_tests(wheel: Distribution) -> None:
