@@ -24,12 +24,15 @@ from odd_servers import DRIPPING_PARTS, answering, dripping_in, serving
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import (
     KlingAccessError,
+    KlingBalanceError,
     KlingError,
     KlingJobFailedError,
+    KlingNoSlotError,
     KlingSubmitUncertainError,
     KlingUnavailableError,
     Money,
 )
+from airflow_provider_kling.gateways import kling, myrouter
 from airflow_provider_kling.gateways.base import Outcome
 from airflow_provider_kling.gateways.myrouter import query, submit
 from airflow_provider_kling.hooks import KlingHook
@@ -40,6 +43,8 @@ from airflow_provider_kling.transport.sessions import Deadline, gateway_session,
 from airflow_provider_kling.transport.sync_client import LONGEST_BODY, KlingClient
 
 JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
+MODELS = {myrouter: JOB.model, kling: "text-to-video/kling-3.0"}
+DIALECTS = pytest.mark.parametrize("dialect", MODELS, ids=lambda dialect: dialect.name)
 REFUSED, MAYBE = Money.UNTOUCHED, Money.MAYBE
 RUNNING = Money.RUNNING
 
@@ -101,10 +106,15 @@ async def failure_of(send, call):
     return caught.value
 
 
-async def test_a_job_is_submitted_asked_for_and_done(gateway, connect):
+def job_of(dialect, prompt="a cat"):
+    return VideoJob(MODELS[dialect], {"prompt": prompt})
+
+
+@DIALECTS
+async def test_a_job_is_submitted_asked_for_and_done(gateway, connect, dialect):
     async with connect(gateway.url) as send:
-        kling_task_id = await send(submit(JOB))
-        task = await send(query(kling_task_id))
+        kling_task_id = await send(dialect.submit(job_of(dialect)))
+        task = await send(dialect.query(kling_task_id))
     assert (task.kling_task_id, task.outcome) == (gateway.jobs[0].task_id, Outcome.SUCCEEDED)
     assert task.videos[0].video_url.startswith(gateway.storage_url)
     assert [(r.method, r.status, r.authorization) for r in gateway.requests] == [
@@ -125,6 +135,14 @@ class Story:
     retry_after: float | None = None
 
 
+def with_both(stories, **more):
+    """Parametrize a test with the stories for both dialects, and with those for one."""
+    own = [(dialect, story) for dialect in MODELS for story in more[dialect.name]]
+    rows = [*((dialect, story) for dialect in MODELS for story in stories), *own]
+    ids = [f"{dialect.name}, {story.fault}" for dialect, story in rows]
+    return pytest.mark.parametrize(("dialect", "story"), rows, ids=ids)
+
+
 SUBMITS = [
     Story("rate-limit=7", KlingUnavailableError, REFUSED, retry_after=7),
     Story("error=INVALID_API_KEY", KlingAccessError, REFUSED),
@@ -136,13 +154,19 @@ SUBMITS = [
     Story("cut,late", KlingSubmitUncertainError, MAYBE, paid=1),
     Story("truncate=9,late", KlingSubmitUncertainError, MAYBE, paid=1),
 ]
+SUBMITS_OF_KLING = [
+    Story("code=1303", KlingNoSlotError, REFUSED),
+    Story("code=1102", KlingBalanceError, REFUSED),
+    Story("code=5000", KlingSubmitUncertainError, MAYBE),
+    Story("code=5002,late", KlingSubmitUncertainError, MAYBE, paid=1),
+]
 
 
-@pytest.mark.parametrize("story", SUBMITS, ids=lambda story: story.fault)
-async def test_a_paid_request_is_never_sent_twice(gateway, connect, story):
+@with_both(SUBMITS, MyRouter=[], Kling=SUBMITS_OF_KLING)
+async def test_a_paid_request_is_never_sent_twice(gateway, connect, dialect, story):
     gateway.add_fault(f"submit:{story.fault}")
     async with connect(gateway.url) as send:
-        error = await failure_of(send, submit(JOB))
+        error = await failure_of(send, dialect.submit(job_of(dialect)))
     assert isinstance(error, story.kind)
     assert (error.money, error.retry_after, error.kling_task_id) == (story.money, story.retry_after, None)
     assert str(story.money) in str(error)
@@ -153,9 +177,23 @@ async def test_a_paid_request_is_never_sent_twice(gateway, connect, story):
     assert not [request for request in gateway.requests if request.host == "storage"]
 
 
+async def test_a_job_whose_answer_was_lost_is_found_by_our_own_id_and_not_paid_for_again(gateway, connect):
+    gateway.add_fault("submit:cut,late")
+    calls = kling.submit(job_of(kling), "ours-1"), kling.submit(job_of(kling), "ours-1")
+    async with connect(gateway.url) as send:
+        errors = [await failure_of(send, call) for call in calls]
+        found, none = await send(kling.find("ours-1")), await send(kling.find("ours-2"))
+        batch = await send(kling.query_jobs(["1", found.kling_task_id]))
+        listed, cursor = await send(kling.list_tasks(time.time() - 60, ""))
+    assert all(isinstance(error, KlingSubmitUncertainError) for error in errors)
+    assert [error.reason for error in errors] == [None, "1201"]
+    (job,) = gateway.jobs
+    assert (found.kling_task_id, found.client_id, none, cursor) == (job.task_id, "ours-1", None, "")
+    assert [*batch] == [task.kling_task_id for task in listed] == [job.task_id]
+
+
 QUERIES = [
     Story("rate-limit=7", KlingUnavailableError, RUNNING, retry_after=7),
-    Story("error=TASK_FAILED", KlingJobFailedError, Money.ENDED),
     Story("error=INVALID_API_KEY,times=2", KlingAccessError, RUNNING),
     Story("redirect", KlingUnavailableError, RUNNING),
     Story("html=502", KlingUnavailableError, RUNNING),
@@ -163,16 +201,23 @@ QUERIES = [
     Story("cut,times=2", KlingUnavailableError, RUNNING),
     Story("truncate=9", KlingUnavailableError, RUNNING),
 ]
+QUERIES_OF_MYROUTER = [Story("error=TASK_FAILED", KlingJobFailedError, Money.ENDED)]
+QUERIES_OF_KLING = [
+    Story("code=5001", KlingUnavailableError, RUNNING),
+    Story("code=1103,times=2", KlingAccessError, RUNNING),
+]
 
 
-@pytest.mark.parametrize("story", QUERIES, ids=lambda story: story.fault)
-async def test_a_query_that_failed_names_the_job_and_says_what_becomes_of_it(gateway, connect, story):
+@with_both(QUERIES, MyRouter=QUERIES_OF_MYROUTER, Kling=QUERIES_OF_KLING)
+async def test_a_query_that_failed_names_the_job_and_says_what_becomes_of_it(
+    gateway, connect, dialect, story
+):
     async with connect(gateway.url) as send:
-        kling_task_id = await send(submit(JOB))
+        kling_task_id = await send(dialect.submit(job_of(dialect)))
         gateway.add_fault(f"query:{story.fault}")
-        error = await failure_of(send, query(kling_task_id))
+        error = await failure_of(send, dialect.query(kling_task_id))
         gateway.clear_faults()
-        assert (await send(query(kling_task_id))).outcome is Outcome.SUCCEEDED
+        assert (await send(dialect.query(kling_task_id))).outcome is Outcome.SUCCEEDED
     assert isinstance(error, story.kind)
     assert (error.money, error.retry_after, error.kling_task_id) == (
         story.money,
@@ -313,11 +358,12 @@ async def test_a_query_asks_not_to_be_answered_from_a_cache(connect):
     assert (headers["Cache-Control"], headers["Pragma"]) == ("no-cache", "no-cache")
 
 
-async def test_a_wrong_key_is_told(gateway, connect):
+@pytest.mark.parametrize(("dialect", "reason"), [(myrouter, "INVALID_API_KEY"), (kling, "1002")])
+async def test_a_wrong_key_is_told(gateway, connect, dialect, reason):
     async with connect(gateway.url, key="wrong") as send:
-        for call in (submit(JOB), query("t-1")):
+        for call in (dialect.submit(job_of(dialect)), dialect.query("t-1")):
             error = await failure_of(send, call)
-            assert (type(error).__name__, error.reason) == ("KlingAccessError", "INVALID_API_KEY")
+            assert (type(error).__name__, error.reason) == ("KlingAccessError", reason)
     assert not gateway.jobs
 
 

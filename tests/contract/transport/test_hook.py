@@ -26,6 +26,8 @@ from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.transport.settings import Settings
 
 JOB = VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat"})
+MODELS = {"myrouter": JOB.model, "kling": "text-to-video/kling-3.0"}
+DIALECTS = pytest.mark.parametrize("dialect", MODELS)
 KINDS = KlingError.__subclasses__()
 
 
@@ -142,9 +144,10 @@ async def test_an_error_of_a_secrets_backend_may_pass_and_none_of_its_words_are_
     assert not any("s3cret" in "".join(format_exception(error)) for error in errors)
 
 
-def test_a_job_is_submitted_asked_for_and_its_video_fetched(gateway, connect):
-    hook = connect(at(gateway.url, allow_private_hosts=True))
-    kling_task_id = hook.submit(JOB)
+@DIALECTS
+def test_a_job_is_submitted_asked_for_and_its_video_fetched(gateway, connect, dialect):
+    hook = connect(at(gateway.url, allow_private_hosts=True, gateway=dialect))
+    kling_task_id = hook.submit(VideoJob(MODELS[dialect], JOB.inputs))
     task = hook.get_task(kling_task_id)
     assert task.outcome is Outcome.SUCCEEDED
     with hook.open_video(task.videos[0].video_url) as stream:
@@ -169,8 +172,9 @@ def test_each_error_is_of_its_own_class_and_of_the_right_one_of_airflows(kind):
     assert translated.to_dict() == error.to_dict()
 
 
-def test_a_good_key_is_told_and_costs_nothing(gateway, connect):
-    assert connect(at(gateway.url)).test_connection() == (
+@DIALECTS
+def test_a_good_key_is_told_and_costs_nothing(gateway, connect, dialect):
+    assert connect(at(gateway.url, gateway=dialect)).test_connection() == (
         True,
         f"The gateway at {gateway.url} accepts the API key.",
     )
@@ -180,19 +184,21 @@ def test_a_good_key_is_told_and_costs_nothing(gateway, connect):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("", "INVALID_API_KEY"),
-        ("query:error=MISSING_API_KEY", "MISSING_API_KEY"),
-        ("query:error=FAILED_TO_AUTH", "FAILED_TO_AUTH"),
-        ("query:status=401", "HTTP 401"),
-        ("query:html=403", "HTTP 403"),
+        ("", {"myrouter": "INVALID_API_KEY", "kling": "the host is 'singapore' or 'beijing'"}),
+        ("query:error=MISSING_API_KEY", {"myrouter": "MISSING_API_KEY", "kling": "1001"}),
+        ("query:error=FAILED_TO_AUTH", {"myrouter": "FAILED_TO_AUTH", "kling": "1000"}),
+        ("query:status=401", dict.fromkeys(MODELS, "HTTP 401")),
+        ("query:html=403", dict.fromkeys(MODELS, "HTTP 403")),
     ],
 )
-def test_a_bad_key_is_told(gateway, connect, fault, words):
+@DIALECTS
+def test_a_bad_key_is_told(gateway, connect, dialect, fault, words):
     if fault:
         gateway.add_fault(fault)
-    good, told = connect(at(gateway.url, key="emulator-key" if fault else "sk-wrong")).test_connection()
+    key = "emulator-key" if fault else "sk-wrong"
+    good, told = connect(at(gateway.url, key=key, gateway=dialect)).test_connection()
     assert not good
-    assert words in told
+    assert words[dialect] in told
     assert "Check the API key" in told
     assert "sk-wrong" not in told
 
@@ -200,11 +206,12 @@ def test_a_bad_key_is_told(gateway, connect, fault, words):
 @pytest.mark.parametrize(
     "fault", ["status=500", "html=502", "rate-limit", "redirect", "error=INVALID_REQUEST_BODY"]
 )
-def test_an_answer_that_says_nothing_of_the_key_is_inconclusive(gateway, connect, fault):
+@DIALECTS
+def test_an_answer_that_says_nothing_of_the_key_is_inconclusive(gateway, connect, dialect, fault):
     gateway.add_fault(f"query:{fault}")
-    good, told = connect(at(gateway.url)).test_connection()
+    good, told = connect(at(gateway.url, gateway=dialect)).test_connection()
     assert not good
-    assert told.startswith("Inconclusive. The gateway answered")
+    assert told.startswith(("Inconclusive. The gateway answered", "Inconclusive. Kling answered"))
 
 
 def test_a_host_whose_name_is_looked_up_for_too_long_is_given_up_before_anything_is_sent(
