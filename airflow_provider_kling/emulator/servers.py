@@ -10,7 +10,6 @@ from aiohttp import web
 
 from airflow_provider_kling.emulator.fault_effects import TO_STORAGE
 from airflow_provider_kling.emulator.gateway import Gateway
-from airflow_provider_kling.emulator.kling.callbacks import send_callbacks
 from airflow_provider_kling.emulator.messages import Call, Reply
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
@@ -96,11 +95,11 @@ async def serve_both_hosts(gateway: Gateway) -> AsyncIterator[str]:
     gateway.pause = pause
     settings = gateway.settings
     api, storage = HostServer(gateway, "api"), HostServer(gateway, "storage")
-    callbacks = asyncio.create_task(send_callbacks(gateway))
     try:
         gateway.storage_url = await storage.open(settings.host, settings.storage_port)
         yield await api.open(settings.host, settings.port)
     finally:
         closing.set()
-        callbacks.cancel()
+        for task in gateway.background:
+            task.cancel()
         await asyncio.gather(api.close(), storage.close())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -31,6 +31,7 @@ class Exchange:
     jobs: tuple[Job, ...] = ()
     prompt: str = ""
     fault: JobFault | None = None
+    affected: Sequence[Job] = ()  # the jobs that it applies to
 
 
 class GatewayState:
@@ -45,7 +46,7 @@ class GatewayState:
         self.links = Links(settings.link_seconds)
         self.render_queue = RenderQueue(render=settings.render)
         self.slots = Slots(settings.slots)
-        self.watched: list[Job] = []  # jobs with callbacks that have not ended
+        self.background: set[asyncio.Task[None]] = set()  # they send callbacks
         self.first_id = 10**17 * 8 + secrets.randbelow(10**17)  # of Kling's ids, which are digits
         self.random = Random(settings.seed)  # noqa: S311, nothing secret is drawn
         self.queue_seconds = settings.queue_seconds
@@ -128,11 +129,10 @@ class GatewayState:
         number = self.job_store.next_number if kind == "submit" else 0
 
         def wanted(fault: Fault) -> bool:
+            hit = [job for job in exchange.jobs if fault.matches(kind, job, "", 0, late=late)]
+            exchange.affected = [job for job in hit if self.shows(job, fault)]
             if exchange.jobs:
-                return any(
-                    fault.matches(kind, job, "", 0, late=late) and self.shows(job, fault)
-                    for job in exchange.jobs
-                )
+                return bool(exchange.affected)
             return fault.matches(kind, None, exchange.prompt, number, late=late) and fault.applies(0.0, None)
 
         fault = self.faults.take(wanted) or self.faults.draw(kind, late=late)
@@ -143,16 +143,13 @@ class GatewayState:
         """Return whether a job shows a fault now."""
         return fault.applies(self.now() - job.created_at, self.state(job).phase)
 
-    def view(self, job: Job, *passing: Fault) -> View:
-        """Return what an answer shows of a job, with its faults and those of the call."""
+    def view(self, job: Job) -> View:
+        """Return what an answer shows of a job, with its faults."""
         state, reason = self.state(job), ""
         if state.phase == Phase.FAILED:
             reason = self.render_queue.failure(job.task_id)
         view = View(job, *state, reason=reason, has_video=state.phase == Phase.SUCCEED)
-        for fault in (
-            *self.faults.attach(job),
-            *(f for f in passing if f.matches("query", job, "", 0, late=False)),
-        ):
+        for fault in self.faults.attach(job):
             if self.shows(job, fault):
                 fault.change(view)
         return view
@@ -160,12 +157,16 @@ class GatewayState:
     def look(self, exchange: Exchange, jobs: Iterable[Job]) -> tuple[list[View], list[JobFault]]:
         """Return what a query shows of these jobs, and the faults that its answer has."""
         exchange.jobs = tuple(jobs)
-        faults = [f for job in exchange.jobs for f in self.faults.attach(job) if self.shows(job, f)]
+        views = [self.view(job) for job in exchange.jobs]
+        faults = [f for job in exchange.jobs for f in job.faults if self.shows(job, f)]
         passing = self.take_fault(exchange, "query")
-        taken = [passing] if passing else []
-        exchange.fault = next(reversed((*faults, *taken)), None)
-        views = [self.view(job, *taken) for job in exchange.jobs]
-        return [view for view in views if not view.hidden], [*faults, *taken]
+        if passing is not None:
+            for view in views:
+                if view.job in exchange.affected:
+                    passing.change(view)
+            faults.append(passing)
+        exchange.fault = faults[-1] if faults else None
+        return [view for view in views if not view.hidden], faults
 
     def close(self) -> None:
         """Stop rendering and delete the videos."""

@@ -33,19 +33,25 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, text, "sha256")).decode()
 
 
-async def send_callbacks(gateway: GatewayState) -> None:
-    """Send the callbacks of all jobs until this is cancelled. Only addresses of this machine are called."""
-    known: dict[str, str] = {}  # job -> the status that was sent last
+def watch(gateway: GatewayState, job: Job) -> None:
+    """Send callbacks for a job from now on, if it asks for them. Only addresses of this machine are called."""
+    if job.callback_url and is_loopback(job.callback_url):
+        task = asyncio.create_task(_send_callbacks(gateway, job))
+        gateway.background.add(task)
+        task.add_done_callback(gateway.background.discard)
+
+
+async def _send_callbacks(gateway: GatewayState, job: Job) -> None:
+    said, view = "", gateway.view(job)
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
         while True:
-            for job in [*gateway.watched]:
-                view = gateway.view(job)
-                if known.get(job.task_id) != view.status:
-                    known[job.task_id] = view.status
-                    await _send(gateway, session, view)
-                if view.ended:
-                    gateway.watched.remove(job)
+            if view.status != said:
+                said = view.status
+                await _send(gateway, session, view)
+            if view.ended:
+                return
             await asyncio.sleep(LOOK_EVERY)
+            view = gateway.view(job)
 
 
 async def _send(gateway: GatewayState, session: aiohttp.ClientSession, view: View) -> None:
@@ -70,9 +76,3 @@ def _signature(secret: str, body: bytes) -> dict[str, str]:
         "webhook-timestamp": str(timestamp),
         "webhook-signature": sign(secret, message_id, timestamp, body),
     }
-
-
-def watch(gateway: GatewayState, job: Job) -> None:
-    """Send callbacks for a job from now on, if it asks for them."""
-    if job.callback_url and is_loopback(job.callback_url):
-        gateway.watched.append(job)

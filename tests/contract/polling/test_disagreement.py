@@ -57,11 +57,14 @@ class TwoViews:
         self._now = ANSWERS[next(self._answers[self.who])]
         return True
 
+    def change(self, view):
+        self._now.change(view)
+
     def edit(self, answer):
         self._now.edit(answer)
 
-    def apply_to_reply(self, reply):
-        return self._now.apply_to_reply(reply)
+    def apply_to_reply(self, reply, error):
+        return self._now.apply_to_reply(reply, error)
 
 
 class DividedWait(Wait):
