@@ -2,8 +2,8 @@
 
     python scripts/dist.py [--tag v0.2.0] [folder]
 
-Files in the archives have a fixed time (2020-02-02, or ``SOURCE_DATE_EPOCH``), so the same source and the
-same hatchling give the same bytes on every machine.
+Files in the archives have a fixed time (2020-02-02, or ``SOURCE_DATE_EPOCH``), so the same source
+gives the same bytes on every machine with the same hatchling and zlib.
 """
 
 from __future__ import annotations
