@@ -34,7 +34,7 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def watch(gateway: GatewayState, job: Job) -> None:
-    """Send callbacks for a job from now on, if it asks for them. Only addresses of this machine are called."""
+    """Send callbacks for a job, if it asks for them. Only addresses of this machine are called."""
     if job.callback_url and is_loopback(job.callback_url):
         task = asyncio.create_task(_send_callbacks(gateway, job))
         gateway.background.add(task)
