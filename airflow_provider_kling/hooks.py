@@ -139,14 +139,28 @@ class KlingHook(BaseHook):
         return gateway_session(self.settings)
 
     def send(self, call: Call[T]) -> T:
-        """Send one call of the connection's gateway, once.
+        """Send one call of the connection's gateway.
+
+        If the key is refused, the connection is looked up and the call is sent once more: the key may have
+        been rotated. A submit is never sent twice.
 
         :raises KlingError: as Airflow understands it, see :func:`for_airflow`.
         """
         from airflow_provider_kling.gateways.base import errors_about_job
+
+        with airflow_errors(), errors_about_job(call.kling_task_id):
+            try:
+                return self._exchange(call)
+            except KlingAccessError:
+                if call.starts_job:
+                    raise
+                self.__dict__.pop("settings", None)
+                return self._exchange(call)
+
+    def _exchange(self, call: Call[T]) -> T:
         from airflow_provider_kling.transport.sync_client import KlingClient
 
-        with airflow_errors(), errors_about_job(call.kling_task_id), self.get_conn() as session:
+        with self.get_conn() as session:
             return KlingClient(session, self.settings).send(call)
 
     def submit(self, job: VideoJob, client_id: str = "") -> str:
@@ -158,17 +172,7 @@ class KlingHook(BaseHook):
         return self.send(self.settings.gateway.submit(job, client_id))
 
     def get_task(self, kling_task_id: str) -> Task:
-        """Return the state of a job. This costs nothing.
-
-        If the key is refused, the connection is read again once: the key may have been rotated.
-        """
-        try:
-            return self._query(kling_task_id)
-        except KlingAccessError:
-            self.__dict__.pop("settings", None)
-            return self._query(kling_task_id)
-
-    def _query(self, kling_task_id: str) -> Task:
+        """Return the state of a job. This costs nothing."""
         from airflow_provider_kling.gateways.base import errors_about_job
 
         with errors_about_job(kling_task_id):
@@ -185,7 +189,7 @@ class KlingHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask for a job that cannot exist: this costs nothing and shows whether the key is accepted."""
         try:
-            self.send(self.settings.gateway.probe())
+            self._exchange(self.settings.gateway.probe())
         except KlingAccessError as error:
             return False, f"{error.what} {error.advice}"
         except KlingError as error:

@@ -17,6 +17,7 @@ from odd_servers import answering, serving
 from airflow_provider_kling import errors
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.errors import KlingAccessError, KlingError, KlingUnavailableError, Money
+from airflow_provider_kling.gateways import kling
 from airflow_provider_kling.gateways.base import Outcome
 from airflow_provider_kling.gateways.myrouter import query
 from airflow_provider_kling.hooks import KlingHook, for_airflow
@@ -212,6 +213,19 @@ def test_an_answer_that_says_nothing_of_the_key_is_inconclusive(gateway, connect
     good, told = connect(at(gateway.url, gateway=dialect)).test_connection()
     assert not good
     assert told.startswith(("Inconclusive. The gateway answered", "Inconclusive. Kling answered"))
+
+
+def test_a_key_that_was_rotated_is_looked_up_once_more_but_a_submit_is_not_sent_twice(gateway, connect):
+    new = at(gateway.url, gateway="kling")
+    hooks = [connect({**new, "password": "of-yesterday"}) for _ in range(3)]
+    assert all(hook.settings.api_key == "of-yesterday" for hook in hooks)
+    connect(new)
+    assert hooks[0].send(kling.find("ours-1")) is None
+    with pytest.raises(errors.KlingTaskNotFoundError):
+        hooks[1].get_task("t-1")
+    with pytest.raises(KlingAccessError):
+        hooks[2].submit(VideoJob(MODELS["kling"], JOB.inputs))
+    assert [request.method for request in gateway.requests] == ["GET", "GET"] * 2 + ["POST"]
 
 
 def test_a_host_whose_name_is_looked_up_for_too_long_is_given_up_before_anything_is_sent(
