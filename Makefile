@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 # One stamp for each Python, so that PYTHON=python3.13 makes a new environment instead of using the old one.
 STAMP := $(VENV)/.installed-by-$(subst /,-,$(PYTHON))
+JUDGES := $(VENV)/judges
 PACKAGE := airflow_provider_kling
 CODE := $(PACKAGE) tests scripts dags docs benchmarks
 
@@ -28,7 +29,7 @@ demo: export DEMO_BEGAN := $(shell date +%s)
 demo: $(STAMP) ## A picture becomes a video in a private Airflow, against an emulator of the gateway
 	@PYTHONPATH=scripts exec $(BIN)/python -m demo
 
-test: $(STAMP) ## Run the tests
+test: $(STAMP) $(JUDGES)/.installed ## Run the tests
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 chaos: $(STAMP) ## Kill everything while many jobs run: nothing is paid for twice, no paid video is lost
@@ -69,10 +70,13 @@ dist: $(STAMP) ## Build sdist, wheel and SBOM in dist, and check them; TAG=v0.2.
 	@rm -rf dist
 	@exec $(BIN)/python scripts/dist.py $(if $(TAG),--tag $(TAG)) dist
 
-lock: $(STAMP) ## Resolve the requirements anew into requirements/dev.txt
+lock: $(STAMP) ## Resolve the requirements anew into requirements/*.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 	  --no-emit-index-url --no-emit-find-links --no-emit-package airflow-provider-kling \
 	  --custom-compile-command "make lock" --group dev requirements/dev.in -o $(LOCK)
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" requirements/judges.in -o requirements/judges.txt
 
 clean: ## Remove .venv, .airflow (with its videos) and every cache
 	rm -rf $(VENV) .airflow build dist docs/_api .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
@@ -80,3 +84,10 @@ clean: ## Remove .venv, .airflow (with its videos) and every cache
 
 $(STAMP): pyproject.toml $(LOCK) scripts/setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" LOCK="$(LOCK)" STAMP="$@" sh scripts/setup.sh
+
+# Others' programs, which the tests run. uv or, where it cannot work, pip.
+$(JUDGES)/.installed: requirements/judges.txt $(STAMP)
+	@$(BIN)/python -m venv --clear $(JUDGES)
+	@$(BIN)/uv --quiet pip sync --system-certs --python $(JUDGES)/bin/python --require-hashes $< || \
+	  $(JUDGES)/bin/python -m pip --quiet install --require-hashes --requirement $<
+	@touch $@
