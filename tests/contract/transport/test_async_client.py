@@ -83,7 +83,7 @@ async def serving(*script, then=(), request_timeout=5.0, **extra):
     server = Server([script, then] if then else [script])
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/prefix"
-    settings = Settings("c", "sk-key", url, request_timeout=request_timeout, http_extra=extra)
+    settings = Settings("c", "sk-key", base_url=url, request_timeout=request_timeout, http_extra=extra)
     async with AsyncKlingClient(settings) as client:
         yield server, client
     listener.close()
@@ -101,7 +101,7 @@ async def test_a_socks_proxy_is_refused_and_the_error_says_what_works():
     proxies = {"http": "SOCKS5h://127.0.0.1:9"}
     with pytest.raises(KlingAccessError, match="HTTP proxy, or deferrable=False"):
         await AsyncKlingClient(
-            Settings("c", "sk-key", "http://127.0.0.1", http_extra={"proxies": proxies})
+            Settings("c", "sk-key", base_url="http://127.0.0.1", http_extra={"proxies": proxies})
         ).__aenter__()
 
 
