@@ -29,7 +29,7 @@ from airflow_provider_kling.transport.async_client import AsyncKlingClient
 from airflow_provider_kling.transport.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 WAITS, SECONDS = int(os.environ.get("WAITS", "10000")), float(os.environ.get("SECONDS", "20"))
 #: Seconds between two polls of a wait, and before the measuring starts.
@@ -142,12 +142,13 @@ async def wait_for_ever(poller: Poller, index: int, start: float) -> None:
 async def measure(name: str, url: str) -> dict[str, Any]:
     """Poll for all waits and return one row of the table."""
     objects = [[[] for _ in range(OBJECTS_PER_WAIT)] for _ in range(WAITS)], [[] for _ in range(OBJECTS)]
-    async with AsyncKlingClient(Settings("c", "key", url)) as client:
+    async with AsyncKlingClient(Settings("c", "key", base_url=url)) as client:
         send = client.send if name == "aiohttp" else bare_client(url)
 
-        async def answer(wait: Wait) -> Task:
+        async def answer(waits: Sequence[Wait]) -> Mapping[str, Task]:
+            (wait,) = waits
             wait.call = wait.call or query(wait.policy.kling_task_id)
-            return await send(wait.call)
+            return {wait.policy.kling_task_id: await send(wait.call)}
 
         poller = Poller(answer, RateLimiter(1e6))
         start = time.time() + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
@@ -43,12 +43,11 @@ class PooledClient:
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
         self._opening = asyncio.Lock()
-        self._limiter = RateLimiter(DEFAULT_QUERIES_PER_SECOND)
         self._opened: list[AsyncKlingClient] = []
         self._looked_up_at = float("-inf")
         self.users = 0
         self.client: AsyncKlingClient | None = None
-        self.poller = Poller(self._query, self._limiter)
+        self.poller = Poller(self._query, RateLimiter(DEFAULT_QUERIES_PER_SECOND))
 
     def wait(self, policy: PollPolicy, first_poll_at: float) -> Wait:
         """Return the wait for one job; see :class:`Wait`."""
@@ -66,7 +65,7 @@ class PooledClient:
             try:
                 return await client.send(call)
             except KlingAccessError as error:
-                if call.kling_task_id is None:
+                if call.starts_job:
                     raise  # a submit is never sent twice
                 refused = client if self._may_look_up_again(error) else None
             return await (await self._current(refused)).send(call)
@@ -82,11 +81,14 @@ class PooledClient:
         self._looked_up_at = now
         return True
 
-    async def _query(self, wait: Wait) -> Task:
-        with errors_about_job(wait.policy.kling_task_id):
-            client = await self._current()
-        wait.call = wait.call or client.settings.gateway.query(wait.policy.kling_task_id)
-        return await self.send(wait.call)
+    async def _query(self, waits: Sequence[Wait]) -> Mapping[str, Task]:
+        gateway = (await self._current()).settings.gateway
+        ids = [wait.policy.kling_task_id for wait in waits]
+        if len(ids) > 1 and gateway.query_jobs:
+            return await self.send(gateway.query_jobs([*dict.fromkeys(ids)]))
+        wait = waits[0]
+        wait.call = wait.call or gateway.query(ids[0])
+        return {ids[0]: await self.send(wait.call)}
 
     async def _current(self, refused: AsyncKlingClient | None = None) -> AsyncKlingClient:
         """Return the client, a new one where *refused* is in use and the connection has changed."""
@@ -95,8 +97,7 @@ class PooledClient:
                 settings = await self._look_up()
                 if self.client is None or self.client.settings != settings:
                     self.client = await self._open(settings)
-                    self._limiter.change(settings.queries_per_second)
-                    self.poller.request_timeout = settings.request_timeout
+                    self.poller.use(settings)
             return self.client
 
     async def _look_up(self) -> Settings:

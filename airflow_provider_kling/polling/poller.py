@@ -5,20 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import replace
 from typing import Any, Self
 
-from airflow_provider_kling.errors import KlingError, KlingUnavailableError
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingBalanceError,
+    KlingError,
+    KlingTaskNotFoundError,
+    KlingUnavailableError,
+)
 from airflow_provider_kling.gateways.base import Call, Task, about_job, log_bug
 from airflow_provider_kling.polling.policy import PollPolicy, PollResult
 from airflow_provider_kling.polling.queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
-from airflow_provider_kling.transport.settings import DEFAULT_TIMEOUT
+from airflow_provider_kling.transport.settings import DEFAULT_TIMEOUT, Settings
 
-#: Polls in flight at a time, for all waits of a connection.
+#: Queries in flight at a time, for all waits of a connection.
 MAX_CONCURRENT_POLLS = 32
+#: A poll may join a query that is sent anyway this share of its pause early, and this number of seconds.
+EARLY_SHARE, MAX_EARLY = 0.2, 1.0
 #: Seconds between two looks for waits that are over without an answer.
 CHECK_INTERVAL = 5.0
 #: Progress values and log lines of all waits: the rate that lasts, and the burst after a rest. A few waits
@@ -38,14 +46,16 @@ MAX_MESSAGES = 20
 class Poller:
     """Polls for any number of waits on one event loop.
 
-    :param query: asks the gateway for the state of a wait's job.
+    :param query: asks the gateway once for the states of some waits' jobs, and returns them by task id.
     :param limiter: how many queries may be sent in a second.
     :ivar request_timeout: seconds in which a query should be answered.
     """
 
     request_timeout = DEFAULT_TIMEOUT
 
-    def __init__(self, query: Callable[[Wait], Awaitable[Task]], limiter: RateLimiter) -> None:
+    def __init__(
+        self, query: Callable[[Sequence[Wait]], Awaitable[Mapping[str, Task]]], limiter: RateLimiter
+    ) -> None:
         self._query, self._limiter = query, limiter
         self._queue: PollQueue[Wait] = PollQueue(limiter)
         self._pollers: list[asyncio.Task[None]] = []
@@ -98,20 +108,45 @@ class Poller:
         self._timer = loop.call_later(CHECK_INTERVAL, self._check, context=Context())
         self.end_late(self._queue.now())
 
+    def use(self, settings: Settings) -> None:
+        """Poll by the settings of a connection from now on."""
+        self._limiter.change(settings.queries_per_second)
+        self.request_timeout = settings.request_timeout
+        self._queue.most = settings.gateway.jobs_per_query
+        for wait in self._waits:
+            wait.call = None  # of another gateway, perhaps
+
     async def _poll_for_ever(self) -> None:
         while True:
-            wait = await self._queue.get()
-            try:
-                answer: Task | KlingError = await self._query(wait)
-            except KlingError as error:
-                answer = error
-                self._pause_if_asked(error)
-            except Exception as error:  # noqa: BLE001 - no wait for a paid job ends because of it
-                log_bug(error)
-                failure = KlingUnavailableError(f"The query failed ({type(error).__name__}).")
-                answer = about_job(failure, wait.policy.kling_task_id)
-            if wait.open:
-                self._update(wait, answer, time.time())
+            await self._poll(await self._queue.get())
+
+    async def _poll(self, waits: Sequence[Wait]) -> None:
+        """Ask once for the jobs of some waits. Put those back that another one may have spoiled."""
+        tasks: Mapping[str, Task] = {}
+        error: KlingError = KlingTaskNotFoundError("The gateway's answer leaves the job out.")
+        of_connection = False
+        try:
+            tasks = await self._query(waits)
+        except KlingError as failure:
+            error, of_connection = failure, _concerns_connection(failure)
+            self._pause_if_asked(error)
+        except Exception as bug:  # noqa: BLE001 - no wait for a paid job ends because of it
+            log_bug(bug)
+            error = KlingUnavailableError(f"The query failed ({type(bug).__name__}).")
+        now = time.time()
+        for wait in waits:
+            kling_task_id = wait.policy.kling_task_id
+            if task := tasks.get(kling_task_id):
+                wait.most = float("inf")
+                self._update(wait, task, now)
+                continue
+            if not of_connection:
+                missing = isinstance(error, KlingTaskNotFoundError)
+                wait.most = 1 if missing else max(1, len(waits) // 2)
+            if len(waits) == 1 or of_connection or _is_passing(error):
+                self._update(wait, about_job(error, kling_task_id), now)
+            else:
+                self._put(wait, 0.0)  # before all that are due
 
     def _pause_if_asked(self, error: KlingError) -> None:
         """Stop the polls of all waits where the gateway says that there are too many."""
@@ -120,14 +155,18 @@ class Poller:
         ):
             self._queue.pause(error.retry_after)
 
-    def _put(self, wait: Wait, due: float) -> None:
-        """Put the next poll of a wait into the queue."""
+    def _put(self, wait: Wait, due: float, early: float = 0.0) -> None:
+        """Put the next poll of a wait into the queue, if it still waits."""
+        if not wait.open:
+            return
         give_up_at = wait.policy.give_up_at
         wait.last_poll_at = self._queue.now() + max(due, give_up_at) - time.time()
-        wait.number = self._queue.put(wait, due, give_up_at)
+        wait.number = self._queue.put(wait, due, give_up_at, early=early, most=wait.most)
 
     def _update(self, wait: Wait, answer: Task | KlingError, now: float) -> None:
         """Tell the policy what came, and put the next poll into the queue or end the wait."""
+        if not wait.open:
+            return
         try:
             result = wait.policy.update(answer, now)
         except Exception as error:  # noqa: BLE001 - the trigger raises it
@@ -139,7 +178,10 @@ class Poller:
             # The worker that resumes the task stores the last progress.
             wait.end(replace(result, messages=lines if wait.messages else (), progress=None))
             return
-        self._put(wait, result.next_poll_at)
+        pause = result.next_poll_at - now
+        # After an error, the pause is the shortest that the policy or the gateway allows.
+        early = min(pause * EARLY_SHARE, MAX_EARLY) if isinstance(answer, Task) else 0.0
+        self._put(wait, result.next_poll_at, early)
         wait.progress = result.progress or wait.progress
         messages = wait.messages if wait.messages and self.may_log() else ()
         progress = wait.progress if wait.progress and self.may_push() else None
@@ -166,6 +208,21 @@ class Poller:
         return True
 
 
+def _concerns_connection(error: KlingError) -> bool:
+    """Return whether a query would have failed whatever it asked for."""
+    if isinstance(error, KlingUnavailableError):
+        return error.http_status in (None, 429) or error.retry_after is not None
+    forbidden = error.http_status == 403 and error.reason  # the key may be right, and a job another account's
+    return isinstance(error, (KlingAccessError, KlingBalanceError)) and not forbidden
+
+
+def _is_passing(error: KlingError) -> bool:
+    """Return whether to ask again at once would not help: the gateway or we are broken."""
+    if not isinstance(error, KlingUnavailableError):
+        return False
+    return bool(error.reason) or error.http_status is None or error.http_status >= 500
+
+
 class Wait:
     """One trigger's wait for one job: yields a result for each change, the last one with a task or an error.
 
@@ -174,12 +231,13 @@ class Wait:
     :param poller: polls for it.
     :param policy: says when to poll, and what an answer means.
     :param first_poll_at: when to poll first, in epoch seconds.
-    :ivar call: the query, which is sent again and again; None before the first poll.
+    :ivar call: the query for this job alone, which is sent again and again; None before it is made.
+    :ivar most: the number of jobs that a query may ask for with this one.
     :ivar last_poll_at: when its last poll is due, by the loop's clock, which is never set.
     """
 
     __slots__ = (
-        *("call", "last_poll_at", "messages", "number", "open", "policy", "progress"),
+        *("call", "last_poll_at", "messages", "most", "number", "open", "policy", "progress"),
         *("_changed", "_first_poll_at", "_poller", "_results"),
     )
 
@@ -189,6 +247,7 @@ class Wait:
         self.messages: tuple[str, ...] = ()
         self.progress: dict[str, Any] | None = None
         self.number, self.last_poll_at, self.open = -1, float("inf"), True
+        self.most = float("inf")
         self._poller, self._first_poll_at = poller, first_poll_at
         self._results: deque[PollResult | Exception] = deque()
         self._changed: asyncio.Future[None] | None = None

@@ -27,31 +27,39 @@ class PollQueue(Generic[T]):
     alike. An entry is a tuple of numbers, which Python's garbage collector does not visit: with objects in
     their place, a collection stops a triggerer with ten thousand waits for a second.
 
-    :param limiter: how many polls may be released in a second.
+    :param limiter: how many batches may be released in a second.
+    :ivar most: the number of polls in a batch.
     """
+
+    most = 1
 
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
         self._loop = asyncio.get_running_loop()
-        self._heap: list[tuple[float, int, float]] = []  # due, number, deadline; by the loop's clock
+        #: Due, number, deadline, when it may join a batch, how large a one; times by the loop's clock.
+        self._heap: list[tuple[float, int, float, float, float]] = []
         self._items: dict[int, T] = {}
         self._numbers = count()
-        self._getters: list[asyncio.Future[T]] = []
+        self._getters: list[asyncio.Future[list[T]]] = []
         self._timer: asyncio.Task[None] | None = None
         self._timer_at = self._reached = self._paused_until = float("-inf")
 
-    def put(self, item: T, due: float, deadline: float) -> int:
+    def put(
+        self, item: T, due: float, deadline: float, *, early: float = 0.0, most: float = float("inf")
+    ) -> int:
         """Add a poll and return its number, to :meth:`remove` it with. It is released later, never at once.
 
         :param due: when, in epoch seconds. It is rounded to the nearest :data:`STEP`.
         :param deadline: when the item's last poll is due, in epoch seconds; no pause delays that one.
+        :param early: the seconds by which it may come earlier, with a poll that is due.
+        :param most: the number of polls that its batch may have.
         """
         now, wall = self.now(), time.time()  # from here on by the loop's clock, which is never set
         at = now + due - wall
         at = round(at / STEP) * STEP if at > now else at
         number = next(self._numbers)
         self._items[number] = item
-        heappush(self._heap, (at, number, now + deadline - wall))
+        heappush(self._heap, (at, number, now + deadline - wall, at - early, most))
         if self._heap[0][1] == number:
             self._set_timer(at)
         return number
@@ -60,9 +68,9 @@ class PollQueue(Generic[T]):
         """Remove a poll that was not released yet."""
         self._items.pop(number, None)
 
-    async def get(self) -> T:
-        """Wait for the next poll that may be sent, and return its item."""
-        getter: asyncio.Future[T] = self._loop.create_future()
+    async def get(self) -> list[T]:
+        """Wait for the next poll that may be sent, and return its item and those of its batch."""
+        getter: asyncio.Future[list[T]] = self._loop.create_future()
         self._getters.append(getter)
         self._release()
         try:
@@ -92,21 +100,35 @@ class PollQueue(Generic[T]):
     def _release(self) -> None:
         """Release all polls that may be sent now, and set the timer for the next one."""
         while self._heap and self._getters:
-            due, number, deadline = self._heap[0]
+            due, number, deadline, joins_at, most = self._heap[0]
             if number not in self._items:  # it was removed
                 heappop(self._heap)
                 continue
             now = self.now()
             if due <= now < min(self._paused_until, deadline):
-                heapreplace(self._heap, (min(self._paused_until, deadline), number, deadline))
+                later = min(self._paused_until, deadline)
+                heapreplace(self._heap, (later, number, deadline, joins_at, most))
                 continue
             at = self._limiter.next_at(max(now, due))
             if at > now:
                 self._set_timer(at)
                 return
-            heappop(self._heap)
             self._limiter.take(now)
-            self._getters.pop().set_result(self._items.pop(number))
+            self._getters.pop().set_result(self._take_batch(now))
+
+    def _take_batch(self, now: float) -> list[T]:
+        """Remove the first poll and those next to it that may be sent with it. No poll overtakes another."""
+        batch: list[T] = []
+        most: float = self.most
+        while self._heap:
+            _, number, _, joins_at, of_poll = self._heap[0]
+            if number in self._items:
+                most = min(most, of_poll)
+                if batch and (len(batch) >= most or joins_at > now):
+                    break
+                batch.append(self._items.pop(number))
+            heappop(self._heap)
+        return batch
 
     def _set_timer(self, at: float) -> None:
         if self._timer and self._timer_at <= at:

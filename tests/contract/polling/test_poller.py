@@ -47,6 +47,12 @@ def policy_of(gateway, interval=1000.0, kind=PollPolicy):
     return kind(gateway.job, now, now + 10_000, interval)
 
 
+def queued(waits):
+    """Return the answer of a gateway whose jobs all wait."""
+    ids = [wait.policy.kling_task_id for wait in waits]
+    return {id_: Task(id_, "TASK_STATUS_QUEUED", Outcome.UNFINISHED) for id_ in ids}
+
+
 class Broken(PollPolicy):
     """A policy with a fault of our own."""
 
@@ -167,6 +173,7 @@ async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting, c
         raise ZeroDivisionError
 
     async with ClientPool.client(ID) as client:
+        await poll(client, waiting.job)  # else the first look-up of the connection drops the call
         policy = OnePoll(waiting.job)
         wait = client.wait(policy, 0.0)
         wait.call = replace(query(waiting.job), read=broken)
@@ -181,10 +188,10 @@ async def test_an_answer_that_breaks_our_reader_is_a_poll_that_failed(waiting, c
 async def test_an_error_of_our_own_is_logged_once_with_its_traceback_and_ends_no_wait(waiting, error, caplog):
     errors = [copy(error) for _ in range(3)]
 
-    async def answer(wait):
+    async def answer(waits):
         if errors:
             raise errors.pop()
-        return Task(wait.policy.kling_task_id, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
+        return queued(waits)
 
     poller = Poller(answer, RateLimiter(100.0))
     async with Wait(poller, policy_of(waiting, kind=Eager), 0.0) as results:
@@ -216,9 +223,9 @@ async def test_no_poll_runs_in_the_context_of_a_wait(waiting):
     whose, seen = ContextVar("whose", default=None), []
     whose.set("the first wait's")
 
-    async def answer(wait):
+    async def answer(waits):
         seen.append(whose.get())
-        return Task(wait.policy.kling_task_id, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
+        return queued(waits)
 
     poller = Poller(answer, RateLimiter(100.0))
     async with Wait(poller, policy_of(waiting), 0.0) as results:
@@ -228,16 +235,14 @@ async def test_no_poll_runs_in_the_context_of_a_wait(waiting):
 
 
 async def test_a_wait_that_may_not_log_keeps_its_latest_messages(waiting):
-    queued = Task(waiting.job, "TASK_STATUS_QUEUED", Outcome.UNFINISHED)
-    answers = [KlingUnavailableError("down"), queued] * MAX_MESSAGES
+    answers = [KlingUnavailableError("down"), None] * MAX_MESSAGES
 
-    async def answer(_):
+    async def answer(waits):
         if not answers:
             return await asyncio.get_running_loop().create_future()
-        next_answer = answers.pop(0)
-        if isinstance(next_answer, Exception):
-            raise next_answer
-        return next_answer
+        if error := answers.pop(0):
+            raise error
+        return queued(waits)
 
     poller = Poller(answer, RateLimiter(10_000.0))
     poller.may_log = poller.may_push = lambda: False
