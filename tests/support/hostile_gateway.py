@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -72,16 +73,14 @@ class Request:
     def kind(self):
         if self.host == "storage":
             return "storage"
-        return "submit" if self.method == "POST" and not self.is_kling_query else "query"
+        if self.is_kling and urlsplit(self.target).path.endswith("/tasks"):
+            return "search" if "external_task_ids" in self.target else "query"
+        return "submit" if self.method == "POST" else "query"
 
     @property
     def is_kling(self):
         """Whether it is a request in Kling's own dialect."""
         return "/v3/async/" not in self.target
-
-    @property
-    def is_kling_query(self):
-        return urlsplit(self.target).path.endswith("/tasks")
 
     @property
     def story(self):
@@ -90,15 +89,29 @@ class Request:
 
     @property
     def kling_task_id(self):
-        return parse_qs(urlsplit(self.target).query).get("task_ids" if self.is_kling else "task_id", [""])[0]
+        return self._parameter("task_ids" if self.is_kling else "task_id")
+
+    @property
+    def client_id(self):
+        """Return the client's own id of the job in a submit to Kling, or in a search for one."""
+        if self.kind == "search":
+            return self._parameter("external_task_ids")
+        return json.loads(self.body).get("options", {}).get("external_task_id", "")
+
+    def _parameter(self, name):
+        return parse_qs(urlsplit(self.target).query).get(name, [""])[0]
 
 
 @dataclass(frozen=True)
 class Script:
-    """Answers in their order; then normal ones, or the last one again and again."""
+    """Answers in their order; then normal ones, or the last one again and again.
+
+    :param makes_jobs: Kling has made a job before it sends such an answer to a submit.
+    """
 
     answers: tuple = ()
     for_ever: bool = False
+    makes_jobs: bool = False
 
     def answer(self, number):
         """Return the answer of this number, counted from 0. None is a normal answer."""
@@ -124,6 +137,7 @@ class HostileGateway:
         """Forget everything. The scripts' names are the kinds; *stories* are scripts of queries."""
         self.lock, self.requests, self.scripts, self.asked = threading.Lock(), [], scripts, {}
         self.stories = stories or {}
+        self.client_ids = []  # of the jobs that Kling has made
 
     def close(self):
         for listener in self.listeners.values():
@@ -155,6 +169,11 @@ class HostileGateway:
     def count(self, kind):
         return sum(request.kind == kind for request in self.requests)
 
+    @property
+    def bought(self):
+        """The number of jobs that may have been paid for: MyRouter does not say which submit it refused."""
+        return len(self.client_ids) if self.dialect == "kling" else self.count("submit")
+
     def _accept(self, name, listener):
         with suppress(OSError):
             while True:
@@ -170,15 +189,34 @@ class HostileGateway:
                     asked = request.story, request.kind
                     number = self.asked[asked] = self.asked.get(asked, -1) + 1
                     self.requests.append(request)
-                answer = scripts.get(request.kind, Script()).answer(number)
+                script = scripts.get(request.kind, Script())
+                answer = script.answer(number)
+                if request.kind == "submit" and request.is_kling:
+                    answer = self._submit_to_kling(request, answer, makes_job=script.makes_jobs)
                 answer = self._honest(request) if answer is None else answer
                 if not _send(connection, answer if isinstance(answer, tuple) else (answer,)):
                     return
 
+    def _submit_to_kling(self, request, answer, *, makes_job):
+        """Return the answer; without a new job where one has the same id of the client's."""
+        with self.lock:
+            if request.client_id and request.client_id in self.client_ids:
+                taken = {"code": 1201, "message": f"external_task_id {request.client_id} already exists"}
+                return json_http(taken, 400)
+            if answer is None or makes_job:
+                self.client_ids.append(request.client_id)
+        return answer
+
     def _honest(self, request):
+        if request.kind == "submit" and request.is_kling:
+            return json_http({"code": 0, "data": kling_task("submitted", external_id=request.client_id)})
         if request.kind == "submit":
-            body = {"code": 0, "data": kling_task("submitted")} if request.is_kling else {"task_id": JOB}
-            return json_http(body)
+            return json_http({"task_id": JOB})
+        if request.kind == "search":
+            client_id = request.client_id
+            now = round(time.time() * 1000)
+            made = [kling_task("submitted", external_id=client_id, create_time=now, update_time=now)]
+            return json_http(kling_tasks(*made[: client_id in self.client_ids]))
         if request.kind == "query" and request.is_kling:
             return json_http(kling_tasks(kling_task(kling_task_id=request.kling_task_id, link=self.link())))
         if request.kind == "query":
