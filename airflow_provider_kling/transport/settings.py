@@ -58,8 +58,8 @@ class Settings:
 
     :param conn_id: the Airflow connection's id.
     :param api_key: the gateway's key.
-    :param gateway: the dialect that the gateway speaks.
     :param base_url: scheme, host, port and path prefix of the gateway, without a slash at the end.
+    :param gateway: the dialect that the gateway speaks.
     :param request_timeout: seconds that one HTTP call may take, 1..600.
     :param queries_per_second: how many queries the waits of one process may send in a second, 0.1..10000.
     :param default_model: the model for operators that name none.
@@ -74,8 +74,8 @@ class Settings:
 
     conn_id: str
     api_key: str = field(repr=False)
-    gateway: Gateway = field(default=myrouter, repr=False)
     base_url: str = next(iter(myrouter.hosts.values()))
+    gateway: Gateway = field(default=myrouter, repr=False)
     request_timeout: float = DEFAULT_TIMEOUT
     queries_per_second: float = DEFAULT_QUERIES_PER_SECOND
     default_model: str = myrouter.default_model
