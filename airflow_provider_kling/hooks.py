@@ -19,9 +19,11 @@ from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingDownloadError,
     KlingError,
+    KlingInputError,
     KlingUnavailableError,
     KlingVideoError,
     KlingWaitTimeoutError,
+    Money,
 )
 
 if TYPE_CHECKING:
@@ -177,6 +179,36 @@ class KlingHook(BaseHook):
 
         with errors_about_job(kling_task_id):
             return self.send(self.settings.gateway.query(kling_task_id))
+
+    def find_task(self, client_id: str) -> Task | None:
+        """Return the job of a client id, or None where there is none. This costs nothing.
+
+        :raises KlingInputError: the gateway takes no client ids.
+        """
+        find = self.settings.gateway.find
+        if find is None:
+            raise self._lacks("client ids")
+        return self.send(find(client_id))
+
+    def list_tasks(self, since: float) -> Iterator[Task]:
+        """Yield the jobs of the account, one page after another. This costs nothing.
+
+        :param since: when the oldest one may have been created, in epoch seconds. Kling keeps thirty days.
+        :raises KlingInputError: the gateway has no list of jobs.
+        """
+        list_page, cursor = self.settings.gateway.list_tasks, ""
+        if list_page is None:
+            raise self._lacks("list of jobs")
+        while True:
+            tasks, cursor = self.send(list_page(since, cursor))
+            yield from tasks
+            if not cursor:
+                return
+
+    def _lacks(self, what: str) -> KlingError:
+        problem = f"{self.settings.gateway.name} has no {what}; Kling's own API has."
+        advice = f"Use a task id, or check the host of the connection {self.kling_conn_id!r}."
+        return for_airflow(KlingInputError(problem, money=Money.UNAFFECTED, advice=advice))
 
     @contextmanager
     def open_video(self, video_url: str) -> Iterator[Stream]:

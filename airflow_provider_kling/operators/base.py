@@ -149,7 +149,8 @@ def _reporting(operator: KlingBaseOperator, context: Context, run: Callable[[], 
         raise error.with_traceback(frames)  # noqa: B904 - it is the same
     except AirflowTaskTimeout as error:  # no Exception; Airflow must get it as it is, to call on_kill
         if not getattr(error, "is_reported", False):
-            _reported(operator, context, error, _about_job(operator, context, error))
+            meaning = getattr(error, "meaning", None) or _about_job(operator, context, error)
+            _reported(operator, context, error, meaning)
         error.is_reported = True  # type: ignore[attr-defined] # Airflow's class
         raise error.with_traceback(_frames_of_others(error.__traceback__))  # noqa: B904 - it is the same
 
@@ -199,9 +200,10 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
     from airflow_provider_kling.redaction import clean, shorten
 
     words = shorten(clean(str(redact(f"{type(error).__name__}: {error}".rstrip(": ")))), 300)
-    kling_task_id, may_submit_again = getattr(operator, "kling_task_id", None), False
+    kling_task_id = getattr(operator, "kling_task_id", None)
     advice = "A retry goes on with this job and does not pay again."
     if not kling_task_id:
+        from airflow_provider_kling.submission.settle import may_have_bought
         from airflow_provider_kling.submission.state import submission_state
 
         state = submission_state(context)
@@ -216,15 +218,21 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
             advice = "If no retry follows, correct the cause, then clear this task."
             return KlingError(f"The task ended unexpectedly ({words}).", money=money, advice=advice)
         kling_task_id = record.kling_task_id
-        may_submit_again = getattr(operator, "on_uncertain", "") == "submit_again"
         if not kling_task_id and (kling_task_id := own_task_id(context["ti"])):
             try:
                 state.confirm_task_id(kling_task_id)
-            except KlingUnavailableError:  # a retry will not know the job
-                advice = "Fetch its video by the task id (example Dag kling_rescue)."
-    if not kling_task_id:
-        what = f"The task ended unexpectedly ({words}) after it began to submit a job."
-        return for_airflow(KlingSubmitUncertainError(what), retry=may_submit_again)
+            except KlingUnavailableError:  # a retry will not know the job, unless its client id finds it
+                advice = (
+                    advice
+                    if record.client_id
+                    else "Fetch its video by the task id (example Dag kling_rescue)."
+                )
+        if not kling_task_id:
+            what = f"The task ended unexpectedly ({words}) after it began to submit {record.unknown_job}."
+            if record.client_id:
+                return for_airflow(may_have_bought(what))
+            retry = getattr(operator, "on_uncertain", "") == "submit_again"
+            return for_airflow(KlingSubmitUncertainError(what), retry=retry)
     what = f"Job {kling_task_id}: the task ended unexpectedly ({words})."
     return for_airflow(
         KlingUnavailableError(what, money=Money.RUNNING, advice=advice, kling_task_id=str(kling_task_id))

@@ -211,14 +211,13 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         ti, state = context["ti"], submission_state(context)
         with naming_earlier_job(state):
             earlier_costs = publish_costs(ti, state)
-        if not state.is_persistent:
+        run, hook = RunReservations(ti, submit_task_ids(self)), KlingHook(self.kling_conn_id)
+        submission = prepare(self._submission_options(), hook, state, run, self.log)
+        if not state.is_persistent and hook.settings.gateway.find is None:
             self.log.warning(
                 "This Airflow has no task state store (it came with 3.3): should this task die between the "
                 "submit and its end, a retry may pay for a second job."
             )
-        run = RunReservations(ti, submit_task_ids(self))
-        options = self._submission_options()
-        submission = prepare(options, KlingHook(self.kling_conn_id), state, run, self.log)
         if result := submission.resume() or submission.reuse():
             self._publish(ti, result, earlier_costs)
         else:
@@ -247,7 +246,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                 if time.time() + delay > give_up_at:
                     self.log.warning("Given up after busy_timeout=%s seconds.", self.busy_timeout)
                     raise
-                self.log.info("Not accepted, no job was started; again in %.0f s. %s", delay, error.what)
+                self.log.info("%s Again in %.0f s. %s", error.money, delay, error.what)
                 if self.deferrable and delay > _PATIENCE:
                     self._defer(delay, attempt, give_up_at)
                 time.sleep(delay)

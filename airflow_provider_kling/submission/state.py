@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_kling.errors import KlingUnavailableError, Money
 from airflow_provider_kling.models.prices import read_limit
 from airflow_provider_kling.redaction import clean, shorten
+from airflow_provider_kling.submission.settle import client_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -110,6 +110,9 @@ class SubmissionRecord:
     :param cost: the estimated cost in US dollars; None where it is unknown.
     :param reported: an error has reported that a job may exist whose id is unknown.
     :param finished: the task has ended well: a submit with the task id, the one task with the video.
+    :param client_id: our own id of the job, where the gateway takes one.
+    :param sent_to: the connection, where the client id finds the job.
+    :param sent_at: when the request was sent last, in epoch seconds.
     """
 
     recorded_by: Try
@@ -119,11 +122,41 @@ class SubmissionRecord:
     cost: str | None = None
     reported: bool = False
     finished: bool = False
+    client_id: str = ""
+    sent_to: str = ""
+    sent_at: float = 0.0
+
+    @property
+    def unknown_job(self) -> str:
+        """The words for a job whose id is not known."""
+        return f"a job with client id {self.client_id}" if self.client_id else "a job of unknown id"
 
     @property
     def job(self) -> str:
         """The name of the job, also where its id is unknown."""
         return self.kling_task_id or f"of unknown id, {self.noted_at:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A task instance in its Dag run.
+
+    :param run_started_at: when the run began, in epoch seconds; 0 where it was cleared, which changes that.
+    """
+
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    map_index: int = -1
+    run_started_at: float = 0.0
+
+    @classmethod
+    def of_task(cls, context: Context) -> Instance:
+        """Return the task instance that is executed."""
+        ti: Any = context["ti"]
+        run: Any = context.get("dag_run")
+        started = None if getattr(run, "clear_number", 0) else getattr(run, "start_date", None)
+        return cls(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, started.timestamp() if started else 0.0)
 
 
 class SubmissionState:
@@ -132,9 +165,10 @@ class SubmissionState:
     :param store: where it is kept; None where this Airflow has no task state store.
     """
 
-    def __init__(self, store: Store | None, current: Try) -> None:
+    def __init__(self, store: Store | None, current: Try, instance: Instance = Instance()) -> None:
         self._store = store
         self.current = current
+        self.instance = instance
 
     @property
     def is_persistent(self) -> bool:
@@ -163,14 +197,27 @@ class SubmissionState:
         has_ended = record and (record.finished or record.reported)
         return None if record and has_ended and self.is_cleared_since(record) else record
 
-    def record_intent(self, fingerprint: str, now: float, cost: Decimal | None) -> None:
-        """Record that the request is about to be sent, in epoch seconds, and what it is estimated to cost.
+    def new_client_id(self, after: str = "") -> str:
+        """Return the client id of the next job: a retry makes the same one, a clear another one.
+
+        With a store it also depends on the start of the run. Without one it does not: the clear of another
+        task changes that, and then a retry would not find its job.
+
+        :param after: the job that this task instance bought before.
+        """
+        one = self.instance
+        run_started_at = one.run_started_at if self.is_persistent else 0.0
+        return client_id(
+            one.dag_id, one.run_id, one.task_id, one.map_index, self.current.max_tries, after, run_started_at
+        )
+
+    def record_intent(self, intent: SubmissionRecord) -> None:
+        """Record that a request is about to be sent for the first time.
 
         :raises KlingUnavailableError: the store does not take it; then nothing may be sent.
         """
         if costs := self.costs():  # the record of an earlier job is about to be replaced
             self._set(COSTS_KEY, costs)
-        intent = SubmissionRecord(self.current, fingerprint, now, cost=_text(cost))
         try:
             self._write(intent)
         except KlingUnavailableError:
@@ -179,12 +226,11 @@ class SubmissionState:
                     self.remove_intent()
             raise
 
-    def record_task_id(self, fingerprint: str, now: float, kling_task_id: str, cost: Decimal | None) -> None:
-        """Record the job that the gateway has started. A task that is ended meanwhile tries once more.
+    def record(self, record: SubmissionRecord) -> None:
+        """Record a job, or an intent that is sent again. A task that is ended meanwhile tries once more.
 
         :raises KlingUnavailableError: the store does not take it.
         """
-        record = SubmissionRecord(self.current, fingerprint, now, kling_task_id, _text(cost))
         try:
             self._write(record)
         except Exception:
@@ -273,7 +319,7 @@ class SubmissionState:
 def submission_state(context: Context) -> SubmissionState:
     """Return the recorded state of the task that is executed."""
     store: Any = context.get("task_state_store")
-    return SubmissionState(store, Try.of_task(context))
+    return SubmissionState(store, Try.of_task(context), Instance.of_task(context))
 
 
 def patiently(call: Callable[[], Any], problem: str, pauses: Sequence[float] = _PAUSES) -> Any:
@@ -295,10 +341,6 @@ def patiently(call: Callable[[], Any], problem: str, pauses: Sequence[float] = _
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _text(cost: Decimal | None) -> str | None:
-    return None if cost is None else str(cost)
-
-
 def _as_list(one: Try) -> list[int]:
     return [one.max_tries, one.try_number, one.retries, one.clear_number]
 
@@ -308,7 +350,7 @@ def _usd(value: Any) -> str | None:
         usd = read_limit(value)
     except ValueError:
         return None
-    return _text(usd)
+    return None if usd is None else str(usd)
 
 
 def _read(value: Any) -> SubmissionRecord | None:

@@ -3,6 +3,9 @@
 The steps of a try: read the limits; read and check the pictures and the inputs; resume the job of an
 earlier try; look into the library; check and reserve the cost; claim the target; record the intent; send
 the request; log the task id; record the task id. Each step before the request costs nothing when it fails.
+
+Where the gateway takes client ids, no request stays uncertain: its client id is recorded and sent with it,
+and finds its job. Without a job the request is sent again with the same client id, which buys one at most.
 """
 
 from __future__ import annotations
@@ -18,13 +21,20 @@ from typing import Any
 
 from airflow_provider_kling.errors import (
     KlingError,
+    KlingInputError,
     KlingJobFailedError,
     KlingSubmitUncertainError,
     KlingTaskNotFoundError,
     KlingUnavailableError,
     Money,
 )
-from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER, NOT_FOUND_GRACE, Outcome, failed_task
+from airflow_provider_kling.gateways.base import (
+    LONGEST_RETRY_AFTER,
+    NOT_FOUND_GRACE,
+    Outcome,
+    Task,
+    failed_task,
+)
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.job import VideoJob
@@ -35,6 +45,13 @@ from airflow_provider_kling.submission.fingerprint import fingerprint
 from airflow_provider_kling.submission.media_inputs import MediaInputs, MediaOptions
 from airflow_provider_kling.submission.options import Choice, Transport
 from airflow_provider_kling.submission.reuse import LibraryEntry, find_video, library_entry
+from airflow_provider_kling.submission.settle import (
+    LOOKS_FIRST,
+    is_foreign,
+    is_over,
+    may_have_bought,
+    unsettled,
+)
 from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState
 
 #: A submit that started nothing is repeated after these seconds, doubled each time, up to the longest.
@@ -72,6 +89,7 @@ class SubmissionResult:
     :param cost: the estimated cost in US dollars, or None.
     :param library_entry: where its video is found again, with ``reuse``.
     :param reused: the earlier video that answers the request; then nothing was bought.
+    :param client_id: our own id of the job, where the gateway takes one.
     """
 
     kling_task_id: str
@@ -81,22 +99,27 @@ class SubmissionResult:
     cost: Decimal | None
     library_entry: LibraryEntry | None = None
     reused: Mapping[str, Any] | None = None
+    client_id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data, without the data of pictures and the signatures of URLs."""
         cost = None if self.cost is None else float(self.cost)
         request = {"kling_task_id": self.kling_task_id, **self.job.to_dict(), "pictures": self.pictures}
         request |= {"submitted_at": self.submitted_at, "estimated_cost_usd": cost}
+        if self.client_id:
+            request["client_id"] = self.client_id
         if self.library_entry:
             request |= {"library_entry": self.library_entry.to_dict(), "reused": self.reused}
         return request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Submission:
     """A checked request of one task instance; make it with :func:`prepare`.
 
     :param first_picture: the bytes of the first picture that was read, for a preview.
+    :ivar intent: what :meth:`submit` sends next; it may have been sent before.
+    :ivar must_look: its client id was sent, and it is not known whether that has bought a job.
     """
 
     options: SubmissionOptions
@@ -108,6 +131,8 @@ class Submission:
     first_picture: bytes | None = field(repr=False)
     library_entry: LibraryEntry | None
     log: Any
+    intent: SubmissionRecord | None = None
+    must_look: bool = False
 
     @property
     def cost(self) -> Decimal | None:
@@ -123,11 +148,201 @@ class Submission:
         """Return the job that an earlier try of this request bought; None: nothing stands in the way.
 
         :raises KlingSubmitUncertainError: an earlier try bought something else, or may have bought a job.
+        :raises KlingInputError: an earlier try bought something else, where the gateway takes client ids.
         :raises KlingJobFailedError: the earlier job has failed, and another one is not allowed.
+        :raises KlingUnavailableError: what an earlier try bought cannot be known now.
         """
         record = self.state.last_record()
-        if record is None:
+        if record and not self._is_open(record):
+            self.intent = self._new_intent(record.job)
+            return self._go_on_with(record)
+        self.intent = record or self._new_intent()
+        is_retry = self.state.current.try_number > 1
+        if record or (is_retry and not self.state.is_persistent):  # without a store, the gateway remembers
+            return self._settle()
+        return None
+
+    def reuse(self) -> SubmissionResult | None:
+        """Return the earlier job of the same content whose video stands in the library; None without one."""
+        if self.library_entry is None:
             return None
+        allowed = [self.options.allowed_paths, self.hook.settings.allowed_paths]
+        found = find_video(self.library_entry, allowed, self.log)
+        if found is None:
+            return None
+        video = SubmissionRecord(self.state.current, "", 0.0, found["kling_task_id"])
+        return replace(self._result(video), cost=Decimal(0), reused=found)
+
+    def submit(self) -> SubmissionResult:
+        """Send the request once: here the money is spent.
+
+        :raises KlingInputError: it costs too much, or the cost is unknown; nothing was sent.
+        :raises KlingUnavailableError: the request may be repeated by another call. Where a job may have been
+            started, that call looks for it first.
+        :raises KlingSubmitUncertainError: a job may have been started.
+        """
+        if self.must_look and (found := self._settle()):
+            return found
+        earlier = self.intent or self._new_intent()
+        intent = self._note(earlier)
+        try:
+            kling_task_id = self.hook.submit(self.job, intent.client_id)
+        except KlingError as error:
+            return self._after_error(error, intent, earlier)
+        except BaseException as error:
+            what = f"The task was ended ({type(error).__name__}) between the request and its answer."
+            self.log.warning("%s %s", what, Money.MAYBE)
+            meaning = may_have_bought(what) if intent.client_id else None
+            if not isinstance(error, Exception) and (self.state.is_persistent or meaning):
+                error.meaning = meaning  # type: ignore[attr-defined] # for the report
+                raise  # a timeout or a signal: a retry finds the intent, or the job
+            if meaning:
+                raise for_airflow(meaning) from error
+            raise self._uncertain(KlingSubmitUncertainError(what)) from error
+        self.log.info("Kling task id: %s", kling_task_id)
+        self._record(replace(intent, kling_task_id=kling_task_id, noted_at=time.time()))
+        return self._result(replace(intent, kling_task_id=kling_task_id, noted_at=intent.sent_at))
+
+    def _note(self, intent: SubmissionRecord) -> SubmissionRecord:
+        """Note the intent before it is sent; reserve its cost, unless it was sent before."""
+        now = time.time()
+        noted = replace(intent, recorded_by=self.state.current, noted_at=intent.noted_at or now, sent_at=now)
+        with airflow_errors():
+            if intent.noted_at:
+                try:
+                    self.state.record(noted)
+                except KlingError as error:
+                    raise error.replace(money=Money.MAYBE, advice=LOOKS_FIRST) from error.__cause__
+            else:
+                self.costs.check(self.cost)
+                self.costs.reserve(self.cost)
+                try:
+                    self.state.record_intent(noted)
+                except BaseException:
+                    self.costs.release()
+                    raise
+        if noted.client_id:
+            self.log.info("Client id: %s", noted.client_id)
+        return noted
+
+    def _after_error(
+        self, error: KlingError, intent: SubmissionRecord, earlier: SubmissionRecord
+    ) -> SubmissionResult:
+        """Return the job that a failed request has bought all the same, or raise what the failure means.
+
+        :param intent: what was sent.
+        :param earlier: the same as it was noted before; ``noted_at`` is 0 where it was not sent before.
+        """
+        if intent.client_id and isinstance(error, (KlingSubmitUncertainError, KlingInputError)):
+            self.intent, self.must_look = intent, True
+            if found := self._settle():
+                return found
+            if self.intent is not intent:  # its client id belongs to a job that is not wanted
+                return self.submit()
+        failure: KlingError | None = error
+        if intent.client_id or not isinstance(error, KlingSubmitUncertainError):
+            failure = unsettled(
+                error,
+                intent.client_id,
+                sent_before=bool(earlier.noted_at) and not self._is_over(earlier.sent_at),
+                contradicts=self._is_over(intent.noted_at),
+            )
+        if failure is None:
+            with suppress_and_log(self.log, "It could not be recorded that no job was started"):
+                self.state.remove_intent()
+            self.costs.release()
+            self.intent, self.must_look = replace(intent, noted_at=0.0), False
+            raise error
+        if isinstance(failure, KlingSubmitUncertainError):
+            raise self._uncertain(failure) from error
+        was_refused = not isinstance(error, KlingSubmitUncertainError)
+        self.intent, self.must_look = earlier if was_refused else intent, True
+        raise for_airflow(failure) from error
+
+    def _record(self, record: SubmissionRecord) -> None:
+        try:
+            self.state.record(record)
+        except Exception as error:  # noqa: BLE001 - the job is paid for, and its id goes on by XCom
+            self.log.error(  # noqa: TRY400 - three lines that fit the log view, no traceback
+                "The task id %s is not recorded: %s: %s\n%s\n%s",
+                record.kling_task_id,
+                type(error).__name__,
+                getattr(error, "what", error),
+                Money.RUNNING,
+                "Keep the task id. If this task fails later, fetch its video by the id (Dag kling_rescue).",
+            )
+
+    # --- what an earlier request has bought
+
+    def _new_intent(self, after: str = "") -> SubmissionRecord:
+        """Return the intent to buy a job. It is not noted yet: ``noted_at`` is 0.
+
+        :param after: the job that this task instance bought before.
+        """
+        takes_client_ids = self.hook.settings.gateway.find is not None
+        return SubmissionRecord(
+            self.state.current,
+            self._fingerprint(),
+            0.0,
+            cost=None if self.cost is None else str(self.cost),
+            client_id=self.state.new_client_id(after) if takes_client_ids else "",
+            sent_to=self._connection,
+        )
+
+    def _is_open(self, record: SubmissionRecord) -> bool:
+        """Return whether a record is an intent whose job can be found by its client id."""
+        is_here = record.sent_to == self._connection and self.hook.settings.gateway.find is not None
+        return bool(record.client_id) and not record.kling_task_id and is_here
+
+    def _settle(self) -> SubmissionResult | None:
+        """Return the job that the intent has bought. None: the intent may be sent, also if it was before.
+
+        :raises KlingUnavailableError: that cannot be known now.
+        """
+        while (intent := self.intent) and (task := self._find(intent)):
+            self.intent = self._new_intent(task.kling_task_id)
+            noted = (self.state.instance.run_started_at, intent.noted_at)
+            if is_foreign(task, min(filter(None, noted), default=0.0)):
+                what = "Job %s has our client id %s, but it is older than this request."
+                self.log.warning(what, task.kling_task_id, intent.client_id)
+                self.state.remove_intent()
+                continue
+            at = intent.noted_at or task.created_at or time.time()
+            self.log.info("Kling task id: %s (found by its client id)", task.kling_task_id)
+            record = replace(intent, kling_task_id=task.kling_task_id, noted_at=at, reported=False)
+            self._record(record)
+            if result := self._go_on_with(record):
+                return result
+        if intent and intent.fingerprint != self._fingerprint():
+            self._drop_if_over(intent)
+        elif intent and intent.reported and self.state.is_cleared_since(intent):
+            self.intent = self._new_intent(intent.job)
+        self.must_look = False
+        return None
+
+    def _find(self, intent: SubmissionRecord) -> Task | None:
+        if not intent.client_id:
+            return None
+        try:
+            return self.hook.find_task(intent.client_id)
+        except KlingError as error:
+            what = f"An earlier request may have bought the job of client id {intent.client_id}."
+            what = f"{what} {error.what}"
+            raise error.replace(what=what, money=Money.MAYBE, advice=LOOKS_FIRST) from error.__cause__
+
+    def _drop_if_over(self, intent: SubmissionRecord) -> None:
+        """Forget an intent for a request that has changed since, once it has certainly bought nothing."""
+        if not self._is_over(intent.sent_at):
+            what = "An earlier try sent a request that has changed since, and that may still create a job"
+            raise for_airflow(may_have_bought(f"{what}, with client id {intent.client_id}."))
+        self.state.remove_intent()
+        self.intent = self._new_intent()
+
+    def _is_over(self, sent_at: float) -> bool:
+        return is_over(sent_at, self.hook.settings.request_timeout, time.time())
+
+    def _go_on_with(self, record: SubmissionRecord) -> SubmissionResult | None:
+        """Return the job of a record as the result; None: another one may be bought."""
         known, at = record.kling_task_id, _iso(record.noted_at)
         cleared = self.state.is_cleared_since(record) and not self._adopts_job(record)
         if cleared and (known or record.reported):
@@ -139,84 +354,29 @@ class Submission:
             self._stop_if_uncertain(f"{what} If the answer came, that try's log has a line 'Kling task id'.")
             return None
         if record.fingerprint != self._fingerprint():
-            self._stop_if_uncertain(
-                f"An earlier try submitted job {known} at {at}, for a request that has changed since.", known
-            )
+            self._stop_if_changed(known, at)
             return None
         if not self._is_usable(record):
             return None
         self.log.info("Resumed: job %s, submitted by an earlier try at %s.", known, at)
-        return self._result(known, record.noted_at)
+        return self._result(record)
 
-    def reuse(self) -> SubmissionResult | None:
-        """Return the earlier job of the same content whose video stands in the library; None without one."""
-        if self.library_entry is None:
-            return None
-        allowed = [self.options.allowed_paths, self.hook.settings.allowed_paths]
-        found = find_video(self.library_entry, allowed, self.log)
-        if found is None:
-            return None
-        result = self._result(found["kling_task_id"], 0.0)
-        return replace(result, cost=Decimal(0), reused=found)
-
-    def submit(self) -> SubmissionResult:
-        """Send the request once: here the money is spent.
-
-        :raises KlingInputError: it costs too much, or the cost is unknown; nothing was sent.
-        :raises KlingUnavailableError: nothing was started; the request may be repeated.
-        :raises KlingSubmitUncertainError: a job may have been started.
-        """
-        with airflow_errors():
-            self.costs.check(self.cost)
-            self.costs.reserve(self.cost)
-            try:
-                self.state.record_intent(self._fingerprint(), sent_at := time.time(), self.cost)
-            except BaseException:
-                self.costs.release()
-                raise
-        try:
-            kling_task_id = self.hook.submit(self.job)
-        except KlingSubmitUncertainError as error:
-            raise self._uncertain(error) from error
-        except KlingError:
-            with suppress_and_log(self.log, "It could not be recorded that no job was started"):
-                self.state.remove_intent()
-            self.costs.release()
-            raise
-        except BaseException as error:
-            what = f"The task was ended ({type(error).__name__}) between the request and its answer."
-            self.log.warning("%s %s", what, Money.MAYBE)
-            if self.state.is_persistent and not isinstance(error, Exception):
-                raise  # a timeout or a signal: a retry finds the intent
-            raise self._uncertain(KlingSubmitUncertainError(what)) from error
-        self.log.info("Kling task id: %s", kling_task_id)
-        self._record(kling_task_id)
-        return self._result(kling_task_id, sent_at)
-
-    def _record(self, kling_task_id: str) -> None:
-        try:
-            self.state.record_task_id(self._fingerprint(), time.time(), kling_task_id, self.cost)
-        except Exception as error:  # noqa: BLE001 - the job is paid for, and its id goes on by XCom
-            self.log.error(  # noqa: TRY400 - three lines that fit the log view, no traceback
-                "The task id %s is not recorded: %s: %s\n%s\n%s",
-                kling_task_id,
-                type(error).__name__,
-                getattr(error, "what", error),
-                Money.RUNNING,
-                "Keep the task id. If this task fails later, fetch its video by the id (Dag kling_rescue).",
-            )
+    @property
+    def _connection(self) -> str:
+        return f"{self.hook.settings.conn_id} {self.hook.settings.base_url}"
 
     def _fingerprint(self) -> str:
         return fingerprint(self.job, self.hook.settings.conn_id, self.hook.settings.base_url)
 
-    def _result(self, kling_task_id: str, submitted_at: float) -> SubmissionResult:
+    def _result(self, record: SubmissionRecord) -> SubmissionResult:
         return SubmissionResult(
-            kling_task_id=kling_task_id,
+            kling_task_id=record.kling_task_id,
             job=self.job,
             pictures=self.pictures,
-            submitted_at=submitted_at,
+            submitted_at=record.noted_at,
             cost=self.cost,
             library_entry=self.library_entry,
+            client_id=record.client_id,
         )
 
     def _adopts_job(self, record: SubmissionRecord) -> bool:
@@ -260,6 +420,19 @@ class Submission:
         except KlingJobFailedError as error:
             return error
         return failed_task(task) if task.outcome in (Outcome.FAILED, Outcome.CANCELLED) else None
+
+    def _stop_if_changed(self, kling_task_id: str, at: str) -> None:
+        """Stop at the job of another request: a clear buys this one."""
+        what = f"An earlier try submitted job {kling_task_id} at {at}, for a request that has changed since."
+        if self.hook.settings.gateway.find is not None and self.options.on_uncertain == "fail":
+            advice = (
+                "Clear the task to buy the changed request. The example Dag kling_rescue fetches that job's "
+                "video."
+            )
+            raise for_airflow(
+                KlingInputError(what, money=Money.RUNNING, advice=advice, kling_task_id=kling_task_id)
+            )
+        self._stop_if_uncertain(what, kling_task_id)
 
     def _stop_if_uncertain(self, what: str, kling_task_id: str | None = None) -> None:
         """Stop at what may be bought already, unless the Dag's author allows to pay twice."""
@@ -337,7 +510,7 @@ def naming_earlier_job(state: SubmissionState) -> Iterator[None]:
             known = record.kling_task_id
             rescue = "Before you clear the task: example Dag kling_rescue fetches that job's video."
             raise error.replace(
-                what=f"{error.what} An earlier try has submitted {known or 'a job of unknown id'}.",
+                what=f"{error.what} An earlier try has submitted {known or record.unknown_job}.",
                 advice=f"{error.advice} {rescue}",
                 money=Money.MAYBE,
                 kling_task_id=known or None,

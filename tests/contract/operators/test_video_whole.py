@@ -30,7 +30,7 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.operators import KlingImageToVideoOperator
-from airflow_provider_kling.submission.state import SubmissionState, Try
+from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState, Try
 
 VIDEO = tiny_video()
 BACKSTOP = ("__fail__", {"error": "Trigger timeout"})
@@ -548,7 +548,7 @@ def test_a_reused_job_does_not_become_the_job_of_an_earlier_request_of_unknown_i
     library = {"reuse": "fingerprint", "library": f"{tmp_path}/library", "deferrable": False}
     Task(tmp_path / "first.mp4", **library).run()
     task = Task(tmp_path / "cat.mp4", **library)
-    SubmissionState(task.store, Try(3)).record_intent("f", 1.0, None)
+    SubmissionState(task.store, Try(3)).record_intent(SubmissionRecord(Try(3), "f", 1.0))
     SubmissionState(task.store, Try(3)).record_reported()
     task.clear()
     task.run()
@@ -560,7 +560,7 @@ def test_a_reused_job_does_not_become_the_job_that_an_earlier_try_may_have_bough
     library = {"reuse": "fingerprint", "library": f"{tmp_path}/library", "deferrable": False}
     Task(tmp_path / "first.mp4", **library).run()
     task = Task(tmp_path / "cat.mp4", on_uncertain="submit_again", **library)
-    SubmissionState(task.store, Try(3)).record_intent("f", 1.0, None)
+    SubmissionState(task.store, Try(3)).record_intent(SubmissionRecord(Try(3), "f", 1.0))
     task.run()
     assert submits(gateway) == 1
     assert SubmissionState(task.store, Try(3)).last_record().kling_task_id == ""

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from decimal import Decimal
 
 import pytest
 
@@ -29,28 +28,28 @@ class Store(dict):
 
 def test_an_intent_stands_until_the_job_is_known():
     store = Store()
-    SubmissionState(store, Try(3)).record_intent("f", 100.0, None)
+    SubmissionState(store, Try(3)).record_intent(SubmissionRecord(Try(3), "f", 100.0))
     assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(Try(3), "f", 100.0)
-    SubmissionState(store, Try(3)).record_task_id("f", 101.0, "t-1", None)
+    SubmissionState(store, Try(3)).record(SubmissionRecord(Try(3), "f", 101.0, "t-1"))
     assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(Try(3), "f", 101.0, "t-1")
 
 
 def test_a_cleared_task_sees_what_was_noted_before_and_by_which_generation():
     store = Store()
-    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
+    SubmissionState(store, Try(3)).record(SubmissionRecord(Try(3), "f", 100.0, "t-1"))
     assert SubmissionState(store, Try(4)).last_record() == SubmissionRecord(Try(3), "f", 100.0, "t-1")
 
 
 def test_what_a_person_was_told_is_noted_with_the_rest():
     store = Store()
-    SubmissionState(store, Try(3)).record_intent("f", 100.0, None)
+    SubmissionState(store, Try(3)).record_intent(SubmissionRecord(Try(3), "f", 100.0))
     SubmissionState(store, Try(4)).record_reported()
     assert SubmissionState(store, Try(4)).last_record() == SubmissionRecord(Try(3), "f", 100.0, reported=True)
 
 
 def test_a_task_that_has_finished_is_noted_with_the_rest():
     store = Store()
-    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
+    SubmissionState(store, Try(3)).record(SubmissionRecord(Try(3), "f", 100.0, "t-1"))
     SubmissionState(store, Try(3)).record_finished()
     finished = SubmissionRecord(Try(3), "f", 100.0, "t-1", finished=True)
     assert SubmissionState(store, Try(3)).last_record() == finished
@@ -61,7 +60,7 @@ def test_a_task_that_has_finished_is_noted_with_the_rest():
 
 def test_a_job_of_before_the_clear_can_become_this_generations_own():
     store = Store()
-    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
+    SubmissionState(store, Try(3)).record(SubmissionRecord(Try(3), "f", 100.0, "t-1"))
     SubmissionState(store, Try(6)).adopt_job()
     assert SubmissionState(store, Try(6)).last_record() == SubmissionRecord(Try(6), "f", 100.0, "t-1")
 
@@ -69,7 +68,7 @@ def test_a_job_of_before_the_clear_can_become_this_generations_own():
 def test_a_job_that_was_not_made_is_forgotten():
     store = Store()
     state = SubmissionState(store, Try(3))
-    state.record_intent("f", 100.0, None)
+    state.record_intent(SubmissionRecord(Try(3), "f", 100.0))
     state.remove_intent()
     state.record_reported()
     assert state.last_record() is None
@@ -78,8 +77,8 @@ def test_a_job_that_was_not_made_is_forgotten():
 
 def test_without_a_store_nothing_is_remembered_and_nothing_fails():
     state = SubmissionState(None, Try(3))
-    state.record_intent("f", 100.0, None)
-    state.record_task_id("f", 100.0, "t-1", None)
+    state.record_intent(SubmissionRecord(Try(3), "f", 100.0))
+    state.record(SubmissionRecord(Try(3), "f", 100.0, "t-1"))
     state.record_reported()
     state.remove_intent()
     assert state.last_record() is None
@@ -89,7 +88,7 @@ def test_without_a_store_nothing_is_remembered_and_nothing_fails():
 
 def test_what_a_newer_version_notes_besides_does_not_hide_the_job():
     store = Store()
-    SubmissionState(store, Try(3)).record_task_id("f", 100.0, "t-1", None)
+    SubmissionState(store, Try(3)).record(SubmissionRecord(Try(3), "f", 100.0, "t-1"))
     store["kling_submit"] |= {"shade": "blue"}
     assert SubmissionState(store, Try(3)).last_record() == SubmissionRecord(Try(3), "f", 100.0, "t-1")
 
@@ -221,11 +220,11 @@ def test_each_job_that_was_bought_counts_once_and_for_good():
     store = Store()
     state = SubmissionState(store, Try(3))
     assert state.costs() == {}
-    state.record_intent("f", 100.0, Decimal("0.56"))
+    state.record_intent(SubmissionRecord(Try(3), "f", 100.0, cost="0.56"))
     assert state.costs() == {"of unknown id, 100.000": "0.56"}  # at once, before anything is sent
-    state.record_task_id("f", 101.0, "t-1", Decimal("0.56"))
+    state.record(SubmissionRecord(Try(3), "f", 101.0, "t-1", "0.56"))
     assert state.costs() == {"t-1": "0.56"}
-    state.record_intent("f", 200.0, None)
+    state.record_intent(SubmissionRecord(Try(3), "f", 200.0))
     assert state.costs() == {"t-1": "0.56", "of unknown id, 200.000": None}
     state.remove_intent()
     assert SubmissionState(store, Try(9)).costs() == {"t-1": "0.56"}
@@ -244,8 +243,8 @@ def test_costs_that_are_no_object_are_unknown_and_stay_so(spent):
     store.set("kling_spent", spent)
     state = SubmissionState(store, Try(3))
     assert None in state.costs().values()
-    state.record_intent("f", 100.0, Decimal("0.56"))
-    state.record_task_id("f", 101.0, "t-1", Decimal("0.56"))
+    state.record_intent(SubmissionRecord(Try(3), "f", 100.0, cost="0.56"))
+    state.record(SubmissionRecord(Try(3), "f", 101.0, "t-1", "0.56"))
     assert set(state.costs().values()) == {None, "0.56"}
 
 
@@ -262,7 +261,7 @@ def test_what_an_older_version_has_recorded_is_read():
 def test_an_id_that_the_store_did_not_take_can_be_confirmed():
     store = Store()
     state = SubmissionState(store, Try(3))
-    state.record_intent("f", 100.0, Decimal("0.56"))
+    state.record_intent(SubmissionRecord(Try(3), "f", 100.0, cost="0.56"))
     state.confirm_task_id("t-1")
     state.confirm_task_id("t-2")
     assert state.last_record() == SubmissionRecord(Try(3), "f", 100.0, "t-1", "0.56")
@@ -275,7 +274,7 @@ class TaskInstance:
         self.retries = self.max_tries = retries
         self.try_number, self.clear_number = 1, 0
         self.store, self.is_cleared, self.has_ended = Store(), False, False
-        self.state().record_task_id("f", 100.0, "t-1", None)
+        self.state().record(SubmissionRecord(self.state().current, "f", 100.0, "t-1"))
 
     def state(self):
         return SubmissionState(
