@@ -126,8 +126,12 @@ class KlingUnavailableError(KlingError):
 
 
 class KlingNoSlotError(KlingUnavailableError):
-    """No job was started, because the account runs as many at a time as it may."""
+    """No job was started, because the account runs as many at a time as it may.
 
+    :ivar model: the model of which no slot was free.
+    """
+
+    model = ""
     default_advice = "Wait until another job of the account has ended; then submit again."
 
 

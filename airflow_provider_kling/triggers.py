@@ -1,4 +1,4 @@
-"""KlingTaskTrigger: waits for a job in the triggerer. It never submits."""
+"""The triggers: KlingTaskTrigger waits for a job, KlingSlotTrigger for a free slot. They never submit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_kling.errors import KlingError
+from airflow_provider_kling.errors import KlingError, Money
 from airflow_provider_kling.gateways.base import checked_task_id
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, DurationModels, Schedule
+from airflow_provider_kling.polling.slots import SlotWaiter
 from airflow_provider_kling.xcom_keys import GALLERY_LINK_KEY, PROGRESS_KEY
 
 #: How long jobs take, for all waits of this process.
@@ -108,6 +109,8 @@ class KlingTaskTrigger(BaseTrigger):
             ClientPool.client(self.kling_conn_id) as client,
             client.wait(policy, first_poll_at) as results,
         ):
+            model = self.kind.split(" ")[0]
+            client.slots.saw_begin(model, policy.started_at)
             async for result in results:
                 for message in result.messages:
                     self.log.info(message)
@@ -117,6 +120,8 @@ class KlingTaskTrigger(BaseTrigger):
                         await self._show_link()
                         shows_link = False
                 failure = result.error
+            if failure is None or failure.money is Money.ENDED:
+                client.slots.saw_end(model)
         yield _event(policy, failure)
 
     def _policy(self, now: float) -> PollPolicy:
@@ -178,6 +183,52 @@ class KlingTaskTrigger(BaseTrigger):
         except AirflowRuntimeError:
             return None  # a needless log line is better than none
         return next(iter(states.get(ti.run_id, {}).values()), None)
+
+
+class KlingSlotTrigger(BaseTrigger):
+    """Waits until a task may submit that was refused because no slot was free; then it fires one event.
+
+    The tasks that wait in one triggerer for one connection and model leave in the order of having asked, see
+    :mod:`airflow_provider_kling.polling.slots`. A task that is refused again waits again, in its old place.
+    The arguments are not secret. Their names are public: tasks stay deferred across upgrades.
+
+    :param kling_conn_id: the Airflow connection's id.
+    :param model: the model of which no slot was free.
+    :param asked_at: when the task asked for a slot first, in epoch seconds. A restart does not move it.
+    :param refused_at: when it was refused last, in epoch seconds.
+    :param not_before: when it may submit again, in epoch seconds.
+    :param deadline: when it submits a last time, in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        kling_conn_id: str,
+        model: str,
+        asked_at: float,
+        refused_at: float,
+        not_before: float,
+        deadline: float,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
+        self.kling_conn_id = kling_conn_id
+        self.model = model
+        self.asked_at = asked_at
+        self.refused_at = refused_at
+        self.not_before = not_before
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        names = ("kling_conn_id", "model", "asked_at", "refused_at", "not_before", "deadline")
+        path = "airflow_provider_kling.triggers.KlingSlotTrigger"
+        return path, {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the task's turn, or for its deadline."""
+        waiter = SlotWaiter(self.asked_at, self.refused_at, self.not_before, self.deadline)
+        async with ClientPool.client(self.kling_conn_id) as client:
+            await client.slots.wait(self.model, waiter)
+        yield TriggerEvent({"model": self.model, "asked_at": self.asked_at})
 
 
 def _event(policy: PollPolicy, error: KlingError | None) -> TriggerEvent:

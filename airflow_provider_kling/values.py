@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 #: JavaScript's text of an object.
 _OBJECT = re.compile(r"\[object [A-Z]\w*\]")
+#: The status in `kling_progress` while no job is started because no slot is free.
+NO_SLOT = "WAITING_FOR_SLOT"
 
 
 def read_number(value: Any) -> float | None:

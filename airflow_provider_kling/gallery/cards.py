@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from airflow_provider_kling.errors import KlingSubmitUncertainError, Money
 from airflow_provider_kling.gallery.values import mapping, number, plain, text
+from airflow_provider_kling.values import NO_SLOT
 from airflow_provider_kling.xcom_keys import (
     ERROR_KEY,
     PROGRESS_KEY,
@@ -30,13 +31,15 @@ WAITS, DOWNLOADS = ("KlingTaskSensor",), ("KlingDownloadOperator",)
 OPERATORS = (*BUYS, *WAITS, *DOWNLOADS)
 #: States of a task instance that has begun and not ended.
 ACTIVE = ("queued", "running", "deferred", "restarting", "up_for_retry", "up_for_reschedule")
+#: States of a task instance that waits for a slot, and now and then asks for one.
+WAITS_FOR_SLOT = ("deferred", "queued", "running")
 FAILED = ("failed", "skipped", "upstream_failed")
 #: Where a job may be charged although there is no video.
 _MAYBE_CHARGED = (Money.MAYBE, Money.RUNNING, Money.ENDED, Money.PAID)
 #: More videos than these are not compared with each task by all of its name: the time would be quadratic.
 _MANY = 20
 #: The states of a card that is not at its end.
-RUNNING = ("submitting", "queued", "rendering", "waiting", "downloading")
+RUNNING = ("no_slot", "submitting", "queued", "rendering", "waiting", "downloading")
 
 Card = dict[str, Any]
 
@@ -312,6 +315,8 @@ def _state(  # noqa: PLR0911 - a table of cases, the first one counts
         is_uncertain = error and ("Uncertain" in error["class"] or error["money"] == Money.MAYBE)
         return "uncertain" if is_uncertain else "failed"
     if submit and not tasks.kling_task_id:
+        if submit.state in WAITS_FOR_SLOT and submit.pushed(PROGRESS_KEY).get("status") == NO_SLOT:
+            return "no_slot"
         return {"success": "gone"}.get(submit.state, "submitting" if submit.state in ACTIVE else "")
     if download and download.state == "success":
         return "gone"

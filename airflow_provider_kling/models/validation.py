@@ -18,7 +18,7 @@ from airflow_provider_kling.models.prices import input_or_default
 from airflow_provider_kling.redaction import PICTURES_IN_BASE64, redacted, shorten
 from airflow_provider_kling.values import is_placeholder, is_unset
 
-_SLUG = re.compile(r"[^\s/?#]+")
+_SLUG = re.compile(r"([a-z-]+/)?[^\s/?#]+")
 #: Characters that count as printable and show nothing.
 _INVISIBLE = " \u034f\u115f\u1160\u2800\u3164\uffa0"
 #: Control characters except TAB, LF and CR, and lone surrogates.

@@ -30,6 +30,7 @@ from airflow_provider_kling.xcom_keys import TARGET_KEY
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_kling.operators.submit import SubmitAttempt
     from airflow_provider_kling.operators.video_download import VideoDownload
 
 #: What a function may return besides a :class:`VideoRequest`: a dict with some of these keys.
@@ -66,9 +67,9 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
         """Call the function, then do as ``KlingImageToVideoOperator`` does."""
         return KlingImageToVideoOperator.execute(self, context)
 
-    def _run(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+    def _run(self, context: Context, attempt: SubmitAttempt) -> str:
         self._call_function(context)
-        return super()._run(context, attempt=attempt, give_up_at=give_up_at)
+        return super()._run(context, attempt)
 
     def _download(self, context: Context) -> VideoDownload:
         """Return the download to the target that the function has named, also in a resumed task."""

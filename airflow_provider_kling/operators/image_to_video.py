@@ -12,7 +12,7 @@ from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobF
 from airflow_provider_kling.hooks import KlingHook, for_airflow, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
-from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator
+from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator, SubmitAttempt
 from airflow_provider_kling.operators.xcom import find_request, own_task_id
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
@@ -87,9 +87,9 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         )
         self.kling_links: dict[str, str] = {}
 
-    def _run(self, context: Context, *, attempt: int, give_up_at: float) -> str:
+    def _run(self, context: Context, attempt: SubmitAttempt) -> str:
         with self._claiming_target(context):
-            kling_task_id = self._submit(context, attempt=attempt, give_up_at=give_up_at)
+            kling_task_id = self._submit(context, attempt)
             return self._wait(context, kling_task_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -153,7 +153,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
         own = own_task_id(context["ti"])  # what this try has bought, also where the store is away
         try:
-            record = submission_state(context).last_record()
+            record = submission_state(context).open_record()
         except KlingError:
             if own:
                 return own

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_kling.errors import KlingUnavailableError
+from airflow_provider_kling.errors import KlingNoSlotError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, log_deferral, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.options import Choice, Transport, check_reuse
-from airflow_provider_kling.values import checked_seconds, one_of
-from airflow_provider_kling.xcom_keys import COST_KEY, PREVIEW_KEY, REQUEST_KEY
+from airflow_provider_kling.values import NO_SLOT, checked_seconds, one_of
+from airflow_provider_kling.xcom_keys import COST_KEY, PREVIEW_KEY, PROGRESS_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink
@@ -26,10 +28,30 @@ if TYPE_CHECKING:
 
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
+#: Seconds for which a task keeps its worker that has left the queue for a slot: a job may end soon.
+_SLOT_PATIENCE = 20.0
+#: The pauses meanwhile, in seconds; the last one is repeated.
+_SLOT_PAUSES = (1.0, 2.0, 3.0)
+#: Seconds between two attempts of a task that waits for a slot on its worker.
+_SLOT_INTERVAL = 30.0
 #: Seconds after which a deferral without a triggerer ends; nothing was started, so a retry may follow.
 _NO_TRIGGERER = 120.0
 #: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
 CLAIM_MARGIN = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitAttempt:
+    """One attempt of a task to submit. Times are epoch seconds.
+
+    :param attempt: how often the submit was repeated because the gateway was busy.
+    :param give_up_at: when it is repeated no more.
+    :param asked_at: when the task asked for a slot first; 0 if it has not waited for one.
+    """
+
+    attempt: int = 0
+    give_up_at: float
+    asked_at: float = 0.0
 
 
 class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
@@ -41,7 +63,8 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     On Airflow 3.3 and newer the task records its submit. A retry returns the job of an earlier try and buys
     nothing. Clearing the finished task buys a new job. If the answer is lost, the request is not sent again,
     see ``on_uncertain``. If the gateway certainly started nothing (it refused the connection, was too busy,
-    could not create the task), the request is repeated, and the task defers while it waits.
+    could not create the task), the request is repeated, and the task defers while it waits. If the account
+    runs as many jobs as it may, the task waits for a free slot, in the order of having asked.
 
     Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known) and
     ``kling_request`` (what was asked for; pictures by source and hash only).
@@ -78,8 +101,10 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
         request mostly fails again, and a failed job may be charged) or ``submit_again``.
     :param busy_timeout: seconds for which a request that certainly started nothing is repeated.
-    :param deferrable: wait in the triggerer during long pauses before a request is repeated; with False, on
-        the worker.
+    :param slot_timeout: seconds for which the task waits for a free slot; they do not count for
+        ``busy_timeout``.
+    :param deferrable: wait in the triggerer for a slot, and during long pauses before a request is repeated;
+        with False, on the worker.
     :param image_transport: how a picture that is no URL goes to the gateway: as ``data_uri``, as ``base64``,
         as a signed ``url`` of its storage, good for a day, or ``auto``: as the model takes it.
     :param check_url: check the picture behind a public URL before the submit.
@@ -130,6 +155,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         on_uncertain: Choice = "fail",
         on_failed_job: Choice = "fail",
         busy_timeout: float = 900.0,
+        slot_timeout: float = 86400.0,
         deferrable: bool = True,
         image_transport: Transport = "auto",
         check_url: bool = False,
@@ -167,6 +193,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         if self.multiple_outputs:
             raise ValueError("multiple_outputs=True: there is one output, a text; Airflow could not store it")
         self.busy_timeout = checked_seconds("busy_timeout", busy_timeout, 0)
+        self.slot_timeout = checked_seconds("slot_timeout", slot_timeout, 0)
         self.deferrable = deferrable
         self.image_transport = one_of("image_transport", image_transport, Transport)
         self.check_url = check_url
@@ -182,27 +209,90 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     @reports_errors
     def execute(self, context: Context) -> str:
         """Check everything, submit once, return the task id."""
-        return self._run(context, attempt=0, give_up_at=time.time() + self.busy_timeout)
+        return self._until_slot(context, self._first_attempt())
 
-    def execute_again(self, context: Context, event: Any, attempt: int, give_up_at: float) -> str:  # noqa: ARG002
+    def execute_again(
+        self,
+        context: Context,
+        event: Any,  # noqa: ARG002
+        attempt: int,
+        give_up_at: float,
+        asked_at: float = 0.0,
+    ) -> str:
         """Submit after the pause that the gateway asked for."""
-        return self._run(context, attempt=attempt, give_up_at=give_up_at)
+        again = SubmitAttempt(attempt=attempt, give_up_at=give_up_at, asked_at=asked_at)
+        return self._until_slot(context, again)
 
-    def _run(self, context: Context, *, attempt: int, give_up_at: float) -> str:
-        """Do the task's work, and return its result.
+    def execute_for_slot(self, context: Context, event: Any, asked_at: float) -> str:  # noqa: ARG002
+        """Submit because a slot may be free."""
+        return self._until_slot(context, self._first_attempt(asked_at))
 
-        :param attempt: how often the submit was repeated.
-        :param give_up_at: when it is repeated no more, in epoch seconds.
+    def _first_attempt(self, asked_at: float = 0.0) -> SubmitAttempt:
+        return SubmitAttempt(give_up_at=time.time() + self.busy_timeout, asked_at=asked_at)
+
+    def _until_slot(self, context: Context, attempt: SubmitAttempt) -> str:
+        """Do the task's work; while no slot is free, wait for one.
+
+        A task that waits holds nothing. The cost that it had reserved and the target that it had claimed are
+        given back before, and are checked and taken anew by the next attempt.
         """
+        while True:
+            try:
+                return self._run(context, attempt)
+            except KlingNoSlotError as error:
+                refused = error
+            asked_at = attempt.asked_at or time.time()
+            self._wait_for_slot(context["ti"], refused, asked_at)
+            attempt = self._first_attempt(asked_at)
+
+    def _wait_for_slot(self, ti: Any, refused: KlingNoSlotError, asked_at: float) -> None:
+        """Defer until a slot may be free, or wait on the worker.
+
+        :raises KlingNoSlotError: ``slot_timeout`` is over.
+        """
+        from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY
+        from airflow_provider_kling.triggers import KlingSlotTrigger
+
+        now, deadline = time.time(), asked_at + self.slot_timeout
+        if now >= deadline:
+            waited = f"Given up after slot_timeout={self.slot_timeout:g} seconds without a free slot."
+            with airflow_errors():
+                raise refused.replace(what=f"{waited} {refused.what}")
+        since, until = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}" for at in (asked_at, deadline))
+        words = f"No free slot of {refused.model}: waits for one since {since} UTC, until {until} at most."
+        with suppress_and_log(self.log, "That the task waits for a slot could not be stored"):
+            progress = {"kling_task_id": "", "status": NO_SLOT, "progress_percent": None, "eta": None}
+            ti.xcom_push(key=PROGRESS_KEY, value={**progress, "seen_at": round(now, 3)})
+        if not self.deferrable:
+            self.log.info(words)
+            time.sleep(min(max(_SLOT_INTERVAL, refused.retry_after or 0), deadline - now))
+            return
+        log_deferral(self.log, words)
+        self.defer(
+            trigger=KlingSlotTrigger(
+                kling_conn_id=self.kling_conn_id,
+                model=refused.model,
+                asked_at=asked_at,
+                refused_at=now,
+                not_before=now + max(FIRST_POLL_DELAY, refused.retry_after or 0),
+                deadline=deadline,
+            ),
+            method_name=self.execute_for_slot.__name__,
+            kwargs={"asked_at": asked_at},
+            timeout=timedelta(seconds=deadline - now + _NO_TRIGGERER),
+        )
+
+    def _run(self, context: Context, attempt: SubmitAttempt) -> str:
+        """Do the task's work, and return its result."""
         from airflow_provider_kling.submission.state import submission_state
 
-        kling_task_id = self._submit(context, attempt=attempt, give_up_at=give_up_at)
+        kling_task_id = self._submit(context, attempt)
         with suppress_and_log(self.log, "That the task has finished could not be recorded"):
             submission_state(context).record_finished()
         return kling_task_id
 
-    def _submit(self, context: Context, *, attempt: int, give_up_at: float) -> str:
-        """Submit once, push what was asked for, and return the task id; see :meth:`_run`."""
+    def _submit(self, context: Context, attempt: SubmitAttempt) -> str:
+        """Submit once, push what was asked for, and return the task id."""
         from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
         from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
         from airflow_provider_kling.submission.state import submission_state
@@ -222,7 +312,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             self._publish(ti, result, earlier_costs)
         else:
             with airflow_errors(), claim_downstream_targets(self, context):
-                result = self._submit_patiently(submission, str(ti.id), attempt, give_up_at)
+                result = self._submit_patiently(submission, str(ti.id), attempt)
                 self._publish(ti, result, earlier_costs)
             with suppress_and_log(self.log, "The task id could not be recorded"):
                 state.confirm_task_id(result.kling_task_id)
@@ -230,26 +320,32 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             self._show_picture(ti, result.kling_task_id, submission.first_picture)
         return result.kling_task_id
 
-    def _submit_patiently(
-        self, submission: Submission, key: str, attempt: int, give_up_at: float
-    ) -> SubmissionResult:
+    def _submit_patiently(self, submission: Submission, key: str, attempt: SubmitAttempt) -> SubmissionResult:
         """Submit; while the gateway certainly starts nothing, repeat it, and defer during a long pause."""
+        from airflow_provider_kling.polling.slots import slots_of
         from airflow_provider_kling.submission.submit_once import submit_delay
 
         self.log.info("Submitting %s", submission.describe())
+        stays_until = time.time() + _SLOT_PATIENCE if attempt.asked_at else 0.0
+        slot_pauses = itertools.chain(_SLOT_PAUSES, itertools.repeat(_SLOT_PAUSES[-1]))
         while True:
             try:
                 return submission.submit()
+            except KlingNoSlotError as error:
+                delay = max(next(slot_pauses), error.retry_after or 0)
+                if time.time() + delay > stays_until:
+                    error.model = slots_of(submission.job.model)
+                    raise
             except KlingUnavailableError as error:
-                delay = submit_delay(attempt, error.retry_after, key)
-                attempt += 1
-                if time.time() + delay > give_up_at:
+                delay = submit_delay(attempt.attempt, error.retry_after, key)
+                attempt = replace(attempt, attempt=attempt.attempt + 1)
+                if time.time() + delay > attempt.give_up_at:
                     self.log.warning("Given up after busy_timeout=%s seconds.", self.busy_timeout)
                     raise
                 self.log.info("%s Again in %.0f s. %s", error.money, delay, error.what)
                 if self.deferrable and delay > _PATIENCE:
-                    self._defer(delay, attempt, give_up_at)
-                time.sleep(delay)
+                    self._defer(delay, attempt)
+            time.sleep(delay)
 
     def _submission_options(self) -> SubmissionOptions:
         from airflow_provider_kling.submission.submit_once import SubmissionOptions
@@ -288,7 +384,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                 preview = {"kling_task_id": kling_task_id, "source": picture, "poster": None}
                 ti.xcom_push(key=PREVIEW_KEY, value=preview)
 
-    def _defer(self, delay: float, attempt: int, give_up_at: float) -> None:
+    def _defer(self, delay: float, attempt: SubmitAttempt) -> None:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         moment = datetime.fromtimestamp(time.time() + delay, UTC)
@@ -298,6 +394,6 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         self.defer(
             trigger=DateTimeTrigger(moment=moment),
             method_name=self.execute_again.__name__,
-            kwargs={"attempt": attempt, "give_up_at": give_up_at},
+            kwargs=asdict(attempt),
             timeout=timedelta(seconds=delay + _NO_TRIGGERER),
         )

@@ -18,6 +18,7 @@ from airflow_provider_kling.hooks import KlingHook, look_up_error
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import Poller, Wait
 from airflow_provider_kling.polling.rate_limit import RateLimiter
+from airflow_provider_kling.polling.slots import SlotQueues
 from airflow_provider_kling.transport.settings import DEFAULT_QUERIES_PER_SECOND, Settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class PooledClient:
     supervisor 20 ms, one TLS context, one set of sockets and one rate limit.
 
     :ivar client: the client in use; None before the first call.
+    :ivar slots: the tasks that wait for a free slot; for them nothing is called.
     """
 
     def __init__(self, conn_id: str) -> None:
@@ -48,6 +50,7 @@ class PooledClient:
         self.users = 0
         self.client: AsyncKlingClient | None = None
         self.poller = Poller(self._query, RateLimiter(DEFAULT_QUERIES_PER_SECOND))
+        self.slots = SlotQueues()
 
     def wait(self, policy: PollPolicy, first_poll_at: float) -> Wait:
         """Return the wait for one job; see :class:`Wait`."""
@@ -115,6 +118,7 @@ class PooledClient:
 
     async def close(self) -> None:
         """End the polls and close the sockets."""
+        self.slots.close()
         await self.poller.close()
         for client in self._opened:
             await client.__aexit__()

@@ -1,8 +1,9 @@
 // The states of a card, in words and colours.
 
-const RUNNING = ["submitting", "queued", "rendering", "waiting", "downloading"];
+const RUNNING = ["no_slot", "submitting", "queued", "rendering", "waiting", "downloading"];
 
 const STATES = {
+  no_slot: { label: "Waits for a free slot", tone: "running" },
   submitting: { label: "Submitting", tone: "running" },
   queued: { label: "Queued", tone: "running" },
   rendering: { label: "Rendering", tone: "running" },

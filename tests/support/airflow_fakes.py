@@ -145,7 +145,7 @@ def stored_and_read(value):
     return deserialize(json.loads(json.dumps(serialize(value))))
 
 
-def connect(gateway, monkeypatch, **extra):
+def connect(gateway, monkeypatch, /, **extra):
     """Set the connection ``kling_default`` to a gateway."""
     connection = gateway.connection_json(**{"request_timeout": 5, **extra})
     monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)

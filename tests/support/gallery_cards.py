@@ -15,7 +15,7 @@ Card = dict[str, Any]
 
 NOW = 1_790_000_000.0
 MODEL = "kling-v3.0-pro-i2v"
-RUNNING = ("submitting", "queued", "rendering", "waiting", "downloading")
+RUNNING = ("no_slot", "submitting", "queued", "rendering", "waiting", "downloading")
 GROUPS = {"running": RUNNING, "failed": ("failed", "uncertain")}
 #: What a hostile gateway, Dag or user could put into any text.
 HOSTILE = """"'><img src=x onerror="document.title='broken'"><script>document.title='broken'</script>"""

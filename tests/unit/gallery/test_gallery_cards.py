@@ -78,6 +78,7 @@ def three(wait="deferred", download="", wait_error=None, **xcoms):
 
 RESERVED = {"state": "taken", "usd": "0.56"}
 REFUSED = failure("KlingUnavailableError", Money.UNTOUCHED, None)
+NO_SLOT = {"kling_task_id": "", "status": "WAITING_FOR_SLOT", "seen_at": 2.0}
 REUSED = request(cost=0.0, reused={"path": "/a.mp4"})
 
 
@@ -87,6 +88,10 @@ REUSED = request(cost=0.0, reused={"path": "/a.mp4"})
         ([at("submit", SUBMIT, "running")], "submitting"),
         ([at("submit", SUBMIT, "deferred", kling_reservation=RESERVED)], "submitting"),
         ([at("submit", SUBMIT, "up_for_retry", kling_error=REFUSED)], "submitting"),
+        ([at("submit", SUBMIT, "deferred", kling_progress=NO_SLOT)], "no_slot"),
+        ([at("make", ONE, "running", kling_progress=NO_SLOT)], "no_slot"),
+        ([at("make", ONE, "up_for_retry", kling_progress=NO_SLOT, kling_error=REFUSED)], "submitting"),
+        ([at("make", ONE, "deferred", kling_progress=NO_SLOT, kling_request=request())], "waiting"),
         (three(), "waiting"),
         (three(kling_progress=progress(status="TASK_STATUS_QUEUED")), "queued"),
         (three(kling_progress=progress()), "rendering"),
