@@ -1,6 +1,7 @@
 """A submit that finds no free slot waits for one, holds nothing meanwhile, and buys once."""
 
 import asyncio
+import itertools
 import time
 from contextlib import asynccontextmanager, contextmanager
 
@@ -40,9 +41,17 @@ def submitting(**arguments):
     )
 
 
+def another_task():
+    """Return the context of a task that no other one here is."""
+    return context_of(TI(map_index=next(_NUMBERS)), Store())
+
+
+_NUMBERS = itertools.count()
+
+
 def make_full(gateway):
     """Start a job that takes the slot."""
-    submitting(prompt="the first").execute(context_of(store=Store()))
+    submitting(prompt="the first").execute(another_task())
     assert len(gateway.jobs) == 1
 
 
@@ -100,7 +109,7 @@ def test_as_soon_as_a_slot_is_free_it_buys_once(gateway, clock, deferrable):
 
 def test_who_is_refused_again_stays_a_little_and_then_waits_in_the_old_place(gateway, clock):
     make_full(gateway)
-    context = context_of(store=Store())
+    context = another_task()
     first = deferral(submitting(), context)
     clock.sleep(15)
     came, sent = clock.time(), submits(gateway)
@@ -115,7 +124,7 @@ def test_who_is_refused_again_stays_a_little_and_then_waits_in_the_old_place(gat
 
 def test_who_stays_a_little_gets_the_slot_that_is_freed_meanwhile(gateway, clock):
     make_full(gateway)
-    context = context_of(store=Store())
+    context = another_task()
     pause = deferral(submitting(), context)
     clock.sleep(90)
     assert again(submitting(), pause, context) == gateway.jobs[1].task_id
@@ -145,14 +154,14 @@ def test_after_slot_timeout_the_error_says_so_and_nothing_is_charged(gateway, cl
 def test_with_a_slot_timeout_of_0_it_does_not_wait(gateway):
     make_full(gateway)
     with pytest.raises(KlingNoSlotError, match="slot_timeout=0 seconds"):
-        submitting(slot_timeout=0).execute(context_of(store=Store()))
+        submitting(slot_timeout=0).execute(another_task())
     with pytest.raises(ValueError, match="slot_timeout=-1"):
         submitting(slot_timeout=-1)
 
 
 def test_a_busy_gateway_does_not_cost_the_place_nor_does_the_wait_count_as_busy(gateway, clock):
     make_full(gateway)
-    context = context_of(store=Store())
+    context = another_task()
     task = submitting(busy_timeout=60)
     first = deferral(task, context)
     clock.sleep(200)
@@ -160,7 +169,7 @@ def test_a_busy_gateway_does_not_cost_the_place_nor_does_the_wait_count_as_busy(
     with pytest.raises(TaskDeferred) as busy:
         again(task, first, context)
     assert busy.value.method_name == "execute_again"
-    submitting(prompt="another").execute(context_of(store=Store()))
+    submitting(prompt="another").execute(another_task())
     with pytest.raises(TaskDeferred) as second:
         again(task, busy.value, context)
     assert second.value.trigger.asked_at == first.trigger.asked_at
@@ -237,7 +246,7 @@ async def one_job_ends(gateway, kind=MODEL):
     """Wait for a job that ends at once, as a deferred task does."""
     gateway.set_timing(queue_seconds=0, render_seconds=0)
     job = KlingSubmitOperator(task_id="s", model=MODEL, prompt=f"{time.time()}")
-    kling_task_id = await asyncio.to_thread(job.execute, context_of(store=Store()))
+    kling_task_id = await asyncio.to_thread(job.execute, another_task())
     wait = KlingTaskTrigger(kling_task_id, time.time() + 60, time.time(), interval=0.1, kind=kind)
     (event,) = [event async for event in wait.run()]
     assert "error" not in event.payload
@@ -297,7 +306,7 @@ def test_a_task_whose_connection_breaks_while_it_waits_fails_by_that_and_buys_no
     gateway, clock, monkeypatch
 ):
     make_full(gateway)
-    context = context_of(store=Store())
+    context = another_task()
     pause = deferral(submitting(), context)
     clock.sleep(200)
     monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", gateway.connection_json(gateway="nonsense"))
