@@ -337,10 +337,10 @@ def collected():
 def live(hostile, clock, logged, tmp_path_factory):
     """Let an operator run with an answer to one kind of request, and check all promises."""
 
-    def live(way, kind, answer, store=None):
+    def live(way, kind, answer, store=None, *, makes_jobs=False):
         folder = tmp_path_factory.mktemp("videos")
         logged.clear()
-        hostile.begin(**{kind: Script(((answer, CLOSE),))})
+        hostile.begin(**{kind: Script(((answer, CLOSE),), makes_jobs=makes_jobs)})
         run = Run(way, folder, hostile.job, store=store or Store()).live(clock, logged)
         refused = kind == "submit" and any(word in answer for word in SAFE)
         problems = list(broken_promises(run, hostile, int(refused), secrets=recognizable_secrets(answer)))
@@ -359,6 +359,17 @@ def test_no_answer_to_a_submit_is_paid_twice_by_a_task_or_its_retry(live, way, a
         retry = live(way, "submit", answer, first.store)
         assert GATEWAY.count("submit") == 0
         assert retry.outcome == first.outcome
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["made", "not made"])
+@pytest.mark.parametrize("dialect", ["kling"], indirect=True)
+@FEWER
+@given(answer=ANSWERS)
+def test_no_answer_of_kling_to_a_submit_is_paid_twice_by_a_task_or_its_retry(dialect, live, answer, made):
+    first = live("submit", "submit", answer, makes_jobs=made)
+    if first.error is None:
+        live("submit", "submit", answer, first.store)
+        assert GATEWAY.count("submit") == 0
 
 
 @pytest.mark.parametrize("way", QUERY_WAYS)

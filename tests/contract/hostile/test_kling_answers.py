@@ -1,14 +1,31 @@
-"""What Kling's own API, or a proxy before it, answers to queries ends in the same way for every operator."""
+"""What Kling's own API, or a proxy before it, answers ends in the same way for every operator."""
 
 import json
 
 import pytest
-from hostile_gateway import GATEWAY, KEY, KLING_JOB, KLING_OTHER, http, json_http, kling_task, kling_tasks
-from hostile_runs import DONE, QUERY_WAYS, Story, play
+from hostile_gateway import (
+    CLOSE,
+    GATEWAY,
+    KEY,
+    KLING_JOB,
+    KLING_OTHER,
+    RESET,
+    http,
+    json_http,
+    kling_task,
+    kling_tasks,
+)
+from hostile_runs import DONE, QUERY_WAYS, SUBMIT_WAYS, Story, play
 from hostile_spellings import SPELLINGS
 from kling_codes import CODES, DOCUMENTED
 
-from airflow_provider_kling.errors import KlingAccessError, KlingUnavailableError, Money
+from airflow_provider_kling.errors import (
+    KlingAccessError,
+    KlingNoSlotError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
 
 RIGHT, WRONG = GATEWAY.link("right"), GATEWAY.link("other")
 TIMED_OUT, UNAVAILABLE = ("KlingWaitTimeoutError",), ("KlingUnavailableError",)
@@ -153,3 +170,52 @@ def test_an_answer_of_kling_ends_in_the_same_way_for_every_operator(
 ):
     problems = play(STORIES[name], "query", QUERY_WAYS, hostile, clock, logged, tmp_path)
     assert not problems, "\n".join(problems)
+
+
+# --- answers to submits
+
+BODY = json.dumps({"code": 0, "data": kling_task("submitted")}).encode()
+UNKNOWN = {
+    **{
+        f"{code} with {status}": refusal(code, status)
+        for code, status, kind, _ in CODES
+        if kind is KlingSubmitUncertainError
+    },
+    **{f"{status} bare": http(b"", status) for status in (200, 302, 400, 404, 429, 500, 502, 503, 504)},
+    "a page of a proxy": PAGE,
+    "nothing": (CLOSE,),
+    "reset in the body": (http(BODY[:40], length=len(BODY)), RESET),
+    "cut off": (http(BODY[:-2], length=len(BODY)), CLOSE),
+    "another id of ours": json_http({"code": 0, "data": kling_task("submitted", external_id="another")}),
+    "an id that is none": json_http({"code": 0, "data": kling_task("submitted", kling_task_id=8.9e17)}),
+    "a good answer with 500": http(BODY, 500),
+    "no code": json_http({"data": kling_task("submitted")}),
+    "taken": refusal(1201, 400, "external_task_id already exists"),
+}
+REFUSED = [
+    (code, status, kind)
+    for code, status, kind, _ in CODES
+    if kind not in (KlingSubmitUncertainError, KlingUnavailableError)
+]
+REFUSED = [row for row in REFUSED if row[2] is not KlingNoSlotError]
+
+
+@pytest.mark.parametrize("dialect", ["kling"], indirect=True)
+@pytest.mark.parametrize("made", [True, False], ids=["made", "not made"])
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_submit_of_unknown_outcome_ends_with_one_job(dialect, hostile, clock, logged, tmp_path, name, made):
+    told = story(UNKNOWN[name], makes_jobs=made)
+    problems = play(told, "submit", SUBMIT_WAYS, hostile, clock, logged, tmp_path)
+    assert not problems, "\n".join(problems)
+    assert len(hostile.client_ids) == 1
+    assert hostile.count("submit") == (1 if made else 2)
+
+
+@pytest.mark.parametrize("dialect", ["kling"], indirect=True)
+@pytest.mark.parametrize(("code", "status", "kind"), REFUSED)
+def test_a_refused_submit_buys_nothing(dialect, hostile, clock, logged, tmp_path, code, status, kind):
+    told = final(refusal(code, status), (kind.__name__,), Money.UNTOUCHED, shows=str(code))
+    problems = play(told, "submit", SUBMIT_WAYS, hostile, clock, logged, tmp_path)
+    assert not problems, "\n".join(problems)
+    assert not hostile.client_ids
+    assert hostile.count("submit") == 1
