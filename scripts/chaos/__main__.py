@@ -17,6 +17,7 @@ from typing import Any, Self
 from private_airflow.rest_api import ApiError
 from private_airflow.services import ServiceError
 
+from airflow_provider_kling.transport.settings import GATEWAYS
 from chaos.faults import ComponentFaults
 from chaos.gateway import Gateway
 from chaos.person import Person
@@ -38,10 +39,11 @@ class BadOptionError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """The options: `make chaos JOBS=24 SEED=1 JSON=file KEEP=1`."""
+    """The options: `make chaos JOBS=24 SEED=1 GATEWAY=kling JSON=file KEEP=1`."""
 
     jobs: int
     seed: int
+    gateway: str
     json: str
     keep: bool
 
@@ -54,7 +56,10 @@ class Options:
             raise BadOptionError(f"JOBS and SEED are whole numbers ({error})") from None
         if not 12 <= jobs <= 2000:
             raise BadOptionError(f"JOBS={jobs}: must be 12 to 2000, so that each kind of fault has a job")
-        return cls(jobs, seed, os.environ.get("JSON", ""), bool(os.environ.get("KEEP")))
+        gateway = os.environ.get("GATEWAY") or "myrouter"
+        if gateway not in GATEWAYS:
+            raise BadOptionError(f"GATEWAY={gateway!r}: must be one of {', '.join(GATEWAYS)}")
+        return cls(jobs, seed, gateway, os.environ.get("JSON", ""), bool(os.environ.get("KEEP")))
 
 
 class Chaos:
@@ -64,10 +69,10 @@ class Chaos:
         self.options, self.report = options, report
         key = f"sk-chaos-{secrets.token_hex(16)}"
         render_seconds = 30 if options.jobs >= 100 else 12  # long enough that most waits are deferred
-        gateway = Gateway(
-            home, api_key=key, fail_rate=FAIL_RATE, seed=options.seed, render_seconds=render_seconds
-        )
-        self.stage = Stage(home, gateway)
+        faults = {"fail_rate": FAIL_RATE, "seed": options.seed, "render_seconds": render_seconds}
+        if options.gateway == "kling":
+            faults["slots"] = max(4, options.jobs // 6)
+        self.stage = Stage(home, Gateway(home, name=options.gateway, api_key=key, **faults))
         self.tasks: list[TaskInstance] = []
         self._changed_at, self._seen = time.monotonic(), 0
 
@@ -81,7 +86,13 @@ class Chaos:
             self.report.mark("set-up")
             self._run_faults()
             self.report.mark("faults")
-            verdict = judge(self.stage, list(specs.values()), self.tasks, self.secrets.search())
+            verdict = judge(
+                self.stage,
+                list(specs.values()),
+                self.tasks,
+                self.secrets.search(),
+                self.person.decisions.total(),
+            )
             self._print(verdict)
             return verdict
         finally:
@@ -162,6 +173,7 @@ class Chaos:
         done = self.component_faults.done + self.task_faults.done
         data: dict[str, Any] = {
             **verdict.to_dict(),
+            "gateway": GATEWAYS[self.options.gateway].name,
             "seed": self.options.seed,
             "fail_rate": FAIL_RATE,
             "faults": {kind: {"planned": planned[kind], "done": done[kind]} for kind in planned},

@@ -11,6 +11,8 @@ from typing import Any
 from private_airflow.emulator import start_emulator
 from private_airflow.services import Service, stop
 
+from airflow_provider_kling.transport.settings import GATEWAYS
+
 KEPT_REQUESTS = 1_000_000
 REQUEST_TIMEOUT = 10
 
@@ -18,14 +20,16 @@ REQUEST_TIMEOUT = 10
 class Gateway:
     """Starts the emulator and calls it over HTTP. It is the only process that is never killed."""
 
-    def __init__(
-        self, home: Path, *, api_key: str, fail_rate: float, seed: int, render_seconds: float
-    ) -> None:
-        self._home, self.api_key = home, api_key
-        self._options = (
-            *("--fail-rate", str(fail_rate), "--seed", str(seed), "--api-key", api_key),
-            *("--queue-seconds", "2", "--render-seconds", str(render_seconds)),
-        )
+    def __init__(self, home: Path, *, name: str, api_key: str, **options: float) -> None:
+        """Describe it.
+
+        :param name: the gateway whose API Airflow uses, ``myrouter`` or ``kling``.
+        :param options: of the emulator's command.
+        """
+        self._home, self.name, self.api_key = home, name, api_key
+        self._options = ["--api-key", api_key, "--queue-seconds", "2"]
+        for option, value in options.items():
+            self._options += [f"--{option.replace('_', '-')}", str(value)]
         self._service: Service | None = None
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self.url = self.storage_url = ""
@@ -41,6 +45,11 @@ class Gateway:
         if self._service:
             self._service.check()
 
+    @property
+    def takes_client_ids(self) -> bool:
+        """Whether a submit of unknown outcome settles itself, so that no person is asked."""
+        return GATEWAYS[self.name].find is not None
+
     def connection(self) -> dict[str, str]:
         """Return an Airflow connection to it, in the form of Airflow's REST API."""
         return {
@@ -49,7 +58,12 @@ class Gateway:
             "host": self.url,
             "password": self.api_key,
             "extra": json.dumps(
-                {"allow_private_hosts": True, "allowed_paths": "/", "request_timeout": REQUEST_TIMEOUT}
+                {
+                    "gateway": self.name,
+                    "allow_private_hosts": True,
+                    "allowed_paths": "/",
+                    "request_timeout": REQUEST_TIMEOUT,
+                }
             ),
         }
 
@@ -70,6 +84,10 @@ class Gateway:
     def requests(self) -> list[dict[str, Any]]:
         """Return all requests."""
         return list(self.call("GET", f"requests?limit={KEPT_REQUESTS}"))
+
+    def submits(self) -> int:
+        """Return the number of submits that reached the gateway, also of those that it refused."""
+        return sum(call["method"] == "POST" and call["path"] != "/tasks" for call in self.requests())
 
     def stop(self) -> None:
         """Stop the emulator."""

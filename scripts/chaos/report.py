@@ -19,6 +19,7 @@ _ROWS = {
     "tasks_stuck": "tasks stuck",
     "leftovers": "partial files left over",
     "secrets_found": "secrets found",
+    "decided_by_a_person": "decided by a person",
 }
 
 
@@ -49,14 +50,14 @@ class Report:
         """Print the table. Write the data to *file*, if there is one."""
         data["seconds"] = {**self.spans, "all": round(time.monotonic() - self._began, 1)}
         rows = [(words, data[name]) for name, words in _ROWS.items()]
-        rows += [(f"decided by a person, {what}", count) for what, count in data["decisions"].items()]
+        rows += [(f"- {what}", count) for what, count in data["decisions"].items()]
         rows.append(("stored triggers searched for secrets", data["triggers_searched"]))
         rows += [(kind, f"{n['done']} of {n['planned']}") for kind, n in data["faults"].items()]
         rows += [(f"died by itself: {name}", count) for name, count in data["restarted"].items()]
         rows += [(f"gateway: {fault}", count) for fault, count in sorted(data["gateway_faults"].items())]
         rows += [(f"seconds: {name}", seconds) for name, seconds in data["seconds"].items()]
         width = max(len(name) for name, _ in rows)
-        print(f"\n  seed {data['seed']}, the gateway fails in {data['fail_rate']:.0%} of its answers")
+        print(f"\n  seed {data['seed']}, {data['gateway']} fails in {data['fail_rate']:.0%} of its answers")
         for name, value in rows:
             print(f"  {name:<{width}}  {value}")
         for error, count in data["decided_errors"].items():

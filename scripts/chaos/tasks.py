@@ -23,6 +23,7 @@ SUBMIT_KILLED, DOWNLOAD_KILLED = "submit killed while its request is sent", "dow
 ANY_KILLED, WORKER_KILLED = "task killed at any moment", "task killed with its supervisor"
 FROZEN = "submit frozen, taken for dead, continued"
 MAX_FREEZE = TASK_SILENCE + 20.0  # seconds
+HIDDEN = 12.0  # seconds in which a look-up by client id does not find such a job
 SLOW = 4.0  # seconds that an answer or a video takes, so that a kill can come in between
 
 
@@ -56,11 +57,13 @@ class TaskFaults:
         self._ports = {"submit": 0, "download": 0}
 
     def add_slow_answers(self) -> None:
-        """Make the gateway slow for jobs with a planned kill. Most of these submits create their job."""
+        """Make the gateway slow for jobs with a planned kill. Most of these submits create their job.
+
+        A look-up by client id finds that job only later.
+        """
+        late = ",late" + (f",hidden={HIDDEN:g}" if self._stage.gateway.takes_client_ids else "")
         for number, (prompt, task) in enumerate(self._aims):
-            words = (
-                f"hang={SLOW:g}" + (",late" if number % 4 else "") if task == "submit" else f"slow={SLOW:g}"
-            )
+            words = f"hang={SLOW:g}" + (late if number % 4 else "") if task == "submit" else f"slow={SLOW:g}"
             self._stage.gateway.call("POST", "faults", {"faults": [f"{task}:{words},match={prompt}"]})
         gateway = self._stage.gateway
         self._ports = {

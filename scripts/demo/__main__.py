@@ -17,6 +17,7 @@ from private_airflow.emulator import start_emulator
 from private_airflow.rest_api import ApiError
 from private_airflow.services import ServiceError, exit_on_termination, stop
 
+from airflow_provider_kling.transport.settings import GATEWAYS
 from demo import sample_picture
 from demo.options import BadOptionError, Options, confirm_spending
 from demo.report import Report, RunStatus
@@ -38,14 +39,15 @@ class RunFailedError(RuntimeError):
 
 
 @contextmanager
-def emulator(home: Path, report: Report) -> Iterator[dict[str, object]]:
+def emulator(options: Options, home: Path, report: Report) -> Iterator[dict[str, object]]:
     """Run the emulator, and yield the connection to it."""
     began = time.monotonic()
     service, started = start_emulator(home, home / "logs" / "emulator.log", *TIMING)
     try:
         report.spans["emulator"] = time.monotonic() - began
-        report.log("gateway", f"an emulator at {started['url']}, free of charge")
-        yield _connection(started["url"], started["api_key"], allow_private_hosts=True)
+        name = GATEWAYS[options.gateway].name
+        report.log("gateway", f"an emulator of {name} at {started['url']}, free of charge")
+        yield _connection(options, started["url"], started["api_key"], allow_private_hosts=True)
     finally:
         stop([service], GRACE)
 
@@ -54,13 +56,13 @@ def emulator(home: Path, report: Report) -> Iterator[dict[str, object]]:
 def live(options: Options, report: Report) -> Iterator[dict[str, object]]:
     """Use the real gateway, and yield the connection to it."""
     report.log("gateway", f"{options.live_host}, the real one: {options.price}")
-    yield _connection(options.live_host, options.live_key)
+    yield _connection(options, options.live_host, options.live_key)
 
 
-def _connection(host: str, key: str, **extra: object) -> dict[str, object]:
+def _connection(options: Options, host: str, key: str, **extra: object) -> dict[str, object]:
     # The user of the demo names its files, and may read all of them. (Airflow warns in each log of a value
     # that is too short to be masked, such as "/".)
-    extra |= {"allowed_paths": "file:///"}
+    extra |= {"allowed_paths": "file:///", "gateway": options.gateway}
     return {"conn_type": "kling", "host": host, "password": key, "extra": extra}
 
 
@@ -121,7 +123,7 @@ def demo(options: Options, home: Path) -> str:
         sample_picture.paint(Path(image))
     report.log("picture", options.image or "a painted sunset")
     report.log("prompt", options.prompt)
-    gateway = live(options, report) if options.live else emulator(home, report)
+    gateway = live(options, report) if options.live else emulator(options, home, report)
     videos = os.path.dirname(options.target)  # noqa: PTH120 - a target with a slash at the end is a folder
     with gateway as connection, airflow_for(home, connection, videos, report) as airflow:
         path = make_video(airflow, options, image, report)

@@ -12,13 +12,13 @@ from airflow_provider_kling.media.pictures import check_picture
 from airflow_provider_kling.models.catalog import DEFAULT_MODEL
 from airflow_provider_kling.models.prices import estimate
 from airflow_provider_kling.models.validation import build_job
+from airflow_provider_kling.transport.settings import GATEWAYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
 DEFAULT_PROMPT = "The sun sinks into the sea, the waves glitter, the camera slowly moves closer."
-LIVE_HOST = "https://api.myrouter.ai"
 TRUE, FALSE = ("1", "true", "yes", "y", "on"), ("0", "false", "no", "n", "off")
 
 
@@ -37,6 +37,7 @@ class Options:
     sound: bool | None
     target: str
     keep: bool
+    gateway: str
     live_host: str
     live_key: str
     cost: Decimal | None
@@ -68,6 +69,9 @@ class Options:
             job, _ = build_job(model, inputs)
         except KlingInputError as error:
             raise BadOptionError(error.what) from error
+        gateway = given.get("GATEWAY", "myrouter")
+        if gateway not in GATEWAYS:
+            raise BadOptionError(f"GATEWAY={gateway!r}: must be one of {', '.join(GATEWAYS)}")
         live = _flag("LIVE", given.get("LIVE", "0"))
         if live and not given.get("KLING_API_KEY"):
             raise BadOptionError("LIVE=1 needs the gateway's key in the environment variable KLING_API_KEY")
@@ -79,7 +83,8 @@ class Options:
             sound=sound,
             target=_target(given.get("OUT", ""), project),
             keep=_flag("KEEP", given.get("KEEP", "0")),
-            live_host=given.get("KLING_HOST", LIVE_HOST),
+            gateway=gateway,
+            live_host=given.get("KLING_HOST", next(iter(GATEWAYS[gateway].hosts.values()))),
             live_key=given["KLING_API_KEY"] if live else "",
             cost=estimate(job),
         )

@@ -18,7 +18,7 @@ LINK = "http://127.0.0.1:1/videos/x.mp4?X-Expires=1&X-Signature=abc"
 class Bill:
     """A gateway that only has a bill."""
 
-    api_key = KEY
+    api_key, takes_client_ids = KEY, False
 
     def __init__(self):
         self.bill = {}
@@ -27,8 +27,8 @@ class Bill:
     def jobs(self):
         return self.bill
 
-    def requests(self):
-        return [{"method": "POST"} for jobs in self.bill.values() for _ in jobs]
+    def submits(self):
+        return sum(map(len, self.bill.values()))
 
     def call(self, *_):
         return {"key_reached_storage": self.key_reached_storage}
@@ -128,6 +128,13 @@ def test_a_task_that_did_not_end_is_stuck(stage, spec, state):
     task = TaskInstance("id", "kling_chaos", "run", "animate.wait", 0, state, 1, 0.0)
     verdict = judge(stage, [spec], [task], [])
     assert (verdict.good, verdict.tasks_stuck) == (False, 1)
+
+
+def test_no_person_is_asked_where_each_submit_settles_itself(stage, spec):
+    assert judge(stage, [spec], [], [], decisions=1).good
+    stage.gateway.takes_client_ids = True
+    assert judge(stage, [spec], [], []).good
+    assert not judge(stage, [spec], [], [], decisions=1).good
 
 
 def test_nothing_is_found_without_a_secret(stage):
