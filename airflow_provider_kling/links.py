@@ -21,7 +21,7 @@ GALLERY_ROUTE, RUN_GALLERY_ROUTE = "plugin/kling-videos", "plugin/kling-run"
 
 
 class KlingVideoLink(BaseOperatorLink):
-    """Opens the finished video at the gateway's storage, until its link expires (about an hour).
+    """Opens the finished video at the gateway's storage, until its link expires.
 
     Airflow's UI reads the address from XCom. At the end of each run of the task, the worker calls
     :meth:`get_link` and overwrites this XCom. So the address is pushed as XCom and stored on the operator.

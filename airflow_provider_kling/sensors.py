@@ -44,7 +44,7 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
 
     The result is a dict: ``kling_task_id``, ``status``, ``videos`` (each with ``video_url``,
     ``video_url_ttl``, ``video_type``) and ``timings`` (epoch milliseconds). The first video's URL is
-    pushed as ``kling_video_url`` too. It dies after about an hour: fetch it with
+    pushed as ``kling_video_url`` too. It dies after about an hour, Kling's own after 30 days: fetch it with
     :class:`~airflow_provider_kling.operators.KlingDownloadOperator`, which asks for a fresh one.
 
     :param kling_task_id: the job, as ``KlingSubmitOperator`` returned it. (templated)

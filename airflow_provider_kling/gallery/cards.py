@@ -397,7 +397,7 @@ def _note(tasks: _VideoTasks, state: str) -> str | None:
     if state == "gone":
         return "Airflow no longer knows what became of it. Its XComs were deleted, as by airflow db clean."
     if state == "made" and not tasks.download:
-        return "No task of this run downloads the video. Its link at the gateway is good for about an hour."
+        return "No task of this run downloads the video. Its link at the gateway expires: fetch it soon."
     return None
 
 
