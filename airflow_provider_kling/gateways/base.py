@@ -224,7 +224,7 @@ class Outcome(Enum):
 class Video:
     """One video of a finished task.
 
-    :param video_url: a presigned http(s) link on a storage host; it lives for about an hour, Kling's own for 30 days.
+    :param video_url: a presigned http(s) link on a storage host; MyRouter's lives an hour, Kling's 30 days.
     :param video_url_ttl: the seconds that the gateway gives it; unreliable, never decide by it.
     :param video_type: the container, such as ``mp4``.
     :param holds_secret: the link repeats a secret of the connection or names a user: it is not published.
