@@ -99,7 +99,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
             if record and not record.finished:
                 self.log.warning(
                     "An earlier try has submitted %s, which may be charged: example Dag kling_rescue.",
-                    record.kling_task_id or "a job of unknown id",
+                    record.kling_task_id or record.unknown_job,
                 )
                 if isinstance(error, _ENDS_TASK) and not state.is_cleared_since(record):
                     words = NO_SECRETS.shown(f"{type(error).__name__}: {error}", 300)
