@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_provider_kling.errors import KlingNoSlotError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_kling.models.job import PathOrUrl, PictureSource
     from airflow_provider_kling.submission.submit_once import Submission, SubmissionOptions, SubmissionResult
+
+T = TypeVar("T")
 
 #: The longest pause, in seconds, for which a submit that may be repeated keeps its worker.
 _PATIENCE = 10.0
@@ -61,10 +63,14 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     None or empty are not sent; the gateway's defaults apply.
 
     On Airflow 3.3 and newer the task records its submit. A retry returns the job of an earlier try and buys
-    nothing. Clearing the finished task buys a new job. If the answer is lost, the request is not sent again,
-    see ``on_uncertain``. If the gateway certainly started nothing (it refused the connection, was too busy,
-    could not create the task), the request is repeated, and the task defers while it waits. If the account
-    runs as many jobs as it may, the task waits for a free slot, in the order of having asked.
+    nothing. Clearing the finished task buys a new job. If the gateway certainly started nothing (it refused
+    the connection, was too busy, could not create the task), the request is repeated, and the task defers
+    while it waits. If the account runs as many jobs as it may, the task waits for a free slot, in the order
+    of having asked.
+
+    If the answer is lost, the task asks Kling's own API for the job. There each request has an id of ours,
+    the client id, which buys one job at most; so a retry pays once on Airflow 3.1 and 3.2 too. MyRouter has
+    no such ids: the request is not sent again, see ``on_uncertain``.
 
     Besides the task id it pushes ``estimated_cost_usd`` (a number, or None where no price is known) and
     ``kling_request`` (what was asked for; pictures by source and hash only).
@@ -96,8 +102,9 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     :param fast_mode: of video editing: faster.
     :param model_name: of motion control 3.0: ``kling-v3-0-std`` or ``kling-v3-0-pro``.
     :param extra_body: further JSON keys of the gateway, for what the catalogue does not know. (templated)
-    :param on_uncertain: what to do when a job may have been started but its id is not known: ``fail``
-        (the task fails for good; a person looks) or ``submit_again`` (a retry submits, and may pay twice).
+    :param on_uncertain: what to do on MyRouter when a job may have been started but its id is not known:
+        ``fail`` (the task fails for good; a person looks) or ``submit_again`` (a retry submits, and may pay
+        twice).
     :param on_failed_job: what a retry does when the job of an earlier try has failed: ``fail`` (the same
         request mostly fails again, and a failed job may be charged) or ``submit_again``.
     :param busy_timeout: seconds for which a request that certainly started nothing is repeated.
@@ -303,34 +310,46 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
             earlier_costs = publish_costs(ti, state)
         run, hook = RunReservations(ti, submit_task_ids(self)), KlingHook(self.kling_conn_id)
         submission = prepare(self._submission_options(), hook, state, run, self.log)
-        if not state.is_persistent and hook.settings.gateway.find is None:
+        remembers = state.is_persistent or hook.settings.gateway.find is not None
+        if not remembers:
             self.log.warning(
                 "This Airflow has no task state store (it came with 3.3): should this task die between the "
                 "submit and its end, a retry may pay for a second job."
             )
-        if result := submission.resume() or submission.reuse():
+
+        def patiently(step: Callable[[], T]) -> T:
+            return self._patiently(step, submission, str(ti.id), attempt)
+
+        with airflow_errors():
+            result = patiently(lambda: submission.resume() or submission.reuse())
+        if result:
             self._publish(ti, result, earlier_costs)
         else:
             with airflow_errors(), claim_downstream_targets(self, context):
-                result = self._submit_patiently(submission, str(ti.id), attempt)
+                self.log.info("Submitting %s", submission.describe())
+                result = patiently(submission.submit)
                 self._publish(ti, result, earlier_costs)
             with suppress_and_log(self.log, "The task id could not be recorded"):
                 state.confirm_task_id(result.kling_task_id)
-        if state.is_persistent:  # else a task that dies while the picture is decoded would buy again
+        if remembers:  # else a task that dies while the picture is decoded would buy again
             self._show_picture(ti, result.kling_task_id, submission.first_picture)
         return result.kling_task_id
 
-    def _submit_patiently(self, submission: Submission, key: str, attempt: SubmitAttempt) -> SubmissionResult:
-        """Submit; while the gateway certainly starts nothing, repeat it, and defer during a long pause."""
+    def _patiently(
+        self, step: Callable[[], T], submission: Submission, key: str, attempt: SubmitAttempt
+    ) -> T:
+        """Take a step of a submission; while it fails for a passing reason, repeat it.
+
+        During a long pause the task defers.
+        """
         from airflow_provider_kling.polling.slots import slots_of
         from airflow_provider_kling.submission.submit_once import submit_delay
 
-        self.log.info("Submitting %s", submission.describe())
         stays_until = time.time() + _SLOT_PATIENCE if attempt.asked_at else 0.0
         slot_pauses = itertools.chain(_SLOT_PAUSES, itertools.repeat(_SLOT_PAUSES[-1]))
         while True:
             try:
-                return submission.submit()
+                return step()
             except KlingNoSlotError as error:
                 delay = max(next(slot_pauses), error.retry_after or 0)
                 if time.time() + delay > stays_until:

@@ -243,6 +243,16 @@ def test_a_retry_while_kling_is_still_away_sends_nothing(one_job):
     assert submits(one_job) == 1
 
 
+def test_a_task_that_resumes_while_kling_is_away_waits_on_for_it(one_job, clock):
+    one_job.add_fault("submit:cut,late", "query:status=503,times=9")
+    store = Store()
+    with pytest.raises(KlingUnavailableError):
+        submit(store, busy_timeout=0)
+    assert submit(store, deferrable=False) == one_job.jobs[0].task_id
+    assert sum(clock.slept) > 60
+    assert submits(one_job) == 1
+
+
 @pytest.mark.parametrize(("code", "error"), [(1201, KlingInputError), (1102, KlingBalanceError)])
 def test_a_refusal_of_the_first_request_keeps_its_class_and_leaves_no_intent(kling, code, error):
     kling.add_fault(f"submit:code={code}")
