@@ -2,6 +2,9 @@
 
 Each good picture must become a video, and each bad one an error that names it. Nothing may be paid for bad
 ones, and the estimate must be right to the cent. The run's cost limit is exactly the cost of the good ones.
+
+With `GATEWAY=kling SLOTS=20` the gateway is the stand-in of Kling's own API. It runs 20 jobs at a time, and
+all other tasks must wait for a slot without failing.
 """
 
 from __future__ import annotations
@@ -23,11 +26,16 @@ from private_airflow.rest_api import ApiError
 from private_airflow.services import ServiceError, exit_on_termination
 
 from airflow_provider_kling.emulator import Emulator
-from batch.pictures import VideoSpec, make_specs
+from batch.pictures import PRICES, VideoSpec, make_specs
+from batch.slot_use import SlotUse, slot_use
 
 PROJECT = Path(__file__).resolve().parents[2]
 DAG_ID = "kling_batch"
 SECONDS_PER_JOB, MIN_TIMEOUT = 20.0, 300.0
+NUMBERS = {"JOBS": 300, "BAD": 0, "SLOTS": 0}
+#: How long a job takes, in seconds: where there are slots, about as long as a short one at Kling.
+RENDER_SECONDS = {False: 10.0, True: 60.0}
+KLING_MODEL, USD_PER_UNIT = "image-to-video/kling-3.0", Decimal("0.14")
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "1000",
@@ -35,17 +43,26 @@ SETTINGS = {
 }
 
 
-def run(home: Path, specs: list[VideoSpec]) -> tuple[dict[str, Any], Emulator, float]:
-    """Run the batch, and return the summary, the gateway with its log, and the seconds."""
+def run(
+    home: Path, specs: list[VideoSpec], name: str, slots: int | None
+) -> tuple[dict[str, Any], Emulator, float]:
+    """Run the batch on a gateway, and return the summary, the gateway with its log, and the seconds."""
     key = f"sk-batch-{secrets.token_hex(16)}"
     postgres = PrivatePostgres(home / "postgres.log")
     with Emulator(
-        render=False, queue_seconds=1, render_seconds=10, api_key=key, keep_requests=10**6
+        render=False,
+        queue_seconds=1,
+        render_seconds=RENDER_SECONDS[slots is not None],
+        api_key=key,
+        slots=slots,
+        keep_requests=10**6,
     ) as gateway:
         try:
             postgres.up()
             folder = PROJECT / "scripts" / "batch" / "dags"
-            connection = gateway.connection_json(allowed_paths=str(home))  # for paths from the mapping
+            prices = {KLING_MODEL: float(PRICES["kling"])}
+            paths = str(home)  # those of the pictures come from a mapping
+            connection = gateway.connection_json(gateway=name, prices=prices, allowed_paths=paths)
             env = {**SETTINGS, "AIRFLOW_CONN_KLING_DEFAULT": connection}
             with PrivateAirflow(home / "airflow", folder, env=env, database=postgres.url) as airflow:
                 budget = sum(spec.usd for spec in specs if spec.good)
@@ -73,6 +90,8 @@ def judge(specs: list[VideoSpec], summary: dict[str, Any], gateway: Emulator) ->
     bad = {Path(spec.image).name for spec in specs if not spec.good}
     price = {spec.prompt: spec.usd for spec in specs}
     prompts = Counter(job.prompt for job in gateway.jobs)
+    bill = sum(job.units for job in gateway.jobs) * USD_PER_UNIT  # of Kling alone
+    bill = bill or sum(price[prompt] * count for prompt, count in prompts.items())
     errors = {
         item["name"]
         for item in summary["failed"]
@@ -84,14 +103,24 @@ def judge(specs: list[VideoSpec], summary: dict[str, Any], gateway: Emulator) ->
         ("pictures", len(specs), sum(len(summary[kind]) for kind in ("made", "failed"))),
         ("videos stored", len(good), len(stored)),
         ("errors, by picture", sorted(bad), sorted(errors)),
-        ("submits that reached the gateway", len(good), sum(r.method == "POST" for r in gateway.requests)),
+        ("submits that reached the gateway", len(good),
+         sum(r.method == "POST" and r.status != 429 for r in gateway.requests)),  # 429: no slot
         ("pictures paid for twice", 0, sum(count > 1 for count in prompts.values())),
         ("bad pictures paid for", 0, sum(not spec.good and spec.prompt in prompts for spec in specs)),
-        ("the gateway's bill, USD", _cents(sum(spec.usd for spec in good)),
-         _cents(sum(price[prompt] * count for prompt, count in prompts.items()))),
+        ("the gateway's bill, USD", _cents(sum(spec.usd for spec in good)), _cents(bill)),
         ("the summary's estimate, USD", _cents(sum(spec.usd for spec in good)),
          _cents(Decimal(str(summary["estimated_cost_usd"])))),
     ]  # fmt: skip
+
+
+def used_slots(gateway: Emulator, slots: int) -> SlotUse:
+    """Return how well the slots were used."""
+    jobs = sorted(gateway.jobs, key=lambda job: job.created_at)
+    posts = [request for request in gateway.requests if request.method == "POST"]
+    asked = {request.prompt: request.at for request in reversed(posts)}
+    spans = [(job.created_at, job.created_at + job.queue_seconds + job.render_seconds) for job in jobs]
+    refused = sum(request.status == 429 for request in posts)
+    return slot_use(slots, spans, [asked[job.prompt] for job in jobs], refused)
 
 
 def _cents(usd: Decimal | int) -> str:
@@ -111,23 +140,32 @@ def show(lines: list[tuple[str, Any, Any]]) -> bool:
 
 def main() -> int:
     """Run the batch; the exit code says whether all values are as expected."""
+    name = os.environ.get("GATEWAY") or "myrouter"
     try:
-        jobs, bad = int(os.environ.get("JOBS") or 300), int(os.environ.get("BAD") or 0)
+        jobs, bad, slots = (int(os.environ.get(key) or default) for key, default in NUMBERS.items())
     except ValueError as error:
-        print(f"error: JOBS and BAD are whole numbers ({error})", file=sys.stderr)
+        print(f"error: {', '.join(NUMBERS)} are whole numbers ({error})", file=sys.stderr)
         return 2
     bad = bad or max(1, jobs // 30)
     if not 2 <= jobs <= 1000 or bad >= jobs:
         print(f"error: JOBS={jobs}: must be 2 to 1000, and more than BAD={bad}", file=sys.stderr)
+        return 2
+    if name not in PRICES or slots < 0 or (slots and name != "kling"):
+        print(f"error: GATEWAY={name} SLOTS={slots}: only GATEWAY=kling has slots", file=sys.stderr)
         return 2
     (PROJECT / ".airflow").mkdir(exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="batch-", dir=PROJECT / ".airflow"))
     good = False
     exit_on_termination()
     try:
-        specs = make_specs(home, jobs, bad)
-        summary, gateway, seconds = run(home, specs)
+        specs = make_specs(home, jobs, bad, name)
+        summary, gateway, seconds = run(home, specs, name, slots or None)
         good = show(judge(specs, summary, gateway))
+        if slots:
+            use = used_slots(gateway, slots)
+            print(f"\nAll slots in use: {use.full:.1%} of {use.seconds:.0f} s; slots in use: {use.mean:.1%}.")
+            print(f"{use.waited} jobs waited; {use.refused} submits were refused; ", end="")
+            print(f"a job was overtaken by {use.overtaken} at most.")
         print(f"\n{seconds:.0f} s, {seconds / jobs:.2f} s per picture")
     except (ServiceError, ApiError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)

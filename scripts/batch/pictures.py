@@ -9,8 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-#: The list price of the default model. It is repeated here: the test must not use the catalogue.
-PRICE, SOUND = Decimal("0.112"), Decimal("1.5")
+#: The list prices of the default models. They are repeated here: the test must not use the catalogue.
+PRICES, SOUND = {"myrouter": Decimal("0.112"), "kling": Decimal("0.084")}, Decimal("1.5")
 BAD = ("missing", "text", "small", "narrow", "cut", "gif")
 
 
@@ -24,18 +24,19 @@ class VideoSpec:
     sound: bool
     target: str
     good: bool
+    price: Decimal
 
     @property
     def usd(self) -> Decimal:
         """The cost by the list price."""
-        return PRICE * self.duration * (SOUND if self.sound else 1)
+        return self.price * self.duration * (SOUND if self.sound else 1)
 
     def arguments(self) -> dict[str, Any]:
         """Return the operator's arguments."""
-        return {name: value for name, value in asdict(self).items() if name != "good"}
+        return {name: value for name, value in asdict(self).items() if name not in ("good", "price")}
 
 
-def make_specs(home: Path, jobs: int, bad: int) -> list[VideoSpec]:
+def make_specs(home: Path, jobs: int, bad: int, gateway: str = "myrouter") -> list[VideoSpec]:
     """Write the pictures below *home*, with the bad ones between the good ones."""
     (home / "pictures").mkdir(parents=True)
     bad_ones = {round((n + 0.5) * jobs / bad): BAD[n % len(BAD)] for n in range(bad)}
@@ -48,7 +49,8 @@ def make_specs(home: Path, jobs: int, bad: int) -> list[VideoSpec]:
         seconds, sound = 3 + number % 13, number % 3 == 0
         prompt = f"picture {number:03d}"
         target = str(home / "videos" / f"{file.stem}.mp4")
-        made.append(VideoSpec(str(file), prompt, seconds, sound, target, kind == "good"))
+        good, price = kind == "good", PRICES[gateway]
+        made.append(VideoSpec(str(file), prompt, seconds, sound, target, good, price))
     return made
 
 
