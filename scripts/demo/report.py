@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from private_airflow.rest_api import AirflowApi
 
-WORDS = {"succeed": "done", "deferred": "waiting in the triggerer, without a worker"}
+WORDS = {"succeed": "done", "succeeded": "done", "deferred": "waiting in the triggerer, without a worker"}
 
 
 class Report:
