@@ -41,7 +41,8 @@ def read_order(path: str, model: Model, body: Json, *, strict: bool) -> Order:
         raise RefusedError(f"{foreign[0]} is not a parameter of {path}")
     if model is not UNCHECKED:
         _check_settings(model, settings)
-        _check_parts(model, parts, body)
+        _check_parts(model, parts)
+        _check_prompts(model, parts, settings, body)
         _check_rules(path, model, settings, parts)
     client_id, callback_url = read_options(options)
     return Order(
@@ -133,11 +134,7 @@ def _check_settings(model: Model, settings: Json) -> None:
             raise RefusedError(f"{name} is required")
 
 
-def _check_parts(model: Model, parts: list[Json], body: Json) -> None:
-    prompts = [part["text"] for part in _of(parts, "prompt")]
-    if model.contents is None:
-        check_value("prompt", Field("text", required=True), body.get("prompt", ""))
-        prompts = [body["prompt"]]
+def _check_parts(model: Model, parts: list[Json]) -> None:
     for type_, most in (model.contents or {}).items():
         if len(_of(parts, type_)) > most:
             raise RefusedError(f"contents: at most {most} of type {type_}")
@@ -146,12 +143,21 @@ def _check_parts(model: Model, parts: list[Json], body: Json) -> None:
             raise RefusedError(f"contents: {type_} is required")
     if _of(parts, "last_frame") and not _of(parts, "first_frame"):
         raise RefusedError("contents: last_frame needs a first_frame")
-    for prompt in prompts:
-        if len(prompt) > model.prompt:
-            raise RefusedError(f"the prompt must be at most {model.prompt} characters")
     ids = [part["id"] for part in parts if not is_empty(part.get("id", ""))]
     if any(one in other for i, one in enumerate(ids) for j, other in enumerate(ids) if i != j):
         raise RefusedError("contents: no id may be a part of another")
+
+
+def _check_prompts(model: Model, parts: list[Json], settings: Json, body: Json) -> None:
+    prompts = [part["text"] for part in _of(parts, "prompt")]
+    if model.contents is None:
+        check_value("prompt", Field("text", required=True), body.get("prompt", ""))
+        prompts = [body["prompt"]]
+    for prompt in prompts:
+        if len(prompt) > model.prompt:
+            raise RefusedError(f"the prompt must be at most {model.prompt} characters")
+        if model.shots and settings.get("multi_shot", True):
+            _check_shots(prompt, settings.get("duration", 5))
 
 
 def _check_rules(path: str, model: Model, settings: Json, parts: list[Json]) -> None:
@@ -164,8 +170,6 @@ def _check_rules(path: str, model: Model, settings: Json, parts: list[Json]) -> 
         raise RefusedError("a voice needs sound")
     if path.startswith("omni-video/"):
         _check_omni(path, settings, parts, sound)
-    if settings.get("multi_shot", True) and "multi_shot" in model.settings:
-        _check_shots("".join(part["text"] for part in _of(parts, "prompt")), settings.get("duration", 5))
 
 
 def _check_omni(path: str, settings: Json, parts: list[Json], sound: str) -> None:
@@ -179,17 +183,17 @@ def _check_omni(path: str, settings: Json, parts: list[Json], sound: str) -> Non
         raise RefusedError("contents: too many reference images and elements")
     if not (first or feature or base or settings.get("aspect_ratio")):
         raise RefusedError("aspect_ratio is required without a first frame and without a video")
-    if feature and not o1 and (sound != "off" or settings.get("multi_shot") is False):
+    if feature and (sound != "off" or settings.get("multi_shot") is False):
         raise RefusedError("feature_video needs audio off and multi_shot true")
     if base and (first or sound == "native" or settings.get("multi_shot")):
         raise RefusedError("base_video excludes frames, native sound and multi_shot")
-    if feature and last:
+    if o1 and feature and last:
         raise RefusedError("feature_video excludes last_frame")
     if o1 and last and others:
         raise RefusedError("first and last frame exclude reference images and elements")
     if o1 and first and not (last or others or feature) and settings.get("duration", 5) not in (5, 10):
         raise RefusedError("duration must be 5 or 10 with a first frame alone")
-    if first and len(_of(parts, "element")) > 3:
+    if first and not o1 and len(_of(parts, "element")) > 3:
         raise RefusedError("contents: at most 3 elements with a first frame")
 
 

@@ -30,6 +30,7 @@ class Model:
     contents: dict[str, int] | None
     needs: tuple[str, ...] = ()  # types of contents that are required
     prompt: int = 2500  # characters
+    shots: bool = False  # the prompt may list shots
     sound: str = "off"  # the default of `audio`
     wants_1080p: tuple[str, ...] = ()  # `native` sound, or a type of contents, that needs 1080p
 
@@ -52,21 +53,27 @@ _MOVES = {
 _MOTION = Model(_MOVES, MOTION, ("image", "video"), sound="original")
 MODELS = {
     "text-to-video/kling-3.0-turbo": Model(
-        {**_TURBO, "aspect_ratio": RATIO}, None, prompt=3072, sound="native"
+        {**_TURBO, "aspect_ratio": RATIO}, None, prompt=3072, shots=True, sound="native"
     ),
-    "text-to-video/kling-3.0": Model({**_V3, "aspect_ratio": RATIO}, None, prompt=3072),
+    "text-to-video/kling-3.0": Model({**_V3, "aspect_ratio": RATIO}, None, prompt=3072, shots=True),
     "text-to-video/kling-2.6": Model({**_V26, "aspect_ratio": RATIO}, None, wants_1080p=("native",)),
     "text-to-video/kling-2.5-turbo": Model({**_V25, "aspect_ratio": RATIO}, None),
     "image-to-video/kling-3.0-turbo": Model(
-        _TURBO, {"prompt": 1, "first_frame": 1}, ("first_frame",), sound="native"
+        _TURBO, {"prompt": 1, "first_frame": 1}, ("first_frame",), prompt=3072, shots=True, sound="native"
     ),
-    "image-to-video/kling-3.0": Model(_V3, {**FRAMES, "element": 3}, ("first_frame",), prompt=3072),
+    "image-to-video/kling-3.0": Model(
+        _V3, {**FRAMES, "element": 3}, ("first_frame",), prompt=3072, shots=True
+    ),
     "image-to-video/kling-2.6": Model(
         _V26, {**FRAMES, "voice": 2}, ("first_frame",), wants_1080p=("native", "last_frame")
     ),
     "image-to-video/kling-2.5-turbo": Model(_V25, FRAMES, ("first_frame",), wants_1080p=("last_frame",)),
     "omni-video/kling-3.0-omni": Model(
-        {**_V3, "aspect_ratio": RATIO, "audio": ANY_SOUND}, FRAMES | REFERENCES, ("prompt",), prompt=3072
+        {**_V3, "aspect_ratio": RATIO, "audio": ANY_SOUND},
+        FRAMES | REFERENCES,
+        ("prompt",),
+        prompt=3072,
+        shots=True,
     ),
     "omni-video/kling-o1": Model(
         {
