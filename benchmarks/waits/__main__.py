@@ -1,5 +1,7 @@
 """Thousands of waits in one real triggerer: ours, the http provider's, and one with a session for each poll.
 
+Ours is measured with a gateway that answers for one job at a time, and with Kling's own API.
+
 ``make bench-waits``, with ``SIZES=100,1000`` and ``KINDS=kling,http`` for less. ``SELECT=200`` lets Airflow
 start 200 triggers at a time; with the default of 1000 it hangs with some triggers. Task instances and
 triggers are written directly into the database of a private Airflow, and one triggerer runs them.
@@ -36,6 +38,7 @@ WINDOWS, TRIES = 3, 3
 MAX_FOR_OTHERS = 5000
 NAMES = {
     "kling": "ours",
+    "batch": "ours, Kling's own API",
     "http": "HttpSensorTrigger",
     "plain": "a session per poll",
     "idle": "one that only sleeps",
@@ -46,7 +49,7 @@ NAMES = {
 class Case:
     """One measurement.
 
-    :param kind: the trigger: kling, http, plain, or idle, which shows how fast Airflow starts triggers.
+    :param kind: the trigger: kling, batch, http, plain, or idle, which shows how fast Airflow starts them.
     :param waits: the number of waits.
     :param interval: seconds between two polls; None: the trigger's default.
     :param progress: the gateway reports a progress that changes.
@@ -75,6 +78,7 @@ class Seen:
     windows: list[tuple[float, float, float, float]] = field(default_factory=list)
     memory: float = 0.0
     files: int = 0
+    requests: list[float] = field(default_factory=list)
     asked: dict[str, list[float]] = field(default_factory=dict)
     finished: dict[str, float] = field(default_factory=dict)
     resumed: dict[str, float] = field(default_factory=dict)
@@ -183,7 +187,8 @@ def measure(stage: Stage, case: Case) -> Seen:
     options: dict[str, Any] = {} if case.interval is None else {"interval": case.interval}
     if case.kind == "idle":
         options = {"url": stage.url}
-    spec = {"kind": case.kind, "waits": case.waits, "options": options, "lag_file": str(lag_file)}
+    kind = "kling" if case.kind == "batch" else case.kind
+    spec = {"kind": kind, "waits": case.waits, "options": options, "lag_file": str(lag_file)}
     with stage.triggerer() as processes:
         before = memory(*processes)
         seen = Seen(float(stage.rows(spec)))
@@ -198,7 +203,7 @@ def measure(stage: Stage, case: Case) -> Seen:
         seen.files = processes[1].num_fds()
         finish(stage, case)
         log = stage.command("/log")
-    seen.asked, seen.finished = log["asked"], log["finished"]
+    seen.asked, seen.requests, seen.finished = log["asked"], log["requests"], log["finished"]
     seen.sockets = log["most_open"] - 1  # one is ours
     resumed = "select map_index, extract(epoch from updated_at) from task_instance where state = 'scheduled'"
     seen.resumed = {f"job-{index:05}": float(at) for index, at in stage.sql(resumed)}
@@ -251,6 +256,7 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
     used = [runner_s + supervisor_s for *_, runner_s, supervisor_s in seen.windows]
     costs = [spent / max(1, done) * 1000 for spent, done in zip(used, polls, strict=True)]
     span = seen.windows[-1][1] - seen.windows[0][0]
+    requests = sum(in_windows(seen, at) for at in seen.requests)
     first = [asked[0] - seen.committed for asked in seen.asked.values()]
     noticed = [
         min(after) - at
@@ -268,6 +274,7 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
         "runner_%": round(sum(w[2] for w in seen.windows) / span * 100, 1),
         "supervisor_%": round(sum(w[3] for w in seen.windows) / span * 100, 1),
         "polls_per_s": round(sum(polls) / span, 1),
+        "requests_per_s": round(requests / span, 1),
         "done_%": round(sum(polls) / (case.waits * span / case.interval) * 100, 1) if fixed else "-",
         "late_p50_ms": round(percentile(late, 50) * 1000, 1) if fixed else "-",
         "late_p99_ms": round(percentile(late, 99) * 1000, 1) if fixed else "-",
@@ -285,13 +292,14 @@ def row(case: Case, seen: Seen) -> dict[str, Any]:
 
 def measured(kind: str, size: int) -> bool:
     """Return whether a kind is measured with this number of waits."""
-    return {"kling": True, "idle": size >= MAX_FOR_OTHERS}.get(kind, size <= MAX_FOR_OTHERS)
+    largest = size >= MAX_FOR_OTHERS
+    return {"kling": True, "batch": True, "idle": largest}.get(kind, size <= MAX_FOR_OTHERS)
 
 
 def cases() -> list[Case]:
     """Return the cases to measure."""
     sizes = [int(size) for size in os.environ.get("SIZES", "100,1000,5000,10000").split(",")]
-    kinds = os.environ.get("KINDS", "kling,http,plain,idle").split(",")
+    kinds = os.environ.get("KINDS", "kling,batch,http,plain,idle").split(",")
     order = sorted(sizes, key=lambda size: (size != MAX_FOR_OTHERS, -size))  # the most important sizes first
     pairs = [(kind, size) for size in order for kind in kinds if measured(kind, size)]
     found = [Case(kind, size, None if kind == "idle" else 5.0) for kind, size in pairs]
@@ -320,8 +328,9 @@ def main() -> None:
     try:
         stage.up()
         for case in cases():
-            shipped = case.interval is None
-            stage.rows({"connections": stage.url, "queries_per_second": None if shipped else 5000})
+            gateway = "kling" if case.kind == "batch" else "myrouter"
+            limit = None if case.interval is None else 5000
+            stage.rows({"connections": stage.url, "gateway": gateway, "queries_per_second": limit})
             rows.append(worked(stage, case))
             print(json.dumps(rows[-1]), flush=True)
     finally:

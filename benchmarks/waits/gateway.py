@@ -11,13 +11,21 @@ import sys
 import time
 import zlib
 from itertools import count
+from urllib.parse import unquote
 
 _BODY = (
     '{{"task":{{"task_id":"{id}","status":"{status}","reason":"","task_type":"KLING_V3.0_PRO_I2V",'
     '"eta":0,"progress_percent":{percent}}},"images":[],"videos":[{videos}],"audios":[],"extra":{{}}}}'
 )
+#: Of Kling's own API.
+_ROW = (
+    '{{"id":"{id}","status":"{status}","message":"","create_time":1781080778802,'
+    '"update_time":1781080778802,"external_id":"af-0123456789abcdef-{id}",'
+    '"outputs":[{videos}],"billing":[]}}'
+)
+_OUTPUT = '{"type":"video","id":"v","url":"https://storage.invalid/v.mp4","duration":"5.041"}'
 _VIDEO = '{"video_url":"https://storage.invalid/v.mp4","video_url_ttl":"3600","video_type":"mp4"}'
-_ID = re.compile(r"[?&](?:task_)?id=([^& ]*)")
+_ID = re.compile(r"[?&](?:task_)?ids?=([^& ]*)")
 #: Seconds that a job takes from 0 to 99 percent where progress is reported.
 _RENDERING = 165.0
 
@@ -47,6 +55,7 @@ class Gateway:
     def start(self) -> None:
         """Forget everything except the open connections."""
         self.asked: dict[str, list[float]] = {}
+        self.requests: list[float] = []
         self.finished: dict[str, float] = {}
         self.began: float | None = None
         self.most_open = self.open
@@ -60,9 +69,12 @@ class Gateway:
         """Return the whole HTTP answer to a GET of *target*."""
         path = target.partition("?")[0]
         found = _ID.search(target)
-        name = found[1] if found else ""
+        name = unquote(found[1]) if found else ""
+        if path == "/tasks":
+            return self._tasks(name.split(","))
         if path in ("/v3/async/task-result", "/sensor"):
             now = time.time()
+            self.requests.append(now)
             self.asked.setdefault(name, []).append(now)
             if name in self.finished:
                 return _answer(
@@ -72,6 +84,17 @@ class Gateway:
                 return _answer("404 Not Found", "{}")
             return self._unfinished(name, now)
         return _answer("200 OK", json.dumps(self._command(path, name)))
+
+    def _tasks(self, names: list[str]) -> bytes:
+        now, rows = time.time(), []
+        self.requests.append(now)
+        for name in names:
+            self.asked.setdefault(name, []).append(now)
+            ended = name in self.finished
+            status, videos = ("succeeded", _OUTPUT) if ended else ("processing", "")
+            rows.append(_ROW.format(id=name, status=status, videos=videos))
+        body = f'{{"code":0,"message":"SUCCEED","request_id":"{next(_TRACES)}","data":[{",".join(rows)}]}}'
+        return _answer("200 OK", body)
 
     def _unfinished(self, name: str, now: float) -> bytes:
         percent = 42
@@ -89,7 +112,8 @@ class Gateway:
         if path == "/finish":
             self.finished.update(dict.fromkeys(names.split(","), time.time()))
         if path == "/log":
-            return {"asked": self.asked, "finished": self.finished, "most_open": self.most_open}
+            seen = {"asked": self.asked, "requests": self.requests, "finished": self.finished}
+            return {**seen, "most_open": self.most_open}
         return {"ids": len(self.asked), "open": self.open}
 
 

@@ -2,8 +2,8 @@
 
 ``python -m waits.rows '{"kind": "kling", "waits": 1000, "interval": 5, "lag_file": "..."}'`` deletes the
 previous waits, writes new ones in one transaction, and prints the time of its commit.
-``python -m waits.rows '{"connections": "http://127.0.0.1:8000", "queries_per_second": 5000}'`` writes the
-connections.
+``python -m waits.rows '{"connections": "http://127.0.0.1:8000", "gateway": "kling", "queries_per_second":
+5000}'`` writes the connections.
 """
 
 import json
@@ -31,10 +31,10 @@ IDLE = "waits.triggers.IdleTrigger"
 LAG = "waits.triggers.LagProbe"
 
 
-def connections(url: str, queries_per_second: float) -> None:
+def connections(url: str, gateway: str, queries_per_second: float) -> None:
     """Write the two connections into the database, which is the usual place."""
     ours = {"conn_type": "kling", "password": "sk-benchmark"}
-    extra = json.dumps({"queries_per_second": queries_per_second})
+    extra = json.dumps({"gateway": gateway, "queries_per_second": queries_per_second})
     with create_session() as session:
         session.execute(delete(Connection))
         session.add(Connection(conn_id="kling_default", host=url, extra=extra, **ours))
@@ -101,6 +101,6 @@ def _deferred(session: Session, run: DagRun, triggers: list[Trigger]) -> list[di
 if __name__ == "__main__":
     spec = json.loads(sys.argv[1])
     if "connections" in spec:
-        connections(spec["connections"], spec["queries_per_second"])
+        connections(spec["connections"], spec["gateway"], spec["queries_per_second"])
     else:
         print(json.dumps(waits(spec["kind"], spec["waits"], spec["options"], spec["lag_file"])))
