@@ -1,4 +1,4 @@
-"""The poller with aiohttp and with a bare HTTP parser, without Airflow.
+"""The poller with aiohttp, for one job or twenty jobs a query, and with a bare HTTP parser; without Airflow.
 
 ``make bench-transports``, with ``WAITS=5000`` waits and ``SECONDS=20`` of measuring. Each case runs in a
 process of its own with the number of objects of a triggerer, against a gateway that answers at once.
@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import httptools
 from report import percentile, report
 
-from airflow_provider_kling.gateways.base import Call, Reply, Task
-from airflow_provider_kling.gateways.myrouter import query
+from airflow_provider_kling.gateways import kling, myrouter
+from airflow_provider_kling.gateways.base import Call, Gateway, Reply, Task
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import MAX_CONCURRENT_POLLS, Poller, Wait
 from airflow_provider_kling.polling.rate_limit import RateLimiter
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 WAITS, SECONDS = int(os.environ.get("WAITS", "10000")), float(os.environ.get("SECONDS", "20"))
+BATCHES, BARE = "aiohttp, Kling's own API", "httptools"
 #: Seconds between two polls of a wait, and before the measuring starts.
 INTERVAL, WARM_UP = 5.0, 8.0
 #: Objects that the garbage collector visits in a triggerer: of Airflow, and of each trigger.
@@ -116,7 +117,7 @@ class Records:
     """The measured values."""
 
     def __init__(self) -> None:
-        self.on, self._began = False, 0.0
+        self.on, self.queries, self._began = False, 0, 0.0
         self.late: list[float] = []
         self.pauses: list[float] = []
 
@@ -142,15 +143,21 @@ async def wait_for_ever(poller: Poller, index: int, start: float) -> None:
 async def measure(name: str, url: str) -> dict[str, Any]:
     """Poll for all waits and return one row of the table."""
     objects = [[[] for _ in range(OBJECTS_PER_WAIT)] for _ in range(WAITS)], [[] for _ in range(OBJECTS)]
-    async with AsyncKlingClient(Settings("c", "key", base_url=url)) as client:
-        send = client.send if name == "aiohttp" else bare_client(url)
+    gateway: Gateway = kling if name == BATCHES else myrouter
+    settings = Settings("c", "key", base_url=url, gateway=gateway, queries_per_second=10_000)
+    async with AsyncKlingClient(settings) as client:
+        send = bare_client(url) if name == BARE else client.send
 
         async def answer(waits: Sequence[Wait]) -> Mapping[str, Task]:
-            (wait,) = waits
-            wait.call = wait.call or query(wait.policy.kling_task_id)
+            RECORDS.queries += RECORDS.on
+            if len(waits) > 1:
+                return await client.send(kling.query_jobs([wait.policy.kling_task_id for wait in waits]))
+            wait = waits[0]
+            wait.call = wait.call or gateway.query(wait.policy.kling_task_id)
             return {wait.policy.kling_task_id: await send(wait.call)}
 
         poller = Poller(answer, RateLimiter(1e6))
+        poller.use(settings)
         start = time.time() + 1
         waits = [asyncio.create_task(wait_for_ever(poller, index, start)) for index in range(WAITS)]
         await asyncio.sleep(WARM_UP)
@@ -168,7 +175,8 @@ async def measure(name: str, url: str) -> dict[str, Any]:
     return {
         "transport": name,
         "waits": WAITS,
-        "polls_in_flight": MAX_CONCURRENT_POLLS,
+        "queries_in_flight": MAX_CONCURRENT_POLLS,
+        "jobs_per_query": round(polls / RECORDS.queries, 1),
         "core_%": round(cpu / span * 100, 1),
         "cpu_us_per_poll": round(cpu / polls * 1e6, 1),
         "done_%": round(polls / (WAITS * span / INTERVAL) * 100, 1),
@@ -186,7 +194,7 @@ def main() -> None:
         print(json.dumps(asyncio.run(measure(*sys.argv[1:]))))
         return
     rows = []
-    for name in ("aiohttp", "httptools"):
+    for name in ("aiohttp", BATCHES, BARE):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         gateway = subprocess.Popen([sys.executable, "-m", "waits.gateway", str(port)])

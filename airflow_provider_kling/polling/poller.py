@@ -41,6 +41,7 @@ LINES_TOGETHER = 10
 MANY_WAITS = 1000
 #: Messages that a wait keeps, the latest ones, while it may not log them.
 MAX_MESSAGES = 20
+_LEFT_OUT = KlingTaskNotFoundError("The gateway's answer leaves the job out.")
 
 
 class Poller:
@@ -123,7 +124,7 @@ class Poller:
     async def _poll(self, waits: Sequence[Wait]) -> None:
         """Ask once for the jobs of some waits. Put those back that another one may have spoiled."""
         tasks: Mapping[str, Task] = {}
-        error: KlingError = KlingTaskNotFoundError("The gateway's answer leaves the job out.")
+        error: KlingError = _LEFT_OUT
         of_connection = False
         try:
             tasks = await self._query(waits)
@@ -141,8 +142,7 @@ class Poller:
                 self._update(wait, task, now)
                 continue
             if not of_connection:
-                missing = isinstance(error, KlingTaskNotFoundError)
-                wait.most = 1 if missing else max(1, len(waits) // 2)
+                wait.most = 1 if error is _LEFT_OUT else max(1, len(waits) // 2)
             if len(waits) == 1 or of_connection or _is_passing(error):
                 self._update(wait, about_job(error, kling_task_id), now)
             else:
