@@ -24,6 +24,7 @@ from airflow_provider_kling.gateways.base import NOT_FOUND_GRACE, Outcome, Task
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import MAX_EARLY, Poller, Wait
+from airflow_provider_kling.polling.queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
 
 KLING = "https://api-singapore.klingai.com"
@@ -32,7 +33,10 @@ INTERVAL = 10.0
 
 @pytest.fixture
 def clock(monkeypatch):
-    return Clock(monkeypatch)
+    """A clock that is also the queue's: two that drift apart round the polls of one batch to two times."""
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(PollQueue, "now", lambda queue: max(queue._reached, clock.time()))
+    return clock
 
 
 class Recorded(PollPolicy):
