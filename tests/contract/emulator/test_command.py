@@ -14,7 +14,7 @@ import requests
 
 import airflow_provider_kling.emulator
 from airflow_provider_kling.emulator import Emulator
-from airflow_provider_kling.emulator.__main__ import main
+from airflow_provider_kling.emulator.__main__ import build, main, read_arguments
 
 pytest_plugins = ["airflow_provider_kling.emulator.pytest_plugin"]
 COMMAND = [sys.executable, "-m", "airflow_provider_kling.emulator"]
@@ -64,6 +64,13 @@ def test_the_command_refuses_an_impossible_fault(capsys):
     with pytest.raises(SystemExit):
         main(["--fault", "submit:explode"])
     assert "unknown word 'explode'" in capsys.readouterr().err
+
+
+def test_the_options_for_kling_become_settings():
+    words = "--no-render --slots 2 --strict --cash --webhook-secret whsec_c2VjcmV0"
+    settings = build(read_arguments(words.split())).settings
+    assert (settings.slots, settings.strict, settings.cash) == (2, True, True)
+    assert settings.webhook_secret == "whsec_c2VjcmV0"
 
 
 def test_the_command_names_the_missing_extra(monkeypatch):
