@@ -85,9 +85,9 @@ class Gateway:
         """Return all requests."""
         return list(self.call("GET", f"requests?limit={KEPT_REQUESTS}"))
 
-    def submits(self) -> int:
-        """Return the number of submits that reached the gateway, also of those that it refused."""
-        return sum(call["method"] == "POST" and call["path"] != "/tasks" for call in self.requests())
+    def submits(self) -> list[dict[str, Any]]:
+        """Return the submits that reached the gateway, also those that it refused."""
+        return [call for call in self.requests() if call["method"] == "POST" and call["path"] != "/tasks"]
 
     def stop(self) -> None:
         """Stop the emulator."""

@@ -12,6 +12,7 @@ _PROGRESS_INTERVAL = 15.0  # seconds
 _ROWS = {
     "jobs": "jobs (videos wanted)",
     "submits_at_the_gateway": "submits that reached the gateway",
+    "submits_without_a_slot": "submits refused, no slot was free",
     "jobs_paid_for": "jobs paid for",
     "paid_for_twice": "jobs paid for twice",
     "videos_whole": "videos whole",

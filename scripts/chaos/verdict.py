@@ -29,6 +29,7 @@ class Verdict:
 
     jobs: int = 0
     submits_at_the_gateway: int = 0
+    submits_without_a_slot: int = 0
     jobs_paid_for: int = 0
     paid_for_twice: int = 0
     videos_whole: int = 0
@@ -59,7 +60,7 @@ def judge(
     stage: Stage, specs: list[VideoSpec], tasks: list[TaskInstance], leaks: list[str], decisions: int = 0
 ) -> Verdict:
     """Return the figures."""
-    bill = stage.gateway.jobs()
+    bill, submits = stage.gateway.jobs(), stage.gateway.submits()
     stuck = [task for task in tasks if task.state not in FINAL]
     whole, remarks = {}, list(leaks)
     for spec in specs:
@@ -74,7 +75,8 @@ def judge(
     remarks += [f"paid for {len(jobs)} times: {prompt}" for prompt, jobs in bill.items() if len(jobs) > 1]
     return Verdict(
         jobs=len(specs),
-        submits_at_the_gateway=stage.gateway.submits(),
+        submits_at_the_gateway=len(submits),
+        submits_without_a_slot=sum(call["status"] == 429 and not call["fault"] for call in submits),
         jobs_paid_for=len(paid),
         paid_for_twice=sum(len(jobs) - 1 for jobs in bill.values()),
         videos_whole=len(whole),
