@@ -20,6 +20,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import BACKSTOP, DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
+from airflow_provider_kling.operators.xcom import bill_facts
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
     ``mode`` decides (``poke`` or ``reschedule``); results and exceptions are the same in all three.
 
     The result is a dict: ``kling_task_id``, ``status``, ``videos`` (each with ``video_url``,
-    ``video_url_ttl``, ``video_type``) and ``timings`` (epoch milliseconds). The first video's URL is
+    ``video_url_ttl``, ``video_type``), ``timings`` (epoch milliseconds), ``cost_usd`` and ``billing`` (what
+    the gateway says that the job has cost). The first video's URL is
     pushed as ``kling_video_url`` too. It dies after about an hour, Kling's own after 30 days: fetch it with
     :class:`~airflow_provider_kling.operators.KlingDownloadOperator`, which asks for a fresh one.
 
@@ -118,6 +120,7 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Poll the job; wait for it if it is not done."""
         from airflow_provider_kling.gateways.base import checked_task_id
+        from airflow_provider_kling.models.bill import NO_BILL
         from airflow_provider_kling.operators.job_wait import begin_wait, read_request
 
         with airflow_errors():
@@ -129,7 +132,7 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
         if request.get("reused"):
             self.log.info("The video is there already. Nothing was bought, so there is nothing to wait for.")
             known = {"kling_task_id": kling_task_id, "status": "reused", "model": request.get("model")}
-            return {**known, "videos": [], "timings": {}}
+            return {**known, "videos": [], "timings": {}, **NO_BILL}
         wait = begin_wait(self, context, kling_task_id, request, first.timestamp() if first else time.time())
         with self._wait_errors():
             if self.deferrable:
@@ -144,7 +147,8 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
         return checked_task_id(self.kling_task_id)
 
     def _finish(self, context: Context, task: Task) -> dict[str, Any]:  # noqa: ARG002 - nothing follows
-        return task.to_dict(with_links=self.wait_options.publish_link)
+        result = task.to_dict(with_links=self.wait_options.publish_link)
+        return {**result, **bill_facts(KlingHook(self.kling_conn_id), task)}
 
     @contextmanager
     def _wait_errors(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 from airflow.providers.common.compat.sdk import XCom
@@ -12,14 +13,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_kling.errors import KlingError, Money
-from airflow_provider_kling.gateways.base import checked_task_id
+from airflow_provider_kling.gateways.base import Task, checked_task_id
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL, DurationModels, Schedule
 from airflow_provider_kling.polling.slots import SlotWaiter
-from airflow_provider_kling.xcom_keys import GALLERY_LINK_KEY, PROGRESS_KEY
+from airflow_provider_kling.xcom_keys import BILL_KEY, GALLERY_LINK_KEY, PROGRESS_KEY
 
 #: How long jobs take, for all waits of this process.
 DURATIONS = DurationModels()
@@ -120,6 +121,8 @@ class KlingTaskTrigger(BaseTrigger):
                         await self._show_link()
                         shows_link = False
                 failure = result.error
+                if result.failed and result.failed.billing:  # a worker shows what a finished job has cost
+                    await self._push_bill(result.failed, (await client.settings()).unit_price_usd)
             if failure is None or failure.money is Money.ENDED:
                 client.slots.saw_end(model)
         yield _event(policy, failure)
@@ -144,6 +147,12 @@ class KlingTaskTrigger(BaseTrigger):
             with suppress_and_log(self.log, "The link to the gallery could not be made"):
                 address = KlingGalleryLink().get_link(None, ti_key=ti)
                 await self._push(GALLERY_LINK_KEY, address)
+
+    async def _push_bill(self, task: Task, unit_price_usd: Decimal) -> None:
+        if (ti := self.task_instance) and (bill := task.bill(unit_price_usd)):
+            self.log.info("Job %s cost %s.", task.kling_task_id, bill.describe())
+            place = {"task_id": ti.task_id, "map_index": ti.map_index}
+            await self._push(BILL_KEY, {**bill.to_dict(), **place})
 
     async def _push(self, key: str, value: Any) -> None:
         """Push a value to the XComs of the waiting task. If Airflow cannot store it, the wait goes on."""

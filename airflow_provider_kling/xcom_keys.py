@@ -2,6 +2,7 @@
 
 REQUEST_KEY = "kling_request"
 COST_KEY = "estimated_cost_usd"
+BILL_KEY = "kling_bill"
 PREVIEW_KEY = "kling_preview"
 RESERVATION_KEY = "kling_reservation"
 TARGET_KEY = "kling_target"

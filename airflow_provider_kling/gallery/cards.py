@@ -15,8 +15,10 @@ from urllib.parse import quote
 
 from airflow_provider_kling.errors import KlingSubmitUncertainError, Money
 from airflow_provider_kling.gallery.values import mapping, number, plain, text
+from airflow_provider_kling.models.bill import Bill
 from airflow_provider_kling.values import NO_SLOT
 from airflow_provider_kling.xcom_keys import (
+    BILL_KEY,
     ERROR_KEY,
     PROGRESS_KEY,
     REQUEST_KEY,
@@ -213,6 +215,7 @@ def _card(run: Run, tasks: _VideoTasks) -> Card | None:
         "run_id": run.run_id,
         "map_index": first.map_index,
         **facts(request or video, made),
+        **_bill(tasks, state),
         "kling_task_id": tasks.kling_task_id or first.kling_task_id,
         "state": state,
         **_progress(tasks, state),
@@ -254,7 +257,6 @@ def facts(request: Mapping[str, Any], video: Mapping[str, Any]) -> Card:
         "path": text(video.get("path")),
         "size": number(video.get("size")),
         "media": media,
-        "cost_usd": number(video.get("cost_usd")),
         "source": None,
         "poster": None,
         "player": None,
@@ -358,6 +360,21 @@ def _costs(tasks: _VideoTasks, request: Mapping[str, Any]) -> Card:
     return {"estimated_cost_usd": cost, "earlier_cost_usd": earlier}
 
 
+def _bill(tasks: _VideoTasks, state: str) -> Card:
+    """Return what the gateway says that the job has cost; a reused video was bought elsewhere."""
+    for instance in tasks.all if state != "reused" else ():
+        for key in (BILL_KEY, VIDEO_KEY):
+            bill = Bill.from_dict(plain(instance.pushed(key)))
+            if bill and bill.kling_task_id == tasks.kling_task_id:
+                return billed(bill)
+    return billed(None)
+
+
+def billed(bill: Bill | None) -> Card:
+    """Return what a card shows of a bill."""
+    return {"cost_usd": bill and bill.cost_usd, "billed": bill.describe() if bill else ""}
+
+
 def _reserved(tasks: _VideoTasks) -> float | None:
     """Return the price of all that the task has decided to buy; None where it has not, or it is not known."""
     reservation = tasks.submit.pushed(RESERVATION_KEY) if tasks.submit else {}
@@ -432,6 +449,8 @@ def totals(cards: Iterable[Card]) -> dict[str, Any]:
 def _maybe_charged(card: Card) -> bool:
     """Return whether a job may be charged without a video."""
     if card["state"] not in ("failed", "uncertain"):
+        return False
+    if card["billed"] and card["cost_usd"] == 0:
         return False
     return bool(card["kling_task_id"]) or mapping(card["error"]).get("money") in _MAYBE_CHARGED
 

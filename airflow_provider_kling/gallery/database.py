@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 from airflow_provider_kling.gallery.cards import ACTIVE, BUYS, OPERATORS, Instance, Run
 from airflow_provider_kling.gallery.values import parsed
 from airflow_provider_kling.xcom_keys import (
+    BILL_KEY,
     ERROR_KEY,
     PROGRESS_KEY,
     REQUEST_KEY,
@@ -33,7 +34,7 @@ from airflow_provider_kling.xcom_keys import (
 
 #: A task instance with one of these gets a card, or is part of one.
 _CARD_KEYS = (REQUEST_KEY, VIDEO_KEY, ERROR_KEY)
-_KEYS = (*_CARD_KEYS, PROGRESS_KEY, RESERVATION_KEY, TASK_ID_KEY)
+_KEYS = (*_CARD_KEYS, PROGRESS_KEY, RESERVATION_KEY, TASK_ID_KEY, BILL_KEY)
 #: XComs and runs that one answer is made of, the latest ones. More would take seconds.
 _MAX_XCOMS, _MAX_RUNS = 15_000, 3_000
 #: Characters of an XCom that is read, of all that are read at once, and of a run's conf. JSON may write a

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_kling.gallery.cards import Card, Instance, facts, player_url
+from airflow_provider_kling.gallery.cards import Card, Instance, billed, facts, player_url
 from airflow_provider_kling.gallery.database import Key
 from airflow_provider_kling.gallery.player import gallery_folders
-from airflow_provider_kling.gallery.values import mapping, number, picture, text
+from airflow_provider_kling.gallery.values import mapping, number, picture, plain, text
+from airflow_provider_kling.models.bill import Bill
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
 from airflow_provider_kling.storage.folders import open_folder, read_json
 
 #: What one search looks at: sidecars, folders in folders, seconds. Its result is kept for some seconds.
 _MAX_SIDECARS, _MAX_DEPTH, _MAX_SECONDS, _KEPT_FOR = 2000, 6, 5.0, 60.0
+_OF_BILL = ("kling_task_id", "cost_usd", "billing")
 _MOVED = "Only the sidecar is left: the video was moved or deleted."
 _lock = threading.Lock()
 _kept: tuple[float, Sequence[str], list[StoredVideo]] | None = None
@@ -45,6 +47,7 @@ class StoredVideo:
     def card(self) -> Card:
         """Return its card: there is no task left to be cleared."""
         dag_id, run_id, task_id, map_index = self.key
+        bill = Bill.from_dict(plain({name: self.sidecar.get(name) for name in _OF_BILL}))
         sidecar, pictures = self.sidecar, mapping(self.sidecar.get("preview"))
         return {
             "key": "/".join(map(str, self.key)),
@@ -52,6 +55,7 @@ class StoredVideo:
             "run_id": run_id,
             "map_index": map_index,
             **facts(sidecar, {**sidecar, "path": self.path}),
+            **billed(bill),
             "name": text(sidecar.get("name"), 200) or self.path.rpartition("/")[2],
             "kling_task_id": text(sidecar.get("kling_task_id"), 200),
             "state": "made" if self.exists else "gone",

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import cached_property, lru_cache
@@ -28,10 +27,13 @@ from airflow_provider_kling.errors import (
     KlingUnavailableError,
     Money,
 )
+from airflow_provider_kling.models.bill import Bill, Billing, describe_items
 from airflow_provider_kling.redaction import NO_SECRETS, Redactor, shorten
 from airflow_provider_kling.values import is_web_url, read_number
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from airflow_provider_kling.models.job import VideoJob
 
 T = TypeVar("T")
@@ -242,24 +244,6 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class Billing:
-    """One item of what a gateway says that a job has cost.
-
-    :param charge_type: ``unit``, of a prepaid pack, or ``cash``.
-    :param amount: units, or money after discount.
-    :param currency: of money, such as USD.
-    :param package_type: of units: video, image or audio.
-    :param list_price: of money: before discount.
-    """
-
-    charge_type: str
-    amount: Decimal
-    currency: str = ""
-    package_type: str = ""
-    list_price: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Task:
     """The state of a job.
 
@@ -292,6 +276,15 @@ class Task:
     client_id: str = ""
     created_at: float | None = None
     billing: tuple[Billing, ...] = ()
+
+    def bill(self, unit_price_usd: Decimal) -> Bill | None:
+        """Return what the gateway says that the job has cost, or None where it says nothing.
+
+        :param unit_price_usd: US dollars for a unit of a pack.
+        """
+        if not self.billing:
+            return None
+        return Bill.of(self.kling_task_id, self.billing, unit_price_usd, self.client_id)
 
     def describe(self) -> str:
         """Return the state in one short phrase for a log line."""
@@ -521,6 +514,8 @@ def failed_task(task: Task) -> KlingError:
     how = "was cancelled" if task.outcome is Outcome.CANCELLED else "failed"
     reason = shorten(task.reason).rstrip(".") or "no reason given"
     what = f"Job {task.kling_task_id} {how} at the gateway ({task.status}): {reason}."
+    if task.billing:
+        what = f"{what} The bill says {describe_items(task.billing)}."
     kind = KlingModerationError if _MODERATION.search(task.reason) else KlingJobFailedError
     return kind(what, money=Money.ENDED, kling_task_id=task.kling_task_id)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -29,7 +28,6 @@ from airflow_provider_kling.gateways.base import (
     MAX_VIDEOS,
     MAX_WORD,
     REFUSED_UNREAD,
-    Billing,
     Call,
     JSONObject,
     Outcome,
@@ -45,6 +43,7 @@ from airflow_provider_kling.gateways.base import (
     remembering,
     undocumented_query_refusal,
 )
+from airflow_provider_kling.models.bill import Billing, read_amount
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.values import read_number
@@ -307,24 +306,18 @@ def _billing(reply: Reply, row: JSONObject) -> Iterator[Billing]:
     """Yield what a job has cost, as far as it can be read."""
     for value in as_list(row.get("billing"))[:MAX_VIDEOS]:
         item = as_object(value)
-        if (amount := _amount(item.get("amount"))) is not None:
+        if (amount := read_amount(item.get("amount"))) is not None:
             kind, currency, package = (
                 reply.shown(word, MAX_WORD) if isinstance(word := item.get(key), str) else ""
                 for key in ("charge_type", "currency", "package_type")
             )
-            yield Billing(kind, amount, currency, package, _amount(item.get("list_price")))
-    if (units := _amount(row.get("final_unit_deduction"))) is not None:
+            yield Billing(kind, amount, currency, package, read_amount(item.get("list_price")))
+    if row.get("billing"):
+        return
+    if (units := read_amount(row.get("final_unit_deduction"))) is not None:
         yield Billing("unit", units, package_type="video")
-
-
-def _amount(value: Any) -> Decimal | None:
-    """Return a decimal that is given as a text or a number."""
-    if read_number(value) is None:
-        return None
-    try:
-        return Decimal(str(value).strip())
-    except InvalidOperation:
-        return None
+    if money := read_amount(as_object(row.get("final_balance_deduction")).get("quota")):
+        yield Billing("cash", money)
 
 
 # --- what a refusal means

@@ -88,7 +88,7 @@ class DecoratedVideoOperator(DecoratedOperator, KlingImageToVideoOperator):
 
         state = submission_state(context)
         with naming_earlier_job(state):
-            publish_costs(context["ti"], state)
+            publish_costs(self._reservations(context["ti"]), state, self.log)
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         name = self.python_callable.__name__

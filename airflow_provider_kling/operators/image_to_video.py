@@ -13,7 +13,7 @@ from airflow_provider_kling.hooks import KlingHook, for_airflow, suppress_and_lo
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator, SubmitAttempt
-from airflow_provider_kling.operators.xcom import find_request, own_task_id
+from airflow_provider_kling.operators.xcom import find_request, own_bill, own_task_id
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
 from airflow_provider_kling.values import one_of
@@ -109,7 +109,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
         state = submission_state(context)
         with naming_earlier_job(state):
-            publish_costs(context["ti"], state)
+            publish_costs(self._reservations(context["ti"]), state, self.log)
             job = _job_of(state)
             with _nothing_bought():
                 if not state.is_persistent:
@@ -130,6 +130,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         try:
             yield
         except KlingError as error:
+            if error.money is Money.ENDED:
+                self._record_cost(context)
             if error.money in (Money.UNTOUCHED, Money.ENDED):
                 with suppress_and_log(self.log, "The claim on the target could not be removed"):
                     self._download(context).release(_job_of(submission_state(context)))
@@ -175,10 +177,19 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         result = download.run(kling_task_id, request, task)
         result.publish(ti, self.log)
         if not result.reused:
+            self._record_cost(context)
             with suppress_and_log(self.log, "That the video is stored could not be recorded"):
                 submission_state(context).record_finished()
         download.release(kling_task_id)
         return result.path
+
+    def _record_cost(self, context: Context) -> None:
+        """Record what the job has cost by the gateway's bill: Airflow deletes the XCom before a retry."""
+        from airflow_provider_kling.submission.state import submission_state
+
+        with suppress_and_log(self.log, "What the job has cost could not be recorded"):
+            if (bill := own_bill(context["ti"])) and bill.usd is not None:
+                submission_state(context).record_cost(bill.kling_task_id, bill.usd)
 
     @contextmanager
     def _wait_errors(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import log_deferral
 from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
-from airflow_provider_kling.operators.xcom import find_request
+from airflow_provider_kling.operators.xcom import find_request, show_bill
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import Schedule, kind_of
 from airflow_provider_kling.submission.state import submission_state
@@ -93,9 +93,9 @@ class JobWait:
         with suppress_and_log(self._operator.log, "The link to the gallery could not be stored"):
             KlingGalleryLink().show(self._ti)
         hook = KlingHook(self._operator.kling_conn_id)
-        return poll(hook, self._policy, self._operator.log, stay, self._show)
+        return poll(hook, self._policy, self._operator.log, stay, lambda _, result: self._show(hook, result))
 
-    def _show(self, _: Task | KlingError, result: PollResult) -> None:
+    def _show(self, hook: KlingHook, result: PollResult) -> None:
         with suppress_and_log(self._operator.log, "The progress could not be stored"):
             if result.progress:
                 self._ti.xcom_push(key=PROGRESS_KEY, value=result.progress)
@@ -104,6 +104,8 @@ class JobWait:
                 if is_web_url(video_url):  # the UI makes a link of it too
                     self._ti.xcom_push(key=VIDEO_URL_KEY, value=video_url)
                 KlingVideoLink().show(self._operator, self._ti, video_url)
+        if ended := result.task or result.failed:
+            show_bill(hook, self._ti, ended, self._operator.log)
 
     def _defer(self, first_poll_at: float, deferrals: int) -> None:
         policy = self._policy

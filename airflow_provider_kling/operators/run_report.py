@@ -1,13 +1,14 @@
-"""The report of a Dag run: what became of each request, and its estimated cost. Pure."""
+"""The report of a Dag run: what became of each request, what it was estimated to cost and has cost. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any
 
 from airflow_provider_kling.errors import Money
+from airflow_provider_kling.models.bill import Bill, describe_bills
 from airflow_provider_kling.models.prices import format_usd
 from airflow_provider_kling.redaction import shorten, without_signatures
 from airflow_provider_kling.submission.cost_limits import Reservation, ReservationState
@@ -17,6 +18,7 @@ _LONGEST_NAME = 60
 _MEDIA = ("image", "images", "video", "end_image")
 #: Where a job may be charged although there is no video.
 _MAYBE_CHARGED = frozenset({Money.MAYBE, Money.RUNNING, Money.ENDED, Money.PAID})
+_NOT_SHOWN = ("outcome", "bill")
 _OUTCOMES = ("made", "reused", "failed", "skipped", "unfinished")
 
 TaskKey = tuple[str, int]
@@ -42,6 +44,7 @@ class RequestReport:
 
     :param outcome: one of made, reused, failed, skipped, unfinished.
     :param estimated_cost_usd: US dollars, all tries together; None where no price is known.
+    :param bill: what the gateway says that its last job has cost; None where it says nothing.
     :param error: the class of the error that ended it.
     :param why: the error's own words.
     :param money: what the error means for the bill.
@@ -54,14 +57,17 @@ class RequestReport:
     path: str = ""
     kling_task_id: str = ""
     estimated_cost_usd: float | None = 0.0
+    bill: Bill | None = None
     error: str = ""
     why: str = ""
     money: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, as JSON-ready data."""
-        data = {name: value for name, value in asdict(self).items() if value != ""}
-        return {name: data[name] for name in data if name != "outcome"}
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        billed = {"cost_usd": self.bill.cost_usd, "billed": self.bill.describe()} if self.bill else {}
+        shown = {name: value for name, value in data.items() if value != "" and name not in _NOT_SHOWN}
+        return {**shown, **billed}
 
 
 @dataclass(slots=True)
@@ -88,6 +94,7 @@ class RunReport:
         reservations: Iterable[Any] = (),
         errors: Iterable[Any] = (),
         videos: Iterable[Any] = (),
+        bills: Iterable[Any] = (),
     ) -> None:
         """Add what the tasks have pushed; anything else is ignored."""
         for request in _dicts(requests):
@@ -106,6 +113,11 @@ class RunReport:
             entry = self._of(video)
             entry.outcome = "reused" if video.get("reused") else "made"
             entry.path, entry.error, entry.why, entry.money = video["path"], "", "", ""
+            entry.kling_task_id = entry.kling_task_id or video.get("kling_task_id") or ""
+        by_job = {bill.kling_task_id: bill for bill in map(Bill.from_dict, bills) if bill}
+        for entry in self.entries.values():
+            if entry.outcome != "reused":
+                entry.bill = by_job.get(entry.kling_task_id)
 
     @property
     def cost(self) -> Decimal:
@@ -113,15 +125,22 @@ class RunReport:
         known = [entry.estimated_cost_usd for entry in self.entries.values()]
         return sum((Decimal(str(usd)) for usd in known if usd is not None), Decimal(0))
 
+    @property
+    def bills(self) -> list[Bill]:
+        """The bills that are known."""
+        return [entry.bill for entry in self.entries.values() if entry.bill]
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data: a list of requests for each outcome, and the costs."""
         entries = [self.entries[key] for key in sorted(self.entries)]
         lists = {name: [o.to_dict() for o in entries if o.outcome == name] for name in _OUTCOMES}
         charged = [o.name for o in entries if o.outcome not in ("made", "reused") and _charged(o)]
         unknown = sum(entry.estimated_cost_usd is None for entry in entries)
+        billed = [bill.usd for bill in self.bills if bill.usd is not None]
         return {
             **lists,
             "estimated_cost_usd": float(self.cost),
+            "cost_usd": float(sum(billed, Decimal(0))) if billed else None,
             "unknown_price": unknown,
             "maybe_charged_without_a_video": charged,
         }
@@ -131,14 +150,23 @@ class RunReport:
         data = self.to_dict()
         counts = ", ".join(f"{len(data[name])} {name}" for name in _OUTCOMES if data[name]) or "no requests"
         unknown = f", and {data['unknown_price']} of unknown price" if data["unknown_price"] else ""
-        rows = [_row(self.entries[key]) for key in sorted(self.entries)]
-        head = ["| request | outcome | estimated | where, or why not |", "|---|---|---|---|"]
-        return [f"{counts}; estimated at {format_usd(self.cost)}{unknown}.", *(head if rows else []), *rows]
+        billed = f"; billed {describe_bills(self.bills)}" if self.bills else ""
+        rows = [_row(self.entries[key], self.bills) for key in sorted(self.entries)]
+        columns = (
+            "request",
+            "outcome",
+            "estimated",
+            *(("billed",) if self.bills else ()),
+            "where, or why not",
+        )
+        head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+        first = f"{counts}; estimated at {format_usd(self.cost)}{unknown}{billed}."
+        return [first, *(head if rows else []), *rows]
 
     def sentences(self) -> list[tuple[str, str]]:
         """Return the outcome of each request, and what a log says of it."""
         entries = [self.entries[key] for key in sorted(self.entries)]
-        return [(o.outcome, f"{o.name}: {o.outcome}, {_cost(o)}. {_where(o)}".strip(" .:")) for o in entries]
+        return [(o.outcome, f"{o.name}: {o.outcome}, {_costs(o)}. {_where(o)}".strip(" .:")) for o in entries]
 
     def _entry(self, key: TaskKey) -> RequestReport:
         task_id, map_index = key
@@ -171,7 +199,8 @@ def _task_key(data: Mapping[str, Any]) -> TaskKey:
 
 
 def _charged(entry: RequestReport) -> bool:
-    return bool(entry.kling_task_id) or entry.money in _MAYBE_CHARGED
+    is_free = entry.bill is not None and entry.bill.usd == 0
+    return not is_free and (bool(entry.kling_task_id) or entry.money in _MAYBE_CHARGED)
 
 
 def _cost(entry: RequestReport) -> str:
@@ -179,12 +208,17 @@ def _cost(entry: RequestReport) -> str:
     return "unknown" if usd is None else format_usd(Decimal(str(usd)))
 
 
+def _costs(entry: RequestReport) -> str:
+    return f"estimated {_cost(entry)}, billed {entry.bill.describe()}" if entry.bill else _cost(entry)
+
+
 def _where(entry: RequestReport) -> str:
     return entry.path or f"{entry.error}: {entry.why} {entry.money}".strip(" :")
 
 
-def _row(entry: RequestReport) -> str:
-    return f"| {_cell(entry.name)} | {entry.outcome} | {_cost(entry)} | {_cell(_where(entry))} |"
+def _row(entry: RequestReport, bills: Sequence[Bill]) -> str:
+    billed = f" {entry.bill.describe() if entry.bill else 'unknown'} |" if bills else ""
+    return f"| {_cell(entry.name)} | {entry.outcome} | {_cost(entry)} |{billed} {_cell(_where(entry))} |"
 
 
 def _cell(text: str) -> str:

@@ -14,7 +14,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and
 from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, log_deferral, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.operators.xcom import submit_task_ids, task_instance_key
+from airflow_provider_kling.operators.xcom import kling_task_ids, submit_task_ids, task_instance_key
 from airflow_provider_kling.submission.options import Choice, Transport, check_reuse
 from airflow_provider_kling.values import NO_SLOT, checked_seconds, one_of
 from airflow_provider_kling.xcom_keys import COST_KEY, PREVIEW_KEY, PROGRESS_KEY, REQUEST_KEY
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_kling.models.job import PathOrUrl, PictureSource
+    from airflow_provider_kling.submission.cost_limits import RunReservations
     from airflow_provider_kling.submission.submit_once import Submission, SubmissionOptions, SubmissionResult
 
 T = TypeVar("T")
@@ -301,14 +302,14 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     def _submit(self, context: Context, attempt: SubmitAttempt) -> str:
         """Submit once, push what was asked for, and return the task id."""
         from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
-        from airflow_provider_kling.submission.cost_limits import RunReservations, publish_costs
+        from airflow_provider_kling.submission.cost_limits import publish_costs
         from airflow_provider_kling.submission.state import submission_state
         from airflow_provider_kling.submission.submit_once import naming_earlier_job, prepare
 
-        ti, state = context["ti"], submission_state(context)
+        ti, state, hook = context["ti"], submission_state(context), KlingHook(self.kling_conn_id)
+        run = self._reservations(ti)
         with naming_earlier_job(state):
-            earlier_costs = publish_costs(ti, state)
-        run, hook = RunReservations(ti, submit_task_ids(self)), KlingHook(self.kling_conn_id)
+            earlier_costs = publish_costs(run, state, self.log)
         submission = prepare(self._submission_options(), hook, state, run, self.log)
         remembers = state.is_persistent or hook.settings.gateway.find is not None
         if not remembers:
@@ -334,6 +335,11 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         if remembers:  # else a task that dies while the picture is decoded would buy again
             self._show_picture(ti, result.kling_task_id, submission.first_picture)
         return result.kling_task_id
+
+    def _reservations(self, ti: Any) -> RunReservations:
+        from airflow_provider_kling.submission.cost_limits import RunReservations
+
+        return RunReservations(ti, submit_task_ids(self), kling_task_ids(self))
 
     def _patiently(
         self, step: Callable[[], T], submission: Submission, key: str, attempt: SubmitAttempt

@@ -13,6 +13,7 @@ from airflow_provider_kling.links import KlingRunGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, log_wrapped
 from airflow_provider_kling.operators.xcom import is_submit
 from airflow_provider_kling.xcom_keys import (
+    BILL_KEY,
     ERROR_KEY,
     REQUEST_KEY,
     RESERVATION_KEY,
@@ -30,7 +31,9 @@ class KlingSummaryOperator(BaseOperator):
 
     Returns a dict: ``made``, ``reused``, ``failed``, ``skipped`` and ``unfinished`` are lists of requests
     (``name``, ``path``, ``kling_task_id``, ``estimated_cost_usd``; ``error``, ``why`` and ``money`` where
-    one failed). ``estimated_cost_usd`` is their sum, with what retries and clears bought.
+    one failed; ``cost_usd`` and ``billed``, for people, where the gateway has sent a bill).
+    ``estimated_cost_usd`` is their sum, with what retries and clears bought, and ``cost_usd`` that of the
+    bills.
     ``unknown_price`` is the number of requests that the sum cannot include, and
     ``maybe_charged_without_a_video`` has the names of those to look for in the bill. The log has a
     sentence for each, and the XCom ``kling_summary`` the same as a table in Markdown. The button *Kling
@@ -65,6 +68,7 @@ class KlingSummaryOperator(BaseOperator):
             reservations=_pulled(ti, submits, RESERVATION_KEY),
             errors=_pulled(ti, task_ids, ERROR_KEY),
             videos=_pulled(ti, task_ids, VIDEO_KEY),
+            bills=_pulled(ti, task_ids, BILL_KEY),
         )
         lines, summary = report.lines(), report.to_dict()
         log_wrapped(self.log, logging.WARNING if summary["failed"] else logging.INFO, lines[0])

@@ -21,10 +21,11 @@ from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.media.preview import Decoded, checked_preview, decode_video
 from airflow_provider_kling.media.probe import check_media, differences, require_pyav
+from airflow_provider_kling.models.bill import NO_BILL
 from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.operators.job_wait import finished_task
 from airflow_provider_kling.operators.target_words import WORD
-from airflow_provider_kling.operators.xcom import find_source, task_instance_key
+from airflow_provider_kling.operators.xcom import bill_facts, find_source, show_bill, task_instance_key
 from airflow_provider_kling.redaction import NO_SECRETS, redacted
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import STORAGE_FAILED
@@ -41,7 +42,7 @@ ATTEMPT_PAUSES = (1.0, 5.0, 15.0, 45.0)
 #: What the XCom has of the sidecar.
 _PUBLISHED = (
     *("kling_task_id", "model", "submitted_at", "timings", "downloaded_at", "download_seconds"),
-    *("size", "sha256", "media"),
+    *("size", "sha256", "media", "cost_usd", "billing"),
 )
 #: The ends of the names of sidecars, claims and temporary files: another target's file may need such a name.
 _BESIDE_VIDEOS = (".json", ".claim", ".part")
@@ -108,6 +109,8 @@ class DownloadResult:
             ti.xcom_push(key=key, value=self.facts[key])
         video = {name: self.facts.get(name) for name in _PUBLISHED}
         video |= {"path": self.path, "reused": self.reused, **task_instance_key(ti)}
+        if self.reused or not video["billing"]:  # the bill of an earlier purchase, or a sidecar without one
+            video |= NO_BILL
         ti.xcom_push(key=VIDEO_KEY, value=video)
         if self.preview:
             with suppress_and_log(log, "The preview of the video could not be stored"):
@@ -231,7 +234,7 @@ class VideoDownload:
     ) -> Mapping[str, Any]:
         """Store the video from its link, or a copy of a reused video; return its sidecar."""
         source: AbstractContextManager[Stream]
-        facts = {**request, "kling_task_id": kling_task_id, "timings": {}, "media": None}
+        facts = {**request, "kling_task_id": kling_task_id, "timings": {}, "media": None, **NO_BILL}
         if self._options.preview:
             with suppress_and_log(self._log, "The preview of the picture could not be read"):
                 facts["preview"] = {"source": find_source(self._ti, request), "poster": None}
@@ -250,6 +253,8 @@ class VideoDownload:
         else:
             task = task or finished_task(self._hook, kling_task_id, self._log)
             facts["timings"] = dict(task.timings)
+            facts |= bill_facts(self._hook, task)
+            show_bill(self._hook, self._ti, task, self._log)
             if not request:
                 facts |= {"request": _NOT_KNOWN, "video_type": task.videos[0].video_type or ""}
                 facts |= {"model": task.model, "inputs": None, "estimated_cost_usd": None}

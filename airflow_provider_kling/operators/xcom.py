@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.xcom_keys import PREVIEW_KEY, REQUEST_KEY
+from airflow_provider_kling.xcom_keys import BILL_KEY, PREVIEW_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
+
+    from airflow_provider_kling.gateways.base import Task
+    from airflow_provider_kling.models.bill import Bill
 
 
 def task_instance_key(ti: Any) -> dict[str, Any]:
@@ -26,6 +30,41 @@ def submit_task_ids(operator: BaseOperator) -> list[str]:
     """Return the ids of all tasks of the operator's Dag that buy, its own among them."""
     tasks = operator.dag.tasks if operator.has_dag() else [operator]
     return sorted(task.task_id for task in tasks if is_submit(task))
+
+
+def kling_task_ids(operator: BaseOperator) -> list[str]:
+    """Return the ids of all tasks of the operator's Dag that may know what a job has cost."""
+    from airflow_provider_kling.operators.base import KlingBaseOperator
+
+    tasks = operator.dag.tasks if operator.has_dag() else [operator]
+    ours = (
+        task for task in tasks if issubclass(getattr(task, "operator_class", type(task)), KlingBaseOperator)
+    )
+    return sorted(task.task_id for task in ours)
+
+
+def bill_facts(hook: KlingHook, task: Task) -> dict[str, Any]:
+    """Return what the gateway says that a job has cost, for results and sidecars."""
+    from airflow_provider_kling.models.bill import NO_BILL
+
+    bill = task.bill(hook.settings.unit_price_usd) if task.billing else None
+    return bill.facts() if bill else dict(NO_BILL)
+
+
+def show_bill(hook: KlingHook, ti: Any, task: Task, log: Any) -> None:
+    """Push what the gateway says that a job has cost, if it says something."""
+    with suppress_and_log(log, "What the job has cost could not be stored"):
+        if task.billing and (bill := task.bill(hook.settings.unit_price_usd)):
+            log.info("Job %s cost %s.", task.kling_task_id, bill.describe())
+            ti.xcom_push(key=BILL_KEY, value={**bill.to_dict(), **task_instance_key(ti)})
+
+
+def own_bill(ti: Any) -> Bill | None:
+    """Return the bill that this try of the task has pushed."""
+    from airflow_provider_kling.models.bill import Bill
+
+    pushed = ti.xcom_pull(task_ids=[ti.task_id], key=BILL_KEY, map_indexes=ti.map_index) or [None]
+    return Bill.from_dict(pushed[0])
 
 
 def own_task_id(ti: Any) -> str:

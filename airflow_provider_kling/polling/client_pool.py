@@ -84,8 +84,12 @@ class PooledClient:
         self._looked_up_at = now
         return True
 
+    async def settings(self) -> Settings:
+        """Return the connection's settings."""
+        return (await self._current()).settings
+
     async def _query(self, waits: Sequence[Wait]) -> Mapping[str, Task]:
-        gateway = (await self._current()).settings.gateway
+        gateway = (await self.settings()).gateway
         ids = [wait.policy.kling_task_id for wait in waits]
         if len(ids) > 1 and gateway.query_jobs:
             return await self.send(gateway.query_jobs([*dict.fromkeys(ids)]))

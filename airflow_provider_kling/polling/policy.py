@@ -50,6 +50,7 @@ class PollResult:
     :param next_poll_at: when to poll next, in epoch seconds.
     :param messages: what changed since the last poll, a log line each.
     :param progress: the state to show, where it changed.
+    :param failed: the job that has ended without a video.
     :param worker_stays: the answer is in doubt, and is so only for minutes: a worker stays to find out.
     """
 
@@ -58,6 +59,7 @@ class PollResult:
     next_poll_at: float = 0.0
     messages: tuple[str, ...] = ()
     progress: dict[str, Any] | None = None
+    failed: Task | None = None
     worker_stays: bool = False
 
 
@@ -117,7 +119,8 @@ class PollPolicy:
         }
         error, next_poll_at = self._decide(answer, now)
         if error:
-            return PollResult(error=error, **shown)
+            failed = None if answer.outcome is Outcome.UNFINISHED else answer
+            return PollResult(error=error, failed=failed, **shown)
         if not next_poll_at:
             return PollResult(task=answer, **shown)
         return PollResult(next_poll_at=next_poll_at, worker_stays=self._doubt_is_open(now), **shown)

@@ -13,18 +13,19 @@ import itertools
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
 
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import suppress_and_log
+from airflow_provider_kling.models.bill import Bill, sum_known
 from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit
 from airflow_provider_kling.redaction import redacted, shorten
 from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState, patiently
 from airflow_provider_kling.transport.settings import Settings
-from airflow_provider_kling.xcom_keys import RESERVATION_KEY
+from airflow_provider_kling.xcom_keys import BILL_KEY, RESERVATION_KEY
 
 #: Seconds after which no task waits for a reservation in the state `asking`; it still counts.
 RESERVATION_TIMEOUT = 60.0
@@ -53,6 +54,7 @@ class Reservation:
     :param map_index: -1 where the task is not mapped.
     :param reserved_at: when it was posted, in epoch seconds.
     :param usd: all that the task instance has bought and wants to buy; None where a price is unknown.
+    :param jobs: the same for each job, by its task id; by its client id until the task id is known.
     :param state: bought or about to be bought, only asked for, or given up.
     """
 
@@ -61,6 +63,7 @@ class Reservation:
     reserved_at: float
     usd: Decimal | None
     state: ReservationState = ReservationState.ASKING
+    jobs: Mapping[str, Decimal | None] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -69,15 +72,23 @@ class Reservation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
-        return {**asdict(self), "usd": None if self.usd is None else str(self.usd), "state": str(self.state)}
+        jobs = {job: _text(usd) for job, usd in self.jobs.items()}
+        return {**asdict(self), "usd": _text(self.usd), "state": str(self.state), "jobs": jobs}
+
+    def billed(self, bills: Mapping[str, Decimal]) -> Reservation:
+        """Return it with the real cost of each job whose bill is known, in US dollars by job."""
+        if self.jobs.keys().isdisjoint(bills):
+            return self
+        return replace(self, usd=sum_known(bills.get(job, usd) for job, usd in self.jobs.items()))
 
     @classmethod
     def from_dict(cls, data: Any) -> Reservation | None:
         """Return what :meth:`to_dict` has described; None for anything else."""
         try:
             state, at = ReservationState(data["state"]), float(data["reserved_at"])
-            return cls(str(data["task_id"]), int(data["map_index"]), at, read_limit(data["usd"]), state)
-        except (LookupError, TypeError, ValueError):
+            jobs = {str(job): read_limit(usd) for job, usd in data.get("jobs", {}).items()}
+            return cls(str(data["task_id"]), int(data["map_index"]), at, read_limit(data["usd"]), state, jobs)
+        except (LookupError, TypeError, ValueError, AttributeError):
             return None
 
 
@@ -158,14 +169,19 @@ class RunReservations:
     """The reservations of a Dag run, as XComs of its tasks.
 
     :param task_ids: all tasks of the Dag that buy, its own among them.
+    :param billing_task_ids: all tasks of the Dag that push what the gateway says that a job has cost.
     """
 
-    def __init__(self, ti: Any, task_ids: Sequence[str]) -> None:
-        self._ti, self._task_ids = ti, list(task_ids)
+    def __init__(self, ti: Any, task_ids: Sequence[str], billing_task_ids: Sequence[str] = ()) -> None:
+        self._ti, self._task_ids, self._billing_task_ids = ti, list(task_ids), list(billing_task_ids)
 
-    def mine(self, state: ReservationState, usd: Decimal | None) -> Reservation:
-        """Return a reservation of the running task instance."""
-        return Reservation(self._ti.task_id, self._ti.map_index, time.time(), usd, state)
+    def mine(self, state: ReservationState, jobs: Mapping[str, Decimal | None]) -> Reservation:
+        """Return a reservation of the running task instance.
+
+        :param jobs: US dollars by job.
+        """
+        usd = sum_known(jobs.values())
+        return Reservation(self._ti.task_id, self._ti.map_index, time.time(), usd, state, jobs)
 
     def post(self, reservation: Reservation) -> None:
         """Show a reservation to the other tasks, in place of the last one.
@@ -178,10 +194,27 @@ class RunReservations:
             "What this task buys cannot be shown to other tasks",
         )
 
-    def posted(self) -> list[Reservation]:
-        """Return what all tasks of the run have posted."""
+    def posted(self, bills: Mapping[str, Decimal] | None = None) -> list[Reservation]:
+        """Return what all tasks of the run have posted, with the real costs of *bills*."""
         values = self._ti.xcom_pull(task_ids=self._task_ids, key=RESERVATION_KEY) or []
-        return [Reservation.from_dict(value) or _UNREADABLE for value in values if value is not None]
+        posted = [Reservation.from_dict(value) or _UNREADABLE for value in values if value is not None]
+        return [reservation.billed(bills or {}) for reservation in posted]
+
+    def bills(self) -> dict[str, Decimal]:
+        """Return what the jobs of the run have cost by the gateway's bill, as far as tasks have pushed it.
+
+        :return: US dollars by task id, and by client id.
+        """
+        tasks = self._billing_task_ids
+        values = self._ti.xcom_pull(task_ids=tasks, key=BILL_KEY) or [] if tasks else []
+        bills = [bill for bill in map(Bill.from_dict, values) if bill]
+        return {
+            job: bill.usd
+            for bill in bills
+            if bill.usd is not None
+            for job in (bill.kling_task_id, bill.client_id)
+            if job
+        }
 
     def pause(self, attempt: int) -> None:
         """Wait before the reservations are read again; each task for another time."""
@@ -211,23 +244,24 @@ class CostControl:
             if limit is not None and (cost is None or cost > limit):
                 raise self._refusal(argument, limit, cost)
 
-    def reserve(self, cost: Decimal | None) -> None:
+    def reserve(self, cost: Decimal | None, client_id: str = "") -> None:
         """Reserve what one job costs, before the other tasks of the run do.
 
+        :param client_id: our own id of the job, where the gateway takes one.
         :raises KlingInputError: it is too much for the run, or unknown.
         :raises KlingUnavailableError: it cannot be shown to other tasks.
         """
-        usd = _total([*self.state.costs().values(), cost])
+        jobs = {**_costs(self.state), client_id: cost}
         limit = self.limits.max_run_cost_usd
         if limit is None:
-            self.run.post(self.run.mine(ReservationState.TAKEN, usd))
+            self.run.post(self.run.mine(ReservationState.TAKEN, jobs))
             return
-        mine = self.run.mine(ReservationState.ASKING, usd)
-        if usd is None or never_fits(mine, self.run.posted(), limit, time.time()):
+        mine, bills = self.run.mine(ReservationState.ASKING, jobs), self.run.bills()
+        if mine.usd is None or never_fits(mine, self.run.posted(bills), limit, time.time()):
             raise self._run_refusal(limit, mine, cost)
         self.run.post(mine)
         for attempt in itertools.count():
-            decision = decide(mine, self.run.posted(), limit, time.time())
+            decision = decide(mine, self.run.posted(bills), limit, time.time())
             if decision == "buy":
                 break
             if decision == "stop":
@@ -241,11 +275,14 @@ class CostControl:
             self.run.post(_bought(self.run, self.state))
 
     def _run_refusal(self, limit: Decimal, mine: Reservation, cost: Decimal | None) -> KlingInputError:
-        others = other_reservations(mine, self.run.posted())
+        bills = self.run.bills()
+        others = other_reservations(mine, self.run.posted(bills))
         earlier = self.state.costs().values()
         self.release()
         before = sum_of(others) + (_total(usd for usd in earlier if usd) or 0)
         so_far = f"all jobs of the run are an estimated {format_usd(before)} so far"
+        if billed := [bills[job] for other in others for job in other.jobs if job in bills]:
+            so_far += f", of which {format_usd(sum(billed, Decimal(0)))} by the gateway's bill"
         if unknown := sum(usd is None for usd in (*earlier, *(other.usd for other in others))):
             so_far += f", without {unknown} of unknown price"
         error = self._refusal("max_run_cost_usd", limit, cost, f", and {so_far}")
@@ -260,16 +297,21 @@ class CostControl:
         return KlingInputError(what, advice=advice)
 
 
-def publish_costs(ti: Any, state: SubmissionState) -> dict[str, str | None] | None:
+def publish_costs(run: RunReservations, state: SubmissionState, log: Any) -> dict[str, str | None] | None:
     """Show the other tasks of the run what earlier tries bought; Airflow has deleted their XComs.
 
-    This comes first in each try: also a request whose answer is unknown counts from then on.
+    This comes first in each try: also a request whose answer is unknown counts from then on. Waits and
+    downloads of an earlier job may have pushed its real cost. Airflow deletes that when they run again, so
+    it is recorded here.
 
     :return: US dollars by job; None on an Airflow that does not remember.
     :raises KlingUnavailableError: what they bought cannot be read or cannot be shown.
     """
     if costs := state.costs():
-        run = RunReservations(ti, [])
+        with suppress_and_log(log, "What earlier jobs have cost could not be recorded"):
+            for job, usd in run.bills().items():
+                state.record_cost(job, usd)
+            costs = state.costs()
         run.post(_bought(run, state))
     return costs if state.is_persistent else None
 
@@ -281,11 +323,18 @@ def cost_without(kling_task_id: str, costs: Mapping[str, str | None] | None) -> 
 
 
 def _bought(run: RunReservations, state: SubmissionState) -> Reservation:
-    costs = state.costs().values()
-    return run.mine(ReservationState.TAKEN if costs else ReservationState.WITHDRAWN, _total(costs))
+    costs = _costs(state)
+    return run.mine(ReservationState.TAKEN if costs else ReservationState.WITHDRAWN, costs)
 
 
-def _total(costs: Iterable[str | Decimal | None]) -> Decimal | None:
+def _costs(state: SubmissionState) -> dict[str, Decimal | None]:
+    return {job: None if usd is None else Decimal(usd) for job, usd in state.costs().items()}
+
+
+def _total(costs: Iterable[str | None]) -> Decimal | None:
     """Return the sum; None where one of them is unknown."""
-    known = [cost if cost is None else Decimal(cost) for cost in costs]
-    return None if None in known else sum((cost for cost in known if cost), Decimal(0))
+    return sum_known(None if usd is None else Decimal(usd) for usd in costs)
+
+
+def _text(usd: Decimal | None) -> str | None:
+    return None if usd is None else str(usd)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_kling.errors import KlingUnavailableError, Money
@@ -281,10 +282,10 @@ class SubmissionState:
         self._set(_WAIT_KEY, wait)
 
     def costs(self) -> dict[str, str | None]:
-        """Return the estimated cost of each job that this task instance has bought or may have bought.
+        """Return the cost of each job that this task instance has bought or may have bought, in US dollars.
 
-        A request whose answer is unknown counts from its intent on. None means: of unknown price. Costs that
-        cannot be read count as one job of unknown price.
+        It is an estimate until the gateway's bill is known. A request whose answer is unknown counts from its
+        intent on. None means: of unknown price. Costs that cannot be read count as one job of unknown price.
         """
         value = self._get(COSTS_KEY)
         if not isinstance(value, dict):
@@ -292,6 +293,15 @@ class SubmissionState:
         costs = {job: _usd(usd) for job, usd in value.items()}
         record = self.last_record()
         return {record.job: _usd(record.cost), **costs} if record else costs
+
+    def record_cost(self, kling_task_id: str, usd: Decimal) -> None:
+        """Record what the gateway says that a job of this task instance has cost, in place of the estimate.
+
+        :raises KlingUnavailableError: the store does not take it.
+        """
+        known, costs = self._get(COSTS_KEY) or {}, self.costs()
+        if kling_task_id in costs and costs[kling_task_id] != str(usd) and isinstance(known, dict):
+            self._set(COSTS_KEY, {**known, kling_task_id: str(usd)})
 
     def _change(self, **changes: Any) -> None:
         if record := self.last_record():

@@ -215,7 +215,7 @@ class Submission:
                     raise error.replace(money=Money.MAYBE, advice=LOOKS_FIRST) from error.__cause__
             else:
                 self.costs.check(self.cost)
-                self.costs.reserve(self.cost)
+                self.costs.reserve(self.cost, noted.client_id)
                 try:
                     self.state.record_intent(noted)
                 except BaseException:

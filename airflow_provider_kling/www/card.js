@@ -18,7 +18,7 @@ const SHOWN = {
   ],
   body: [
     ...["name", "prompt", "model", "inputs", "duration_seconds", "sound", "media", "size", "state"],
-    ...["estimated_cost_usd", "cost_usd", "earlier_cost_usd", "submitted_at", "started_at", "queued_seconds"],
+    ...["estimated_cost_usd", "cost_usd", "billed", "earlier_cost_usd", "submitted_at", "started_at", "queued_seconds"],
     ...["rendered_seconds", "download_seconds", "downloaded_at", "kling_task_id", "path", "tasks"],
   ],
   footer: ["name", "state", "player", "can_trigger", "tasks"],

@@ -15,8 +15,10 @@ export function usd(value) {
 /** What a card has cost, and whether this is an estimate. */
 export function cost(card) {
   if (card.cost_usd !== null && card.cost_usd !== undefined) {
-    return { text: usd(card.cost_usd), title: "Cost, as the gateway says" };
+    const billed = card.billed ? `: ${card.billed}` : "";
+    return { text: usd(card.cost_usd), title: `Cost, as the gateway says${billed}` };
   }
+  if (card.billed) return { text: card.billed, title: "Cost, as the gateway says; not converted" };
   if (card.estimated_cost_usd !== null && card.estimated_cost_usd !== undefined) {
     return { text: `≈ ${usd(card.estimated_cost_usd)}`, title: "Estimated cost" };
   }

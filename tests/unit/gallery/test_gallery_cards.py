@@ -428,3 +428,43 @@ def test_long_texts_and_large_objects_are_cut_off():
         at("make", ONE, kling_request=request(inputs=inputs), kling_video=video(path="/" + "b" * 10_000))
     )
     assert len(json.dumps(found)) < 15_000
+
+
+def bill(units="3", usd=0.42, job="job-1", **item):
+    item = item or {"charge_type": "unit", "amount": units}
+    return {"kling_task_id": job, "client_id": "", "cost_usd": usd, "billing": [item]}
+
+
+def test_a_card_shows_what_the_gateway_says_that_the_job_has_cost():
+    waited = at("wait", SENSOR, kling_bill=bill())
+    made = card(SUBMITTED, waited, at("download", DOWNLOAD, kling_video=video()))
+    assert (made["cost_usd"], made["billed"], made["estimated_cost_usd"]) == (
+        0.42,
+        "0.42 USD (3 units)",
+        0.56,
+    )
+    assert totals([made, made])["cost_usd"] == 0.84
+    stored = card(SUBMITTED, at("wait", SENSOR), at("download", DOWNLOAD, kling_video=video() | bill()))
+    assert stored["cost_usd"] == 0.42
+
+
+def test_a_card_shows_another_currency_as_it_is():
+    yuan = bill(usd=None, charge_type="cash", amount="3.92", currency="CNY")
+    made = card(SUBMITTED, at("wait", SENSOR, kling_bill=yuan), at("download", DOWNLOAD, kling_video=video()))
+    assert (made["cost_usd"], made["billed"]) == (None, "3.92 CNY")
+
+
+def test_the_bill_of_another_job_and_of_a_reused_video_is_not_shown():
+    earlier = at("wait", SENSOR, kling_bill=bill(job="job-0"))
+    assert card(SUBMITTED, earlier, at("download", DOWNLOAD, kling_video=video()))["cost_usd"] is None
+    reused = card(
+        SUBMITTED, at("wait", SENSOR), at("download", DOWNLOAD, kling_video={**bill(), **video(reused=True)})
+    )
+    assert reused["cost_usd"] is None
+
+
+def test_a_failed_job_whose_bill_is_zero_is_not_perhaps_charged():
+    ended = failure("KlingJobFailedError", Money.ENDED)
+    for usd, perhaps in ((0.0, 0), (0.42, 1)):
+        lost = card(SUBMITTED, at("wait", SENSOR, "failed", kling_error=ended, kling_bill=bill("0", usd)))
+        assert (lost["cost_usd"], totals([lost])["maybe_charged"]) == (usd, perhaps)

@@ -161,3 +161,50 @@ def test_a_video_that_another_task_brought_home_is_told_beside_its_own_map_index
 )
 def test_a_name_has_nothing_of_a_url_that_may_not_be_shown(picture, name):
     assert name_of({"image": picture}) == name
+
+
+def bill(index, units, usd, **more):
+    items = [{"charge_type": "unit", "amount": units}]
+    return at(index, "wait", kling_task_id=f"job-{index}", cost_usd=usd, billing=items, **more)
+
+
+def test_the_bill_stands_beside_the_estimate_and_the_sum_is_right_to_the_cent():
+    report = RunReport({})
+    yuan = {**bill(3, "0", None), "billing": [{"charge_type": "cash", "amount": "3.92", "currency": "CNY"}]}
+    free = bill(4, "0", 0.0)
+    failed = [at(n, "wait", **KlingJobFailedError("no", kling_task_id=f"job-{n}").to_dict()) for n in (3, 4)]
+    report.add(
+        requests=[request(n) for n in range(6)],
+        reservations=[reservation(0, "1.12")],
+        errors=failed,
+        videos=[video(0), video(1), video(2, reused=True)],
+        bills=[
+            bill(0, "4.5", 0.63),
+            bill(1, "3", 0.42),
+            bill(2, "4", 0.56),
+            yuan,
+            free,
+            "nonsense",
+            bill(99, "1", 0.14),
+        ],
+    )
+    told = report.to_dict()
+    assert (told["cost_usd"], told["estimated_cost_usd"]) == (1.05, 3.92)
+    assert [(one["cost_usd"], one["billed"]) for one in told["made"]] == [
+        (0.63, "0.63 USD (4.5 units)"), (0.42, "0.42 USD (3 units)")
+    ]  # fmt: skip
+    assert [one.get("cost_usd") for one in told["failed"]] == [None, 0.0]
+    assert told["maybe_charged_without_a_video"] == ["3.png", "5.png"]
+    assert "billed" not in told["reused"][0]
+    lines = report.lines()
+    assert lines[0].endswith("estimated at 3.92 USD; billed 1.05 USD (7.5 units and 3.92 CNY).")
+    assert "| 0.png | made | 1.12 USD | 0.63 USD (4.5 units) | /v/0.mp4 |" in lines
+    assert "| 3.png | failed | 0.56 USD | 3.92 CNY |" in "\n".join(lines)
+    assert "0.png: made, estimated 1.12 USD, billed 0.63 USD (4.5 units)" in report.sentences()[0][1]
+
+
+def test_without_a_bill_nothing_is_said_of_one():
+    report = RunReport({})
+    report.add(requests=[request(0)], videos=[video(0)])
+    assert report.to_dict()["cost_usd"] is None
+    assert "bill" not in "\n".join(report.lines())

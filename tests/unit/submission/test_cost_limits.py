@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from airflow_fakes import stored_and_read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,3 +190,17 @@ def test_prices_are_dollars_a_second_by_model():
 )
 def test_an_amount_is_told_to_the_cent_or_finer_where_it_is_finer(usd, text):
     assert format_usd(Decimal(usd)) == f"{text} USD"
+
+
+def test_the_bill_of_a_job_counts_in_place_of_its_estimate():
+    jobs = {"1": Decimal("0.56"), "ours": Decimal("0.56"), "3": None}
+    mine = Reservation("submit", 7, 12.5, None, ReservationState.TAKEN, jobs)
+    assert Reservation.from_dict(stored_and_read(mine.to_dict())) == mine
+    assert mine.billed({}) == mine.billed({"7": Decimal(9)}) == mine
+    assert mine.billed({"1": Decimal("0.42")}).usd is None
+    assert mine.billed({"1": Decimal("0.42"), "ours": Decimal(1), "3": Decimal(0)}).usd == Decimal("1.42")
+
+
+def test_the_reservation_of_an_older_version_counts_as_it_is():
+    old = {"task_id": "submit", "map_index": 7, "reserved_at": 12.5, "usd": "0.56", "state": "taken"}
+    assert Reservation.from_dict(old).billed({"1": Decimal(9)}).usd == Decimal("0.56")
