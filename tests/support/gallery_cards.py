@@ -90,6 +90,7 @@ def card(name: str, state: str = "made", **changes: Any) -> Card:
         "inputs": {"duration": 5},
         "estimated_cost_usd": 0.56,
         "cost_usd": None,
+        "billed": "",
         "earlier_cost_usd": None,
         "submitted_at": NOW - 300,
         "queued_seconds": 4.2 if over else None,
