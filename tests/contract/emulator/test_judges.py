@@ -9,6 +9,7 @@ import requests
 from jsonschema import Draft202012Validator
 from judges import Judges
 
+from airflow_provider_kling.callbacks import verify_callback
 from airflow_provider_kling.emulator import Emulator
 from airflow_provider_kling.emulator.kling.callbacks import sign
 from airflow_provider_kling.gateways import kling
@@ -186,8 +187,11 @@ def test_callbacks_at_each_change_of_status_are_verified_by_others(gateway, judg
             gateway.wait_until(lambda number=number: len(receiver.received) == number)
         gateway.wait_until(lambda: not gateway.background)
     assert receiver.statuses() == ["submitted", "processing", "succeed" if legacy else "succeeded"]
-    for _, body in receiver.received:
+    for headers, body in receiver.received:
         task = json.loads(body)
+        callback = verify_callback(headers, body, SECRET)
+        assert callback.kling_task_id == gateway.jobs[0].task_id
+        assert callback.client_id == ("" if legacy else "mine")
         fits("KlingQueryTaskResponse", {"data": task}) if legacy else fits("KlingV2Task", task)
     judges.run("python", "-c", VERIFY, SECRET, json.dumps(receiver.received), home=tmp_path)
 
