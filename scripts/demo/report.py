@@ -61,6 +61,8 @@ class RunStatus:
         if self._state("download") == "success":
             size = self._xcom("download", "size") or 0
             yield "download", f"{size / 1e6:.1f} MB"
+            if cost := (self._xcom("download", "kling_video") or {}).get("cost_usd"):
+                yield "bill", f"{cost:.2f} USD, as the gateway says"
 
     def has_ended(self) -> bool:
         """Return whether the run has ended."""
