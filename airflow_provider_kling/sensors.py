@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_kling.errors import KlingError
-from airflow_provider_kling.hooks import KlingHook, airflow_errors
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import BACKSTOP, DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
@@ -147,8 +147,13 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
         return checked_task_id(self.kling_task_id)
 
     def _finish(self, context: Context, task: Task) -> dict[str, Any]:  # noqa: ARG002 - nothing follows
+        from airflow_provider_kling.models.bill import NO_BILL
+
         result = task.to_dict(with_links=self.wait_options.publish_link)
-        return {**result, **bill_facts(KlingHook(self.kling_conn_id), task)}
+        bill: dict[str, Any] = {}
+        with suppress_and_log(self.log, "What the job has cost could not be read"):
+            bill = bill_facts(KlingHook(self.kling_conn_id), task)
+        return {**result, **NO_BILL, **bill}
 
     @contextmanager
     def _wait_errors(self) -> Iterator[None]:

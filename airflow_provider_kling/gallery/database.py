@@ -131,7 +131,7 @@ def _with_instances(session: Session, runs: dict[int, Any]) -> list[Run]:
     xcoms = session.execute(
         select(x.dag_id, x.run_id, x.task_id, x.map_index, x.key, x.timestamp, _short(x.value))
         .where(x.dag_run_id.in_(runs), x.key.in_(_KEYS))
-        .limit(3 * _MAX_XCOMS)
+        .limit(4 * _MAX_XCOMS)
         .execution_options(yield_per=_AT_ONCE)
     )
     pushed: dict[Key, list[Any]] = defaultdict(list)

@@ -299,9 +299,10 @@ class SubmissionState:
 
         :raises KlingUnavailableError: the store does not take it.
         """
-        known, costs = self._get(COSTS_KEY) or {}, self.costs()
-        if kling_task_id in costs and costs[kling_task_id] != str(usd) and isinstance(known, dict):
-            self._set(COSTS_KEY, {**known, kling_task_id: str(usd)})
+        known, costs = self._get(COSTS_KEY), self.costs()
+        is_readable = known is None or isinstance(known, dict)
+        if is_readable and kling_task_id in costs and costs[kling_task_id] != str(usd):
+            self._set(COSTS_KEY, {**(known or {}), kling_task_id: str(usd)})
 
     def _change(self, **changes: Any) -> None:
         if record := self.last_record():

@@ -10,7 +10,7 @@ from airflow_fakes import TI, Store, connect, context_of, running_gateway
 from chains import execute
 
 from airflow_provider_kling.emulator.kling import tasks as emulated
-from airflow_provider_kling.errors import KlingInputError
+from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError
 from airflow_provider_kling.operators import (
     KlingDownloadOperator,
     KlingImageToVideoOperator,
@@ -227,3 +227,13 @@ def test_myrouter_sends_no_bill(clock, monkeypatch, tmp_path):
         told, table = run.report()
         assert told["cost_usd"] is None
         assert "billed" not in table
+
+
+def test_a_wait_does_not_fail_because_its_bill_cannot_be_read(kling, tmp_path, monkeypatch):
+    def fail(*_):
+        raise KlingUnavailableError("Airflow is away.")
+
+    monkeypatch.setattr("airflow_provider_kling.sensors.bill_facts", fail)
+    run = Run(tmp_path)
+    waited, _ = run.end(run.buy())
+    assert (waited["return_value"]["cost_usd"], waited["return_value"]["billing"]) == (None, [])

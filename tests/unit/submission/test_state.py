@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -364,3 +365,26 @@ def test_a_task_that_has_ended_and_is_cleared_with_other_retries_is_seen_as_clea
     for _ in range(3):
         assert task.seems_cleared()
         task.retry()
+
+
+def test_a_real_cost_replaces_the_estimate_of_its_job_and_of_no_other():
+    store = Store()
+    SubmissionState(store, Try(3)).record(SubmissionRecord(Try(3), "f", 1.0, "t-1", cost="0.56"))
+    state = SubmissionState(store, Try(4))
+    state.record_intent(SubmissionRecord(Try(4), "f", 100.0, cost="0.56"))
+    state.record_cost("t-1", Decimal("0.42"))
+    state.record_cost("of another task", Decimal(9))
+    assert state.costs() == {"t-1": "0.42", "of unknown id, 100.000": "0.56"}
+    state.confirm_task_id("t-2")
+    assert state.costs() == {"t-1": "0.42", "t-2": "0.56"}
+    state.record_cost("t-2", Decimal(0))
+    assert SubmissionState(store, Try(5)).costs() == {"t-1": "0.42", "t-2": "0.0"}
+
+
+@pytest.mark.parametrize("spent", ["damaged", "", [], 0])
+def test_a_real_cost_does_not_hide_costs_that_cannot_be_read(spent):
+    store = Store(kling_spent=spent)
+    state = SubmissionState(store, Try(3))
+    state.record(SubmissionRecord(Try(3), "f", 1.0, "t-1", cost="0.56"))
+    state.record_cost("t-1", Decimal("0.42"))
+    assert None in state.costs().values()
