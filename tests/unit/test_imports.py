@@ -70,7 +70,8 @@ def test_the_plugin_which_each_component_of_airflow_imports_loads_nothing_of_a_s
 
 def test_every_library_that_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needs = [*project["dependencies"], *project["optional-dependencies"]["emulator"]]
+    extras = project["optional-dependencies"]
+    needs = [*project["dependencies"], *extras["callbacks"], *extras["emulator"]]
     declared = {re.match(r"[\w-]+", need)[0] for need in needs}
     names = {"apache-airflow": "airflow", "Pillow": "PIL"}
     ours = {*sys.stdlib_module_names, PACKAGE, "pytest"}  # pytest itself loads the module with our fixture
