@@ -13,6 +13,7 @@ from airflow_provider_kling.models.catalog import DEFAULT_MODEL
 from airflow_provider_kling.models.input_names import INPUTS, MEDIA_INPUTS
 from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.models.job import PathOrUrl, PictureSource, VideoJob
+from airflow_provider_kling.models.names import anywhere
 from airflow_provider_kling.models.prices import estimate
 from airflow_provider_kling.models.validation import build_job
 from airflow_provider_kling.redaction import redacted
@@ -49,6 +50,10 @@ class VideoRequest:
     keep_original_sound: bool | str | None = None
     fast_mode: bool | str | None = None
     model_name: str | None = None
+    resolution: str | None = None
+    refer_type: str | None = None
+    element_list: Sequence[Any] | str | None = None
+    callback_url: str | None = None
     extra_body: Mapping[str, Any] | str | None = None
 
     def __repr__(self) -> str:
@@ -68,7 +73,8 @@ class VideoRequest:
         """
         inputs = {name: getattr(self, name) for name in INPUTS}
         media = {name: _sent(inputs[name]) for name in MEDIA_INPUTS}
-        return build_job(self.model, inputs | media, self.extra_body)
+        model, implied = anywhere(self.model, inputs)
+        return build_job(model, implied | inputs | media, self.extra_body)
 
     def estimate(self, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
         """Return the estimated cost in US dollars, or None if the price or the length is unknown.

@@ -20,7 +20,7 @@ from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.myrouter import MODELS
 from airflow_provider_kling.operators import KlingImageToVideoOperator, KlingSummaryOperator
 from airflow_provider_kling.request import VideoRequest
 

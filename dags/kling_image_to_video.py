@@ -12,7 +12,7 @@ The paths in the form must be in folders that the connection allows (*Allowed pa
 
 from airflow.sdk import DAG, Param
 
-from airflow_provider_kling.models.catalog import DEFAULT_MODEL, MODELS
+from airflow_provider_kling.models.myrouter import DEFAULT_MODEL, MODELS
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 

@@ -22,7 +22,7 @@ from airflow.sdk import DAG, ObjectStoragePath, Param, Variable, task, task_grou
 
 from airflow_provider_kling.errors import Money
 from airflow_provider_kling.hooks import KlingHook
-from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.myrouter import MODELS
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 from airflow_provider_kling.storage.allowed_paths import resolve_path

@@ -6,14 +6,14 @@ import json
 import sys
 from pathlib import Path
 
-from airflow_provider_kling.models.catalog import MODELS, SOUND_FACTOR
 from airflow_provider_kling.models.fields import Field, Kind, Model
+from airflow_provider_kling.models.myrouter import MODELS, SOUND_FACTOR
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 INTRO = """# Models
 
 For Dag authors: which model takes which input, within which limits, at which price. `make models` generates
-this page from `airflow_provider_kling/models/catalog.py`.
+this page from `airflow_provider_kling/models/myrouter.py`.
 
 - *input* is the argument of `KlingSubmitOperator` and `VideoRequest`, the same for all models. *JSON key* is
   the gateway's name for it. An input that a model does not have is refused; the error names the models that

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_kling.errors import (
@@ -102,6 +102,18 @@ class Gateway(Protocol):
     @property
     def jobs_per_query(self) -> int:
         """The number of jobs that one query may ask for."""
+
+    @property
+    def resolve_model(self) -> Callable[[str, Mapping[str, Any]], tuple[str, dict[str, Any]]]:
+        """Return the model that a name means here, and the inputs that the name implies.
+
+        Its arguments: the name, and the inputs that are set, by the operator's names. It raises
+        :class:`KlingInputError` for a model that only another gateway has.
+        """
+
+    @property
+    def picture_form(self) -> Literal["data_uri", "base64"]:
+        """How the data of a picture is sent for a model that the catalogue does not know."""
 
     def submit(self, job: VideoJob, client_id: str = "") -> Call[str]:
         """Return the call that starts *job* and yields its task id. It is paid for: send it once.

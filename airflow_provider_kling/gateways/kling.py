@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from airflow_provider_kling.errors import (
@@ -43,15 +43,20 @@ from airflow_provider_kling.gateways.base import (
     remembering,
     undocumented_query_refusal,
 )
+from airflow_provider_kling.models import names
 from airflow_provider_kling.models.bill import Billing, read_amount
+from airflow_provider_kling.models.input_names import INPUTS
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.models.kling import HAS_MULTI_SHOT
 from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.values import read_number
 
 name = "Kling"
 hosts = {"singapore": "https://api-singapore.klingai.com", "beijing": "https://api-beijing.klingai.com"}
 domain = ".klingai.com"
-default_model = "image-to-video/kling-3.0"
+default_model = "kling-3.0"
+resolve_model = names.on_kling
+picture_form: Literal["data_uri", "base64"] = "base64"
 jobs_per_query = 20
 _TASKS = "/tasks"
 
@@ -177,20 +182,88 @@ def _path(job: VideoJob) -> str:
 
 
 def _body(job: VideoJob) -> dict[str, Any]:
-    inputs = dict(job.inputs)
-    names = ("resolution", "aspect_ratio", "duration")
-    settings: dict[str, Any] = {key: inputs[key] for key in names if key in inputs}
-    if "sound" in inputs:
-        settings["audio"] = "native" if inputs["sound"] else "off"
+    """Return the JSON body of a job.
+
+    :raises KlingInputError: ``extra_body`` has what an input says too.
+    """
+    inputs = {name_: value for name_, value in job.inputs.items() if value is not None}
+    more = {name_: value for name_, value in inputs.items() if name_ not in INPUTS}
+    prompt = _shots_as_text(inputs["multi_prompt"]) if inputs.get("multi_prompt") else inputs.get("prompt")
     options = {"callback_url": inputs["callback_url"]} if "callback_url" in inputs else {}
-    prompt = inputs.get("prompt", "")
+    body: dict[str, Any] = {"settings": _settings(job.model, inputs), "options": options}
     if job.model.startswith("text-to-video/"):
-        return {"prompt": prompt, "settings": settings, "options": options}
-    contents = [{"type": "prompt", "text": prompt}]
-    for name_, type_ in (("image", "first_frame"), ("end_image", "last_frame")):
+        body["prompt"] = prompt
+    else:
+        text = [] if prompt is None else [{"type": "prompt", "text": prompt}]
+        body["contents"] = [*text, *_materials(job.model, inputs)]
+    return _merged(body, more)
+
+
+def _shots_as_text(shots: Sequence[Mapping[str, Any]]) -> str:
+    return " ".join(f"shot {n}, {shot['duration']}, {shot['prompt']};" for n, shot in enumerate(shots, 1))
+
+
+def _settings(model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    names_ = ("resolution", "aspect_ratio", "duration", "character_orientation")
+    settings = {name_: inputs[name_] for name_ in names_ if name_ in inputs}
+    if inputs.get("keep_original_sound"):
+        settings["audio"] = "original"
+    elif "sound" in inputs or "keep_original_sound" in inputs:
+        settings["audio"] = "native" if inputs.get("sound") else "off"
+    if model in HAS_MULTI_SHOT:  # its default is true
+        settings["multi_shot"] = bool(inputs.get("multi_prompt")) or inputs.get("refer_type") == "feature"
+    if model.startswith("omni-video/") and not ({"image", "video", "aspect_ratio"} & set(inputs)):
+        settings["aspect_ratio"] = "16:9"  # Kling needs it there
+    return settings
+
+
+def _materials(model: str, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the pictures, the video, the elements and the voices. The prompt may name them by their ids."""
+    moves = model.startswith("motion-control/")
+    for name_, type_ in (("image", "image" if moves else "first_frame"), ("end_image", "last_frame")):
         if name_ in inputs:
-            contents.append({"type": type_, "url": inputs[name_]})
-    return {"contents": contents, "settings": settings, "options": options}
+            yield {"type": type_, "url": _bare(inputs[name_])}
+    for number, picture in enumerate(as_list(inputs.get("images", [])), 1):
+        yield {"type": "refer_image", "url": _bare(picture), "id": f"image_{number}"}
+    if "video" in inputs and moves:
+        yield {"type": "video", "url": inputs["video"]}
+    elif "video" in inputs:
+        yield {
+            "type": f"{inputs.get('refer_type', 'feature')}_video",
+            "url": inputs["video"],
+            "id": "video_1",
+        }
+    for kind in ("element", "voice"):
+        for number, given in enumerate(as_list(inputs.get(f"{kind}_list", [])), 1):
+            facts = dict(given) if isinstance(given, Mapping) else {f"{kind}_id": given}
+            yield {
+                "id": f"{kind}_{number}",
+                **facts,
+                "type": kind,
+                f"{kind}_id": str(facts.get(f"{kind}_id", "")),
+            }
+
+
+def _bare(picture: Any) -> Any:
+    """Return a picture's data without the beginning of a data URI, which Kling refuses."""
+    is_data = isinstance(picture, str) and picture.startswith("data:")
+    return picture.partition(",")[2] if is_data else picture
+
+
+def _merged(body: dict[str, Any], more: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return a body with what ``extra_body`` adds to it."""
+    merged = dict(body)
+    for key, value in more.items():
+        name_, ours = f"{path}{key}", body.get(key)
+        if isinstance(ours, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(dict(ours), value, f"{name_}.")
+        elif isinstance(ours, list) and isinstance(value, list):
+            merged[key] = [*ours, *value]
+        elif key in body and ours != value and name_ != "settings.multi_shot":
+            raise KlingInputError(f"extra_body: {name_} is given twice, as an argument and in extra_body.")
+        else:
+            merged[key] = value
+    return merged
 
 
 # --- whose answer it is

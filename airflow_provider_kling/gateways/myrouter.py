@@ -9,7 +9,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from airflow_provider_kling.errors import (
@@ -43,8 +43,9 @@ from airflow_provider_kling.gateways.base import (
     remembering,
     undocumented_query_refusal,
 )
-from airflow_provider_kling.models.catalog import DEFAULT_MODEL, MODELS
+from airflow_provider_kling.models import names
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.models.myrouter import DEFAULT_MODEL, MODELS
 from airflow_provider_kling.redaction import MASK
 from airflow_provider_kling.values import read_number
 
@@ -52,6 +53,8 @@ name = "MyRouter"
 hosts = {"myrouter": "https://api.myrouter.ai"}
 domain = ".myrouter.ai"
 default_model = DEFAULT_MODEL
+resolve_model = names.on_myrouter
+picture_form: Literal["data_uri", "base64"] = "data_uri"
 jobs_per_query = 1
 query_jobs = find = list_tasks = None
 

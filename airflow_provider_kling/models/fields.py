@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from decimal import Decimal
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 
 class Kind(Enum):
@@ -40,6 +42,7 @@ class Field:
     :param gateway_name: the gateway's name for it with this model, if it differs.
     :param minimum: of a number its value, of a list its entries, of a shot its seconds.
     :param maximum: likewise; of a text its characters.
+    :param advised: characters beyond which a text is warned of.
     :param choices: the allowed values, if they are few.
     :param as_text: the number is sent as a JSON string.
     :param default: the service's documented value if nothing is sent, or None.
@@ -52,6 +55,7 @@ class Field:
     gateway_name: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    advised: int | None = None
     choices: tuple[str | int, ...] = ()
     as_text: bool = False
     default: str | float | None = None
@@ -68,13 +72,17 @@ class Field:
 class Model:
     """One model of Kling.
 
-    :param slug: its name in the gateway's URL path.
+    :param slug: its name in the gateway's URL path; on Kling's own API the whole path.
     :param fields: its inputs.
     :param required: names of the required fields.
     :param exactly_one: names of fields of which exactly one must be given.
     :param excludes: pairs of fields that must not be given together.
     :param needs: (field, other, value): a request with *field* must set *other* to *value*.
+    :param check: yields what else is wrong with the inputs, by the operator's names.
+    :param lacks: inputs of other gateways that it does not have, and what to do instead.
     :param price: US dollars per second without sound, or None if no price is published.
+    :param units: units of a pack per second, in place of a price: by ``silent``, ``sound``, ``video`` (with a
+        source video) or ``voice``, and by resolution.
     :param source: the pages that document it.
     :param picture_form: how a picture's data is sent: ``data_uri``, bare ``base64``, or ``url`` (a URL only).
     :param picture_form_confidence: how well that is known.
@@ -86,10 +94,18 @@ class Model:
     exactly_one: tuple[str, ...] = ()
     excludes: tuple[tuple[str, str], ...] = ()
     needs: tuple[tuple[str, str, str], ...] = ()
+    check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
+    lacks: Mapping[str, str] = dataclass_field(default_factory=dict)
     price: Decimal | None = None
-    source: Literal["MyRouter", "sister hosts"] = "MyRouter"
+    units: Mapping[str, Mapping[str, Decimal]] = dataclass_field(default_factory=dict)
+    source: Literal["MyRouter", "sister hosts", "Kling"] = "MyRouter"
     picture_form: Literal["data_uri", "base64", "url"] = "data_uri"
     picture_form_confidence: Confidence = Confidence.INFERRED
+
+    @property
+    def gateway(self) -> str:
+        """The gateway that has it."""
+        return "Kling" if self.source == "Kling" else "MyRouter"
 
     def field(self, name: str) -> Field | None:
         """Return the field that the operator or the model calls *name*, or None."""

@@ -18,6 +18,10 @@ INPUTS = (
     "mode",
     "images",
     "fast_mode",
+    "resolution",
+    "refer_type",
+    "element_list",
+    "callback_url",
 )
 #: The inputs that hold pictures, a video, and free text.
 PICTURE_INPUTS = ("image", "end_image", "images")

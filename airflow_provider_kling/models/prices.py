@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_kling.models.catalog import DEFAULT_SHOT_SECONDS, MODELS, SOUND_FACTOR
+from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Field, Kind, Model
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.models.kling import UNIT_PRICE
+from airflow_provider_kling.models.myrouter import DEFAULT_SHOT_SECONDS, SOUND_FACTOR
 from airflow_provider_kling.values import is_unset, read_number
 
 
@@ -51,22 +53,41 @@ def format_usd(usd: Decimal) -> str:
     return f"{text.removesuffix('0').removesuffix('0')} USD"
 
 
-def estimate(job: VideoJob, prices: Mapping[str, Decimal] | None = None) -> Decimal | None:
+def estimate(
+    job: VideoJob, prices: Mapping[str, Decimal] | None = None, unit_price: Decimal = UNIT_PRICE
+) -> Decimal | None:
     """Return the estimated cost of the job in US dollars, or None if it is unknown.
 
     It is unknown if no price is published, or if the length of the video is not known before: an edited video
     is as long as its source. If duration and sound are not set, the model's documented defaults count.
 
     :param prices: US dollars per second without sound, by model; they replace the catalogue's.
+    :param unit_price: US dollars for a unit of a pack, where the catalogue has units.
     """
     model = MODELS.get(job.model, Model(job.model, ()))
-    price = (prices or {}).get(job.model, model.price)
+    own = (prices or {}).get(job.model, (prices or {}).get(job.model.rpartition("/")[2]))
     seconds = _seconds(job, model)
+    if model.units and own is None:
+        units = _units(job, model)
+        return None if units is None or seconds is None else seconds * units * unit_price
+    price = model.price if own is None else own
     if price is None or seconds is None:
         return None
+    return seconds * price * (SOUND_FACTOR if _has_sound(job, model) else 1)
+
+
+def _has_sound(job: VideoJob, model: Model) -> bool:
     sound = input_or_default(job, model, "sound")
-    silent = not sound or str(sound).strip().lower() in ("false", "none", "0", "")
-    return seconds * price * (1 if silent else SOUND_FACTOR)
+    return bool(sound) and str(sound).strip().lower() not in ("false", "none", "0", "")
+
+
+def _units(job: VideoJob, model: Model) -> Decimal | None:
+    """Return the units a second, or None where the list has none for such a job."""
+    inputs = job.inputs
+    wanted = ["video"] if inputs.get("video") else []
+    wanted += (["voice"] if inputs.get("voice_list") else ["sound"]) if _has_sound(job, model) else []
+    variant = next((name for name in wanted if name in model.units), "silent")
+    return model.units[variant].get(str(input_or_default(job, model, "resolution")))
 
 
 def _seconds(job: VideoJob, model: Model) -> Decimal | None:
@@ -75,6 +96,8 @@ def _seconds(job: VideoJob, model: Model) -> Decimal | None:
     A model of the catalogue without a duration does not say how a duration in ``extra_body`` changes it.
     """
     if job.model in MODELS and not model.field("duration"):
+        return None
+    if job.inputs.get("refer_type") == "base":  # as long as its source
         return None
     lengths = [_positive(input_or_default(job, model, "duration"))]
     shots = job.inputs.get("multi_prompt") or []

@@ -14,17 +14,17 @@ from airflow_provider_kling.models.fields import Confidence, Model
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.inputs import is_public_url, parse_if_json, read_input
 from airflow_provider_kling.models.job import VideoJob
+from airflow_provider_kling.models.kling import MAX_SHOT_CHARACTERS, MAX_SHOTS
 from airflow_provider_kling.models.prices import input_or_default
 from airflow_provider_kling.redaction import PICTURES_IN_BASE64, redacted, shorten
 from airflow_provider_kling.values import is_placeholder, is_unset
 
-_SLUG = re.compile(r"([a-z-]+/)?[^\s/?#]+")
+#: A slug, or the path of a model on Kling's own API.
+_SLUG = re.compile(r"[^\s/?#]+|[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 #: Characters that count as printable and show nothing.
 _INVISIBLE = " \u034f\u115f\u1160\u2800\u3164\uffa0"
 #: Control characters except TAB, LF and CR, and lone surrogates.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-#: Kling's own limits. The gateway does not document them, so a request beyond them is only warned of.
-_MAX_SHOTS, _MAX_SHOT_CHARACTERS = 6, 512
 
 
 def build_job(
@@ -35,7 +35,7 @@ def build_job(
     An input that is None, an empty text or a rendered ``"None"`` counts as not set. Numbers and booleans may
     be texts, as templates produce them. A model that the catalogue does not know is passed on unvalidated.
 
-    :param model: the model's slug.
+    :param model: the model's slug, or its path on Kling's own API.
     :param inputs: the inputs by the operator's names.
     :param extra_body: further JSON keys by the gateway's names. Documented ones are checked too; the others
         are sent unchanged.
@@ -49,13 +49,16 @@ def build_job(
         body, problems = {**given, **extra}, [_given_twice(name) for name in given if name in extra]
         problems += _check_json(body)
         warnings = [f"Model {model!r} is not in the catalogue{_suggest(model)}: it is passed on unvalidated."]
+        problems += _check_shots_of_kling(body) if "/" in model else []
     else:
         extra = {name: value for name, value in extra.items() if not (known.field(name) and is_unset(value))}
         body, problems = _check_inputs(known, given, extra)
         present = {field.name for name in (*given, *extra) if (field := known.field(name))}
         problems += _check_combinations(known, present, body)
         problems += _check_json(body)
-        warnings = [] if problems else [*_undocumented(known, extra), *_warn_of_shots(known, body)]
+        if known.gateway == "Kling" and not problems:
+            problems += _check_shots_of_kling(body)
+        warnings = [] if problems else [*_undocumented(known, extra), *_warn_of_texts(known, body)]
     problems = problems or _check_texts(known or Model(model, ()), body)
     if problems:
         raise KlingInputError(f"{model} does not accept this request: {'; '.join(problems)}.")
@@ -92,7 +95,7 @@ def _check_inputs(
         if field is None and name in extra:
             body[name] = value
         elif field is None:
-            problems.append(f"{name} is not an input of this model{_models_with(name)}")
+            problems.append(f"{name} is not an input of this model{_models_with(name, model)}")
         elif field.json_key in body:
             problems.append(_given_twice(name))
         else:
@@ -107,8 +110,13 @@ def _given_twice(name: str) -> str:
     return f"{name} is given twice, as an argument and in extra_body"
 
 
-def _models_with(name: str) -> str:
-    slugs = [model.slug for model in MODELS.values() if model.field(name)]
+def _models_with(name: str, asked: Model) -> str:
+    if name in asked.lacks:
+        return f" ({asked.lacks[name]})"
+    models = [model for model in MODELS.values() if model.field(name)]
+    slugs = [model.slug for model in models if model.gateway == asked.gateway]
+    if models and not slugs:
+        return f" (only {models[0].gateway} has it)"
     return f" (it is one of {', '.join(slugs)})" if slugs else ""
 
 
@@ -118,7 +126,39 @@ def _check_combinations(model: Model, present: set[str], body: Mapping[str, Any]
         problems.append(f"exactly one of {' and '.join(model.exactly_one)} must be given")
     problems += [f"{a} and {b} exclude each other" for a, b in model.excludes if {a, b} <= present]
     needs = (need for need in model.needs if need[0] in present and body.get(need[1]) != need[2])
-    return problems + [f"{name} needs {other}={value!r}" for name, other, value in needs]
+    problems += [f"{name} needs {other}={value!r}" for name, other, value in needs]
+    return [*problems, *(model.check(body) if model.check else ())]
+
+
+def _check_shots_of_kling(body: dict[str, Any]) -> list[str]:
+    """Return what Kling's own API would refuse of the shots. The video lasts as long as they do."""
+    shots = parse_if_json(body.get("multi_prompt"))
+    if is_unset(shots) or not shots:
+        return []
+    if not isinstance(shots, list) or not all(isinstance(s, dict) and "duration" in s for s in shots):
+        return ["multi_prompt: on Kling's own API each shot is an object with prompt and duration"]
+    problems = []
+    if len(shots) > MAX_SHOTS:
+        problems.append(f"multi_prompt has {len(shots)} shots; at most {MAX_SHOTS} are allowed")
+    for number, shot in enumerate(shots, 1):
+        prompt, seconds = shot.get("prompt"), shot["duration"]
+        if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_SHOT_CHARACTERS:
+            problems.append(
+                f"multi_prompt[{number}]: its prompt must have 1 to {MAX_SHOT_CHARACTERS} characters"
+            )
+        elif ";" in prompt:
+            problems.append(f"multi_prompt[{number}]: its prompt has a semicolon, which ends a shot")
+        if type(seconds) is not int or seconds < 1:
+            problems.append(
+                f"multi_prompt[{number}]: its duration must be a whole number of seconds, at least 1"
+            )
+    if not problems:
+        total = sum(shot["duration"] for shot in shots)
+        if body.setdefault("duration", total) != total:
+            problems.append(
+                f"the shots last {total} s together, the video {body['duration']} s; they must be equal"
+            )
+    return problems
 
 
 def _check_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
@@ -183,19 +223,28 @@ def _check_json(body: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _warn_of_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
+    """Return what may be too long, or in the wrong form, and only the service can tell."""
+    prompt, written = model.field("prompt"), body.get("prompt") or ""
+    warnings = []
+    if prompt and prompt.advised and len(written) > prompt.advised:
+        warnings.append(f"prompt has {len(written)} characters; Kling advises at most {prompt.advised}.")
+    return [*warnings, *_warn_of_shots(model, body)]
+
+
 def _warn_of_shots(model: Model, body: Mapping[str, Any]) -> list[str]:
     field, shots = model.field("multi_prompt"), body.get("multi_prompt")
-    if not field or not shots:
+    if not field or not shots or model.gateway == "Kling":  # which are checked
         return []
     warnings = []
     texts = [shot["prompt"] if isinstance(shot, dict) else shot for shot in shots]
     if field.confidence is Confidence.DOCUMENTED and texts == shots:
         warnings.append(f"{model.slug} documents shots as objects; these are texts, and are passed on.")
-    if len(shots) > _MAX_SHOTS:
-        warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {_MAX_SHOTS}.")
-    if any(len(text) > _MAX_SHOT_CHARACTERS for text in texts):
+    if len(shots) > MAX_SHOTS:
+        warnings.append(f"multi_prompt has {len(shots)} shots; Kling itself takes up to {MAX_SHOTS}.")
+    if any(len(text) > MAX_SHOT_CHARACTERS for text in texts):
         warnings.append(
-            f"A shot is longer than the {_MAX_SHOT_CHARACTERS} characters that Kling itself takes."
+            f"A shot is longer than the {MAX_SHOT_CHARACTERS} characters that Kling itself takes."
         )
     lengths = [shot["duration"] for shot in shots if isinstance(shot, dict) and "duration" in shot]
     total = int(input_or_default(VideoJob(model.slug, body), model, "duration"))

@@ -23,7 +23,7 @@ class RequestOperator(BaseOperator):
 
     template_fields: Sequence[str] = (*INPUTS, "model", "extra_body", "kling_conn_id", *LIMITS)
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("images", "multi_prompt", "voice_list", "extra_body"), "json"
+        ("images", "multi_prompt", "voice_list", "element_list", "extra_body"), "json"
     )
 
     def __init__(self, **kwargs: Any) -> None:

@@ -102,6 +102,11 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     :param keep_original_sound: keep the sound of ``video``.
     :param fast_mode: of video editing: faster.
     :param model_name: of motion control 3.0: ``kling-v3-0-std`` or ``kling-v3-0-pro``.
+    :param resolution: of Kling's own API: ``720p``, ``1080p`` or ``4k``.
+    :param refer_type: of Kling's own API, what the ``video`` is: ``feature``, a model for style and motion,
+        or ``base``, the video to edit.
+    :param element_list: of Kling's own API: ids of elements, or objects with ``element_id`` and ``id``.
+    :param callback_url: of Kling's own API: a URL that Kling calls at each change of status.
     :param extra_body: further JSON keys of the gateway, for what the catalogue does not know. (templated)
     :param on_uncertain: what to do on MyRouter when a job may have been started but its id is not known:
         ``fail`` (the task fails for good; a person looks) or ``submit_again`` (a retry submits, and may pay
@@ -159,6 +164,10 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         keep_original_sound: bool | str | XComArg | None = None,
         fast_mode: bool | str | XComArg | None = None,
         model_name: str | XComArg | None = None,
+        resolution: str | XComArg | None = None,
+        refer_type: str | XComArg | None = None,
+        element_list: Sequence[Any] | str | XComArg | None = None,
+        callback_url: str | XComArg | None = None,
         extra_body: Mapping[str, Any] | str | XComArg | None = None,
         on_uncertain: Choice = "fail",
         on_failed_job: Choice = "fail",
@@ -195,6 +204,10 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         self.keep_original_sound = keep_original_sound
         self.fast_mode = fast_mode
         self.model_name = model_name
+        self.resolution = resolution
+        self.refer_type = refer_type
+        self.element_list = element_list
+        self.callback_url = callback_url
         self.extra_body = extra_body
         self.on_uncertain = one_of("on_uncertain", on_uncertain, Choice)
         self.on_failed_job = one_of("on_failed_job", on_failed_job, Choice)

@@ -30,7 +30,7 @@ _MOST_KINDS = 64
 
 def kind_of(model: Any, inputs: Mapping[str, Any]) -> str:
     """Return what a job's duration depends on, as a short text: jobs of one kind take about as long."""
-    parts = (f"{name}={inputs[name]}" for name in ("duration", "sound") if name in inputs)
+    parts = (f"{name}={inputs[name]}" for name in ("duration", "sound", "resolution") if name in inputs)
     return " ".join((str(model), *parts))[:100]
 
 

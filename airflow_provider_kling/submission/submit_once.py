@@ -53,6 +53,7 @@ from airflow_provider_kling.submission.settle import (
     unsettled,
 )
 from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState
+from airflow_provider_kling.values import is_unset
 
 #: A submit that started nothing is repeated after these seconds, doubled each time, up to the longest.
 SUBMIT_BACKOFF, LONGEST_SUBMIT_BACKOFF = 2.0, 300.0
@@ -137,7 +138,8 @@ class Submission:
     @property
     def cost(self) -> Decimal | None:
         """The estimated cost in US dollars, or None."""
-        return estimate(self.job, self.hook.settings.prices)
+        settings = self.hook.settings
+        return estimate(self.job, settings.prices, settings.unit_price_usd)
 
     def describe(self) -> str:
         """Return the request for a log line, without the pictures: they have lines of their own."""
@@ -474,18 +476,21 @@ def prepare(
 
 def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple[VideoJob, MediaInputs]:
     """Return the job in the model's own words, and its pictures."""
-    model = options.model or hook.settings.default_model
+    gateway, given = hook.settings.gateway, options.inputs
+    model, implied = gateway.resolve_model(options.model or hook.settings.default_model, given)
+    inputs = {**given, **{name: value for name, value in implied.items() if is_unset(given.get(name))}}
     form = options.image_transport
     if form == "auto":
-        form = MODELS[model].picture_form if model in MODELS else "data_uri"
+        form = MODELS[model].picture_form if model in MODELS else gateway.picture_form
     media = MediaInputs(
         MediaOptions(
             hook.settings, form, options.check_url, list(options.allowed_paths), options.from_outside
         ),
         log,
     )
-    job, warnings = build_job(model, media.prepare(options.inputs), options.extra_body)
+    job, warnings = build_job(model, media.prepare(inputs), options.extra_body)
     check_media(job)
+    gateway.submit(job)  # raises where the request cannot be written
     for warning in warnings:
         log.warning(warning)
     return replace(job, signed=media.signed), media

@@ -25,7 +25,9 @@ MODES = ["poke", "reschedule", "deferred"]
 def bought(gateway, **timing):
     """Start a job and return its task id."""
     gateway.set_timing(**timing)
-    return KlingHook().submit(VideoJob("kling-v3.0-pro-t2v", {"prompt": "a cat waves"}))
+    hook = KlingHook()
+    model, implied = hook.settings.gateway.resolve_model("kling-v3.0-pro-t2v", {})
+    return hook.submit(VideoJob(model, {"prompt": "a cat waves", **implied}))
 
 
 async def triggered(deferred):

@@ -8,8 +8,8 @@ from pathlib import Path
 import models_page
 import pytest
 
-from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Kind
+from airflow_provider_kling.models.myrouter import MODELS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
