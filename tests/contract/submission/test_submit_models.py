@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from dataclasses import replace
 
 import pytest
 from airflow_fakes import context_of, submits
@@ -61,7 +62,7 @@ def test_an_input_of_another_model_is_refused_for_nothing(gateway):
 
 
 def test_an_unknown_model_is_tried_with_a_warning(gateway, logged):
-    gateway.models |= {"kling-v9-x2v": gateway.models["kling-v3.0-std-t2v"]}
+    gateway.settings = replace(gateway.settings, models=("kling-v9-x2v",))
     rendered(model="kling-v9-x2v", prompt="a cat", images=[PIC]).execute(context_of())
     assert "'kling-v9-x2v' is not in the catalogue" in logged.text()
     assert gateway.jobs[0].fingerprint == fingerprint("kling-v9-x2v", {"prompt": "a cat", "images": [PIC]})
