@@ -198,7 +198,7 @@ class KlingSlotTrigger(BaseTrigger):
     """Waits until a task may submit that was refused because no slot was free; then it fires one event.
 
     The tasks that wait in one triggerer for one connection and model leave in the order of having asked, see
-    :mod:`airflow_provider_kling.polling.slots`. A task that is refused again waits again, in its old place.
+    ``polling.slots``. A task that is refused again waits again, in its old place.
     The arguments are not secret. Their names are public: tasks stay deferred across upgrades.
 
     :param kling_conn_id: the Airflow connection's id.

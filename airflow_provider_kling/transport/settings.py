@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
+from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.gateways import kling, myrouter
 from airflow_provider_kling.gateways.base import Gateway
 from airflow_provider_kling.models.prices import read_limit, read_prices
@@ -283,10 +284,13 @@ def _model(value: Any, gateway: Gateway) -> str:
     default = gateway.default_model
     if value in (None, ""):
         return default
-    usual = isinstance(value, str) and value == value.strip() and value.count("/") <= default.count("/")
-    if not usual:
+    if not isinstance(value, str) or value != value.strip() or value.count("/") > 1:
         raise WrongFieldError(f"default_model={value!r} is not a model's name such as {default!r}")
-    return str(value)
+    try:
+        gateway.resolve_model(value, {})
+    except KlingInputError as error:
+        raise WrongFieldError(f"default_{error.what.rstrip('.')}") from None
+    return value
 
 
 def _paths(value: Any) -> tuple[str, ...]:

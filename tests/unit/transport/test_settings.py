@@ -384,7 +384,7 @@ def test_a_gateway_that_is_not_known_is_named_with_those_that_are(wrong):
 def test_a_model_of_kling_is_named_with_its_operation_or_without():
     for model in ("text-to-video/kling-3.0", "kling-3.0"):
         assert settings({"default_model": model}, host="singapore").default_model == model
-    assert "such as 'image-to-video/kling-3.0'" in refusal({"default_model": "a/b/c"}, host="singapore")
+    assert "such as 'kling-3.0'" in refusal({"default_model": "a/b/c"}, host="singapore")
 
 
 @pytest.mark.parametrize(
