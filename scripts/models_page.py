@@ -1,4 +1,4 @@
-"""`make models`: writes docs/models.md from the catalogue."""
+"""`make models`: writes docs/models.md and docs/models-kling.md from the catalogue."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 import sys
 from pathlib import Path
 
+from airflow_provider_kling.models import kling, myrouter
 from airflow_provider_kling.models.fields import Field, Kind, Model
-from airflow_provider_kling.models.myrouter import MODELS, SOUND_FACTOR
+from airflow_provider_kling.models.myrouter import SOUND_FACTOR
+from airflow_provider_kling.models.names import MYROUTER_ON_KLING
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTRO = """# Models
 
-For Dag authors: which model takes which input, within which limits, at which price. `make models` generates
-this page from `airflow_provider_kling/models/myrouter.py`.
+For Dag authors: which model of MyRouter takes which input, within which limits, at which price. The models of
+Kling's own API are on [another page](models-kling.md). `make models` generates this page from
+`airflow_provider_kling/models/myrouter.py`.
 
 - *input* is the argument of `KlingSubmitOperator` and `VideoRequest`, the same for all models. *JSON key* is
   the gateway's name for it. An input that a model does not have is refused; the error names the models that
@@ -26,6 +29,30 @@ this page from `airflow_provider_kling/models/myrouter.py`.
   the connection replaces them.
 - *pictures sent as*: the form of a picture's data, if it is not a URL. [pictures.md](pictures.md) lists the
   limits of pictures.
+"""
+KLING_INTRO = f"""# Models of Kling's own API
+
+For Dag authors whose connection leads to Kling's own API: which model takes which input, within which
+limits, at which price. The models of MyRouter are on [another page](models.md). `make models` generates this
+page from `airflow_provider_kling/models/kling.py`. The facts are from Kling's pages of September 2026. We have
+tried none of them with a paid job.
+
+- Give `model` Kling's name, such as `kling-3.0`: the inputs say the operation. With a picture it is
+  image-to-video, with `character_orientation` motion-control, else text-to-video. The Omni models and O1 have
+  omni-video. Or name both: `image-to-video/kling-3.0`.
+- A name that is not listed is passed on unvalidated, with a warning: Kling has newer models.
+- *units*: of a video pack, per second, for 720p, 1080p and 4k. A unit costs {kling.UNIT_PRICE} USD by Kling's
+  list; `unit_price_usd` in the connection replaces that, and the bill counts. 3.0 Turbo always makes sound.
+- Further rules of 3.0 Omni and O1, which are checked too: `video` needs `refer_type`, and excludes `sound`;
+  `refer_type='base'` excludes frames and shots; `images` and `element_list` have at most 7 entries together,
+  with `video` 4. O1 takes 5 or 10 s for a first frame alone, and no references beside two frames.
+- A job of one shot says so to Kling, whose default is several.
+- Pictures are sent as bare base64, or as URLs. [pictures.md](pictures.md) lists the limits of pictures.
+
+## Names of MyRouter
+
+These names mean the same video on both gateways. So a Dag moves by its connection alone.
+
 """
 UNKNOWN = "unknown"
 PICTURES = {"data_uri": "data URI", "base64": "bare base64", "url": "URL only"}
@@ -50,11 +77,33 @@ TASKS = {
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the page of MyRouter's models."""
     head = ["model", "makes", "silent", "with sound", "documented by", "pictures sent as"]
-    rows = [_summary(model) for model in MODELS.values()]
-    return "\n".join(
-        [INTRO, *_table(head, rows), "", *(line for m in MODELS.values() for line in _section(m))]
+    models = myrouter.MODELS.values()
+    rows = [_summary(model) for model in models]
+    return "\n".join([INTRO, *_table(head, rows), "", *(line for m in models for line in _section(m))])
+
+
+def kling_page() -> str:
+    """Return the page of the models of Kling's own API."""
+    models = kling.MODELS.values()
+    same = [
+        [f"`{slug}`", f"`{path}`", ", ".join(f"`{name}={value!r}`" for name, value in implied.items())]
+        for slug, (path, implied) in MYROUTER_ON_KLING.items()
+    ]
+    units = [
+        [f"`{model.slug}`", variant, *(str(rates.get(r, "")) for r in kling.RESOLUTIONS)]
+        for model in models
+        for variant, rates in model.units.items()
+    ]
+    return KLING_INTRO + "\n".join(
+        [
+            *_table(["MyRouter's name", "means", "with"], same),
+            "\n## Units a second\n",
+            *_table(["model", "kind of job", *kling.RESOLUTIONS], units),
+            "",
+            *(line for model in models for line in _section(model)),
+        ]
     )
 
 
@@ -116,5 +165,6 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
-    sys.stdout.write(f"{PAGE} is written.\n")
+    for name, text in (("models.md", page()), ("models-kling.md", kling_page())):
+        (DOCS / name).write_text(text)
+        sys.stdout.write(f"{DOCS / name} is written.\n")

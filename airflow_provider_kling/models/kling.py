@@ -17,7 +17,7 @@ from airflow_provider_kling.models.fields import Confidence, Field, Kind, Model
 UNIT_PRICE = Decimal("0.14")
 #: Kling's limits of shots.
 MAX_SHOTS, MAX_SHOT_CHARACTERS = 6, 512
-_RESOLUTIONS = ("720p", "1080p", "4k")
+RESOLUTIONS = ("720p", "1080p", "4k")
 
 _IMAGE = Field("image", Kind.PICTURE, note="the first frame; the video gets its aspect ratio")
 _END_IMAGE = Field("end_image", Kind.PICTURE, note="the last frame")
@@ -32,8 +32,8 @@ _TURBO_PROMPT = replace(
 )
 _SECONDS = Field("duration", Kind.INTEGER, minimum=3, maximum=15, default=5)
 _FIVE_OR_TEN = Field("duration", Kind.INTEGER, choices=(5, 10), default=5)
-_RESOLUTION = Field("resolution", Kind.TEXT, choices=_RESOLUTIONS[:2], default="720p")
-_RESOLUTION_4K = replace(_RESOLUTION, choices=_RESOLUTIONS)
+_RESOLUTION = Field("resolution", Kind.TEXT, choices=RESOLUTIONS[:2], default="720p")
+_RESOLUTION_4K = replace(_RESOLUTION, choices=RESOLUTIONS)
 _RATIO = Field("aspect_ratio", Kind.TEXT, choices=("16:9", "9:16", "1:1"), default="16:9")
 _SOUND = Field("sound", Kind.BOOLEAN, default=False)
 _SOUND_1080P = replace(_SOUND, note="only with resolution 1080p")
@@ -84,7 +84,7 @@ _LACKS = {
 def _units(**variants: str) -> dict[str, dict[str, Decimal]]:
     """Return units a second by variant and resolution; in the arguments, from 720p upwards."""
     return {
-        variant: {r: Decimal(u) for r, u in zip(_RESOLUTIONS, units.split(), strict=False) if u != "-"}
+        variant: {r: Decimal(u) for r, u in zip(RESOLUTIONS, units.split(), strict=False) if u != "-"}
         for variant, units in variants.items()
     }
 

@@ -11,7 +11,7 @@ from airflow_provider_kling.values import is_unset
 
 _1080P = {"resolution": "1080p"}
 #: What MyRouter's slugs mean on Kling's own API: the path, and the inputs that make it the same video.
-_MYROUTER_ON_KLING: dict[str, tuple[str, dict[str, Any]]] = {
+MYROUTER_ON_KLING: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         f"kling-v3.0-{tier}-{short}": (f"{operation}/kling-3.0", {"resolution": resolution})
         for tier, resolution in (("std", "720p"), ("pro", "1080p"), ("4k", "4k"))
@@ -42,8 +42,8 @@ def on_kling(name: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]
     """
     if not isinstance(name, str):
         return name, {}  # the validation refuses it
-    if name in _MYROUTER_ON_KLING:
-        path, implied = _MYROUTER_ON_KLING[name]
+    if name in MYROUTER_ON_KLING:
+        path, implied = MYROUTER_ON_KLING[name]
         needless = "" if _is_given(inputs, "video") else "refer_type"
         return path, {key: value for key, value in implied.items() if key != needless}
     if name in myrouter.MODELS:
@@ -60,7 +60,7 @@ def on_myrouter(name: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, An
     """
     if _is_of_kling(name):
         same = [
-            slug for slug, (path, _) in _MYROUTER_ON_KLING.items() if name in (path, path.partition("/")[2])
+            slug for slug, (path, _) in MYROUTER_ON_KLING.items() if name in (path, path.partition("/")[2])
         ]
         hint = f"; MyRouter calls it {' or '.join(same)}" if same else ""
         raise KlingInputError(f"model={name!r} is a name of Kling's own API, and this is MyRouter{hint}.")

@@ -8,10 +8,12 @@ from pathlib import Path
 import models_page
 import pytest
 
+from airflow_provider_kling.models import kling
 from airflow_provider_kling.models.fields import Kind
 from airflow_provider_kling.models.myrouter import MODELS
 
-PAGE = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "models.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 
@@ -37,6 +39,12 @@ def value(cell):
 
 def test_the_committed_page_is_up_to_date():
     assert models_page.page() == PAGE, "make models"
+
+
+def test_the_page_of_kling_is_up_to_date_and_has_all_its_models():
+    page = (DOCS / "models-kling.md").read_text()
+    assert models_page.kling_page() == page, "make models"
+    assert re.findall(r"^## (\S+/\S+)$", page, re.MULTILINE) == list(kling.MODELS)
 
 
 def test_the_page_has_all_models_and_no_other():
