@@ -34,8 +34,8 @@ KLING_INTRO = f"""# Models of Kling's own API
 
 For Dag authors whose connection leads to Kling's own API: which model takes which input, within which
 limits, at which price. The models of MyRouter are on [another page](models.md). `make models` generates this
-page from `airflow_provider_kling/models/kling.py`. The facts are from Kling's pages of September 2026. We have
-tried none of them with a paid job.
+page from `airflow_provider_kling/models/kling.py`. The facts are from Kling's pages of September 2026. We
+have tried none of them with a paid job.
 
 - Give `model` Kling's name, such as `kling-3.0`: the inputs say the operation. With a picture it is
   image-to-video, with `character_orientation` motion-control, else text-to-video. The Omni models and O1 have
