@@ -107,8 +107,7 @@ class SubmissionResult:
         cost = None if self.cost is None else float(self.cost)
         request = {"kling_task_id": self.kling_task_id, **self.job.to_dict(), "pictures": self.pictures}
         request |= {"submitted_at": self.submitted_at, "estimated_cost_usd": cost}
-        if self.client_id:
-            request["client_id"] = self.client_id
+        request["client_id"] = self.client_id or None
         if self.library_entry:
             request |= {"library_entry": self.library_entry.to_dict(), "reused": self.reused}
         return request

@@ -146,8 +146,9 @@ def stored_and_read(value):
 
 
 def connect(gateway, monkeypatch, /, **extra):
-    """Set the connection ``kling_default`` to a gateway."""
-    connection = gateway.connection_json(**{"request_timeout": 5, **extra})
+    """Set the connection ``kling_default`` to a gateway, in the dialect that the test speaks."""
+    spoken = getattr(gateway, "spoken", "myrouter")
+    connection = gateway.connection_json(**{"gateway": spoken, "request_timeout": 5, **extra})
     monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)
 
 
@@ -165,10 +166,12 @@ def clock(monkeypatch):
     return Clock(monkeypatch)
 
 
-@pytest.fixture
-def gateway(clock, monkeypatch):
-    """A gateway with the test's clock."""
+@pytest.fixture(params=["myrouter", "kling"])
+def gateway(clock, monkeypatch, request):
+    """A gateway with the test's clock. The test is told in each dialect."""
     with running_gateway(monkeypatch, clock=clock.time) as gateway:
+        gateway.spoken = request.param
+        connect(gateway, monkeypatch)
         yield gateway
 
 
@@ -245,6 +248,10 @@ class Signing(MemoryFileSystem):
     def sign(self, path, expiration=100, **_):
         self.expirations.append(expiration)
         return f"https://storage.example{path}?Unheard-Of-Signature=secret{next(self.count)}"
+
+
+#: For stories in the words of MyRouter, or of what only MyRouter does. All others are told at Kling too.
+at_myrouter = pytest.mark.parametrize("gateway", ["myrouter"], indirect=True)
 
 
 def submits(gateway):

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from airflow_fakes import connect
+from airflow_fakes import at_myrouter, connect
 
 DAGS = Path(__file__).parents[3] / "dags"
 SAME = {"prompt": "It turns", "duration": 3, "sound": True, "target": "/v/"}
@@ -24,6 +24,7 @@ def offered(dag, *pictures):
     return dag.get_task("offer").python_callable(requests)
 
 
+@at_myrouter
 def test_the_offer_shows_each_picture_with_its_estimate_and_the_sum(gateway, dag):
     offer = offered(dag, "s3://shop/lamp.png", "https://s.example/sofa.png?v=1")
     assert offer["usd"] == 1.008
@@ -37,6 +38,7 @@ def test_the_offer_shows_each_picture_with_its_estimate_and_the_sum(gateway, dag
     ]
 
 
+@at_myrouter
 def test_the_offer_uses_the_connections_prices(gateway, dag, monkeypatch):
     connect(gateway, monkeypatch, prices={"kling-v3.0-pro-i2v": 1})
     assert offered(dag, "a.png")["usd"] == 4.5

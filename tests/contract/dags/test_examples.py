@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
-from airflow_fakes import TI, context_of
+from airflow_fakes import TI, at_myrouter, context_of
 
 from airflow_provider_kling.emulator.jobs import fingerprint
 
@@ -62,6 +62,7 @@ def test_every_example_of_the_file_is_tried(examples):
 
 
 @pytest.mark.parametrize(("dag_id", "form", "model", "body"), KINDS, ids=[kind[0] for kind in KINDS])
+@at_myrouter
 def test_an_example_submits_what_its_form_says(gateway, logged, examples, dag_id, form, model, body):
     dag = examples[dag_id]
     params = {name: param.value for name, param in dag.params.items()} | form

@@ -92,7 +92,12 @@ def is_ours_alone(path, inputs):
     refers, video = inputs.get("refer_type"), inputs.get("video")
     both_prompts = {"prompt", "multi_prompt"} <= inputs.keys()
     unsaid = not video and (refers or inputs.get("keep_original_sound") is not None)
-    return both_prompts or (path.startswith("omni-video") and (unsaid or (video and refers not in REFERS)))
+    both_sounds = inputs.get("sound") and inputs.get("keep_original_sound")  # Kling has one field for them
+    return (
+        both_prompts
+        or both_sounds
+        or (path.startswith("omni-video") and (unsaid or (video and refers not in REFERS)))
+    )
 
 
 def agreed(service, path, inputs):

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
-from airflow_fakes import TI, Store, context_of, png, runtime_error, stored_and_read, submits
+from airflow_fakes import TI, Store, at_myrouter, context_of, png, runtime_error, stored_and_read, submits
 from jinja2 import Template
 
 from airflow_provider_kling import get_provider_info
@@ -104,6 +104,7 @@ def test_a_retry_asks_again_and_buys_nothing_for_the_same_answer(gateway, tmp_pa
     assert submits(gateway) == 1
 
 
+@at_myrouter
 def test_a_function_that_changes_its_mind_pays_once_and_names_the_job(gateway, tmp_path):
     answers = iter(["a cat", "a dog"])
 

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from airflow_fakes import TI, Store, connect, context_of, running_gateway
+from airflow_fakes import TI, Store, at_myrouter, connect, context_of, running_gateway
 from odd_servers import answering, serving
 from sensor_modes import bought
 from targets import names
@@ -41,6 +41,7 @@ def downloads(gateway):
 
 
 @pytest.mark.parametrize("name", ["", "cat.mp4", "a cat's (1) vidéo.mp4", "50%.mp4"])
+@at_myrouter
 def test_a_video_and_its_story_come_home(gateway, folder, name):
     ti, kling_task_id = TI(map_index=2), bought(gateway)
     path = download(kling_task_id, folder + name, ti)
@@ -249,6 +250,7 @@ STATES = [
 
 
 @pytest.mark.parametrize(("fault", "error", "money", "final"), STATES)
+@at_myrouter
 def test_a_job_that_has_no_video_is_told_as_what_it_is(gateway, tmp_path, fault, error, money, final):
     gateway.add_fault(fault)
     kling_task_id = bought(gateway)
@@ -331,6 +333,7 @@ def test_a_private_storage_host_is_refused_unless_the_connection_allows_it(gatew
     assert names(tmp_path) == []
 
 
+@at_myrouter
 def test_the_story_tells_what_the_submit_upstream_asked_for(gateway, tmp_path):
     with DAG("d", schedule=None):
         submit = KlingSubmitOperator(task_id="submit", model="kling-v3.0-pro-t2v", prompt="a cat", sound=True)

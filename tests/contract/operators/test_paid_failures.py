@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import (
     XComNotFound,
 )
 from airflow.sdk.log import mask_secret
-from airflow_fakes import TI, Store, context_of, runtime_error, submits
+from airflow_fakes import TI, Store, at_myrouter, context_of, runtime_error, submits
 from fsspec.implementations.memory import MemoryFileSystem
 from sensor_modes import bought
 from targets import names
@@ -256,6 +256,7 @@ def test_whatever_fails_at_whatever_step_after_the_purchase_names_job_money_and_
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@at_myrouter
 def test_a_task_that_dies_at_whatever_step_pays_once_and_its_retry_has_the_job_or_is_uncertain(
     gateway, clock, tmp_path, form
 ):
@@ -362,6 +363,7 @@ def test_of_the_frames_of_an_exception_those_of_the_function_stay(gateway, tmp_p
     assert (signature in "".join(traceback.format_exception(caught.value))) is not is_bought
 
 
+@at_myrouter
 def test_whatever_ends_a_submit_amid_its_purchase_is_uncertain(gateway, logged):
     ti, store = TI(), Store()
     store.after[1] = MemoryError()
@@ -419,6 +421,7 @@ def test_a_claim_is_given_back_where_no_video_will_come(gateway, tmp_path, fault
     assert video_task(path).execute(context_of(TI(map_index=1), Store()))
 
 
+@at_myrouter
 def test_a_rescued_video_has_a_sidecar_with_all_that_is_known(gateway, tmp_path):
 
     kling_task_id = bought(gateway)
@@ -448,6 +451,7 @@ def test_where_it_cannot_be_read_what_an_earlier_try_bought_a_job_may_run(gatewa
 
 
 @pytest.mark.parametrize("back", [False, True])
+@at_myrouter
 def test_a_job_whose_id_only_an_xcom_holds_is_named(gateway, clock, tmp_path, back):
     store = Store()
     store.before |= {number: runtime_error() for number in range(2, 200)}

@@ -7,7 +7,7 @@ from random import Random
 import av
 import pytest
 from airflow.sdk import DAG
-from airflow_fakes import TI, Store, context_of, png
+from airflow_fakes import TI, Store, at_myrouter, context_of, png
 from chains import chain, execute, one_task, submit_of
 from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import answering, serving
@@ -99,6 +99,7 @@ def test_the_source_is_decoded_after_the_job_is_paid_for_and_its_id_is_stored(ga
     assert "kling_preview" not in ti.xcoms
 
 
+@at_myrouter
 def test_where_a_dead_task_would_buy_again_nothing_is_decoded_between_the_job_and_its_id(gateway, picture):
     ti = TI()
     job = submit_of(picture).execute(context_of(ti, None))  # as before Airflow 3.3: no task state store

@@ -5,7 +5,7 @@ import re
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow_fakes import TI, Store, context_of, png, runtime_error, submits
+from airflow_fakes import TI, Store, at_myrouter, context_of, png, runtime_error, submits
 from jinja2 import Environment
 
 from airflow_provider_kling.errors import KlingInputError, KlingJobFailedError, Money
@@ -57,6 +57,7 @@ class Chain:
         return ti, task.execute(context_of(ti))
 
 
+@at_myrouter
 def test_a_summary_tells_what_was_made_what_failed_and_why_and_what_it_cost(gateway, tmp_path, logged):
     chain = Chain(tmp_path)
     for at in range(3):

@@ -14,7 +14,17 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
     TaskDeferred,
 )
-from airflow_fakes import TI, Store, connect, context_of, png, runtime_error, stored_and_read, submits
+from airflow_fakes import (
+    TI,
+    Store,
+    at_myrouter,
+    connect,
+    context_of,
+    png,
+    runtime_error,
+    stored_and_read,
+    submits,
+)
 from sensor_modes import triggered
 
 from airflow_provider_kling.emulator.render_queue import tiny_video
@@ -116,6 +126,7 @@ def rendering(gateway):
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
+@at_myrouter
 def test_one_task_buys_waits_and_brings_home(rendering, tmp_path, deferrable):
     task = Task(f"{tmp_path}/", deferrable=deferrable)
     path = task.run()
@@ -294,6 +305,7 @@ def test_who_allowed_it_gets_another_job_by_a_retry(rendering, tmp_path):
     assert submits(rendering) == 2
 
 
+@at_myrouter
 def test_a_failure_that_is_told_as_an_error_is_retried_too_where_that_was_allowed(rendering, tmp_path):
     rendering.add_fault("query:error=TASK_FAILED")
     with pytest.raises(KlingJobFailedError) as caught:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
-from airflow_fakes import TI, Store, context_of
+from airflow_fakes import TI, Store, at_myrouter, context_of
 from chains import MODEL, chain, execute, one_task, submit_of
 
 from airflow_provider_kling.errors import KlingError
@@ -42,6 +42,7 @@ def keys(*operators):
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
+@at_myrouter
 def test_three_tasks_push_what_the_page_lists(rendering, tmp_path, picture, deferrable):
     submitted, waited, downloaded = chain(tmp_path / "cat.mp4", picture, deferrable=deferrable)
     assert submitted.keys() - {"return_value"} == keys("submit")
@@ -55,6 +56,7 @@ def test_three_tasks_push_what_the_page_lists(rendering, tmp_path, picture, defe
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
+@at_myrouter
 def test_the_one_task_pushes_the_same(rendering, tmp_path, picture, deferrable):
     pushed = execute(one_task(tmp_path / "cat.mp4", picture, deferrable=deferrable))
     assert pushed.keys() - {"return_value"} == keys("submit", "sensor", "download", "one task")
@@ -63,6 +65,7 @@ def test_the_one_task_pushes_the_same(rendering, tmp_path, picture, deferrable):
         assert pushed[key].keys() == fields(key)
 
 
+@at_myrouter
 def test_a_reused_video_has_the_same_fields(gateway, tmp_path, picture):
     reuse = {"reuse": "fingerprint", "library": f"{tmp_path}/library"}
     first = execute(one_task(tmp_path / "first.mp4", picture, **reuse))
@@ -79,6 +82,7 @@ def test_a_reused_video_has_the_same_fields(gateway, tmp_path, picture):
 
 
 @pytest.mark.parametrize("form", ["three tasks", "one task"])
+@at_myrouter
 def test_the_video_has_the_times_of_the_gateway_and_of_the_download(
     rendering, clock, tmp_path, picture, form
 ):
@@ -102,6 +106,7 @@ def test_the_time_of_a_download_counts_its_failed_attempts(gateway, clock, tmp_p
     assert video["download_seconds"] >= 1
 
 
+@at_myrouter
 def test_the_request_shows_the_defaults_that_apply(gateway, tmp_path, picture):
     request = execute(one_task(tmp_path / "cat.mp4", picture))["kling_request"]
     inputs = request["inputs"]
@@ -122,6 +127,7 @@ def test_the_sidecar_has_the_same_facts(gateway, tmp_path, picture):
     assert preview == pushed["kling_preview"]
 
 
+@at_myrouter
 def test_a_rescued_video_has_what_the_gateway_says_of_it(gateway, tmp_path, picture):
     job = execute(one_task(tmp_path / "first.mp4", picture))["kling_task_id"]
     with DAG("d", schedule=None):

@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.timeout import timeout as execution_timeout
-from airflow_fakes import TI, Store, context_of, running_gateway, stored_and_read, submits
+from airflow_fakes import TI, Store, at_myrouter, context_of, running_gateway, stored_and_read, submits
 from sensor_modes import bought, triggered
 
 from airflow_provider_kling.errors import (
@@ -156,6 +156,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@at_myrouter
 def test_a_wait_goes_on_as_it_began_when_the_dag_changes_amid_it(gateway, clock, change):
     gateway.set_timing(queue_seconds=5, render_seconds=100)
     job = bought(gateway)

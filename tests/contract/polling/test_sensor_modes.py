@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
+from airflow_fakes import KEY, TI, Store, at_myrouter, context_of, stored_and_read
 from sensor_modes import Wait, arrange, bought, triggered
 
 from airflow_provider_kling.emulator.fault_effects import Effect
@@ -48,6 +48,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("cause", ENDS)
+@at_myrouter
 def test_one_cause_is_one_exception_in_every_mode(gateway, clock, logged, mode, cause):
     faults, error, words = ENDS[cause]
     kling_task_id = arrange(gateway, faults)
@@ -62,6 +63,7 @@ def test_one_cause_is_one_exception_in_every_mode(gateway, clock, logged, mode, 
 
 @pytest.mark.parametrize("cause", ENDS)
 @pytest.mark.parametrize("softness", ["soft_fail", "never_fail"])
+@at_myrouter
 def test_a_soft_sensor_skips_in_every_mode(gateway, clock, mode, cause, softness):
     kling_task_id = arrange(gateway, ENDS[cause][0])
     with pytest.raises(AirflowSkipException):
@@ -70,6 +72,7 @@ def test_a_soft_sensor_skips_in_every_mode(gateway, clock, mode, cause, softness
 
 
 @pytest.mark.parametrize("softness", [{}, {"soft_fail": True}, {"never_fail": True}])
+@at_myrouter
 def test_the_result_is_the_same_in_every_mode_soft_or_not(gateway, clock, mode, softness):
     kling_task_id = arrange(gateway, ())
     wait = Wait(mode, clock, kling_task_id=kling_task_id, **softness)
@@ -297,6 +300,7 @@ def test_the_log_says_until_when_the_triggerer_waits_and_where_to_look_then(gate
     assert "If no line follows, look at Home, Health" in logged.text()
 
 
+@at_myrouter
 def test_each_state_is_logged_once_by_worker_and_triggerer_together(gateway, clock, logged):
     gateway.set_timing(queue_seconds=60, render_seconds=60)
     Wait("deferred", clock, kling_task_id=bought(gateway)).end()

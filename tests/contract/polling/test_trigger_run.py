@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
-from airflow_fakes import KEY, TI, poll, running_gateway, runtime_error, stored_and_read
+from airflow_fakes import KEY, TI, at_myrouter, poll, running_gateway, runtime_error, stored_and_read
 from blockbuster import blockbuster_ctx
 from sensor_modes import bought
 
@@ -111,6 +111,7 @@ async def test_the_event_has_neither_link_nor_key(gateway, clock, logged, shown)
     assert PROMPT not in texts
 
 
+@at_myrouter
 async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
     trigger = waiting(bought(gateway, queue_seconds=15, render_seconds=30))
     trigger.task_instance = TI(map_index=7)
@@ -133,6 +134,7 @@ async def test_the_more_waits_there_are_the_less_often_one_may_log_or_push_somet
         assert sum(poller.may_log() for _ in range(300)) == 10  # together, as they are read together
 
 
+@at_myrouter
 async def test_progress_that_may_not_be_shown_yet_is_shown_after_a_later_poll(gateway, clock, shown):
     trigger = waiting(bought(gateway, queue_seconds=25))
     trigger.task_instance = TI()
@@ -143,6 +145,7 @@ async def test_progress_that_may_not_be_shown_yet_is_shown_after_a_later_poll(ga
 
 
 @pytest.mark.parametrize("many_wait", [False, True])
+@at_myrouter
 async def test_each_change_is_a_line_at_once_where_few_wait_and_later_where_many_do(
     gateway, clock, logged, many_wait
 ):

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
-from airflow_fakes import TI, Store, connect, context_of, png, stored_and_read, submits
+from airflow_fakes import TI, Store, at_myrouter, connect, context_of, png, stored_and_read, submits
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -40,6 +40,7 @@ def operator(**arguments):
 
 
 @pytest.mark.parametrize(("fault", "error"), FINAL)
+@at_myrouter
 def test_a_final_refusal_is_sent_once_and_leaves_no_intent(gateway, fault, error):
     gateway.add_fault(f"submit:{fault}")
     store = Store()
@@ -51,6 +52,7 @@ def test_a_final_refusal_is_sent_once_and_leaves_no_intent(gateway, fault, error
 
 
 @pytest.mark.parametrize("fault", UNCERTAIN)
+@at_myrouter
 def test_an_answer_that_says_nothing_is_uncertain_and_sent_exactly_once(gateway, fault):
     gateway.add_fault(f"submit:{fault},times=always" if "late" not in fault else f"submit:{fault}")
     store = Store()
@@ -182,6 +184,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "name"), WRONG)
+@at_myrouter
 def test_a_wrong_input_is_named_before_anything_is_sent(gateway, arguments, name):
     store = Store()
     with pytest.raises(KlingInputError, match=name) as caught:

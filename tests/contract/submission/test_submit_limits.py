@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from airflow_fakes import TI, Store, connect, context_of, running_gateway, runtime_error, submits
+from airflow_fakes import TI, Store, at_myrouter, connect, context_of, running_gateway, runtime_error, submits
 
 from airflow_provider_kling.errors import (
     KlingInputError,
@@ -60,6 +60,7 @@ def test_of_two_limits_the_lower_one_holds(gateway, monkeypatch):
 
 
 @pytest.mark.parametrize("argument", ["max_cost_usd", "max_run_cost_usd"])
+@at_myrouter
 def test_under_a_limit_a_job_of_unknown_price_is_refused_until_its_price_is_named(
     gateway, monkeypatch, argument
 ):
@@ -92,6 +93,7 @@ def test_jobs_of_other_tasks_and_of_tasks_without_a_limit_count_too(gateway):
     assert submits(gateway) == 1
 
 
+@at_myrouter
 def test_beside_a_job_of_unknown_price_no_limit_can_be_kept_and_that_is_said(gateway):
     run = {}
     submit(run, model="kling-v1.6-t2v")
@@ -337,6 +339,7 @@ LOST = {"max_run_cost_usd": 0.56}
 
 
 @pytest.mark.parametrize("cleared", [False, True])
+@at_myrouter
 def test_a_job_whose_answer_was_lost_counts_in_every_later_try(gateway, cleared):
     run, store = {}, Store()
     gateway.add_fault("submit:cut,late")
@@ -348,6 +351,7 @@ def test_a_job_whose_answer_was_lost_counts_in_every_later_try(gateway, cleared)
     assert submits(gateway) == 1
 
 
+@at_myrouter
 def test_a_job_whose_id_was_not_noted_counts_for_the_other_tasks_too(gateway):
     run, store = {}, Store()
     store.before[2] = store.before[3] = SystemExit()

@@ -8,7 +8,17 @@ from types import SimpleNamespace
 import pytest
 import requests
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
-from airflow_fakes import TI, Store, connect, context_of, png, running_gateway, runtime_error, submits
+from airflow_fakes import (
+    TI,
+    Store,
+    at_myrouter,
+    connect,
+    context_of,
+    png,
+    running_gateway,
+    runtime_error,
+    submits,
+)
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -41,6 +51,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("death", DEATHS)
 @pytest.mark.parametrize(("when", "writes", "sent", "retry"), MOMENTS.values(), ids=MOMENTS)
+@at_myrouter
 def test_a_retry_after_a_death_neither_pays_twice_nor_loses_a_job(
     gateway, logged, death, when, writes, sent, retry
 ):
@@ -94,6 +105,7 @@ def test_a_death_during_the_request_is_uncertain_to_the_retry(struck, death):
 
 
 @pytest.mark.parametrize(("fault", "paid"), [("cut", 0), ("cut,late", 1), ("hang=2", 0), ("hang=2,late", 1)])
+@at_myrouter
 def test_a_lost_answer_is_final_at_once_and_for_every_retry(gateway, monkeypatch, fault, paid):
     connect(gateway, monkeypatch, request_timeout=1)
     gateway.add_fault(f"submit:{fault}")
@@ -107,6 +119,7 @@ def test_a_lost_answer_is_final_at_once_and_for_every_retry(gateway, monkeypatch
 
 
 @pytest.mark.parametrize("fault", ["cut,late", "malformed,late"])
+@at_myrouter
 def test_who_accepts_to_pay_twice_is_asked_for_nothing_more(gateway, logged, fault):
     gateway.add_fault(f"submit:{fault}")
     store, choice = Store(), {"on_uncertain": "submit_again"}
@@ -137,6 +150,7 @@ def test_a_retry_gets_the_job_of_the_first_try_and_a_cleared_task_buys_anew(gate
         {"kling_conn_id": "of_another_account"},
     ],
 )
+@at_myrouter
 def test_a_changed_request_gets_neither_the_old_job_nor_a_second_one(gateway, monkeypatch, change):
     monkeypatch.setenv("AIRFLOW_CONN_OF_ANOTHER_ACCOUNT", os.environ["AIRFLOW_CONN_KLING_DEFAULT"])
     store = Store()
@@ -185,6 +199,7 @@ FATES = [
 
 
 @pytest.mark.parametrize(("fate", "error", "words"), FATES)
+@at_myrouter
 def test_a_remembered_job_that_failed_fails_the_retry_for_good(gateway, fate, error, words):
     gateway.add_fault(fate)
     store = Store()
@@ -197,6 +212,7 @@ def test_a_remembered_job_that_failed_fails_the_retry_for_good(gateway, fate, er
 
 
 @pytest.mark.parametrize("fate", [fate for fate, *_ in FATES])
+@at_myrouter
 def test_a_remembered_job_that_failed_is_bought_anew_where_that_was_allowed(gateway, fate):
     gateway.add_fault(fate)
     store, choice = Store(), {"on_failed_job": "submit_again"}
@@ -238,6 +254,7 @@ def test_an_old_job_that_the_gateway_does_not_know_is_told_and_nothing_is_bought
     assert submits(gateway) == 2
 
 
+@at_myrouter
 def test_a_clear_that_comes_between_the_request_and_its_answer_is_told_once(gateway):
     store = Store()
     store.before[2] = store.before[3] = SystemExit()  # the clear kills the task before it can note the id
@@ -250,6 +267,7 @@ def test_a_clear_that_comes_between_the_request_and_its_answer_is_told_once(gate
 
 
 @pytest.mark.parametrize("death", [SystemExit(), AirflowTaskTimeout("execution_timeout")])
+@at_myrouter
 def test_where_nothing_is_remembered_a_death_amid_the_request_is_never_retried(gateway, monkeypatch, death):
     def dying(*_, **__):
         raise death
@@ -260,6 +278,7 @@ def test_where_nothing_is_remembered_a_death_amid_the_request_is_never_retried(g
     assert isinstance(caught.value, AirflowFailException)
 
 
+@at_myrouter
 def test_without_a_store_it_works_and_warns(gateway, logged):
     assert submit(None) == gateway.jobs[0].task_id
     assert "has no task state store" in logged.text()
@@ -311,6 +330,7 @@ def test_one_hiccup_of_the_store_is_nothing_to_a_submission(gateway, clock, numb
     assert submits(gateway) == 1
 
 
+@at_myrouter
 def test_an_id_that_the_store_never_takes_is_named_with_the_money_and_the_next_step(gateway, clock, logged):
     store = Away(1)
     kling_task_id = submit(store)
@@ -384,6 +404,7 @@ def test_a_picture_that_is_gone_on_a_retry_does_not_hide_the_job_that_was_bought
     assert submits(gateway) == 1
 
 
+@at_myrouter
 def test_a_picture_that_is_gone_after_a_lost_answer_does_not_hide_that_either(gateway, tmp_path):
     gateway.add_fault("submit:cut,late")
     store = Store()

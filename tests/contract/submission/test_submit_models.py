@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from airflow_fakes import context_of, submits
+from airflow_fakes import at_myrouter, context_of, submits
 
 from airflow_provider_kling.emulator.jobs import fingerprint
 from airflow_provider_kling.errors import KlingInputError
@@ -46,6 +46,7 @@ def test_every_input_of_every_model_is_a_templated_argument():
 
 
 @pytest.mark.parametrize(("model", "arguments", "body"), ORDERS)
+@at_myrouter
 def test_an_order_arrives_in_the_models_own_words(gateway, model, arguments, body):
     rendered(model=model, **arguments).execute(context_of())
     (job,) = gateway.jobs
@@ -53,6 +54,7 @@ def test_an_order_arrives_in_the_models_own_words(gateway, model, arguments, bod
     assert job.fingerprint == fingerprint(model, arguments if body is ... else body)
 
 
+@at_myrouter
 def test_an_input_of_another_model_is_refused_for_nothing(gateway):
     with pytest.raises(
         KlingInputError, match=r"fast_mode is not an input of this model .*kling-o1-video-edit"
@@ -61,6 +63,7 @@ def test_an_input_of_another_model_is_refused_for_nothing(gateway):
     assert not submits(gateway)
 
 
+@at_myrouter
 def test_an_unknown_model_is_tried_with_a_warning(gateway, logged):
     gateway.settings = replace(gateway.settings, models=("kling-v9-x2v",))
     rendered(model="kling-v9-x2v", prompt="a cat", images=[PIC]).execute(context_of())

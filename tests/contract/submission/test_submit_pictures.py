@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
-from airflow_fakes import KEY, TI, Signing, Store, connect, context_of, png, submits
+from airflow_fakes import KEY, TI, Signing, Store, at_myrouter, connect, context_of, png, submits
 
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingSubmitUncertainError
 from airflow_provider_kling.operators import KlingSubmitOperator
@@ -94,6 +94,7 @@ FORMS = {
 
 @pytest.mark.parametrize("fault", [None, "error=ILLEGAL_PROMPT", "cut", "html=502"])
 @pytest.mark.parametrize(("arguments", "words"), FORMS.values(), ids=FORMS)
+@at_myrouter
 def test_no_key_no_data_and_no_signature_is_shown_logged_or_kept(gateway, logged, arguments, words, fault):
     ti, store, operator, told = TI(), Store(), submit(**arguments), ""
     if fault:
@@ -118,6 +119,7 @@ def test_no_key_no_data_and_no_signature_is_shown_logged_or_kept(gateway, logged
         (SIGNED, "image: https://p.example/cat.png, "),
     ],
 )
+@at_myrouter
 def test_the_log_names_each_picture_once_and_shows_no_hash(gateway, logged, cat, image, line):
     run(submit(image=cat if image == "file" else image, allowed_paths="/"))
     assert logged.text().count(line) == 1
@@ -125,6 +127,7 @@ def test_the_log_names_each_picture_once_and_shows_no_hash(gateway, logged, cat,
     assert "Submitting to kling-v3.0-pro-i2v, an estimated 0.56 USD: prompt='a cat'" in logged.text()
 
 
+@at_myrouter
 def test_what_is_signed_for_the_gateway_is_told_by_source_and_hash_alone(gateway, logged, stored, storage):
     ti, store = TI(), Store()
     operator = run(submit(image=ObjectStoragePath(stored), model="kling-v3.0-4k-i2v"), ti, store)
@@ -142,6 +145,7 @@ def test_a_retry_signs_anew_and_gets_the_same_job(gateway, stored, storage):
     assert submits(gateway) == 1
 
 
+@at_myrouter
 def test_another_picture_under_the_same_name_is_another_request(gateway, stored):
     store, order = Store(), {"image": stored, "image_transport": "url"}
     run(submit(**order), store=store)
@@ -153,11 +157,13 @@ def test_another_picture_under_the_same_name_is_another_request(gateway, stored)
 
 @pytest.mark.parametrize("model", [PRO, "kling-2.5-turbo-i2v", "kling-v2.1-i2v"])
 @pytest.mark.parametrize("transport", ["auto", "data_uri", "base64"])
+@at_myrouter
 def test_the_gateway_gets_the_very_picture_in_every_form(gateway, cat, model, transport):
     run(submit(image=cat, model=model, image_transport=transport))
     assert gateway.times_paid(image=CAT) == 1
 
 
+@at_myrouter
 def test_a_model_that_takes_urls_only_says_so_for_nothing(gateway, cat):
     with pytest.raises(KlingInputError, match="cannot sign any") as caught:
         run(submit(image=cat, model="kling-v3.0-4k-i2v"))
@@ -178,6 +184,7 @@ def test_a_transport_that_does_not_exist_is_refused_when_the_dag_is_parsed(trans
         submit(image_transport=transport)
 
 
+@at_myrouter
 def test_what_stands_in_the_dag_file_is_read_wherever_it_lies(gateway, cat):
     run(submit(image=cat))
     for mapping in (

@@ -8,7 +8,7 @@ import uuid
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath
 from airflow.sdk.io import attach
-from airflow_fakes import TI, Store, connect, context_of, png, submits
+from airflow_fakes import TI, Store, at_myrouter, connect, context_of, png, submits
 from fsspec.implementations.memory import MemoryFileSystem
 from odd_servers import answering, serving
 
@@ -72,6 +72,7 @@ def chain(place, picture, day, **changes):
     return run.execute(run.download), run.execute(summary)
 
 
+@at_myrouter
 def test_a_month_of_the_same_catalogue_is_paid_for_once(gateway, place, picture):
     first, told = chain(place, picture, "day1")
     assert (len(told["made"]), told["estimated_cost_usd"]) == (1, 0.56)
