@@ -47,7 +47,7 @@ from airflow_provider_kling.models import names
 from airflow_provider_kling.models.bill import Billing, read_amount
 from airflow_provider_kling.models.input_names import INPUTS
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.models.kling import HAS_MULTI_SHOT
+from airflow_provider_kling.models.kling import HAS_MULTI_SHOT, LACKS, shots_as_text
 from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.values import read_number
 
@@ -184,11 +184,13 @@ def _path(job: VideoJob) -> str:
 def _body(job: VideoJob) -> dict[str, Any]:
     """Return the JSON body of a job.
 
-    :raises KlingInputError: ``extra_body`` has what an input says too.
+    :raises KlingInputError: Kling's own API has no such input, or ``extra_body`` has what is an input.
     """
     inputs = {name_: value for name_, value in job.inputs.items() if value is not None}
     more = {name_: value for name_, value in inputs.items() if name_ not in INPUTS}
-    prompt = _shots_as_text(inputs["multi_prompt"]) if inputs.get("multi_prompt") else inputs.get("prompt")
+    _check_expressible(job.model, inputs)
+    _check_extra(more)
+    prompt = shots_as_text(inputs["multi_prompt"]) if inputs.get("multi_prompt") else inputs.get("prompt")
     options = {"callback_url": inputs["callback_url"]} if "callback_url" in inputs else {}
     body: dict[str, Any] = {"settings": _settings(job.model, inputs), "options": options}
     if job.model.startswith("text-to-video/"):
@@ -199,8 +201,41 @@ def _body(job: VideoJob) -> dict[str, Any]:
     return _merged(body, more)
 
 
-def _shots_as_text(shots: Sequence[Mapping[str, Any]]) -> str:
-    return " ".join(f"shot {n}, {shot['duration']}, {shot['prompt']};" for n, shot in enumerate(shots, 1))
+#: What ``extra_body`` may not have, because an argument says it: limits and estimates would not see it.
+_SAID_BY_ARGUMENT = {
+    "settings.resolution": "resolution",
+    "settings.duration": "duration",
+    "settings.aspect_ratio": "aspect_ratio",
+    "settings.character_orientation": "character_orientation",
+    "settings.audio": "sound or keep_original_sound",
+    "settings.multi_shot": "multi_prompt",
+    "options.callback_url": "callback_url",
+    "prompt": "prompt",
+    "contents": "image, end_image, images, video, element_list or voice_list",
+}
+#: The inputs that become material, which only `contents` holds.
+_MATERIALS = ("image", "end_image", "images", "video", "element_list", "voice_list")
+
+
+def _check_expressible(model: str, inputs: Mapping[str, Any]) -> None:
+    """Check that no input would be left out, also with a model that the catalogue does not know."""
+    lost = [f"{name_}: {LACKS[name_]}" for name_ in inputs if name_ in LACKS]
+    if model.startswith("text-to-video/"):
+        lost += [f"{name_}: text-to-video takes none" for name_ in _MATERIALS if name_ in inputs]
+    if lost:
+        raise KlingInputError(f"{model} does not accept this request: {'; '.join(lost)}.")
+
+
+def _check_extra(more: Mapping[str, Any]) -> None:
+    for key in ("settings", "options"):
+        if not isinstance(more.get(key, {}), Mapping):
+            raise KlingInputError(f"extra_body: {key} must be an object.")
+    given = {*more, *(f"{key}.{name_}" for key, value in more.items() for name_ in as_object(value))}
+    for name_, argument in _SAID_BY_ARGUMENT.items():
+        if name_ in given:
+            raise KlingInputError(f"extra_body: {name_} is not allowed there; give the argument {argument}.")
+    if "options.external_task_id" in given:
+        raise KlingInputError("extra_body: options.external_task_id is not allowed: the provider makes it.")
 
 
 def _settings(model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,6 +271,11 @@ def _materials(model: str, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]
     for kind in ("element", "voice"):
         for number, given in enumerate(as_list(inputs.get(f"{kind}_list", [])), 1):
             facts = dict(given) if isinstance(given, Mapping) else {f"{kind}_id": given}
+            if not isinstance(facts.get(f"{kind}_id"), (str, int)) or facts[f"{kind}_id"] == "":
+                what = (
+                    f"{kind}_list[{number - 1}]={given!r}: must be an id, or an object with {kind}_id and id."
+                )
+                raise KlingInputError(what)
             yield {
                 "id": f"{kind}_{number}",
                 **facts,
@@ -250,19 +290,11 @@ def _bare(picture: Any) -> Any:
     return picture.partition(",")[2] if is_data else picture
 
 
-def _merged(body: dict[str, Any], more: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def _merged(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Return a body with what ``extra_body`` adds to it."""
-    merged = dict(body)
-    for key, value in more.items():
-        name_, ours = f"{path}{key}", body.get(key)
-        if isinstance(ours, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(dict(ours), value, f"{name_}.")
-        elif isinstance(ours, list) and isinstance(value, list):
-            merged[key] = [*ours, *value]
-        elif key in body and ours != value and name_ != "settings.multi_shot":
-            raise KlingInputError(f"extra_body: {name_} is given twice, as an argument and in extra_body.")
-        else:
-            merged[key] = value
+    merged = {**body, **more}
+    for key in ("settings", "options"):
+        merged[key] = {**body[key], **as_object(more.get(key))}
     return merged
 
 

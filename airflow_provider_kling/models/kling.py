@@ -6,7 +6,7 @@ connection's ``unit_price_usd`` says what a unit costs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -72,7 +72,7 @@ _IMAGE_NEEDED = ("image",)
 _PROMPT_OR_SHOTS = ("prompt", "multi_prompt")
 _MOTION_NEEDS = ("image", "video", "character_orientation")
 #: What Kling's own API lacks, and what to do instead.
-_LACKS = {
+LACKS = {
     "negative_prompt": "Kling's own API has none: say in the prompt what must not happen",
     "cfg_scale": "Kling's own API has none: leave it out",
     "mode": "on Kling's own API resolution takes its place: 720p for std, 1080p for pro",
@@ -87,6 +87,11 @@ def _units(**variants: str) -> dict[str, dict[str, Decimal]]:
         variant: {r: Decimal(u) for r, u in zip(RESOLUTIONS, units.split(), strict=False) if u != "-"}
         for variant, units in variants.items()
     }
+
+
+def shots_as_text(shots: Iterable[Mapping[str, Any]]) -> str:
+    """Return shots as Kling reads them in a prompt."""
+    return " ".join(f"shot {n}, {shot['duration']}, {shot['prompt']};" for n, shot in enumerate(shots, 1))
 
 
 _TURBO_UNITS = _units(silent="0.8 1.0")  # sound is always made
@@ -167,13 +172,14 @@ def _check_o1(body: Mapping[str, Any]) -> Iterator[str]:
 
 def _model(operation: str, name: str, *fields: Field, **facts: Any) -> Model:
     all_fields = (*fields, _CALLBACK)
+    sound = name != "kling-3.0-turbo"
     return Model(
         f"{operation}/{name}",
         all_fields,
         source="Kling",
         picture_form="base64",
         picture_form_confidence=Confidence.DOCUMENTED,
-        lacks=_LACKS,
+        lacks=LACKS if sound else {**LACKS, "sound": "3.0 Turbo always makes sound: leave it out"},
         **facts,
     )
 

@@ -50,7 +50,12 @@ def on_kling(name: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]
         raise KlingInputError(
             f"model={name!r}: Kling's own API does not have this model; it has {', '.join(KLING_NAMES)}."
         )
-    return (name if "/" in name else f"{_operation(name, inputs)}/{name}"), {}
+    if "/" in name:
+        return name, {}
+    path = f"{_operation(name, inputs)}/{name}"
+    if name in KLING_NAMES and path not in kling.MODELS:  # the validation names the input that it lacks
+        path = f"{_frames_or_text(inputs)}/{name}"
+    return path, {}
 
 
 def on_myrouter(name: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:  # noqa: ARG001 - as on_kling
@@ -82,6 +87,10 @@ def _operation(name: str, inputs: Mapping[str, Any]) -> str:
     is_omni = "omni" in name or name.startswith("kling-o")
     if is_omni or _is_given(inputs, "video") or _is_given(inputs, "images"):
         return "omni-video"
+    return _frames_or_text(inputs)
+
+
+def _frames_or_text(inputs: Mapping[str, Any]) -> str:
     has_picture = _is_given(inputs, "image") or _is_given(inputs, "end_image")
     return "image-to-video" if has_picture else "text-to-video"
 

@@ -14,7 +14,7 @@ from airflow_provider_kling.models.fields import Confidence, Model
 from airflow_provider_kling.models.input_names import MEDIA_INPUTS, TEXT_INPUTS
 from airflow_provider_kling.models.inputs import is_public_url, parse_if_json, read_input
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.models.kling import MAX_SHOT_CHARACTERS, MAX_SHOTS
+from airflow_provider_kling.models.kling import MAX_SHOT_CHARACTERS, MAX_SHOTS, shots_as_text
 from airflow_provider_kling.models.prices import input_or_default
 from airflow_provider_kling.redaction import PICTURES_IN_BASE64, redacted, shorten
 from airflow_provider_kling.values import is_placeholder, is_unset
@@ -49,7 +49,7 @@ def build_job(
         body, problems = {**given, **extra}, [_given_twice(name) for name in given if name in extra]
         problems += _check_json(body)
         warnings = [f"Model {model!r} is not in the catalogue{_suggest(model)}: it is passed on unvalidated."]
-        problems += _check_shots_of_kling(body) if "/" in model else []
+        problems += _check_shots_of_kling(Model(model, ()), body) if "/" in model else []
     else:
         extra = {name: value for name, value in extra.items() if not (known.field(name) and is_unset(value))}
         body, problems = _check_inputs(known, given, extra)
@@ -57,7 +57,7 @@ def build_job(
         problems += _check_combinations(known, present, body)
         problems += _check_json(body)
         if known.gateway == "Kling" and not problems:
-            problems += _check_shots_of_kling(body)
+            problems += _check_shots_of_kling(known, body)
         warnings = [] if problems else [*_undocumented(known, extra), *_warn_of_texts(known, body)]
     problems = problems or _check_texts(known or Model(model, ()), body)
     if problems:
@@ -66,7 +66,8 @@ def build_job(
 
 
 def _suggest(model: str) -> str:
-    close = get_close_matches(model, MODELS, n=1)
+    same_gateway = [name for name in MODELS if ("/" in name) == ("/" in model)]
+    close = get_close_matches(model, same_gateway, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -130,35 +131,41 @@ def _check_combinations(model: Model, present: set[str], body: Mapping[str, Any]
     return [*problems, *(model.check(body) if model.check else ())]
 
 
-def _check_shots_of_kling(body: dict[str, Any]) -> list[str]:
+def _check_shots_of_kling(model: Model, body: dict[str, Any]) -> list[str]:
     """Return what Kling's own API would refuse of the shots. The video lasts as long as they do."""
     shots = parse_if_json(body.get("multi_prompt"))
     if is_unset(shots) or not shots:
         return []
     if not isinstance(shots, list) or not all(isinstance(s, dict) and "duration" in s for s in shots):
         return ["multi_prompt: on Kling's own API each shot is an object with prompt and duration"]
-    problems = []
+    problems = [problem for number, shot in enumerate(shots, 1) for problem in _check_shot(number, shot)]
     if len(shots) > MAX_SHOTS:
         problems.append(f"multi_prompt has {len(shots)} shots; at most {MAX_SHOTS} are allowed")
-    for number, shot in enumerate(shots, 1):
-        prompt, seconds = shot.get("prompt"), shot["duration"]
-        if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_SHOT_CHARACTERS:
-            problems.append(
-                f"multi_prompt[{number}]: its prompt must have 1 to {MAX_SHOT_CHARACTERS} characters"
-            )
-        elif ";" in prompt:
-            problems.append(f"multi_prompt[{number}]: its prompt has a semicolon, which ends a shot")
-        if type(seconds) is not int or seconds < 1:
-            problems.append(
-                f"multi_prompt[{number}]: its duration must be a whole number of seconds, at least 1"
-            )
-    if not problems:
-        total = sum(shot["duration"] for shot in shots)
-        if body.setdefault("duration", total) != total:
-            problems.append(
-                f"the shots last {total} s together, the video {body['duration']} s; they must be equal"
-            )
-    return problems
+    return problems or _check_all_shots(model, shots, body)
+
+
+def _check_all_shots(model: Model, shots: list[Any], body: dict[str, Any]) -> list[str]:
+    prompt, length = model.field("prompt"), len(shots_as_text(shots))
+    if prompt and prompt.maximum and length > prompt.maximum:
+        return [f"multi_prompt makes a prompt of {length} characters; at most {prompt.maximum} are allowed"]
+    total = sum(shot["duration"] for shot in shots)
+    given, seconds = body.setdefault("duration", total), model.field("duration")
+    if given != total:
+        return [f"the shots last {total} s together, the video {given} s; they must be equal"]
+    if seconds and not (seconds.minimum or 0) <= total <= (seconds.maximum or total):
+        limits = f"{seconds.minimum:g} to {seconds.maximum:g} s"
+        return [f"the shots last {total} s together; this model makes {limits}"]
+    return []
+
+
+def _check_shot(number: int, shot: Mapping[str, Any]) -> Iterator[str]:
+    name, prompt, seconds = f"multi_prompt[{number}]", shot.get("prompt"), shot["duration"]
+    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_SHOT_CHARACTERS:
+        yield f"{name}: its prompt must have 1 to {MAX_SHOT_CHARACTERS} characters"
+    elif ";" in prompt:
+        yield f"{name}: its prompt has a semicolon, which ends a shot"
+    if type(seconds) is not int or seconds < 1:
+        yield f"{name}: its duration must be a whole number of seconds, at least 1"
 
 
 def _check_texts(model: Model, body: Mapping[str, Any]) -> list[str]:
