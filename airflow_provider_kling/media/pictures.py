@@ -49,7 +49,7 @@ class Picture:
         return f"{kind} {self.width}x{self.height}, {len(self.data) / 1000:.0f} kB"
 
 
-def check_picture(data: bytes, argument: str, source: str) -> Picture:
+def check_picture(data: bytes, argument: str, source: str, most: int = MAX_PICTURE_BYTES) -> Picture:
     """Return the picture in *data* if it is within the gateway's limits.
 
     Bytes after the end of a PNG are cut off: they may be the rest of a cropped screenshot, or another file.
@@ -57,19 +57,20 @@ def check_picture(data: bytes, argument: str, source: str) -> Picture:
 
     :param argument: the operator's argument, for the message.
     :param source: the path or kind of the picture, for the message.
+    :param most: bytes that are allowed.
     :raises KlingInputError: the message says what is wrong and what is allowed.
     """
-    check_size(len(data), argument, source)
+    check_size(len(data), argument, source, most)
     shape = check_shape(data, argument, source)
     return Picture(data[: shape.end], shape.media_type, shape.width, shape.height)
 
 
-def check_size(size: int, argument: str, source: str) -> None:
-    """Raise :class:`KlingInputError` if a picture has no bytes or too many."""
+def check_size(size: int, argument: str, source: str, most: int = MAX_PICTURE_BYTES) -> None:
+    """Raise :class:`KlingInputError` if a picture or a video has no bytes, or more than *most*."""
     if not size:
         raise _wrong(argument, source, "the file is empty")
-    if size > MAX_PICTURE_BYTES:
-        raise _wrong(argument, source, f"the file has more than the {MAX_PICTURE_BYTES // 2**20} MiB allowed")
+    if size > most:
+        raise _wrong(argument, source, f"the file has more than the {most // 2**20} MiB allowed")
 
 
 def check_shape(data: bytes, argument: str, source: str, *, whole: bool = True) -> Shape:

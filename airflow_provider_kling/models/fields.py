@@ -86,6 +86,8 @@ class Model:
     :param source: the pages that document it.
     :param picture_form: how a picture's data is sent: ``data_uri``, bare ``base64``, or ``url`` (a URL only).
     :param picture_form_confidence: how well that is known.
+    :param max_picture_bytes: bytes that a picture may have.
+    :param max_video_bytes: bytes that a source video may have.
     """
 
     slug: str
@@ -101,6 +103,8 @@ class Model:
     source: Literal["MyRouter", "sister hosts", "Kling"] = "MyRouter"
     picture_form: Literal["data_uri", "base64", "url"] = "data_uri"
     picture_form_confidence: Confidence = Confidence.INFERRED
+    max_picture_bytes: int = 10 * 1024**2
+    max_video_bytes: int = 10 * 1024**2
 
     @property
     def gateway(self) -> str:

@@ -179,6 +179,8 @@ def _model(operation: str, name: str, *fields: Field, **facts: Any) -> Model:
         source="Kling",
         picture_form="base64",
         picture_form_confidence=Confidence.DOCUMENTED,
+        max_picture_bytes=50 * 1000**2,
+        max_video_bytes=(100 if operation == "motion-control" else 200) * 1000**2,
         lacks=LACKS if sound else {**LACKS, "sound": "3.0 Turbo always makes sound: leave it out"},
         **facts,
     )

@@ -44,6 +44,8 @@ class MediaOptions:
     check_url: bool = False
     allowed_paths: Sequence[str] = ()
     from_outside: Collection[str] = ()
+    max_picture_bytes: int = MAX_PICTURE_BYTES
+    max_video_bytes: int = MAX_PICTURE_BYTES
 
 
 class MediaInputs:
@@ -89,7 +91,7 @@ class MediaInputs:
             return value, self._linked(argument, value)
         path, data = self._read(argument, value, name)
         source = str(path or "data")
-        picture = check_picture(data, argument, source)
+        picture = check_picture(data, argument, source, self._options.max_picture_bytes)
         self._log.info("%s: %s, %s", argument, path.name if path else "data", picture.describe())
         if cut := len(data) - len(picture.data):
             self._log.warning("%s: the %d bytes after the picture's end are not sent.", argument, cut)
@@ -119,7 +121,7 @@ class MediaInputs:
             return None, data
         path = self._resolved(argument, value, name)
         try:
-            return path, read_file(path, argument, MAX_PICTURE_BYTES + 1)
+            return path, read_file(path, argument, self._options.max_picture_bytes + 1)
         except KlingInputError as error:
             if not (path.is_local and isinstance(error.__context__, FileNotFoundError)):
                 raise
@@ -131,7 +133,7 @@ class MediaInputs:
             return {"source": redacted(url)}
         from airflow_provider_kling.transport.url_check import check_picture_link  # noqa: PLC0415 - an HTTP library
 
-        shape = check_picture_link(url, argument, self._options.settings)
+        shape = check_picture_link(url, argument, self._options.settings, self._options.max_picture_bytes)
         return {"source": redacted(url), "width": shape.width, "height": shape.height}
 
     def _video(self, value: Any) -> tuple[Any, dict[str, Any]]:
@@ -140,7 +142,7 @@ class MediaInputs:
             if self._options.check_url:
                 from airflow_provider_kling.transport.url_check import check_video_link  # noqa: PLC0415 - an HTTP library
 
-                check_video_link(value, VIDEO_INPUT, self._options.settings)
+                check_video_link(value, VIDEO_INPUT, self._options.settings, self._options.max_video_bytes)
             return value, {"source": redacted(value)}
         if not isinstance(value, str) or value.startswith("data:") or len(value) > _LONGEST_PATH:
             said = str(redacted(value))[:60]
@@ -148,7 +150,8 @@ class MediaInputs:
             raise KlingInputError(what)
         path = self._resolved(VIDEO_INPUT, value, VIDEO_INPUT)
         check_video(read_file(path, VIDEO_INPUT, 256), VIDEO_INPUT, value)
-        check_size(size := file_size(path, VIDEO_INPUT), VIDEO_INPUT, value)
+        size = file_size(path, VIDEO_INPUT)
+        check_size(size, VIDEO_INPUT, value, self._options.max_video_bytes)
         return self._sign(VIDEO_INPUT, path, f"{size} bytes"), {"source": str(path), "size": size}
 
     def _sign(self, argument: str, path: StoragePath, content: str) -> str:

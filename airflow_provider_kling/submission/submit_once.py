@@ -37,6 +37,7 @@ from airflow_provider_kling.gateways.base import (
 )
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow, suppress_and_log
 from airflow_provider_kling.models.catalog import MODELS
+from airflow_provider_kling.models.fields import Model
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.prices import describe_cost, estimate
 from airflow_provider_kling.models.validation import build_job, check_media
@@ -478,12 +479,17 @@ def _checked_job(options: SubmissionOptions, hook: KlingHook, log: Any) -> tuple
     gateway, given = hook.settings.gateway, options.inputs
     model, implied = gateway.resolve_model(options.model or hook.settings.default_model, given)
     inputs = {**given, **{name: value for name, value in implied.items() if is_unset(given.get(name))}}
-    form = options.image_transport
-    if form == "auto":
-        form = MODELS[model].picture_form if model in MODELS else gateway.picture_form
+    known = MODELS.get(model) or Model(model, (), picture_form=gateway.picture_form)
+    form = known.picture_form if options.image_transport == "auto" else options.image_transport
     media = MediaInputs(
         MediaOptions(
-            hook.settings, form, options.check_url, list(options.allowed_paths), options.from_outside
+            hook.settings,
+            form,
+            options.check_url,
+            list(options.allowed_paths),
+            options.from_outside,
+            known.max_picture_bytes,
+            known.max_video_bytes,
         ),
         log,
     )

@@ -270,3 +270,15 @@ def test_a_cost_limit_that_stands_as_none_in_a_list_of_the_dag_file_is_no_limit(
         Pulling(map_index=0),
     )
     assert submits(gateway) == 1
+
+
+def test_a_picture_may_be_as_large_as_the_gateway_allows(gateway, tmp_path):
+    path = tmp_path / "cat.png"
+    submit = KlingSubmitOperator(task_id="submit", image=str(path), prompt="a cat", model=PRO)
+    path.write_bytes(png(noise=11 * 1024**2))
+    if gateway.spoken == "kling":
+        submit.execute(context_of(store=Store()))
+        path.write_bytes(png(noise=51 * 1000**2))
+    with pytest.raises(KlingInputError, match=r"more than the \d\d MiB allowed"):
+        submit.execute(context_of(store=Store()))
+    assert len(gateway.jobs) == (gateway.spoken == "kling")
