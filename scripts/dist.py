@@ -64,10 +64,16 @@ def build(source: Path, kind: str, folder: Path) -> Path:
 def rebuild(sdist: Path, folder: Path) -> Path:
     """Build the wheel from the sdist, as a user does who does not trust the wheel."""
     with tempfile.TemporaryDirectory() as unpacked:
-        with tarfile.open(sdist) as archive:
-            archive.extractall(unpacked, filter="data")
-        [source] = Path(unpacked).iterdir()
-        return build(source, "wheel", folder)
+        return build(unpack(sdist, Path(unpacked)), "wheel", folder)
+
+
+def unpack(sdist: Path, folder: Path) -> Path:
+    """Unpack the sdist into an empty folder, and return the source tree."""
+    safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python has it from 3.11.4 on
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, **safe)  # type: ignore[arg-type] # of another argument
+    [source] = folder.iterdir()
+    return source
 
 
 def install(wheel: Path, environment: Path) -> Path:

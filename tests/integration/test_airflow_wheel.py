@@ -59,9 +59,7 @@ def wheel(made: dist.Dist) -> Distribution:
 def elsewhere(made: dist.Dist, tmp_path: Path) -> Iterator[Path]:
     """Unpack the sdist in another folder, with other times and rights, and build as another user would."""
     umask = os.umask(0o077)
-    with tarfile.open(made.sdist) as archive:
-        archive.extractall(tmp_path / "some where else", filter="tar")
-    [source] = (tmp_path / "some where else").iterdir()
+    source = dist.unpack(made.sdist, tmp_path / "some where else")
     for number, file in enumerate(sorted(source.rglob("*"))):
         file.chmod(0o600 | file.stat().st_mode & 0o100)
         os.utime(file, (1_000_000_000 + number, 1_000_000_000 + number))
