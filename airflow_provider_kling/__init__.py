@@ -81,7 +81,7 @@ _CONNECTION_TYPE: dict[str, Any] = {
         "default_model": {
             "label": "Default model",
             "description": "For tasks that name no model. If empty: kling-v3.0-pro-i2v, on Kling's own API "
-            "image-to-video/kling-3.0.",
+            "kling-3.0.",
             "schema": {"type": ["string", "null"]},
         },
         "request_timeout": {

@@ -154,7 +154,7 @@ class GatewayState:
                 fault.change(view)
         return view
 
-    def look(self, exchange: Exchange, jobs: Iterable[Job]) -> tuple[list[View], list[JobFault]]:
+    def views(self, exchange: Exchange, jobs: Iterable[Job]) -> tuple[list[View], list[JobFault]]:
         """Return what a query shows of these jobs, and the faults that its answer has."""
         exchange.jobs = tuple(jobs)
         views = [self.view(job) for job in exchange.jobs]

@@ -7,46 +7,46 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from airflow_provider_kling.emulator.faults import Fault
+from airflow_provider_kling.emulator.job_request import JobRequest
 from airflow_provider_kling.emulator.jobs import MAX_STORED_PROMPT, Job, fingerprint, prompt_of
 from airflow_provider_kling.emulator.messages import ErrorForm, Json, RefusedError, Reply, Transfer
-from airflow_provider_kling.emulator.orders import Order
 from airflow_provider_kling.emulator.pictures import check_pictures, digest
 from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
+class Endpoint:
     """How one path reads a submit and answers it."""
 
     error: ErrorForm
-    read: Callable[[Json], Order]  # raises RefusedError
+    read: Callable[[Json], JobRequest]  # raises RefusedError
     answer: Callable[[Job], Reply]
     new_id: Callable[[], str]
-    admit: Callable[[Order], None] = lambda _: None  # raises RefusedError where no job may be created
+    admit: Callable[[JobRequest], None] = lambda _: None  # raises RefusedError where no job may be created
     created: Callable[[Job], None] = lambda _: None
     max_megabytes: int = 10  # of a picture
 
 
-async def submit(gateway: GatewayState, exchange: Exchange, door: Door) -> Reply:
+async def submit(gateway: GatewayState, exchange: Exchange, endpoint: Endpoint) -> Reply:
     """Create a job. A fault may prevent this, or lose the answer."""
     body = _read(exchange)
     early = gateway.take_fault(exchange, "submit")
     if early is not None and not early.late:
-        failure = await _apply_early_fault(gateway, exchange, early, door.error)
+        failure = await _apply_early_fault(gateway, exchange, early, endpoint.error)
         if failure is not None:
             return failure
     try:
-        job = await _create_job(gateway, door, body)
+        job = await _create_job(gateway, endpoint, body)
     except RefusedError as refused:
-        return door.error(refused.reason, str(refused))
+        return endpoint.error(refused.reason, str(refused))
     exchange.jobs = (job,)
-    reply = door.answer(job)
+    reply = endpoint.answer(job)
     late = early or gateway.take_fault(exchange, "submit", late=True)
     if late is None:
         return reply
     if late.effect.hidden_seconds:
         Fault.parse(f"job:invisible={late.effect.hidden_seconds}").apply_to_job(job)
-    reply = late.apply_to_reply(reply, door.error)
+    reply = late.apply_to_reply(reply, endpoint.error)
     return reply if late.late else replace(reply, transfer=replace(reply.transfer, delay=0.0))
 
 
@@ -76,29 +76,29 @@ async def _apply_early_fault(
     return Reply(transfer=Transfer(cut=True)) if exchange.call.disconnected() else None
 
 
-async def _create_job(gateway: GatewayState, door: Door, body: Json | None) -> Job:
+async def _create_job(gateway: GatewayState, endpoint: Endpoint, body: Json | None) -> Job:
     if body is None:
         raise RefusedError("the body is not a JSON object")
-    order = door.read(body)
-    pictures = await check_pictures(order.pictures, door.max_megabytes)
-    door.admit(order)
+    request = endpoint.read(body)
+    pictures = await check_pictures(request.pictures, endpoint.max_megabytes)
+    endpoint.admit(request)
     job = gateway.job_store.create(
-        task_id=door.new_id(),
-        dialect=order.dialect,
-        model=order.model,
-        client_id=order.client_id,
-        callback_url=order.callback_url,
-        seconds=order.render.seconds,
-        units=order.units,
+        task_id=endpoint.new_id(),
+        dialect=request.dialect,
+        model=request.model,
+        client_id=request.client_id,
+        callback_url=request.callback_url,
+        seconds=request.render.seconds,
+        units=request.units,
         created_at=gateway.now(),
         queue_seconds=gateway.queue_seconds,
         render_seconds=gateway.render_seconds,
-        fingerprint=fingerprint(order.model, order.body),
-        prompt=order.render.prompt[:MAX_STORED_PROMPT],
-        pictures=tuple(map(digest, order.pictures)),
-        unknown_fields=order.unknown_fields,
+        fingerprint=fingerprint(request.model, request.body),
+        prompt=request.render.prompt[:MAX_STORED_PROMPT],
+        pictures=tuple(map(digest, request.pictures)),
+        unknown_fields=request.unknown_fields,
     )
     gateway.faults.attach(job)
-    door.created(job)
-    gateway.render_queue.begin(job.task_id, order.render.of(pictures))
+    endpoint.created(job)
+    gateway.render_queue.begin(job.task_id, request.render.of(pictures))
     return job

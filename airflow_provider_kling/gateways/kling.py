@@ -62,7 +62,7 @@ _TASKS = "/tasks"
 
 
 def key_problem(key: str, login: str) -> str:
-    """Return that a key is none but the pair of the legacy design, or a token of it; else an empty text."""
+    """Return what is wrong with a key: it is the legacy design's pair of keys, or a token of it. Or empty."""
     if not (login or "|" in key or re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", key)):
         return ""
     pair = "it holds an access key and a secret key, or a token that is made of them"
@@ -107,8 +107,8 @@ def query(kling_task_id: str) -> Call[Task]:
 def query_jobs(kling_task_ids: Sequence[str]) -> Call[Mapping[str, Task]]:
     """Return the call that asks for the states of at most :data:`jobs_per_query` jobs.
 
-    It yields a task for each job that the answer describes. Where one is missing, :func:`query` says why. For
-    an id that is none, Kling refuses the whole request.
+    It yields a task for each job that the answer describes. Where one is missing, :func:`query` says why. If
+    one of the ids cannot be a task id, Kling refuses the whole request.
     """
 
     def read(reply: Reply) -> Mapping[str, Task]:
@@ -270,18 +270,16 @@ def _materials(model: str, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]
         }
     for kind in ("element", "voice"):
         for number, given in enumerate(as_list(inputs.get(f"{kind}_list", [])), 1):
-            facts = dict(given) if isinstance(given, Mapping) else {f"{kind}_id": given}
-            if not isinstance(facts.get(f"{kind}_id"), (str, int)) or facts[f"{kind}_id"] == "":
-                what = (
-                    f"{kind}_list[{number - 1}]={given!r}: must be an id, or an object with {kind}_id and id."
-                )
-                raise KlingInputError(what)
-            yield {
-                "id": f"{kind}_{number}",
-                **facts,
-                "type": kind,
-                f"{kind}_id": str(facts.get(f"{kind}_id", "")),
-            }
+            yield _reference(kind, number, given)
+
+
+def _reference(kind: str, number: int, given: Any) -> dict[str, Any]:
+    """Return an element or a voice, which is given as its id, or as an object with a name for the prompt."""
+    key = f"{kind}_id"
+    facts = dict(given) if isinstance(given, Mapping) else {key: given}
+    if not isinstance(facts.get(key), (str, int)) or facts[key] == "":
+        raise KlingInputError(f"{kind}_list[{number - 1}]={given!r}: must be an id, or an object with {key}.")
+    return {"id": f"{kind}_{number}", **facts, "type": kind, key: str(facts[key])}
 
 
 def _bare(picture: Any) -> Any:
@@ -354,12 +352,14 @@ def _tasks(reply: Reply) -> dict[str, Task]:
     """Return the jobs that an answer describes, by task id, without those that it describes in two ways."""
     if not _is_answer(reply):
         return {}
-    data, told = reply.json["data"], dict[str, list[Task]]()
+    data, found = reply.json["data"], dict[str, Task | None]()
     rows = as_list(data["result"] if isinstance(data, JSONObject) and "result" in data else data)
     for row in rows:
         if isinstance(row, JSONObject) and (task := _read_task(reply, row)):
-            told.setdefault(task.kling_task_id, []).append(task)
-    return {task_id: tasks[0] for task_id, tasks in told.items() if all(task == tasks[0] for task in tasks)}
+            first = found.setdefault(task.kling_task_id, task)
+            if first is not task and first != task:
+                found[task.kling_task_id] = None
+    return {task_id: task for task_id, task in found.items() if task}
 
 
 def _read_task(reply: Reply, row: JSONObject) -> Task | None:

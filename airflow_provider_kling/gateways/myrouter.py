@@ -59,7 +59,7 @@ jobs_per_query = 1
 query_jobs = find = list_tasks = None
 
 
-def key_problem(key: str, login: str) -> str:  # noqa: ARG001 - the protocol's
+def key_problem(key: str, login: str) -> str:  # noqa: ARG001 - of the protocol
     """Return an empty text: any key may be right."""
     return ""
 

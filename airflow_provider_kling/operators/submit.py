@@ -235,7 +235,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     def execute_again(
         self,
         context: Context,
-        event: Any,  # noqa: ARG002
+        event: Any,  # noqa: ARG002 - Airflow gives it
         attempt: int,
         give_up_at: float,
         asked_at: float = 0.0,
@@ -244,7 +244,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         again = SubmitAttempt(attempt=attempt, give_up_at=give_up_at, asked_at=asked_at)
         return self._until_slot(context, again)
 
-    def execute_for_slot(self, context: Context, event: Any, asked_at: float) -> str:  # noqa: ARG002
+    def execute_for_slot(self, context: Context, event: Any, asked_at: float) -> str:  # noqa: ARG002 - as above
         """Submit because a slot may be free."""
         return self._until_slot(context, self._first_attempt(asked_at))
 

@@ -196,7 +196,8 @@ class Submission:
             self.log.warning("%s %s", what, Money.MAYBE)
             meaning = may_have_bought(what) if intent.client_id else None
             if not isinstance(error, Exception) and (self.state.is_persistent or meaning):
-                error.meaning = meaning  # type: ignore[attr-defined] # for the report
+                # Airflow must get its own exception; without a store only this says what it means.
+                error.meaning = meaning  # type: ignore[attr-defined]
                 raise  # a timeout or a signal: a retry finds the intent, or the job
             if meaning:
                 raise for_airflow(meaning) from error

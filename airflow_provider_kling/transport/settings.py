@@ -17,6 +17,7 @@ from urllib.request import getproxies
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.gateways import kling, myrouter
 from airflow_provider_kling.gateways.base import Gateway
+from airflow_provider_kling.models.kling import UNIT_PRICE
 from airflow_provider_kling.models.prices import read_limit, read_prices
 from airflow_provider_kling.redaction import Redactor
 from airflow_provider_kling.transport.addresses import address_in, may_be_asked
@@ -31,8 +32,6 @@ T = TypeVar("T")
 
 #: The dialects by the names that a connection may give. A host decides where none is given, else the first.
 GATEWAYS: Mapping[str, Gateway] = {"myrouter": myrouter, "kling": kling}
-#: US dollars for a unit of a resource pack.
-DEFAULT_UNIT_PRICE = Decimal("0.14")
 DEFAULT_TIMEOUT = 60.0
 _LONGEST_TIMEOUT = 600.0
 #: A shorter part of a header's value is no secret: it stands in many texts.
@@ -83,7 +82,7 @@ class Settings:
     allow_private_hosts: bool = False
     allowed_paths: tuple[str, ...] = ()
     prices: Mapping[str, Decimal] = field(default_factory=dict)
-    unit_price_usd: Decimal = DEFAULT_UNIT_PRICE
+    unit_price_usd: Decimal = UNIT_PRICE
     max_cost_usd: Decimal | None = None
     max_run_cost_usd: Decimal | None = None
     http_extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -145,9 +144,7 @@ class Settings:
                 allow_private_hosts=_flag("allow_private_hosts", extra.get("allow_private_hosts", False)),
                 allowed_paths=_paths(extra.get("allowed_paths", ())),
                 prices=_money("prices", read_prices, extra.get("prices", {})),
-                unit_price_usd=_money(
-                    "unit_price_usd", read_limit, extra.get("unit_price_usd", DEFAULT_UNIT_PRICE)
-                )
+                unit_price_usd=_money("unit_price_usd", read_limit, extra.get("unit_price_usd", UNIT_PRICE))
                 or Decimal(0),
                 max_cost_usd=_money("max_cost_usd", read_limit, extra.get("max_cost_usd")),
                 max_run_cost_usd=_money("max_run_cost_usd", read_limit, extra.get("max_run_cost_usd")),
@@ -207,7 +204,7 @@ def _gateway(name: Any, host: str | None) -> Gateway:
         raise WrongFieldError(f"gateway={name!r} is not one of {', '.join(GATEWAYS)}")
     host = (host or "").strip().lower()
     place = ""
-    with suppress(ValueError):  # it is told where the host is read
+    with suppress(ValueError):  # the error comes where the host is read
         place = urlsplit(host if "://" in host else f"//{host}").hostname or ""
     at_host = (known for known in GATEWAYS.values() if host in known.hosts or place.endswith(known.domain))
     return next(at_host, myrouter)

@@ -168,7 +168,7 @@ def clock(monkeypatch):
 
 @pytest.fixture(params=["myrouter", "kling"])
 def gateway(clock, monkeypatch, request):
-    """A gateway with the test's clock. The test is told in each dialect."""
+    """A gateway with the test's clock. Each test runs once in each dialect."""
     with running_gateway(monkeypatch, clock=clock.time) as gateway:
         gateway.spoken = request.param
         connect(gateway, monkeypatch)
@@ -250,7 +250,7 @@ class Signing(MemoryFileSystem):
         return f"https://storage.example{path}?Unheard-Of-Signature=secret{next(self.count)}"
 
 
-#: For stories in the words of MyRouter, or of what only MyRouter does. All others are told at Kling too.
+#: For a test in the words of MyRouter, or of what only MyRouter does. All others run in Kling's dialect too.
 at_myrouter = pytest.mark.parametrize("gateway", ["myrouter"], indirect=True)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from airflow_provider_kling.emulator.job_request import JobRequest
 from airflow_provider_kling.emulator.jobs import Job
 from airflow_provider_kling.emulator.kling import legacy, tasks
-from airflow_provider_kling.emulator.kling.bodies import read_order
+from airflow_provider_kling.emulator.kling.bodies import read_request
 from airflow_provider_kling.emulator.kling.callbacks import watch
 from airflow_provider_kling.emulator.kling.errors import error_reply
 from airflow_provider_kling.emulator.kling.models import MODELS, UNCHECKED
 from airflow_provider_kling.emulator.messages import Json, RefusedError, Reply
-from airflow_provider_kling.emulator.orders import Order
 from airflow_provider_kling.emulator.state import Exchange, GatewayState
-from airflow_provider_kling.emulator.submits import Door, submit
+from airflow_provider_kling.emulator.submits import Endpoint, submit
 
 PROXY = "/proxy/kling"
 TASKS = "/tasks"
@@ -45,8 +45,8 @@ async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
     model = MODELS.get(name) or (UNCHECKED if name in gateway.settings.models else None)
     if model is None:
         return error_reply("1203", f"there is no model {name}")
-    read = partial(read_order, name, model, strict=gateway.settings.strict)
-    return await submit(gateway, exchange, _door(gateway, read, tasks.accepted, max_megabytes=50))
+    read = partial(read_request, name, model, strict=gateway.settings.strict)
+    return await submit(gateway, exchange, _endpoint(gateway, read, tasks.accepted, max_megabytes=50))
 
 
 async def _answer_legacy(gateway: GatewayState, exchange: Exchange, rest: str) -> Reply:
@@ -60,27 +60,27 @@ async def _answer_legacy(gateway: GatewayState, exchange: Exchange, rest: str) -
         return legacy.list_tasks(gateway, exchange, product)
     if method != "POST" or wanted:
         return error_reply("1202")
-    read = partial(legacy.read_order, product)
-    return await submit(gateway, exchange, _door(gateway, read, legacy.accepted, max_megabytes=10))
+    read = partial(legacy.read_request, product)
+    return await submit(gateway, exchange, _endpoint(gateway, read, legacy.accepted, max_megabytes=10))
 
 
-def _door(
+def _endpoint(
     gateway: GatewayState,
-    read: Callable[[Json], Order],
+    read: Callable[[Json], JobRequest],
     accepted: Callable[[Job], Reply],
     *,
     max_megabytes: int,
-) -> Door:
-    def admit(order: Order) -> None:
-        if order.client_id and gateway.job_store.find_by_client_id(order.client_id):
-            raise RefusedError(f"external_task_id {order.client_id} already exists")
-        gateway.slots.check(gateway, order.model)
+) -> Endpoint:
+    def admit(request: JobRequest) -> None:
+        if request.client_id and gateway.job_store.find_by_client_id(request.client_id):
+            raise RefusedError(f"external_task_id {request.client_id} already exists")
+        gateway.slots.check(gateway, request.model)
 
     def created(job: Job) -> None:
         gateway.slots.take(job)
         watch(gateway, job)
 
-    return Door(
+    return Endpoint(
         error=error_reply,
         read=read,
         answer=accepted,

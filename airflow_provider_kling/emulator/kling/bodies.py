@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 from airflow_provider_kling.emulator.fields import Field, check_value, is_empty
+from airflow_provider_kling.emulator.job_request import JobRequest
 from airflow_provider_kling.emulator.jobs import prompt_of
 from airflow_provider_kling.emulator.kling.models import UNCHECKED, Model
 from airflow_provider_kling.emulator.kling.prices import SOURCE_SECONDS, units
 from airflow_provider_kling.emulator.messages import Json, RefusedError
-from airflow_provider_kling.emulator.orders import Order
 from airflow_provider_kling.emulator.render_request import RenderRequest
 
 TEXT = Field("text")
@@ -29,7 +29,7 @@ MAX_SHOT_WORDS = 512
 MAX_SHOTS = 6
 
 
-def read_order(path: str, model: Model, body: Json, *, strict: bool) -> Order:
+def read_request(path: str, model: Model, body: Json, *, strict: bool) -> JobRequest:
     """Return what a body asks for.
 
     :param strict: refuse settings and material that the model does not have; else they are noted.
@@ -45,7 +45,7 @@ def read_order(path: str, model: Model, body: Json, *, strict: bool) -> Order:
         _check_prompts(model, parts, settings, body)
         _check_rules(path, model, settings, parts)
     client_id, callback_url = read_options(options)
-    return Order(
+    return JobRequest(
         dialect="kling",
         model=path,
         body={name: value for name, value in body.items() if name != "options"},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from airflow_provider_kling.emulator.fields import Field, check_value
+from airflow_provider_kling.emulator.job_request import JobRequest
 from airflow_provider_kling.emulator.jobs import Job, prompt_of
 from airflow_provider_kling.emulator.kling.bodies import check_picture, read_options
 from airflow_provider_kling.emulator.kling.errors import error_reply, success
 from airflow_provider_kling.emulator.kling.prices import units
 from airflow_provider_kling.emulator.kling.tasks import describe_legacy, is_kling
 from airflow_provider_kling.emulator.messages import Json, RefusedError, Reply
-from airflow_provider_kling.emulator.orders import Order
 from airflow_provider_kling.emulator.render_request import RenderRequest
 from airflow_provider_kling.emulator.state import Exchange, GatewayState
 
@@ -42,7 +42,7 @@ FIELDS = {
 PICTURES = ("image", "image_tail")
 
 
-def read_order(product: str, body: Json) -> Order:
+def read_request(product: str, body: Json) -> JobRequest:
     """Return what a body asks for."""
     for name, field in FIELDS.items():
         if body.get(name) is not None:
@@ -62,7 +62,7 @@ def read_order(product: str, body: Json) -> Order:
     if model == "kling-2.6" and sound and resolution == "720p":
         raise RefusedError("sound needs the mode pro")
     client_id, callback_url = read_options(body)
-    return Order(
+    return JobRequest(
         dialect="kling-legacy",
         model=f"{OPERATIONS[product]}/{model}",
         body={k: v for k, v in body.items() if k not in ("external_task_id", "callback_url")},
@@ -91,7 +91,7 @@ def accepted(job: Job) -> Reply:
 def query(gateway: GatewayState, exchange: Exchange, product: str, wanted: str) -> Reply:
     """Return the state of a job by its id or the client's own."""
     job = gateway.job_store.find(wanted) or gateway.job_store.find_by_client_id(wanted)
-    views, faults = gateway.look(exchange, [job] if job and _is_of(job, product) else [])
+    views, faults = gateway.views(exchange, [job] if job and _is_of(job, product) else [])
     reply = (
         success(describe_legacy(gateway, views[0]))
         if views
@@ -113,7 +113,7 @@ def list_tasks(gateway: GatewayState, exchange: Exchange, product: str) -> Reply
     if not (1 <= page <= 1000 and 1 <= size <= 500):
         return error_reply("1201", "pageNum must be 1 to 1000, pageSize 1 to 500")
     jobs = [job for job in reversed(gateway.jobs) if _is_of(job, product)]
-    views, _ = gateway.look(exchange, jobs[(page - 1) * size : page * size])
+    views, _ = gateway.views(exchange, jobs[(page - 1) * size : page * size])
     return success([describe_legacy(gateway, view) for view in views])
 
 

@@ -78,7 +78,7 @@ def describe_legacy(gateway: GatewayState, view: View) -> Json:
 
 
 def query(gateway: GatewayState, exchange: Exchange) -> Reply:
-    """Return the states of the jobs that are asked for; the others are missing. The order is no order."""
+    """Return the states of the jobs that are asked for; the others are missing. They come in any order."""
     wanted = exchange.call.query
     if ("task_ids" in wanted) == ("external_task_ids" in wanted):
         return error_reply("1201", "exactly one of task_ids and external_task_ids is required")
@@ -93,7 +93,7 @@ def query(gateway: GatewayState, exchange: Exchange) -> Reply:
 
 
 def _answer(gateway: GatewayState, exchange: Exchange, jobs: list[Job], shape: Any) -> Reply:
-    views, faults = gateway.look(exchange, jobs)
+    views, faults = gateway.views(exchange, jobs)
     tasks = [describe(gateway, view) for view in views]
     gateway.random.shuffle(tasks)
     answer = success(shape(tasks))

@@ -8,11 +8,11 @@ from functools import partial
 
 from airflow_provider_kling.emulator.jobs import Job, Phase
 from airflow_provider_kling.emulator.messages import Json, Reply, json_reply
-from airflow_provider_kling.emulator.myrouter.bodies import read_order
+from airflow_provider_kling.emulator.myrouter.bodies import read_request
 from airflow_provider_kling.emulator.myrouter.errors import error_reply
 from airflow_provider_kling.emulator.myrouter.models import MODELS, Model
 from airflow_provider_kling.emulator.state import Exchange, GatewayState
-from airflow_provider_kling.emulator.submits import Door, submit
+from airflow_provider_kling.emulator.submits import Endpoint, submit
 from airflow_provider_kling.emulator.views import View
 
 SUBMIT = "/v3/async/"
@@ -34,13 +34,13 @@ async def answer(gateway: GatewayState, exchange: Exchange) -> Reply:
     model = MODELS.get(slug) or (Model({}) if slug in gateway.settings.models else None)
     if model is None:
         return error_reply("API_NOT_FOUND", f"there is no model {slug}")
-    door = Door(
+    endpoint = Endpoint(
         error=error_reply,
-        read=partial(read_order, slug, model),
+        read=partial(read_request, slug, model),
         answer=lambda job: json_reply({"task_id": job.task_id}),
         new_id=lambda: str(uuid.uuid4()),
     )
-    return await submit(gateway, exchange, door)
+    return await submit(gateway, exchange, endpoint)
 
 
 def _check_key(api_key: str, authorization: str) -> Reply | None:
@@ -63,7 +63,7 @@ def query(gateway: GatewayState, exchange: Exchange) -> Reply:
     if not task_id:
         return error_reply("INVALID_REQUEST_BODY", "task_id is required")
     job = gateway.job_store.find(task_id)
-    views, faults = gateway.look(exchange, [job] if job and job.dialect == "myrouter" else [])
+    views, faults = gateway.views(exchange, [job] if job and job.dialect == "myrouter" else [])
     if views:
         answer = describe(gateway, views[0])
         for fault in faults:

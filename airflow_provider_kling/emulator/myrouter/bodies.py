@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airflow_provider_kling.emulator.fields import check_value, is_empty
+from airflow_provider_kling.emulator.job_request import JobRequest
 from airflow_provider_kling.emulator.jobs import prompt_of
 from airflow_provider_kling.emulator.messages import Json, RefusedError
 from airflow_provider_kling.emulator.myrouter.models import Model
-from airflow_provider_kling.emulator.orders import Order
 from airflow_provider_kling.emulator.render_request import RenderRequest
 
 
-def read_order(slug: str, model: Model, body: Json) -> Order:
+def read_request(slug: str, model: Model, body: Json) -> JobRequest:
     """Return what a body asks for."""
     check_body(model, body)
-    return Order(
+    return JobRequest(
         dialect="myrouter",
         model=slug,
         body=body,

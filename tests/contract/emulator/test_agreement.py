@@ -7,21 +7,19 @@ numbers, booleans and lists as texts, and sends them in the documented form; an 
 not a URL is a picture.
 """
 
-import asyncio
 import json
 
 import pytest
+from emulator_without_socket import EmulatorWithoutSocket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kling.emulator import Call, Gateway, Settings
 from airflow_provider_kling.emulator.myrouter.models import MODELS as THEIRS
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.models.input_names import INPUTS
 from airflow_provider_kling.models.myrouter import MODELS as OURS
 from airflow_provider_kling.models.validation import build_job
 
-KEY = {"Authorization": "Bearer emulator-key"}
 PIC, CLIP = "https://p.example/a.png", "https://p.example/a.mp4"
 
 TEXTS = [
@@ -97,29 +95,21 @@ def is_set(value):
 
 
 class Service:
-    """The emulator, called without a socket."""
+    """The emulator as MyRouter."""
 
-    def __init__(self):
-        self._gateway, self._loop = Gateway(Settings(render=False)), asyncio.new_event_loop()
+    def __init__(self, emulator):
+        self._emulator = emulator
 
     def refuses(self, slug, body):
         """Return why it refuses a body; empty: it takes it and knows all of it."""
-        call = Call("POST", f"/v3/async/{slug}", {}, KEY, json.dumps(body).encode())
-        reply = json.loads(self._loop.run_until_complete(self._gateway.handle("api", call)).body)
-        if "task_id" not in reply:
-            return reply["message"]
-        return " ".join(self._gateway.jobs[-1].unknown_fields)
-
-    def close(self):
-        self._gateway.close()
-        self._loop.close()
+        reply = self._emulator.post(f"/v3/async/{slug}", body)
+        return " ".join(self._emulator.newest.unknown_fields) if "task_id" in reply else reply["message"]
 
 
 @pytest.fixture(scope="module")
 def service():
-    service = Service()
-    yield service
-    service.close()
+    with EmulatorWithoutSocket.running() as emulator:
+        yield Service(emulator)
 
 
 def ours(slug, arguments, extra=None):

@@ -4,16 +4,14 @@ Each request that our side accepts is accepted by the emulator, as we send it, a
 Each one that the emulator accepts is accepted by our side, but for rules about arguments that only we have.
 """
 
-import asyncio
-import json
 from decimal import Decimal
 from itertools import combinations, product
 
 import pytest
+from emulator_without_socket import EmulatorWithoutSocket
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_kling.emulator import Call, Gateway, Settings
 from airflow_provider_kling.emulator.kling.models import MODELS as THEIRS
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.gateways import kling
@@ -22,7 +20,6 @@ from airflow_provider_kling.models.kling import MODELS as OURS
 from airflow_provider_kling.models.prices import estimate
 from airflow_provider_kling.models.validation import build_job
 
-KEY = {"Authorization": "Bearer emulator-key"}
 PICTURE, CLIP = "https://p.example/a.png", "https://p.example/a.mp4"
 UNIT = Decimal("0.14")
 REFERS = ("feature", "base")
@@ -64,27 +61,21 @@ LEAST = {
 
 
 class Service:
-    """The emulator, called without a socket."""
+    """The emulator as Kling's own API."""
 
-    def __init__(self):
-        self._gateway, self._loop = Gateway(Settings(render=False, strict=True)), asyncio.new_event_loop()
+    def __init__(self, emulator):
+        self._emulator = emulator
 
     def buys(self, job):
         """Return the job that the emulator creates, or None and why there is none."""
-        call = Call("POST", f"/{job.model}", {}, KEY, json.dumps(kling.submit(job).body).encode())
-        answer = json.loads(self._loop.run_until_complete(self._gateway.handle("api", call)).body)
-        return (self._gateway.jobs[-1], "") if answer["code"] == 0 else (None, answer["message"])
-
-    def close(self):
-        self._gateway.close()
-        self._loop.close()
+        answer = self._emulator.post(f"/{job.model}", kling.submit(job).body)
+        return (self._emulator.newest, "") if answer["code"] == 0 else (None, answer["message"])
 
 
 @pytest.fixture(scope="module")
 def service():
-    service = Service()
-    yield service
-    service.close()
+    with EmulatorWithoutSocket.running(strict=True) as emulator:
+        yield Service(emulator)
 
 
 def is_ours_alone(path, inputs):

@@ -10,7 +10,7 @@ from airflow_provider_kling.emulator.render_request import RenderRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class JobRequest:
     """What a checked body asks for."""
 
     dialect: str
