@@ -39,6 +39,15 @@ def is_over(sent_at: float, request_timeout: float, now: float) -> bool:
     return now >= sent_at + request_timeout + NOT_FOUND_GRACE
 
 
+def was_refused(error: KlingError) -> bool:
+    """Return whether the gateway itself has refused a request, also as one whose client id is taken.
+
+    Then that request creates no job. A proxy that refuses may have passed it on.
+    """
+    by_gateway = bool(error.reason) and 400 <= (error.http_status or 0) < 500
+    return by_gateway or not isinstance(error, KlingSubmitUncertainError)
+
+
 def may_have_bought(what: str, **facts: Any) -> KlingUnavailableError:
     """Return the error of a request that may have bought a job, which a retry finds by its client id."""
     return KlingUnavailableError(what, **{**facts, "money": Money.MAYBE, "advice": LOOKS_FIRST})
@@ -50,13 +59,12 @@ def unsettled(
     """Return what a failed request means whose client id finds no job; None: certainly nothing was bought.
 
     :param sent_before: the client id was sent before, so recently that this request may still create a job.
-    :param contradicts: there was time enough for a job to appear.
+    :param contradicts: the last request that may have created a job is so old that its job must be visible.
     """
     unknown = isinstance(error, KlingSubmitUncertainError)
     if not unknown and not sent_before:
         return None
-    refused = 400 <= (error.http_status or 0) < 500
-    if unknown and refused and contradicts:
+    if unknown and was_refused(error) and contradicts:
         what = f"{error.what} But the gateway shows no job with client id {client_id}: it contradicts itself."
         return error.replace(what=what)
     what = f"{error.what} No job with client id {client_id} is found yet."

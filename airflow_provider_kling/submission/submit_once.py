@@ -52,6 +52,7 @@ from airflow_provider_kling.submission.settle import (
     is_over,
     may_have_bought,
     unsettled,
+    was_refused,
 )
 from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState
 from airflow_provider_kling.values import is_unset
@@ -248,7 +249,7 @@ class Submission:
                 error,
                 intent.client_id,
                 sent_before=bool(earlier.noted_at) and not self._is_over(earlier.sent_at),
-                contradicts=self._is_over(intent.noted_at),
+                contradicts=self._is_over(earlier.sent_at or intent.sent_at),
             )
         if failure is None:
             with suppress_and_log(self.log, "It could not be recorded that no job was started"):
@@ -258,8 +259,8 @@ class Submission:
             raise error
         if isinstance(failure, KlingSubmitUncertainError):
             raise self._uncertain(failure) from error
-        was_refused = not isinstance(error, KlingSubmitUncertainError)
-        self.intent, self.must_look = earlier if was_refused else intent, True
+        # What was refused creates no job: the request before it is still the last that may have.
+        self.intent, self.must_look = earlier if earlier.noted_at and was_refused(error) else intent, True
         raise for_airflow(failure) from error
 
     def _record(self, record: SubmissionRecord) -> None:

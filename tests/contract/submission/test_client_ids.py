@@ -45,7 +45,6 @@ def kling(clock, monkeypatch):
     """A gateway that takes client ids."""
     with running_gateway(monkeypatch, clock=clock.time) as gateway:
         connection = gateway.connection_json(gateway="kling", request_timeout=5)
-        monkeypatch.setattr("airflow_provider_kling.models.validation._SLUG", re.compile(".+"), raising=False)
         for name in ("KLING_DEFAULT", "OF_ANOTHER_ACCOUNT"):
             monkeypatch.setenv(f"AIRFLOW_CONN_{name}", connection)
         yield gateway
@@ -276,6 +275,23 @@ def test_a_refusal_after_a_lost_answer_is_final_only_when_no_job_can_come_any_mo
     assert clock.time() - began >= 60
     assert not store.values
     assert not kling.jobs
+
+
+def test_only_the_last_request_says_how_long_a_job_may_stay_invisible(one_job, clock):
+    store = Store()
+    one_job.add_fault("submit:code=5000", "submit:cut,late,hidden=12")
+    store.after[1] = KeyboardInterrupt()  # the first request is not sent
+    with pytest.raises(KeyboardInterrupt):
+        submit(store)
+    with pytest.raises(KlingUnavailableError):
+        submit(store, busy_timeout=0)
+    clock.sleep(600)  # the requests before can create no job any more; the next one does
+    with pytest.raises(KlingUnavailableError) as caught:
+        submit(store, busy_timeout=0)
+    assert caught.value.money is Money.MAYBE
+    with pytest.raises(KlingUnavailableError):  # taken, and not visible yet
+        submit(store, busy_timeout=0)
+    assert submit(store, deferrable=False) == one_job.jobs[0].task_id
 
 
 def test_a_client_id_that_is_taken_without_a_job_is_a_contradiction_for_a_person(kling):
