@@ -51,9 +51,10 @@ class Camera:
         self.page.mouse.move(0, 0)
         self.page.wait_for_load_state("networkidle")
         seen = self.page.get_by_role("dialog") if dialog else self.page
-        height = int(seen.bounding_box()["height"]) + 200 if dialog else height
-        self.page.set_viewport_size({"width": WIDTH, "height": height})
-        self.page.wait_for_timeout(500)  # for what still moves
+        for _ in range(2 if dialog else 1):  # a dialog in a higher window may become higher too
+            height = int(seen.bounding_box()["height"]) + 200 if dialog else height
+            self.page.set_viewport_size({"width": WIDTH, "height": height})
+            self.page.wait_for_timeout(500)  # for what still moves
         with Image.open(BytesIO(seen.screenshot(animations="disabled"))) as picture:
             file = PICTURES / f"{name}.webp"
             picture.convert("RGB").save(file, quality=80, method=6)
