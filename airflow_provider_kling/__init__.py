@@ -40,7 +40,7 @@ def get_provider_info() -> dict[str, Any]:
 
 _CONFIG: dict[str, Any] = {
     "kling": {
-        "description": "The gallery of Kling videos in Airflow's UI.",
+        "description": "The gallery of Kling videos in Airflow's UI, and the spans of tasks.",
         "options": {
             "gallery_folders": {
                 "description": "Folders and storage URLs, separated by commas. The API server plays videos "
@@ -51,7 +51,23 @@ _CONFIG: dict[str, Any] = {
                 "type": "string",
                 "example": "/data/videos, s3://aws_default@media/videos",
                 "default": "",
-            }
+            },
+            "traces": {
+                "description": "Send a span of each submit, wait and download to the OpenTelemetry that "
+                "Airflow's section [traces] sets up.\n",
+                "version_added": "0.2.0",
+                "type": "boolean",
+                "example": "True",
+                "default": "False",
+            },
+            "traces_content": {
+                "description": "Add the prompts, the paths of the videos and the words of errors to the "
+                "spans.\n",
+                "version_added": "0.2.0",
+                "type": "boolean",
+                "example": None,
+                "default": "False",
+            },
         },
     }
 }

@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
     redact,
 )
 
+from airflow_provider_kling import metrics
 from airflow_provider_kling.errors import (
     KlingError,
     KlingSubmitUncertainError,
@@ -178,6 +179,9 @@ def _reported(
     operator.log.debug("The error comes from:\n%s", "".join(format_tb(error.__traceback__)))
     for text in (failure.what, failure.money, failure.advice):
         log_wrapped(operator.log, logging.ERROR, text)
+    metrics.ERRORS.add(error=type(failure).__name__)
+    if isinstance(failure, KlingSubmitUncertainError):
+        metrics.UNCERTAIN.add()
     ends = error if type(failure) is KlingError else failure
     _push(operator, context["ti"], {**failure.to_dict(), "class": type(ends).__name__})
     reported = failure.replace()

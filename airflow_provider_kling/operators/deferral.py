@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 
 from airflow_provider_kling.errors import from_dict
-from airflow_provider_kling.hooks import airflow_errors, suppress_and_log
+from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator
 from airflow_provider_kling.values import checked_seconds
 
@@ -95,14 +95,17 @@ class WaitingOperator(KlingBaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any], deferrals: int = 1) -> Any:
         """Take the wait over from the triggerer: raise its error, or ask for a fresh link to the video."""
-        from airflow_provider_kling.operators.job_wait import JobWait, wait_policy
+        from airflow_provider_kling.operators.job_wait import resume_wait
+        from airflow_provider_kling.polling.policy import PollResult
 
         with self._wait_errors():
             if "error" in event:
-                raise from_dict(event["error"])
-            times = event["started_at"], event["deadline"]
-            policy = wait_policy(event["kling_task_id"], *times, self.wait_options, resumed_at=time.time())
-            task = JobWait(self, context, self.wait_options, policy).or_defer(deferrals)
+                error = from_dict(event["error"])
+                with suppress_and_log(self.log, "The end of the wait could not be counted"):
+                    wait = resume_wait(self, context, event)
+                    wait.count_end(KlingHook(self.kling_conn_id), PollResult(error=error))
+                raise error
+            task = resume_wait(self, context, event).or_defer(deferrals)
         return self._finish(context, task)
 
     def _resume_at(
@@ -116,7 +119,7 @@ class WaitingOperator(KlingBaseOperator):
 
     def execute_at_deadline(self, context: Context) -> Any:
         """Make the last poll, which no triggerer was left to make: the job may be done, and is paid for."""
-        from airflow_provider_kling.operators.job_wait import JobWait, wait_policy
+        from airflow_provider_kling.operators.job_wait import JobWait, read_request, wait_policy
         from airflow_provider_kling.submission.state import submission_state
 
         now, kling_task_id = time.time(), self._job_to_wait_for(context)
@@ -125,5 +128,6 @@ class WaitingOperator(KlingBaseOperator):
             times = submission_state(context).recorded_wait(kling_task_id) or times
         with self._wait_errors():
             policy = wait_policy(kling_task_id, times[0], min(times[1], now), self.wait_options)
-            task = JobWait(self, context, self.wait_options, policy).until_end()
+            request = read_request(self, context, kling_task_id)
+            task = JobWait(self, context, self.wait_options, policy, request).until_end()
         return self._finish(context, task)

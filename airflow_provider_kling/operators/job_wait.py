@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_kling import metrics, tracing
 from airflow_provider_kling.errors import KlingError, KlingUnavailableError, KlingWaitTimeoutError, Money
 from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import log_deferral
 from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
-from airflow_provider_kling.operators.xcom import find_request, show_bill
+from airflow_provider_kling.operators.xcom import find_request, own_bill, show_bill
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import Schedule, kind_of
 from airflow_provider_kling.submission.state import submission_state
@@ -42,7 +43,7 @@ class JobWait:
     :param context: the task's context.
     :param options: how to wait.
     :param policy: decides what an answer means.
-    :param kind: what the job's duration depends on, see :func:`kind_of`.
+    :param request: from :func:`read_request`.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class JobWait:
         context: Context,
         options: WaitOptions,
         policy: PollPolicy,
-        kind: str = "",
+        request: Mapping[str, Any],
     ) -> None:
         self._operator, self._ti, self._options = operator, context["ti"], options
-        self._policy, self._kind = policy, kind
+        self._policy, self._kind = policy, ""
+        with suppress_and_log(operator.log, "What kind of job it is could not be read"):
+            self._kind = kind_of(request["model"], request["inputs"]) if request else ""
 
     def until_end(self) -> Task:
         """Poll on the worker until the job is done, and return it.
@@ -106,6 +109,29 @@ class JobWait:
                 KlingVideoLink().show(self._operator, self._ti, video_url)
         if ended := result.task or result.failed:
             show_bill(hook, self._ti, ended, self._operator.log)
+        if result.task or result.error:
+            self.count_end(hook, result)
+
+    def count_end(self, hook: KlingHook, result: PollResult) -> None:
+        """Count how the wait has ended, and trace it from the submit on."""
+        error, ended, job = result.error, result.task or result.failed, self._policy.kling_task_id
+        with suppress_and_log(self._operator.log, "The end of the wait could not be counted"):
+            settings, model = hook.settings, (ended and ended.model) or self._kind.partition(" ")[0]
+            tags = metrics.job_tags(settings.gateway.name, model)
+            is_over = error is None or error.money is Money.ENDED
+            # Of a job that has failed while it was polled in the triggerer, the trigger has pushed the bill.
+            bill = ended.bill(settings.unit_price_usd) if ended else own_bill(self._ti) if is_over else None
+            facts = {**tags, "job": job, "cost_usd": bill and bill.cost_usd}
+            tracing.start("wait", self._ti, self._policy.started_at, **facts).end(error)
+            if error and is_over:
+                metrics.FAILED.add(error=type(error).__name__, **tags)
+            elif is_over:
+                metrics.SUCCEEDED.add(**tags)
+            if is_over:
+                waited = time.time() - self._policy.started_at
+                metrics.WAIT.record(waited, outcome="failed" if error else "succeeded", **tags)
+            if bill and bill.usd:
+                metrics.BILLED_COST.add(bill.usd, **tags)
 
     def _defer(self, first_poll_at: float, deferrals: int) -> None:
         policy = self._policy
@@ -206,7 +232,7 @@ def begin_wait(
     :param request: from :func:`read_request`.
     :param now: when this task began to wait, in epoch seconds.
     """
-    options, kind = operator.wait_options, ""
+    options = operator.wait_options
     submitted_at = read_number(request.get("submitted_at"))
     started_at = submitted_at if submitted_at and 0 < now - submitted_at < options.timeout else now
     deadline = started_at + options.timeout
@@ -216,11 +242,16 @@ def begin_wait(
             started_at, deadline = recorded
         else:
             state.record_wait(kling_task_id, started_at, deadline)
-    with suppress_and_log(operator.log, "What kind of job it is could not be read"):
-        kind = kind_of(request["model"], request["inputs"]) if request else ""
-    return JobWait(
-        operator, context, options, wait_policy(kling_task_id, started_at, deadline, options), kind
-    )
+    policy = wait_policy(kling_task_id, started_at, deadline, options)
+    return JobWait(operator, context, options, policy, request)
+
+
+def resume_wait(operator: WaitingOperator, context: Context, event: Mapping[str, Any]) -> JobWait:
+    """Return the wait that the triggerer hands back to a worker by an event."""
+    kling_task_id, times = event["kling_task_id"], (event["started_at"], event["deadline"])
+    policy = wait_policy(kling_task_id, *times, operator.wait_options, resumed_at=time.time())
+    request = read_request(operator, context, kling_task_id)
+    return JobWait(operator, context, operator.wait_options, policy, request)
 
 
 def wait_policy(

@@ -42,6 +42,9 @@ _NO_TRIGGERER = 120.0
 #: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
 CLAIM_MARGIN = 3600.0
 
+#: The inputs that a span has only if the admin allows it.
+_PROMPTS = ("prompt", "negative_prompt", "multi_prompt")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitAttempt:
@@ -314,6 +317,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
 
     def _submit(self, context: Context, attempt: SubmitAttempt) -> str:
         """Submit once, push what was asked for, and return the task id."""
+        from airflow_provider_kling import tracing
         from airflow_provider_kling.operators.downstream_targets import claim_downstream_targets
         from airflow_provider_kling.submission.cost_limits import publish_costs
         from airflow_provider_kling.submission.state import submission_state
@@ -341,7 +345,12 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         else:
             with airflow_errors(), claim_downstream_targets(self, context):
                 self.log.info("Submitting %s", submission.describe())
-                result = patiently(submission.submit)
+                facts = {**submission.tags(), "estimated_cost_usd": submission.cost}
+                with tracing.step("submit", ti, **facts) as span:
+                    inputs = submission.job.inputs
+                    span.add_content(**{name: inputs[name] for name in _PROMPTS if name in inputs})
+                    result = patiently(submission.submit)
+                    span.add(job=result.kling_task_id)
                 self._publish(ti, result, earlier_costs)
             with suppress_and_log(self.log, "The task id could not be recorded"):
                 state.confirm_task_id(result.kling_task_id)

@@ -10,6 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, BinaryIO
 
+from airflow_provider_kling import metrics, tracing
 from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
@@ -34,7 +35,7 @@ from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name
 from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
-from airflow_provider_kling.values import is_placeholder
+from airflow_provider_kling.values import is_placeholder, read_number
 from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, PREVIEW_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
 #: Seconds before each further attempt; each begins with a fresh link.
@@ -173,7 +174,11 @@ class VideoDownload:
         :param task: the finished job, if its link is already known.
         :raises KlingError: as one of Airflow's exceptions; it names the job and the money.
         """
-        with airflow_errors(), self._naming_job(kling_task_id, Money.RUNNING):
+        with (
+            tracing.step("download", self._ti, job=kling_task_id, model=request.get("model")) as span,
+            airflow_errors(),
+            self._naming_job(kling_task_id, Money.RUNNING),
+        ):
             _ = self._hook.settings  # without a connection, the state of the job is not known
             with self._naming_job(kling_task_id, Money.PAID):
                 target = self._target(kling_task_id)
@@ -183,6 +188,8 @@ class VideoDownload:
                     if "media_problems" not in facts:  # the video was stored without a check
                         facts = {**facts, **target.examine(partial(self._examine, facts))}
                     check_media(facts["media_problems"], str(target.path))
+            span.add(gateway=self._hook.settings.gateway.name.lower(), bytes=facts["size"])
+            span.add_content(path=target.path)
         self._log.info(
             "%s: %d bytes, %s, sha256 %s",
             *(target.path, facts["size"], facts["content_type"], facts["sha256"]),
@@ -265,7 +272,19 @@ class VideoDownload:
             facts["content_type"] = stream.content_type
             examine = partial(self._examine, facts) if self._looks_into_video() else None
             chunks = _timed(stream.chunks, facts, began_at)
-            return target.store(chunks, stream.length, facts, examine)
+            stored = target.store(chunks, stream.length, facts, examine)
+        if not reused:
+            self._count(stored)
+        return stored
+
+    def _count(self, video: Mapping[str, Any]) -> None:
+        """Count a stored video by its sidecar."""
+        with suppress_and_log(self._log, "The download could not be counted"):
+            tags = metrics.job_tags(self._hook.settings.gateway.name, video.get("model"))
+            metrics.BYTES.add(video["size"], **tags)
+            metrics.DOWNLOAD.record(video["download_seconds"], **tags)
+            if ended_at := read_number(video["timings"].get("complete_time_ms")):
+                metrics.DELIVERY.record(time.time() - ended_at / 1000, **tags)
 
     def _looks_into_video(self) -> bool:
         return self._options.verify_media or (self._options.preview and bool(find_spec("av")))

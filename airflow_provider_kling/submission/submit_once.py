@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from airflow_provider_kling import metrics
 from airflow_provider_kling.errors import (
     KlingError,
     KlingInputError,
@@ -141,6 +142,10 @@ class Submission:
         """The estimated cost in US dollars, or None."""
         settings = self.hook.settings
         return estimate(self.job, settings.prices, settings.unit_price_usd)
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags of its metrics."""
+        return metrics.job_tags(self.hook.settings.gateway.name, self.job.model)
 
     def describe(self) -> str:
         """Return the request for a log line, without the pictures: they have lines of their own."""
@@ -275,6 +280,10 @@ class Submission:
                 Money.RUNNING,
                 "Keep the task id. If this task fails later, fetch its video by the id (Dag kling_rescue).",
             )
+        if record.sent_at:  # else an earlier try has sent it, and this Airflow does not remember that
+            with suppress_and_log(self.log, "The purchase could not be counted"):
+                metrics.SUBMITTED.add(**self.tags())
+                metrics.ESTIMATED_COST.add(self.cost or 0, **self.tags())
 
     # --- what an earlier request has bought
 

@@ -65,6 +65,17 @@ for path in paths:
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=_home(), timeout=60)
 
 
+def test_airflow_lists_our_options(tmp_path: Path) -> None:
+    command = ["config", "list", "--section", "kling", "--show-values", "--include-descriptions"]
+    env = _home() | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__KLING__TRACES": "True"}
+    python = [sys.executable, "-W", "ignore", "-m", "airflow"]
+    listed = subprocess.run([*python, *command], check=True, env=env, capture_output=True, text=True).stdout
+    assert "\ntraces = True\n" in listed
+    for name, option in get_provider_info()["config"]["kling"]["options"].items():
+        assert f"\n{name} = " in listed
+        assert option["description"][:40] in listed
+
+
 def test_airflow_lists_the_provider(stage: Stage) -> None:
     providers = stage.api.call("GET", "/providers", limit=100)["providers"]
     [ours] = [p for p in providers if p["package_name"] == "airflow-provider-kling"]

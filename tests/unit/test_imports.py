@@ -73,7 +73,7 @@ def test_every_library_that_is_imported_is_declared():
     extras = project["optional-dependencies"]
     needs = [*project["dependencies"], *extras["callbacks"], *extras["emulator"]]
     declared = {re.match(r"[\w-]+", need)[0] for need in needs}
-    names = {"apache-airflow": "airflow", "Pillow": "PIL"}
+    names = {"apache-airflow": "airflow", "opentelemetry-api": "opentelemetry", "Pillow": "PIL"}
     ours = {*sys.stdlib_module_names, PACKAGE, "pytest"}  # pytest itself loads the module with our fixture
     assert _imported(ROOT / PACKAGE) - ours == {
         names.get(name, name) for name in declared if "providers" not in name

@@ -1,0 +1,174 @@
+"""What a fleet's operators see: each purchase, end and download is counted, and traced if they ask for it."""
+
+import pytest
+from airflow_fakes import at_myrouter
+from chains import MODEL, chain, execute, one_task, submit_of
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from signals import StatsdServer, send_to
+
+from airflow_provider_kling import metrics
+from airflow_provider_kling.errors import KlingError
+
+
+@pytest.fixture
+def statsd(monkeypatch):
+    server = StatsdServer()
+    client = send_to(server, monkeypatch)
+    yield server
+    client.close()
+    server.close()
+
+
+@pytest.fixture
+def tags(gateway):
+    """The tags of a job of :data:`MODEL`."""
+    model = MODEL if gateway.spoken == "myrouter" else "image-to-video/kling-3.0"
+    return {"gateway": gateway.spoken, "model": model}
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    """The ended spans, by name, of a tracer provider that an Airflow with traces has set up."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setenv("AIRFLOW__KLING__TRACES", "True")
+    return lambda: {span.name: span for span in exporter.get_finished_spans()}
+
+
+@pytest.mark.parametrize("mode", ["chain", "one task"])
+def test_a_video_is_counted_once_from_its_purchase_to_its_file(
+    statsd, rendering, picture, tmp_path, tags, mode
+):
+    if mode == "chain":
+        chain(tmp_path / "cat.mp4", picture)
+    else:
+        execute(one_task(tmp_path / "cat.mp4", picture))
+    statsd.catch_up()
+    assert statsd.metrics["kling.jobs.submitted"] == [("c", tags, 1)]
+    assert statsd.metrics["kling.jobs.succeeded"] == [("c", tags, 1)]
+    assert statsd.metrics["kling.cost.estimated_usd"] == [("c", tags, 0.56)]
+    [(_, tags, waited)] = statsd.metrics["kling.wait.duration"]
+    assert tags == {**tags, "outcome": "succeeded"}
+    assert waited >= 30_000  # milliseconds
+    [(_, _, size)] = statsd.metrics["kling.download.bytes"]
+    assert size == (tmp_path / "cat.mp4").stat().st_size
+    for name in ("kling.download.duration", "kling.download.delay"):
+        [(kind, tags, _)] = statsd.metrics[name]
+        assert (kind, tags) == ("ms", tags)
+    assert not statsd.metrics["kling.errors"]
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_job_without_a_video_counts_by_the_class_of_its_error(statsd, rendering, picture, tags, deferrable):
+    rendering.add_fault("job:fail")
+    with pytest.raises(KlingError):
+        chain("unused.mp4", picture, deferrable=deferrable)
+    statsd.catch_up()
+    error = {"error": "KlingJobFailedError"}
+    assert statsd.metrics["kling.jobs.failed"] == [("c", tags | error, 1)]
+    assert statsd.metrics["kling.errors"] == [("c", error, 1)]
+    [(_, tags, _)] = statsd.metrics["kling.wait.duration"]
+    assert tags["outcome"] == "failed"
+    assert not statsd.metrics["kling.jobs.succeeded"]
+
+
+@at_myrouter
+def test_an_uncertain_submit_has_a_counter_of_its_own(statsd, gateway, picture):
+    gateway.add_fault("submit:cut,late")
+    with pytest.raises(KlingError):
+        execute(submit_of(picture))
+    statsd.catch_up()
+    assert statsd.metrics["kling.jobs.uncertain"] == [("c", {}, 1)]
+    assert statsd.metrics["kling.errors"] == [("c", {"error": "KlingSubmitUncertainError"}, 1)]
+    assert not statsd.metrics["kling.jobs.submitted"]
+
+
+@pytest.mark.parametrize("gateway", ["kling"], indirect=True)
+def test_a_lost_answer_is_a_purchase_too_if_the_client_id_finds_its_job(statsd, gateway, picture, tags):
+    gateway.add_fault("submit:cut,late")
+    execute(submit_of(picture))
+    statsd.catch_up()
+    assert statsd.metrics["kling.jobs.submitted"] == [("c", tags, 1)]
+    assert not statsd.metrics["kling.errors"]
+
+
+@pytest.mark.parametrize("gateway", ["kling"], indirect=True)
+@pytest.mark.parametrize("of_wait", [{}, {"deferrable": False}])
+def test_the_bill_of_a_job_counts_once(statsd, rendering, picture, tmp_path, tags, of_wait):
+    chain(tmp_path / "cat.mp4", picture, **of_wait)
+    statsd.catch_up()
+    assert statsd.metrics["kling.cost.billed_usd"] == [("c", tags, pytest.approx(0.56))]
+
+
+def test_a_model_that_the_catalogue_does_not_know_makes_no_series_of_its_own():
+    assert metrics.job_tags("Kling", "a-model-of-tomorrow")["model"] == "other"
+    assert metrics.job_tags("Kling", None)["model"] == "unknown"
+
+
+def test_a_metric_that_cannot_be_sent_is_logged_once_and_ends_nothing(
+    statsd, rendering, picture, tmp_path, monkeypatch, caplog
+):
+    def broken(*_):
+        raise OSError("the network is down")
+
+    metrics._log_once.cache_clear()
+    monkeypatch.setattr("statsd.StatsClient._send", broken)
+    execute(one_task(tmp_path / "cat.mp4", picture))
+    assert (tmp_path / "cat.mp4").exists()
+    assert caplog.text.count("A metric could not be sent (OSError: the network is down)") == 1
+
+
+def test_the_three_steps_are_spans_that_name_the_task_and_not_the_prompt(
+    spans, rendering, picture, tmp_path, tags
+):
+    submitted, _, _ = chain(tmp_path / "cat.mp4", picture)
+    assert set(spans()) == {"kling.submit", "kling.wait", "kling.download"}
+    for name, span in spans().items():
+        step = name.removeprefix("kling.")
+        told = span.attributes
+        assert (told["airflow.dag_id"], told["airflow.dag_run.run_id"]) == ("d", "r")
+        assert (told["airflow.task_id"], told["airflow.task_instance.try_number"]) == (step, 1)
+        assert told["airflow.task_instance.map_index"] == -1
+        assert (told["kling.job"], told["kling.model"]) == (submitted["return_value"], tags["model"])
+        assert told["kling.gateway"] == tags["gateway"]
+        assert "a cat" not in span.to_json()
+    wait = spans()["kling.wait"]
+    assert wait.end_time - wait.start_time >= 30e9  # since the submit, over the deferral
+
+
+def test_prompts_and_paths_are_in_spans_only_if_the_admin_asks(
+    spans, rendering, picture, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW__KLING__TRACES_CONTENT", "True")
+    chain(tmp_path / "cat.mp4", picture)
+    assert spans()["kling.submit"].attributes["kling.prompt"] == "a cat"
+    assert spans()["kling.download"].attributes["kling.path"] == str(tmp_path / "cat.mp4")
+
+
+def test_a_span_of_a_step_that_fails_has_the_class_of_the_error(spans, rendering, picture):
+    rendering.add_fault("job:fail")
+    with pytest.raises(KlingError):
+        chain("unused.mp4", picture)
+    wait = spans()["kling.wait"]
+    assert wait.status.status_code is trace.StatusCode.ERROR
+    assert wait.attributes["kling.error"] == "KlingJobFailedError"
+    assert "kling.error_message" not in wait.attributes
+
+
+def test_without_the_setting_there_are_no_spans(spans, rendering, picture, tmp_path, monkeypatch):
+    monkeypatch.delenv("AIRFLOW__KLING__TRACES")
+    chain(tmp_path / "cat.mp4", picture)
+    assert not spans()
+
+
+def test_a_broken_tracer_ends_nothing(spans, rendering, picture, tmp_path, monkeypatch):
+    def broken():
+        raise RuntimeError("no provider")
+
+    monkeypatch.setattr(trace, "get_tracer_provider", broken)
+    chain(tmp_path / "cat.mp4", picture)
+    assert (tmp_path / "cat.mp4").exists()

@@ -1,0 +1,83 @@
+"""Receivers of metrics and spans: StatsD over UDP, and OpenTelemetry's own exporter into memory."""
+
+import os
+import re
+import socket
+import sys
+import threading
+from collections import defaultdict
+
+_LINE = re.compile(r"airflow\.(?P<name>kling[\w.]*)(?P<tags>(,[^:]*)?):(?P<value>[^|]*)\|(?P<type>\w+)")
+
+
+class StatsdServer:
+    """Receives StatsD metrics with tags in InfluxDB's form, and keeps those of the provider.
+
+    :ivar metrics: by name: the type, the tags and the value of each line.
+    """
+
+    def __init__(self):
+        self.metrics = defaultdict(list)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._marks, self._closed = threading.Semaphore(0), False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def port(self):
+        return self._socket.getsockname()[1]
+
+    @property
+    def settings(self):
+        """What an admin writes into Airflow's settings for it."""
+        return {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(self.port),
+            "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        }
+
+    def sum(self, name, **tags):
+        """Return the sum of a metric's values, of the lines that have these tags."""
+        lines = [(of, value) for _, of, value in self.metrics[name] if tags.items() <= of.items()]
+        return sum(value for _, value in lines)
+
+    def catch_up(self):
+        """Wait until all that was sent before is read."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", ("127.0.0.1", self.port))
+        assert self._marks.acquire(timeout=30)
+
+    def close(self):
+        self._closed = True
+        self.catch_up()
+        self._socket.close()
+
+    def _read(self):
+        while not self._closed:
+            packet = self._socket.recv(65536).decode()
+            for found in map(_LINE.fullmatch, packet.splitlines()):
+                if found:
+                    tags = dict(tag.split("=", 1) for tag in found["tags"].split(",")[1:])
+                    self.metrics[found["name"]].append((found["type"], tags, float(found["value"])))
+            if not packet:
+                self._marks.release()
+
+
+def send_to(server, monkeypatch):
+    """Let Airflow's ``Stats`` of this process send to a server, by Airflow's own StatsD logger."""
+    from airflow.providers.common.compat.sdk import Stats
+
+    for name, value in server.settings.items():
+        monkeypatch.setenv(name, value)
+    try:
+        from airflow.sdk.observability.metrics.statsd_logger import get_statsd_logger
+    except ImportError:  # Airflow 3.1
+        from airflow.metrics.statsd_logger import get_statsd_logger
+    logger, module = get_statsd_logger(), sys.modules[Stats.__module__]
+    if hasattr(module, "_backend"):
+        monkeypatch.setattr(module, "_backend", logger)
+    else:  # before Airflow 3.3
+        monkeypatch.setattr(Stats, "instance", logger)
+        monkeypatch.setattr(Stats, "_instance_pid", os.getpid())
+    return logger.statsd
