@@ -14,7 +14,8 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_kling.errors import (
@@ -60,21 +61,23 @@ def _log_once(what: str) -> None:
 
 
 class JSONObject(dict[str, Any]):
-    """A JSON object that also keeps the members which a later one of the same name replaces.
+    """A JSON object that also keeps the members which a later one of the same name replaces."""
 
-    :ivar members: all names and values, in their order.
-    """
-
-    __slots__ = ("members",)
+    __slots__ = ("_repeated",)
 
     def __init__(self, members: list[tuple[str, Any]]) -> None:
         super().__init__(members)
-        self.members = members
+        self._repeated = members if len(self) < len(members) else None
+
+    @property
+    def members(self) -> Iterable[tuple[str, Any]]:
+        """All names and values; those that are repeated in their order."""
+        return self._repeated or self.items()
 
     @property
     def contradicts_itself(self) -> bool:
         """Whether it has two values for one name."""
-        return len(self) < len(self.members) and any(self[name] != value for name, value in self.members)
+        return self._repeated is not None and any(self[name] != value for name, value in self._repeated)
 
 
 class Gateway(Protocol):
@@ -255,9 +258,8 @@ class Video:
         return {**link, "video_url_ttl": self.video_url_ttl, "video_type": self.video_type}
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """The state of a job.
+class Task(NamedTuple):
+    """The state of a job. A named tuple, because a triggerer may make thousands of them a second.
 
     :param status: the gateway's status word.
     :param status_known: whether the gateway documents the word.
@@ -281,7 +283,7 @@ class Task:
     progress_percent: float | None = None
     eta: float | None = None
     videos: tuple[Video, ...] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = MappingProxyType({})
     status_known: bool = True
     model: str | None = None
     answer: str = ""

@@ -365,30 +365,36 @@ def _tasks(reply: Reply) -> dict[str, Task]:
 def _read_task(reply: Reply, row: JSONObject) -> Task | None:
     ids = _ids(row)
     words = {str(row[key]).strip() for key in ("status", "task_status") if row.get(key)}
-    task_id, status = next(iter(ids), None), next(iter(words), "")
-    if task_id is None or row.contradicts_itself or len(ids) > 1 or len(words) != 1:
+    if len(ids) != 1 or len(words) != 1 or row.contradicts_itself or (task_id := ids.pop()) is None:
         return None
+    status = words.pop()
     word = status.lower()
-    outcome = _OUTCOMES.get(word, Outcome.UNFINISHED)
-    ended = outcome is not Outcome.UNFINISHED
-    videos = tuple(_videos(reply, row)) if outcome is Outcome.SUCCEEDED else ()
-    created, updated = (
-        read_number(row.get(f"{what}_time", row.get(f"{what}d_at"))) for what in ("create", "update")
-    )
-    timings = {"submit_time_ms": created, "complete_time_ms": updated if ended else None}
-    reason = (row.get("message") or row.get("task_status_msg") or "") if ended else ""
-    return Task(
-        kling_task_id=task_id,
-        status=status if word in _OUTCOMES else reply.shown(status, MAX_WORD),
-        outcome=outcome,
-        status_known=word in _OUTCOMES,
-        reason=reply.shown(reason, 2000) if reason else "",
-        videos=videos,
-        timings={key: value for key, value in timings.items() if value is not None},
-        answer=reply.shown(row, 1000) if outcome is Outcome.SUCCEEDED and not videos else "",
+    known = word in _OUTCOMES
+    created = read_number(row.get("create_time", row.get("created_at")))
+    task = Task(
+        task_id,
+        status if known else reply.shown(status, MAX_WORD),
+        _OUTCOMES.get(word, Outcome.UNFINISHED),
+        timings={} if created is None else {"submit_time_ms": created},
+        status_known=known,
         client_id=_shown_id(reply.redactor, _client_id(row)),
         created_at=None if created is None else created / 1000,
-        billing=tuple(_billing(reply, row)) if ended else (),
+    )
+    return task if task.outcome is Outcome.UNFINISHED else _with_its_end(reply, row, task)
+
+
+def _with_its_end(reply: Reply, row: JSONObject, task: Task) -> Task:
+    """Return a task with what only the row of a job that has ended says."""
+    updated = read_number(row.get("update_time", row.get("updated_at")))
+    reason = row.get("message") or row.get("task_status_msg") or ""
+    succeeded = task.outcome is Outcome.SUCCEEDED
+    videos = tuple(_videos(reply, row)) if succeeded else ()
+    return task._replace(
+        reason=reply.shown(reason, 2000) if reason else "",
+        videos=videos,
+        timings=task.timings if updated is None else {**task.timings, "complete_time_ms": updated},
+        answer=reply.shown(row, 1000) if succeeded and not videos else "",
+        billing=tuple(_billing(reply, row)),
     )
 
 

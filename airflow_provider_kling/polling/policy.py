@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -41,8 +41,7 @@ FIRST_POLL_DELAY = 10.0
 EARLY = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class PollResult:
+class PollResult(NamedTuple):
     """What one poll means: exactly one of *task*, *error* and *next_poll_at* is set.
 
     :param task: the finished job, with its videos.
@@ -113,17 +112,15 @@ class PollPolicy:
             return self._update_by_error(answer, now)
         if self.count_from_submit:
             self._count_from_submit(answer.timings.get("submit_time_ms", 0.0) / 1000)
-        shown: dict[str, Any] = {
-            "messages": tuple(self._messages(answer)),
-            "progress": self._changed(answer, now),
-        }
+        messages, progress = tuple(self._messages(answer)), self._changed(answer, now)
         error, next_poll_at = self._decide(answer, now)
         if error:
             failed = None if answer.outcome is Outcome.UNFINISHED else answer
-            return PollResult(error=error, failed=failed, **shown)
+            return PollResult(error=error, failed=failed, messages=messages, progress=progress)
         if not next_poll_at:
-            return PollResult(task=answer, **shown)
-        return PollResult(next_poll_at=next_poll_at, worker_stays=self._doubt_is_open(now), **shown)
+            return PollResult(task=answer, messages=messages, progress=progress)
+        stays = self._doubt_is_open(now)
+        return PollResult(next_poll_at=next_poll_at, worker_stays=stays, messages=messages, progress=progress)
 
     def timed_out(self, last: str) -> KlingWaitTimeoutError:
         """Return the error for a job that is not finished at our deadline; *last* is its last known state."""

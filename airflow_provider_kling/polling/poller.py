@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
-from dataclasses import replace
 from typing import Any, Self
 
 from airflow_provider_kling.errors import (
@@ -176,7 +175,7 @@ class Poller:
         if result.task or result.error:
             lines = wait.messages if self.may_log() else (" | ".join(wait.messages),)
             # The worker that resumes the task stores the last progress.
-            wait.end(replace(result, messages=lines if wait.messages else (), progress=None))
+            wait.end(result._replace(messages=lines if wait.messages else (), progress=None))
             return
         pause = result.next_poll_at - now
         # After an error, the pause is the shortest that the policy or the gateway allows.

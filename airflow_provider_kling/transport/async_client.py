@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from functools import lru_cache
 from typing import Self, TypeVar
 
 import aiohttp
@@ -115,7 +114,7 @@ class AsyncKlingClient:
         return Reply(message.code, headers, bytes(body), time.time(), self._redactor, cut_off)
 
     async def _write(self, call: Call[T], writer: StreamWriter) -> None:
-        url = _url(self.settings.base_url + call.path, tuple(call.params.items()))
+        url = URL(self.settings.base_url + call.path).extend_query(call.params)
         to_proxy = self._destination.proxy and url.scheme == "http"
         headers, body = self._destination.headers, b""
         if call.body is not None:
@@ -133,12 +132,6 @@ async def _read_limited(content: aiohttp.StreamReader, body: bytearray) -> None:
         body += await content.readany()  # at most what aiohttp decodes at a time
         if len(body) > LONGEST_BODY:
             raise aiohttp.ClientPayloadError("the answer is too large")
-
-
-@lru_cache(maxsize=20_000)
-def _url(url: str, params: tuple[tuple[str, str], ...]) -> URL:
-    """Return a URL whose parts are computed once for all polls of a wait."""
-    return URL(url).extend_query(params)
 
 
 def _proxy_for(settings: Settings) -> str | None:

@@ -64,7 +64,7 @@ class Eager(PollPolicy):
     """A policy that polls at once, also after a failure."""
 
     def update(self, answer, now):
-        return replace(super().update(answer, now), next_poll_at=now)
+        return super().update(answer, now)._replace(next_poll_at=now)
 
 
 async def test_a_hundred_polls_without_a_change_give_one_result(waiting, monkeypatch):

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import replace
+
 
 import pytest
 from hypothesis import given
@@ -370,7 +370,7 @@ def test_the_gateways_submit_time_counts_only_without_a_note_of_ours_and_within_
     submitted, moved, allowed
 ):
     wait = Wait(timeout=3600, count_from_submit=allowed)
-    task = replace(saw(), timings={"submit_time_ms": (START + submitted) * 1000})
+    task = saw()._replace(timings={"submit_time_ms": (START + submitted) * 1000})
     for _ in range(3):
         wait.update(task)
     assert wait.policy.started_at == START - moved * allowed
