@@ -17,6 +17,7 @@ class SlotUse:
     :param seconds: how long that was.
     :param full: the share of it in which all slots were in use.
     :param mean: the share of the slots that were in use.
+    :param free: for how many seconds a slot was free between two jobs, on average.
     :param refused: how many submits found no free slot.
     :param waited: how many jobs had to wait for a slot.
     :param overtaken: by how many places a job that waited came too late, at most.
@@ -25,6 +26,7 @@ class SlotUse:
     seconds: float
     full: float
     mean: float
+    free: float
     refused: int
     waited: int
     overtaken: int
@@ -52,4 +54,6 @@ def slot_use(
     places = sorted(range(len(waited)), key=waited.__getitem__)
     late = max((came - place for place, came in enumerate(places)), default=0)
     share = 1 / seconds if seconds else 0.0
-    return SlotUse(seconds, full * share, area * share, refused, len(waited), late)
+    refilled = sum(first < began for began, _ in jobs) if first is not None else 0
+    free = (seconds - area) * slots / refilled if refilled else 0.0
+    return SlotUse(seconds, full * share, area * share, free, refused, len(waited), late)

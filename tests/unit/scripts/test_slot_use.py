@@ -11,6 +11,7 @@ def test_only_the_time_counts_in_which_somebody_waits():
     assert use.seconds == 18
     assert use.full == pytest.approx(16 / 18)
     assert use.mean == pytest.approx(17 / 18)
+    assert use.free == pytest.approx(1)
     assert (use.refused, use.waited, use.overtaken) == (5, 2, 0)
 
 
@@ -21,4 +22,4 @@ def test_a_job_that_came_too_late_was_overtaken():
 
 def test_slots_that_were_never_all_in_use_have_no_share():
     use = slot_use(3, [(0, 10), (5, 10)], asked=[0, 5], refused=0)
-    assert (use.seconds, use.full, use.mean) == (0.0, 0.0, 0.0)
+    assert (use.seconds, use.full, use.mean, use.free) == (0.0, 0.0, 0.0, 0.0)
