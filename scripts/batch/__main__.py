@@ -167,7 +167,7 @@ def main() -> int:
         if slots:
             use = used_slots(gateway, slots)
             print(f"\nSlots in use while jobs waited for one, {use.seconds:.0f} s: {use.mean:.1%}; ", end="")
-            print(f"all of them for {use.full:.1%} of that time. A slot was free for {use.free:.1f} s on average.")
+            print(f"all of them for {use.full:.1%} of it. A slot was free for {use.free:.1f} s on average.")
             print(f"{use.waited} jobs waited; {use.refused} submits were refused; ", end="")
             print(f"a job was overtaken by {use.overtaken} at most.")
         print(f"\n{seconds:.0f} s, {seconds / jobs:.2f} s per picture")

@@ -166,6 +166,10 @@ class PrivatePostgres:
         if self._service:
             self._service.check()
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds of the server."""
+        return self._service.cpu_seconds() if self._service else 0.0
+
     def dump(self) -> str:
         """Return the whole database as text."""
         command = (str(self._programs / "pg_dump"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "airflow")

@@ -142,6 +142,14 @@ class Service:
         pids = [pid for pid in psutil.pids() if _session(pid) == self.pid]
         return [process for process in {*_processes(pids), *self._strays} if _alive(process)]
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds of the program and its descendants, also of those that have ended."""
+        used = 0.0
+        for process in self.members():
+            with suppress(psutil.NoSuchProcess):
+                used += sum(process.cpu_times()[:4])
+        return used
+
     def _remember_strays(self) -> None:
         for process in _processes([self.pid]):
             with suppress(psutil.NoSuchProcess):
