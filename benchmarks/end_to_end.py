@@ -58,7 +58,7 @@ class Workers(threading.Thread):
     def __init__(self, scheduler: Any) -> None:
         super().__init__(daemon=True)
         self._scheduler, self._over = scheduler, threading.Event()
-        self.busy, self.busy_seconds = 0, 0.0
+        self.busy, self.busy_seconds, self.most_memory = 0, 0.0, 0
 
     def run(self) -> None:
         """Measure until :meth:`end`."""
@@ -76,6 +76,8 @@ class Workers(threading.Thread):
         for process in self._scheduler.members():
             try:
                 titles.append(" ".join(process.cmdline()))
+                if titles[-1].startswith("airflow worker"):
+                    self.most_memory = max(self.most_memory, process.memory_info().rss)
             except psutil.Error:
                 continue
         return titles

@@ -53,11 +53,13 @@ class Video:
 
     :param cpu: CPU seconds by component.
     :param worker_seconds: seconds for which workers are busy.
+    :param worker_mb: the most memory of a worker's process that runs a task.
     :param database_kb: what PostgreSQL grows by.
     """
 
     cpu: dict[str, float]
     worker_seconds: float
+    worker_mb: float
     database_kb: float
 
 
@@ -108,6 +110,7 @@ def _measure(airflow: PrivateAirflow, postgres: PrivatePostgres) -> Video:
     return Video(
         cpu={name: cpu[name] / JOBS for name in COMPONENTS},
         worker_seconds=workers.busy_seconds / JOBS,
+        worker_mb=workers.most_memory / 1e6,
         database_kb=(_database_bytes(postgres) - size) / JOBS / 1024,
     )
 
@@ -129,7 +132,7 @@ def month(video: Video, hours: float) -> dict[str, Any]:
         "jobs at once, slots of the account": round(waits),
         "accounts with 20 slots": round(waits / SLOTS + 0.5),
         "waits in the triggerer": round(waits),
-        "triggerers (and one to fail over)": int(waits / (WAITS * SHARE)) + 1,
+        "triggerers, with one to take over": int(waits / (WAITS * SHARE)) + 2,
         "queries a second, MyRouter": round(rate * POLLS, 1),
         "queries a second, Kling's own API, at least": round(rate * POLLS / JOBS_PER_QUERY, 2),
         "worker slots": round(rate * video.worker_seconds / SHARE + 0.5),
@@ -141,19 +144,39 @@ def month(video: Video, hours: float) -> dict[str, Any]:
     }
 
 
+def limits(video: Video, hours: float) -> dict[str, float]:
+    """Return the videos a month at which each part is full, with one process and Airflow's defaults."""
+    seconds = DAYS * hours * 3600
+    rates = {
+        f"an account with {SLOTS} slots": SLOTS / JOB_SECONDS,
+        "[core] parallelism = 32": 32 * SHARE / video.worker_seconds,
+        "one core for the API server": SHARE / video.cpu["api-server"],
+        "one core for the scheduler": SHARE / video.cpu["scheduler"],
+        "one core for PostgreSQL": SHARE / video.cpu["postgres"],
+        "[triggerer] capacity = 1000": 1000 / JOB_SECONDS,
+        "queries_per_second = 100, MyRouter": 100 / POLLS,
+    }
+    return {name: round(rate * seconds, -3) for name, rate in sorted(rates.items(), key=lambda item: item[1])}
+
+
 def main() -> None:
     """Measure one video, and report what a month of them needs."""
     exit_on_termination()
     video = measure()
     spread, nights = month(video, 24), month(video, HOURS)
     rows = [{"of": name, "in 24 h a day": spread[name], f"in {HOURS:g} h": nights[name]} for name in nights]
+    full = [f"{int(videos):>12,}  {name}" for name, videos in limits(video, HOURS).items()]
     cores = ", ".join(f"{name} {seconds:.2f}" for name, seconds in video.cpu.items())
     report(
         "fleet",
         rows,
         [
             f"One video, CPU seconds: {cores}.",
-            f"Workers are busy for {video.worker_seconds:.1f} s, the database grows by {video.database_kb:.0f} kB.",
+            f"Workers are busy for {video.worker_seconds:.1f} s.",
+            f"The database grows by {video.database_kb:.0f} kB.",
+            f"A task's process has at most {video.worker_mb:.0f} MB.",
+            f"Videos a month, in {HOURS:g} h a day, at which a part is full:",
+            *full,
         ],
         video=asdict(video),
         jobs=JOBS,
