@@ -22,7 +22,7 @@ help: ## This list
 	@echo "  make test ARGS='-k price'"
 	@echo "  make bench-NAME JSON=file    one of: $(sort $(patsubst benchmarks/%/__main__.py,%,$(wildcard benchmarks/*/__main__.py)) $(patsubst benchmarks/%.py,%,$(filter-out %/report.py %/draw.py,$(wildcard benchmarks/*.py))))"
 	@echo "  make batch JOBS=300 BAD=10 GATEWAY=kling SLOTS=20"
-	@echo "  make chaos JOBS=24 SEED=1 GATEWAY=kling JSON=file KEEP=1    200 jobs and MyRouter if not said"
+	@echo "  make chaos JOBS=24 SEED=1 GATEWAY=kling EXECUTOR=celery JSON=file KEEP=1    200 jobs, MyRouter, local if not said"
 
 setup: $(STAMP) ## Make .venv with the locked requirements and the project
 

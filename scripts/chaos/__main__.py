@@ -19,16 +19,30 @@ from private_airflow.services import ServiceError
 
 from airflow_provider_kling.transport.settings import GATEWAYS
 from chaos.faults import ComponentFaults
-from chaos.gateway import Gateway
-from chaos.person import Person
+from chaos.fleet import Fleet
+from chaos.gateway import SECOND_USD, Gateway
+from chaos.person import REFUSED, Person
 from chaos.report import Report
 from chaos.secrets import Secrets
-from chaos.stage import DAG_ID, FINAL, PROJECT, RESCUE_ID, Stage, TaskInstance, VideoSpec
+from chaos.stage import (
+    DAG_ID,
+    DAG_IDS,
+    FINAL,
+    ONE_TASK_DAG_ID,
+    PROJECT,
+    RESCUE_ID,
+    Stage,
+    TaskInstance,
+    VideoSpec,
+)
 from chaos.tasks import TaskFaults
 from chaos.verdict import Verdict, gateway_faults, judge
 
 FAIL_RATE = 0.2
+EXECUTORS = ("local", "celery")
 MAX_RUN_JOBS = 12  # jobs in one Dag run; the scheduler's work grows with the tasks of a run
+#: In a run with a limit: its jobs, how many of them the limit has room for, and what one costs.
+LIMITED_JOBS, LIMIT, JOB_USD = 8, 4, 3 * SECOND_USD
 STUCK_AFTER = 240.0  # seconds without a change, after which unfinished tasks count as stuck
 TICK = 0.1  # seconds
 
@@ -39,11 +53,12 @@ class BadOptionError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """The options: `make chaos JOBS=24 SEED=1 GATEWAY=kling JSON=file KEEP=1`."""
+    """The options: `make chaos EXECUTOR=celery JOBS=24 SEED=1 GATEWAY=kling JSON=file KEEP=1`."""
 
     jobs: int
     seed: int
     gateway: str
+    executor: str
     json: str
     keep: bool
 
@@ -59,7 +74,10 @@ class Options:
         gateway = os.environ.get("GATEWAY") or "myrouter"
         if gateway not in GATEWAYS:
             raise BadOptionError(f"GATEWAY={gateway!r}: must be one of {', '.join(GATEWAYS)}")
-        return cls(jobs, seed, gateway, os.environ.get("JSON", ""), bool(os.environ.get("KEEP")))
+        executor = os.environ.get("EXECUTOR") or "local"
+        if executor not in EXECUTORS:
+            raise BadOptionError(f"EXECUTOR={executor!r}: must be one of {', '.join(EXECUTORS)}")
+        return cls(jobs, seed, gateway, executor, os.environ.get("JSON", ""), bool(os.environ.get("KEEP")))
 
 
 class Chaos:
@@ -72,15 +90,20 @@ class Chaos:
         faults = {"fail_rate": FAIL_RATE, "seed": options.seed, "render_seconds": render_seconds}
         if options.gateway == "kling":
             faults["slots"] = max(4, options.jobs // 6)
-        self.stage = Stage(home, Gateway(home, name=options.gateway, api_key=key, **faults))
+        logs, gateway = home / "airflow" / "logs", Gateway(home, name=options.gateway, api_key=key, **faults)
+        fleet = Fleet(home, logs, options.seed) if options.executor == "celery" else None
+        self.stage = Stage(home, logs, gateway, fleet)
+        self.limited: list[VideoSpec] = []
         self.tasks: list[TaskInstance] = []
+        self.expected_tasks = 0
         self._changed_at, self._seen = time.monotonic(), 0
 
     def run(self) -> Verdict:
         """Start everything, cause the faults, and count the results."""
         try:
             self.stage.up()
-            self.report.log("Airflow runs, on PostgreSQL, with two triggerers")
+            workers = ", Redis, S3 and two Celery workers" if self.stage.fleet else ""
+            self.report.log(f"Airflow runs, on PostgreSQL, with two triggerers{workers}")
             specs = self._start_runs()
             self._prepare(specs)
             self.report.mark("set-up")
@@ -88,10 +111,12 @@ class Chaos:
             self.report.mark("faults")
             verdict = judge(
                 self.stage,
-                list(specs.values()),
+                [spec for spec in specs.values() if spec not in self.limited],
                 self.tasks,
                 self.secrets.search(),
-                self.person.decisions.total(),
+                self.person.decisions.total() - self.person.decisions[REFUSED],
+                self.limited,
+                LIMIT,
             )
             self._print(verdict)
             return verdict
@@ -99,19 +124,28 @@ class Chaos:
             self.stage.stop()
 
     def _start_runs(self) -> dict[tuple[str, int], VideoSpec]:
-        """Start the Dag runs."""
-        folder, picture = self.stage.videos, str(self.stage.picture)
-        folder.mkdir()
-        count = self.options.jobs
+        """Start the Dag runs.
+
+        With a fleet every second run has one task for each video. One more has a limit too low for all.
+        """
+        count, fleet = self.options.jobs, self.stage.fleet
         spec_by_instance: dict[tuple[str, int], VideoSpec] = {}
         specs = [
-            VideoSpec(picture, f"job-{n:04}: the sun sinks into the sea", f"{folder}/{n:04}.mp4")
-            for n in range(count)
+            self.stage.spec(f"{n:04}", f"job-{n:04}: the sun sinks into the sea")
+            for n in range(count + (LIMITED_JOBS if fleet else 0))
         ]
+        specs, self.limited = specs[:count], specs[count:]
         runs = -(-count // MAX_RUN_JOBS)
-        for run in range(runs):
-            run_id = self.stage.trigger(specs[run::runs])
-            spec_by_instance |= {(run_id, index): spec for index, spec in enumerate(specs[run::runs])}
+        parts = [specs[run::runs] for run in range(runs)]
+        for run, part in enumerate([*parts, self.limited] if fleet else parts):
+            if fleet and (run % 2 or part is self.limited):
+                budget = JOB_USD * (LIMIT if part is self.limited else 10 * len(part))
+                run_id = self.stage.trigger(ONE_TASK_DAG_ID, part, budget=budget)
+                self.expected_tasks += len(part)
+            else:
+                run_id = self.stage.trigger(DAG_ID, part)
+                self.expected_tasks += 3 * len(part)
+            spec_by_instance |= {(run_id, index): spec for index, spec in enumerate(part)}
         return spec_by_instance
 
     def _prepare(self, specs: dict[tuple[str, int], VideoSpec]) -> None:
@@ -121,7 +155,7 @@ class Chaos:
         )
         self.task_faults = TaskFaults(self.stage, specs, random.Random(f"{seed} tasks"))
         self.task_faults.add_slow_answers()
-        self.person = Person(self.stage, specs)
+        self.person = Person(self.stage, specs, self.limited)
         self.secrets = Secrets(self.stage)
 
     def _run_faults(self) -> None:
@@ -145,7 +179,7 @@ class Chaos:
             time.sleep(TICK)
 
     def _read_states(self) -> None:
-        tasks = self.stage.task_instances(DAG_ID, RESCUE_ID)
+        tasks = self.stage.task_instances(*DAG_IDS, RESCUE_ID)
         if tasks is None:
             return
         self.tasks = tasks
@@ -159,9 +193,9 @@ class Chaos:
 
     def _progress(self) -> float:
         done = sum(
-            task.dag_id == DAG_ID and task.state in FINAL and task.map_index >= 0 for task in self.tasks
+            task.dag_id in DAG_IDS and task.state in FINAL and task.map_index >= 0 for task in self.tasks
         )
-        return done / (3 * self.options.jobs)
+        return done / self.expected_tasks
 
     def _ended(self) -> bool:
         stuck = time.monotonic() - self._changed_at > STUCK_AFTER
@@ -173,12 +207,14 @@ class Chaos:
         done = self.component_faults.done + self.task_faults.done
         data: dict[str, Any] = {
             **verdict.to_dict(),
+            "executor": self.options.executor,
             "gateway": GATEWAYS[self.options.gateway].name,
             "seed": self.options.seed,
             "fail_rate": FAIL_RATE,
             "faults": {kind: {"planned": planned[kind], "done": done[kind]} for kind in planned},
             "restarted": dict(self.stage.restarts),
             "gateway_faults": dict(gateway_faults(self.stage)),
+            "fleet": self.stage.fleet.figures(self.stage.rows) if self.stage.fleet else {},
             "decisions": dict(self.person.decisions),
             "decided_errors": dict(self.person.errors),
             "triggers_searched": self.secrets.triggers_searched,

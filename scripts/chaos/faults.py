@@ -1,4 +1,4 @@
-"""Faults of components: triggerers, scheduler, API server, database. Their order is seeded."""
+"""Faults of components: triggerers, scheduler, API server, database; in a fleet also workers and broker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from chaos.fleet import VISIBILITY_TIMEOUT, WORKERS, Fleet
 from chaos.stage import SCHEDULER_SILENCE, TRIGGERER_SILENCE, TRIGGERERS, Stage, send
 
 #: A fault in steps: each value is the pause before the next step, in seconds.
@@ -30,6 +31,16 @@ class ComponentFaults:
             "PostgreSQL restarted, fast": lambda: self._restart_postgres("fast"),
             "PostgreSQL restarted, immediate": lambda: self._restart_postgres("immediate"),
         }
+        if stage.fleet:
+            # The tasks are children of the workers, so the scheduler is killed in one way only.
+            kinds["scheduler killed"] = kinds.pop("scheduler killed with its tasks")
+            del kinds["scheduler killed alone"]
+            fleet = stage.fleet
+            kinds |= {
+                "worker killed with its tasks": self._kill_worker,
+                "worker frozen until Redis hands out its messages again": self._freeze_worker,
+                "Redis killed, its queue lost": lambda: self._kill_redis(fleet),
+            }
         self._plan: list[tuple[float, str, Callable[[], Fault]]] = []
         names = [name for _ in range(rounds) for name in rng.sample(list(kinds), len(kinds))]
         for index, name in enumerate(names):
@@ -81,7 +92,7 @@ class ComponentFaults:
         name = self._triggerer()
         self._stage.airflow.kill(name)
         yield self._random.uniform(1, 5)
-        self._stage.airflow.start("triggerer", name)
+        self._stage.start(name)
 
     def _freeze_triggerer(self) -> Fault:
         service = self._stage.airflow.services[self._triggerer()]
@@ -92,12 +103,12 @@ class ComponentFaults:
     def _kill_scheduler(self) -> Fault:
         self._stage.airflow.kill("scheduler")
         yield self._random.uniform(0.5, 3)
-        self._stage.airflow.start("scheduler")
+        self._stage.start("scheduler")
 
     def _kill_scheduler_alone(self) -> Fault:
         self._stage.kill_alone("scheduler")
         yield self._random.uniform(0.5, 3)
-        self._stage.airflow.start("scheduler")
+        self._stage.start("scheduler")
         # Its tasks run on, and hold its database connection with its locks, until they are ended.
         yield SCHEDULER_SILENCE + self._random.uniform(5, 10)
         self._stage.kill_orphans()
@@ -105,7 +116,24 @@ class ComponentFaults:
     def _kill_api_server(self) -> Fault:
         self._stage.airflow.kill("api-server")
         yield self._random.uniform(0.5, 3)
-        self._stage.airflow.start("api-server")
+        self._stage.start("api-server")
+
+    def _kill_worker(self) -> Fault:
+        name = self._random.choice(WORKERS)
+        self._stage.airflow.kill(name)
+        yield self._random.uniform(1, 5)
+        self._stage.start(name)
+
+    def _freeze_worker(self) -> Fault:
+        service = self._stage.airflow.services[self._random.choice(WORKERS)]
+        send(service, signal.SIGSTOP)
+        yield VISIBILITY_TIMEOUT + self._random.uniform(3, 6)
+        send(service, signal.SIGCONT)
+
+    def _kill_redis(self, fleet: Fleet) -> Fault:
+        fleet.kill_redis()
+        yield self._random.uniform(1, 3)
+        fleet.start_redis()
 
     def _restart_postgres(self, mode: str) -> Fault:
         self._stage.postgres.down("fast" if mode == "fast" else "immediate")

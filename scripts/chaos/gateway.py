@@ -15,6 +15,8 @@ from airflow_provider_kling.transport.settings import GATEWAYS
 
 KEPT_REQUESTS = 1_000_000
 REQUEST_TIMEOUT = 10
+#: The price of the default model in the connection, in US dollars a second.
+SECOND_USD = 0.1
 
 
 class Gateway:
@@ -50,7 +52,7 @@ class Gateway:
         """Whether a submit of unknown outcome settles itself, so that no person is asked."""
         return GATEWAYS[self.name].find is not None
 
-    def connection(self) -> dict[str, str]:
+    def connection(self, allowed_paths: str) -> dict[str, str]:
         """Return an Airflow connection to it, in the form of Airflow's REST API."""
         return {
             "connection_id": "kling_default",
@@ -61,7 +63,8 @@ class Gateway:
                 {
                     "gateway": self.name,
                     "allow_private_hosts": True,
-                    "allowed_paths": "/",
+                    "allowed_paths": allowed_paths,
+                    "prices": {GATEWAYS[self.name].default_model: SECOND_USD},
                     "request_timeout": REQUEST_TIMEOUT,
                 }
             ),

@@ -1,28 +1,42 @@
-"""Decides about failed tasks as a person does: look at the bill, then rescue the video or clear the task."""
+"""Decides about failed tasks as a person does: look at the bill, then rescue the video or clear the task.
+
+A one task whose log names its job is cleared: it continues with that job.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from private_airflow.rest_api import ApiError
 
+from airflow_provider_kling.errors import KlingInputError
 from chaos.gateway import REQUEST_TIMEOUT
-from chaos.stage import DAG_ID, FINAL, RESCUE_ID, Stage, TaskInstance, VideoSpec
+from chaos.stage import DAG_IDS, FINAL, RESCUE_ID, Stage, TaskInstance, VideoSpec
 
 #: Seconds before a decision: until then a request that is in flight may still create its job.
 PATIENCE = REQUEST_TIMEOUT + 5.0
 RESCUED, SUBMITTED_AGAIN = "in the bill: rescued", "not in the bill: submit cleared"
-CLEARED = "wait or download cleared"
+CLEARED, REFUSED = "wait or download cleared", "refused by the limit of its run: left so"
 _CHAIN = ("submit", "wait", "download")
 
 
 class Person:
     """Makes the decisions that a program must not make."""
 
-    def __init__(self, stage: Stage, specs: dict[tuple[str, int], VideoSpec]) -> None:
-        self._stage, self._specs = stage, specs
+    def __init__(
+        self,
+        stage: Stage,
+        specs: dict[tuple[str, int], VideoSpec],
+        limited: Collection[VideoSpec],
+    ) -> None:
+        """Begin.
+
+        :param limited: the videos of a run whose limit has no room for all of them.
+        """
+        self._stage, self._specs, self._limited = stage, specs, limited
         self._decided: set[str] = set()
         self.decisions: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -30,7 +44,7 @@ class Person:
 
     def tick(self) -> list[str]:
         """Decide about tasks that failed some time ago, and return the decisions."""
-        tasks = self._stage.task_instances(DAG_ID, RESCUE_ID) or []
+        tasks = self._stage.task_instances(*DAG_IDS, RESCUE_ID) or []
         late = time.time() - PATIENCE
         failed = [task for task in tasks if task.state == "failed" and task.id not in self._decided]
         decisions = []
@@ -51,12 +65,17 @@ class Person:
         return ended and decided and rescues == self.rescues
 
     def _decide(self, task: TaskInstance) -> str:
-        error = self._error(task)
+        log = self._stage.api.log(*task.key[:3], try_number=task.try_number, map_index=task.map_index)
+        error = _error(log)
         spec = self._specs.get((task.run_id, task.map_index))
-        if task.dag_id == RESCUE_ID or task.name != "submit" or spec is None:
+        if spec in self._limited and error == KlingInputError.__name__:
+            return REFUSED
+        jobs = self._stage.gateway.jobs().get(spec.prompt, []) if spec else []
+        continues = task.name == "video" and any(job in str(log) for job in jobs)
+        if task.name not in ("submit", "video") or continues:
             self._clear(task)
             decision = CLEARED
-        elif jobs := self._stage.gateway.jobs().get(spec.prompt):
+        elif jobs:
             conf = {"kling_task_id": jobs[0], "target": spec.target}
             self._stage.api.trigger(RESCUE_ID, conf)
             self.rescues += 1
@@ -66,12 +85,6 @@ class Person:
             decision = SUBMITTED_AGAIN
         self.errors[f"{task.name}: {error}"] += 1
         return decision
-
-    def _error(self, task: TaskInstance) -> str:
-        """Return the class of the last error in the task's log."""
-        log = self._stage.api.log(*task.key[:3], try_number=task.try_number, map_index=task.map_index)
-        details: list[Any] = [line["error_detail"] for line in log if line.get("error_detail")]
-        return str(details[-1][0]["exc_type"]) if details else "no error in the log"
 
     def _clear(self, task: TaskInstance) -> None:
         """Clear a task and the tasks after it, for this picture only."""
@@ -88,3 +101,9 @@ class Person:
             "reset_dag_runs": True,
         }
         self._stage.api.call("POST", f"/dags/{task.dag_id}/clearTaskInstances", body)
+
+
+def _error(log: list[dict[str, Any]]) -> str:
+    """Return the class of the last error in a task's log."""
+    details: list[Any] = [line["error_detail"] for line in log if line.get("error_detail")]
+    return str(details[-1][0]["exc_type"]) if details else "no error in the log"

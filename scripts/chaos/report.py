@@ -17,8 +17,11 @@ _ROWS = {
     "paid_for_twice": "jobs paid for twice",
     "videos_whole": "videos whole",
     "videos_lost": "videos lost",
+    "bought_in_the_limited_run": "jobs bought in the run with a limit",
+    "bought_over_the_limit": "jobs bought over the limit of their run",
     "tasks_stuck": "tasks stuck",
     "leftovers": "partial files left over",
+    "unfinished_uploads": "multipart uploads that S3 keeps",
     "secrets_found": "secrets found",
     "decided_by_a_person": "decided by a person",
 }
@@ -56,6 +59,7 @@ class Report:
         rows += [(kind, f"{n['done']} of {n['planned']}") for kind, n in data["faults"].items()]
         rows += [(f"died by itself: {name}", count) for name, count in data["restarted"].items()]
         rows += [(f"gateway: {fault}", count) for fault, count in sorted(data["gateway_faults"].items())]
+        rows += data["fleet"].items()
         rows += [(f"seconds: {name}", seconds) for name, seconds in data["seconds"].items()]
         width = max(len(name) for name, _ in rows)
         print(f"\n  seed {data['seed']}, {data['gateway']} fails in {data['fail_rate']:.0%} of its answers")

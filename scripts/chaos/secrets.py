@@ -25,6 +25,8 @@ class Secrets:
         self._stage = stage
         key, picture = stage.gateway.api_key, stage.picture_base64()
         self._words = {"API key": [key]}
+        if stage.fleet:
+            self._words["secret key of S3"] = [stage.fleet.s3_secret]
         # The base64 of a text depends on its offset modulo 3. Its ends depend on the bytes around it.
         shifted = [base64.b64encode(b"\0" * shift + key.encode()).decode()[4:-4] for shift in range(3)]
         self._words["API key in base64"] = shifted

@@ -1,4 +1,4 @@
-"""The processes of `make chaos`: PostgreSQL, the emulator, and an Airflow with two triggerers."""
+"""The processes of `make chaos`: PostgreSQL, the emulator, an Airflow with two triggerers, and a fleet."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ from private_airflow.components import PrivateAirflow
 from private_airflow.postgres import PrivatePostgres
 from private_airflow.services import uninterrupted
 
+from chaos.fleet import WORKERS, url
+
 if TYPE_CHECKING:
     from private_airflow.services import Service
 
+    from chaos.fleet import Fleet
     from chaos.gateway import Gateway
 
 PROJECT = Path(__file__).resolve().parents[2]
-DAG_ID, RESCUE_ID = "kling_chaos", "kling_rescue"
+#: Three tasks for each video, one task, and what a person starts.
+DAG_ID, ONE_TASK_DAG_ID, RESCUE_ID = "kling_chaos", "kling_chaos_one_task", "kling_rescue"
+DAG_IDS = (DAG_ID, ONE_TASK_DAG_ID)
 FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 TRIGGERERS = ("triggerer", "triggerer-2")
 #: Seconds without a heartbeat after which Airflow takes a triggerer, scheduler or task for dead. Its defaults
@@ -80,13 +85,16 @@ class TaskInstance:
 
 
 class Stage:
-    """All processes, started and stopped together. A component that ends by itself is restarted."""
+    """All processes, started and stopped together. A component that ends by itself is restarted.
 
-    def __init__(self, home: Path, gateway: Gateway) -> None:
-        self.home = home
+    :param fleet: with it, CeleryExecutor runs the tasks, and pictures and videos are in S3.
+    """
+
+    def __init__(self, home: Path, logs: Path, gateway: Gateway, fleet: Fleet | None = None) -> None:
+        self.home, self.logs = home, logs
+        self.gateway, self.fleet = gateway, fleet
+        self.picture = home / "picture.jpg"
         self.videos = home / "videos"
-        self.logs = home / "airflow" / "logs"
-        self.gateway = gateway
         self.postgres = PrivatePostgres(self.logs / "postgres.log")
         self.retired: list[Service] = []  # killed alone; their children run on
         self.restarts: Counter[str] = Counter()
@@ -94,23 +102,39 @@ class Stage:
 
     def up(self) -> None:
         """Start everything."""
-        self.picture = self.home / "picture.jpg"
         sample_picture.paint(self.picture)
         self.gateway.up()
         self.postgres.up()
+        self.videos.mkdir()
         dags = (PROJECT / "scripts" / "chaos" / "dags", PROJECT / "dags")
         env = {name: str(value) for name, value in SETTINGS.items()}
+        if self.fleet:
+            self.fleet.up(self.picture)
+            env |= self.fleet.settings(self.postgres.url)
         self.airflow = PrivateAirflow(self.home / "airflow", dags, env=env, database=self.postgres.url)
         self.api = self.airflow.api
         self.airflow.up()
-        self.airflow.start("triggerer", TRIGGERERS[1])
-        self.api.call("POST", "/connections", self.gateway.connection())
+        self.start(TRIGGERERS[1])
+        self.api.call("POST", "/connections", self.gateway.connection(url("") if self.fleet else "/"))
+        if self.fleet:
+            self.api.call("POST", "/connections", self.fleet.connection())
+            for worker in WORKERS:
+                self.start(worker)
+
+    def start(self, name: str) -> None:
+        """Start a component of Airflow."""
+        if self.fleet and name in WORKERS:
+            self.fleet.start_worker(name, self.airflow)
+        else:
+            self.airflow.start("triggerer" if name in TRIGGERERS else name, name)
 
     def stop(self) -> None:
         """Stop everything, in any state."""
         with uninterrupted(), ExitStack() as last:
             last.callback(self.gateway.stop)
             last.callback(self.postgres.stop)
+            if self.fleet:
+                last.callback(self.fleet.stop)
             if self._session is not None:
                 last.callback(self._session.close)
             last.callback(self.kill_orphans)
@@ -123,14 +147,30 @@ class Stage:
         """Return the picture as it is sent to the gateway."""
         return base64.b64encode(self.picture.read_bytes()).decode()
 
-    def trigger(self, specs: list[VideoSpec]) -> str:
-        """Start a Dag run for some videos."""
-        return self.airflow.trigger(DAG_ID, {"specs": [asdict(spec) for spec in specs]})
+    def spec(self, name: str, prompt: str) -> VideoSpec:
+        """Return a video to request."""
+        target = f"{name}.mp4"
+        if self.fleet:
+            return VideoSpec(url(self.picture.name), prompt, url(target))
+        return VideoSpec(str(self.picture), prompt, str(self.videos / target))
 
-    def schedulers(self) -> list[Service]:
-        """Return the running scheduler, and killed ones whose tasks may still run."""
-        running = self.airflow.services.get("scheduler")
-        return [*self.retired, *([running] if running else [])]
+    def files(self) -> dict[str, bytes]:
+        """Return all files where the videos are stored, by path or URL."""
+        if self.fleet:
+            return self.fleet.files()
+        return {str(file): file.read_bytes() for file in self.videos.rglob("*") if file.is_file()}
+
+    def trigger(self, dag_id: str, specs: list[VideoSpec], **params: Any) -> str:
+        """Start a Dag run for some videos."""
+        return self.airflow.trigger(dag_id, {"specs": [asdict(spec) for spec in specs], **params})
+
+    def task_runners(self) -> list[Service]:
+        """Return the services whose descendants are the tasks: workers or the scheduler, also killed ones."""
+        names = WORKERS if self.fleet else ("scheduler",)
+        return [
+            *self.retired,
+            *(self.airflow.services[name] for name in names if name in self.airflow.services),
+        ]
 
     def kill_alone(self, name: str) -> None:
         """Kill a component, but not its children."""
@@ -147,10 +187,12 @@ class Stage:
         """Restart components that have ended by themselves."""
         self.gateway.check()
         self.postgres.check()
+        if self.fleet:
+            self.fleet.check()
         for name, service in list(self.airflow.services.items()):
             if service.exit_code is not None:
                 self.airflow.kill(name)
-                self.airflow.start("triggerer" if name in TRIGGERERS else name, name)
+                self.start(name)
                 self.restarts[name] += 1
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]] | None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from chaos.stage import DAG_ID, FINAL, TASK_SILENCE, Stage, TaskInstance, VideoSpec
+from chaos.stage import DAG_IDS, FINAL, TASK_SILENCE, Stage, TaskInstance, VideoSpec
 
 #: The title that Airflow gives to a task's process. Its parent is the supervisor.
 TITLE = re.compile(r"airflow worker -- ([0-9a-f]{8}-[0-9a-f-]{27})")
@@ -24,6 +24,8 @@ ANY_KILLED, WORKER_KILLED = "task killed at any moment", "task killed with its s
 FROZEN = "submit frozen, taken for dead, continued"
 MAX_FREEZE = TASK_SILENCE + 20.0  # seconds
 HIDDEN = 12.0  # seconds in which a look-up by client id does not find such a job
+#: What each task does, of the phases in which a kill is aimed at it.
+PHASES = {"submit": ("submit",), "download": ("download",), "video": ("submit", "download")}
 SLOW = 4.0  # seconds that an answer or a video takes, so that a kill can come in between
 
 
@@ -62,9 +64,9 @@ class TaskFaults:
         A look-up by client id finds that job only later.
         """
         late = ",late" + (f",hidden={HIDDEN:g}" if self._stage.gateway.takes_client_ids else "")
-        for number, (prompt, task) in enumerate(self._aims):
-            words = f"hang={SLOW:g}" + (late if number % 4 else "") if task == "submit" else f"slow={SLOW:g}"
-            self._stage.gateway.call("POST", "faults", {"faults": [f"{task}:{words},match={prompt}"]})
+        for number, (prompt, phase) in enumerate(self._aims):
+            words = f"hang={SLOW:g}" + (late if number % 4 else "") if phase == "submit" else f"slow={SLOW:g}"
+            self._stage.gateway.call("POST", "faults", {"faults": [f"{phase}:{words},match={prompt}"]})
         gateway = self._stage.gateway
         self._ports = {
             "submit": urlsplit(gateway.url).port or 0,
@@ -96,7 +98,7 @@ class TaskFaults:
                     yield fault
 
     def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
-        for service in self._stage.schedulers():
+        for service in self._stage.task_runners():
             for process in service.members():
                 with suppress(psutil.NoSuchProcess):
                     if title := TITLE.match(" ".join(process.cmdline())):
@@ -104,7 +106,7 @@ class TaskFaults:
 
     def _task(self, ti_id: str) -> TaskInstance | None:
         if ti_id not in self._names:
-            for task in self._stage.task_instances(DAG_ID) or ():
+            for task in self._stage.task_instances(*DAG_IDS) or ():
                 self._names[task.id] = task
         return self._names.get(ti_id)
 
@@ -112,9 +114,9 @@ class TaskFaults:
         """Plan the fault of a new process, if it gets one."""
         task = target.task
         spec = self._specs.get((task.run_id, task.map_index))
-        if spec is None or (spec.prompt, task.name) in self._aims:
+        if spec is None or self._aims_at(target, spec):
             return
-        freeze = quiet and task.name == "submit" and not self.freezing
+        freeze = quiet and "submit" in PHASES.get(task.name, ()) and not self.freezing
         shares = {FROZEN: 1.0 if freeze else 0.0, ANY_KILLED: 0.12, WORKER_KILLED: 0.06}
         for kind, share in shares.items():
             if self._left[kind] and not target.kind and self._random.random() < share:
@@ -127,10 +129,15 @@ class TaskFaults:
         elif now >= target.kill_at:
             return self._kill(target, now)
         elif spec := self._specs.get((target.task.run_id, target.task.map_index)):
-            aim = (spec.prompt, target.task.name)
-            if aim in self._aims and self._is_connected(target.process, self._ports[target.task.name]):
-                target.kind, target.kill_at = self._aims.pop(aim), now + self._random.uniform(0, SLOW / 2)
+            for aim in self._aims_at(target, spec):
+                if self._is_connected(target.process, self._ports[aim[1]]):
+                    target.kind, target.kill_at = self._aims.pop(aim), now + self._random.uniform(0, SLOW / 2)
         return None
+
+    def _aims_at(self, target: Target, spec: VideoSpec) -> list[tuple[str, str]]:
+        """Return the moments of this task in which it is to be killed."""
+        aims = [(spec.prompt, phase) for phase in PHASES.get(target.task.name, ())]
+        return [aim for aim in aims if aim in self._aims]
 
     def _kill(self, target: Target, now: float) -> str:
         supervisor = target.process.parent()
@@ -144,7 +151,7 @@ class TaskFaults:
 
     def _continue(self, target: Target, now: float) -> None:
         """Continue a frozen task after another try has started."""
-        newer = {task.key: task for task in self._stage.task_instances(DAG_ID) or ()}.get(target.task.key)
+        newer = {task.key: task for task in self._stage.task_instances(*DAG_IDS) or ()}.get(target.task.key)
         again = newer and newer.id != target.task.id and newer.state in FINAL | {"running", "deferred"}
         if again or now > target.continue_by:
             for process in target.frozen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -34,14 +34,24 @@ class Verdict:
     paid_for_twice: int = 0
     videos_whole: int = 0
     videos_lost: int = 0
+    bought_in_the_limited_run: int = 0
+    bought_over_the_limit: int = 0
     tasks_stuck: int = 0
     leftovers: int = 0
+    unfinished_uploads: int = 0
     secrets_found: int = 0
     decided_by_a_person: int = 0
     settles_itself: bool = False
     remarks: list[str] = field(default_factory=list)
 
-    ZERO = ("paid_for_twice", "videos_lost", "tasks_stuck", "leftovers", "secrets_found")
+    ZERO = (
+        "paid_for_twice",
+        "videos_lost",
+        "bought_over_the_limit",
+        "tasks_stuck",
+        "leftovers",
+        "secrets_found",
+    )
 
     @property
     def good(self) -> bool:
@@ -57,19 +67,31 @@ class Verdict:
 
 
 def judge(
-    stage: Stage, specs: list[VideoSpec], tasks: list[TaskInstance], leaks: list[str], decisions: int = 0
+    stage: Stage,
+    specs: list[VideoSpec],
+    tasks: list[TaskInstance],
+    leaks: list[str],
+    decisions: int = 0,
+    limited: Collection[VideoSpec] = (),
+    limit: int = 0,
 ) -> Verdict:
-    """Return the figures."""
-    bill, submits = stage.gateway.jobs(), stage.gateway.submits()
+    """Return the figures.
+
+    :param limited: the videos of a run that may buy only *limit* of them. Those in the bill are wanted.
+    """
+    bill, submits, files = stage.gateway.jobs(), stage.gateway.submits(), stage.files()
+    bought = sum(len(bill.get(spec.prompt, ())) for spec in limited)
+    specs = [*specs, *(spec for spec in limited if spec.prompt in bill)]
     stuck = [task for task in tasks if task.state not in FINAL]
     whole, remarks = {}, list(leaks)
     for spec in specs:
-        if wrong := _wrong_with(Path(spec.target), bill.get(spec.prompt, [])):
+        if wrong := _wrong_with(spec.target, files, bill.get(spec.prompt, [])):
             remarks.append(f"{Path(spec.target).name}: {wrong}")
         else:
-            whole[_sidecar(Path(spec.target))["kling_task_id"]] = spec
+            whole[_sidecar(spec.target, files)["kling_task_id"]] = spec
     paid = [job for jobs in bill.values() for job in jobs]
-    left = sorted(_leftovers(stage.videos, specs))
+    wanted = {name for spec in specs for name in (spec.target, f"{spec.target}.json")}
+    left = sorted(Path(name).name for name in files.keys() - wanted)
     remarks += [f"left over: {name}" for name in left]
     remarks += [f"stuck: {task.key} {task.state}" for task in stuck]
     remarks += [f"paid for {len(jobs)} times: {prompt}" for prompt, jobs in bill.items() if len(jobs) > 1]
@@ -81,8 +103,11 @@ def judge(
         paid_for_twice=sum(len(jobs) - 1 for jobs in bill.values()),
         videos_whole=len(whole),
         videos_lost=sum(job not in whole for job in paid),
+        bought_in_the_limited_run=bought,
+        bought_over_the_limit=max(0, bought - limit),
         tasks_stuck=len(stuck),
         leftovers=len(left),
+        unfinished_uploads=stage.fleet.unfinished_uploads() if stage.fleet else 0,
         secrets_found=len(leaks),
         decided_by_a_person=decisions,
         settles_itself=stage.gateway.takes_client_ids,
@@ -90,11 +115,11 @@ def judge(
     )
 
 
-def _wrong_with(video: Path, jobs: list[str]) -> str:
+def _wrong_with(target: str, files: Mapping[str, bytes], jobs: list[str]) -> str:
     """Return why a video is not whole or not the right one, or an empty text."""
-    if not video.exists():
+    if target not in files:
         return "there is no video"
-    sidecar, data, check = _sidecar(video), video.read_bytes(), Mp4Check()
+    sidecar, data, check = _sidecar(target, files), files[target], Mp4Check()
     check.feed(data)
     try:
         check.finish(sidecar.get("size"))
@@ -110,16 +135,8 @@ def _wrong_with(video: Path, jobs: list[str]) -> str:
     )
 
 
-def _sidecar(video: Path) -> dict[str, Any]:
-    sidecar = Path(f"{video}.json")
-    return dict(json.loads(sidecar.read_text())) if sidecar.exists() else {}
-
-
-def _leftovers(folder: Path, specs: list[VideoSpec]) -> Iterator[str]:
-    wanted = {name for spec in specs for name in (spec.target, f"{spec.target}.json")}
-    for file in folder.rglob("*"):
-        if str(file) not in wanted:
-            yield file.name
+def _sidecar(target: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    return dict(json.loads(files.get(f"{target}.json", b"{}")))
 
 
 def gateway_faults(stage: Stage) -> Counter[str]:

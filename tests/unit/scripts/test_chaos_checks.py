@@ -55,6 +55,8 @@ def stage(tmp_path):
         postgres=Database(),
         picture_base64=lambda: PICTURE,
         rows=lambda _: [],
+        fleet=None,
+        files=lambda: {str(file): file.read_bytes() for file in (tmp_path / "videos").iterdir()},
     )
 
 
@@ -121,6 +123,16 @@ def test_partial_files_and_second_copies_are_left_over(stage, spec):
     (stage.videos / "copy.mp4").write_bytes(VIDEO)
     verdict = judge(stage, [spec], [], [])
     assert (verdict.good, verdict.leftovers) == (False, 2)
+
+
+def test_a_run_with_a_limit_buys_no_more_than_it_may_and_what_it_buys_is_wanted(stage, spec):
+    refused = VideoSpec("picture.jpg", "job-0002", str(stage.videos / "2.mp4"))
+    verdict = judge(stage, [], [], [], limited=[spec, refused], limit=1)
+    assert (verdict.good, verdict.jobs, verdict.bought_in_the_limited_run) == (True, 1, 1)
+    verdict = judge(stage, [], [], [], limited=[spec, refused], limit=0)
+    assert (verdict.good, verdict.bought_over_the_limit) == (False, 1)
+    Path(spec.target).unlink()
+    assert judge(stage, [], [], [], limited=[spec, refused], limit=1).videos_lost == 1
 
 
 @pytest.mark.parametrize("state", [None, "queued", "running", "deferred", "up_for_retry"])
