@@ -19,7 +19,7 @@ from chaos.stage import DAG_IDS, FINAL, RESCUE_ID, Stage, TaskInstance, VideoSpe
 #: Seconds before a decision: until then a request that is in flight may still create its job.
 PATIENCE = REQUEST_TIMEOUT + 5.0
 RESCUED, SUBMITTED_AGAIN = "in the bill: rescued", "not in the bill: submit cleared"
-CLEARED, REFUSED = "wait or download cleared", "refused by the limit of its run: left so"
+CLEARED, REFUSED = "its job is known: cleared", "refused by the limit of its run: left so"
 _CHAIN = ("submit", "wait", "download")
 
 

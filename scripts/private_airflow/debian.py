@@ -10,17 +10,29 @@ from pathlib import Path
 from private_airflow.services import ServiceError
 
 
+#: Debian's maintainer scripts ask this program whether they may start a service; 101 is no.
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
 def may_install() -> bool:
     """Return whether this process can install packages."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
 def install(package: str, log: Path) -> None:
-    """Install a package."""
+    """Install a package. Its services are not started."""
     print(f"  {package} is missing; installing Debian's package ...", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(log, "apt-get", "--quiet", "update", env=env)
-    run(log, "apt-get", "--quiet", "install", "--yes", "--no-install-recommends", package, env=env)
+    ours = not POLICY.exists()
+    if ours:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        run(log, "apt-get", "--quiet", "install", "--yes", "--no-install-recommends", package, env=env)
+    finally:
+        if ours:
+            POLICY.unlink(missing_ok=True)
 
 
 def run(log: Path, *command: str, env: dict[str, str] | None = None) -> None:
