@@ -91,7 +91,11 @@ class Chaos:
         if options.gateway == "kling":
             faults["slots"] = max(4, options.jobs // 6)
         logs, gateway = home / "airflow" / "logs", Gateway(home, name=options.gateway, api_key=key, **faults)
-        fleet = Fleet(home, logs, options.seed) if options.executor == "celery" else None
+        # A job whose picture the right worker never reads ends with a decision of a person.
+        local = not gateway.takes_client_ids
+        fleet = (
+            Fleet(home, logs, options.seed, local_pictures=local) if options.executor == "celery" else None
+        )
         self.stage = Stage(home, logs, gateway, fleet)
         self.limited: list[VideoSpec] = []
         self.tasks: list[TaskInstance] = []
@@ -130,10 +134,7 @@ class Chaos:
         """
         count, fleet = self.options.jobs, self.stage.fleet
         spec_by_instance: dict[tuple[str, int], VideoSpec] = {}
-        specs = [
-            self.stage.spec(f"{n:04}", f"job-{n:04}: the sun sinks into the sea")
-            for n in range(count + (LIMITED_JOBS if fleet else 0))
-        ]
+        specs = [self.stage.spec(number) for number in range(count + (LIMITED_JOBS if fleet else 0))]
         specs, self.limited = specs[:count], specs[count:]
         runs = -(-count // MAX_RUN_JOBS)
         parts = [specs[run::runs] for run in range(runs)]

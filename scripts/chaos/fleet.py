@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SCRIPTS = Path(__file__).resolve().parents[1]
 WORKERS = ("worker-1", "worker-2")
 S3_FAIL_RATE = 0.05
+PID_FILE = "worker.pid"
 BUCKET, S3_LOGIN = "chaos", "AKIACHAOS"
 #: Seconds after which Redis gives a message that no worker has acknowledged to another one. Celery's default
 #: is an hour, Airflow's a day.
@@ -43,15 +44,19 @@ _NAMESPACES = ("--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-p
 
 
 class Fleet:
-    """Redis, S3 and the Celery workers. Kills and restarts of them are up to the caller."""
+    """Redis, S3 and the Celery workers. Kills and restarts of them are up to the caller.
 
-    def __init__(self, home: Path, logs: Path, seed: int) -> None:
-        self._home, self._logs, self._seed = home, logs, seed
+    :param local_pictures: some pictures are on the disk of one worker only; the other one cannot read them.
+    """
+
+    def __init__(self, home: Path, logs: Path, seed: int, *, local_pictures: bool) -> None:
+        self._home, self._logs, self._local_pictures = home, logs, local_pictures
         self._redis_port, s3_port = free_port(), free_port()
         self.s3_secret = secrets.token_hex(20)
         self._s3_url = f"http://127.0.0.1:{s3_port}"
         self._s3_command = [sys.executable, "-m", "chaos.s3", str(s3_port), str(S3_FAIL_RATE), f"{seed} S3"]
         self._services: dict[str, Service] = {}
+        self._disk, self._disks = home / "disk", home / "disks"
         self._given: set[str] = set()
 
     def up(self, picture: Path) -> None:
@@ -74,7 +79,22 @@ class Fleet:
         )
         self.s3.create_bucket(Bucket=BUCKET)
         self.s3.put_object(Bucket=BUCKET, Key=picture.name, Body=picture.read_bytes())
-        self._given = {url(picture.name)}
+        for name in WORKERS:
+            (self._disks / name / "tmp").mkdir(parents=True)
+            shutil.copy(picture, self._disks / name / f"{name}.jpg")
+        self._disk.mkdir()
+        self._given = {url(picture.name), *(str(file) for file in self._disks.glob("*/*.jpg"))}
+
+    def allowed_paths(self) -> str:
+        """Return where pictures and videos may be, for the connection."""
+        return f"{url('')}, {self._disk}"
+
+    def picture(self, number: int, picture: Path) -> str:
+        """Return the picture of a job: in S3 or, one in twelve for each worker, on its disk."""
+        worker = number % 12
+        if self._local_pictures and worker < len(WORKERS):
+            return str(self._disk / f"{WORKERS[worker]}.jpg")
+        return url(picture.name)
 
     def settings(self, database: str) -> dict[str, str]:
         """Return the settings of Airflow's components."""
@@ -108,17 +128,25 @@ class Fleet:
 
     def start_worker(self, name: str, airflow: PrivateAirflow) -> None:
         """Start a worker in namespaces of its own. Its disk keeps its files."""
-        disk, own = self._home / "disk", self._home / "disks" / name
-        for folder in (disk, own / "tmp"):
-            folder.mkdir(parents=True, exist_ok=True)
-        pid_file = own / "worker.pid"
-        pid_file.unlink(missing_ok=True)
+        own = self._disks / name
+        (own / PID_FILE).unlink(missing_ok=True)
         worker = [sys.executable, "-m", "airflow", "celery", "worker", "--skip-serve-logs", "--pid"]
-        command = ["unshare", *_NAMESPACES, "sh", "-ec", _ENTER, "sh", name, str(own), str(disk), *worker]
+        command = [
+            "unshare",
+            *_NAMESPACES,
+            "sh",
+            "-ec",
+            _ENTER,
+            "sh",
+            name,
+            str(own),
+            str(self._disk),
+            *worker,
+        ]
         airflow.services[name] = Service(
             name,
-            [*command, str(disk / pid_file.name)],
-            env=airflow.env | {"TMPDIR": str(disk / "tmp")},
+            [*command, str(self._disk / PID_FILE)],
+            env=airflow.env | {"TMPDIR": str(self._disk / "tmp")},
             log=self._logs / f"{name}.log",
             cwd=airflow.home,
         )
@@ -129,10 +157,13 @@ class Fleet:
             service.check()
 
     def files(self) -> dict[str, bytes]:
-        """Return all files of the bucket but the picture, by their URLs."""
+        """Return all files of the bucket and of the workers' disks but the pictures, by URL or path."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return {url(key): self._read(key) for key in keys if url(key) not in self._given}
+        files = {url(key): self._read(key) for key in keys}
+        local = [file for file in self._disks.rglob("*") if file.is_file() and file.name != PID_FILE]
+        files |= {str(file): file.read_bytes() for file in local}
+        return {name: data for name, data in files.items() if name not in self._given}
 
     def _read(self, key: str) -> bytes:
         return bytes(self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())

@@ -115,7 +115,9 @@ class Stage:
         self.api = self.airflow.api
         self.airflow.up()
         self.start(TRIGGERERS[1])
-        self.api.call("POST", "/connections", self.gateway.connection(url("") if self.fleet else "/"))
+        self.api.call(
+            "POST", "/connections", self.gateway.connection(self.fleet.allowed_paths() if self.fleet else "/")
+        )
         if self.fleet:
             self.api.call("POST", "/connections", self.fleet.connection())
             for worker in WORKERS:
@@ -147,11 +149,11 @@ class Stage:
         """Return the picture as it is sent to the gateway."""
         return base64.b64encode(self.picture.read_bytes()).decode()
 
-    def spec(self, name: str, prompt: str) -> VideoSpec:
+    def spec(self, number: int) -> VideoSpec:
         """Return a video to request."""
-        target = f"{name}.mp4"
+        prompt, target = f"job-{number:04}: the sun sinks into the sea", f"{number:04}.mp4"
         if self.fleet:
-            return VideoSpec(url(self.picture.name), prompt, url(target))
+            return VideoSpec(self.fleet.picture(number, self.picture), prompt, url(target))
         return VideoSpec(str(self.picture), prompt, str(self.videos / target))
 
     def files(self) -> dict[str, bytes]:

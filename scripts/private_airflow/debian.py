@@ -9,7 +9,6 @@ from pathlib import Path
 
 from private_airflow.services import ServiceError
 
-
 #: Debian's maintainer scripts ask this program whether they may start a service; 101 is no.
 POLICY = Path("/usr/sbin/policy-rc.d")
 

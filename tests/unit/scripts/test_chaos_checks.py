@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from chaos.person import CLEARED, REFUSED, RESCUED, SUBMITTED_AGAIN, Person
 from chaos.secrets import Secrets
 from chaos.stage import TaskInstance, VideoSpec
 from chaos.verdict import VIDEO, judge
@@ -180,3 +181,29 @@ def test_secrets_are_found_in_a_stored_trigger(stage):
     secrets = Secrets(stage)
     secrets.search_triggers()
     assert (secrets.triggers_searched, secrets.search()) == (1, ["signed link in a trigger's row"])
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "bill", "decision"),
+    [
+        ("submit", "KlingSubmitUncertainError", ["id-1"], RESCUED),
+        ("submit", "KlingSubmitUncertainError", [], SUBMITTED_AGAIN),
+        ("video", "KlingSubmitUncertainError", ["id-1"], RESCUED),
+        ("video", "KlingDownloadError: Job id-1", ["id-1"], CLEARED),
+        ("video", "KlingInputError", [], REFUSED),
+    ],
+)
+def test_a_person_clears_only_what_does_not_pay_again(stage, name, error, bill, decision):
+    spec, calls = VideoSpec("picture.jpg", "job-0001", "1.mp4"), []
+    task = TaskInstance("id", "kling_chaos", "run", name, 0, "failed", 7, 0.0)
+    kind, _, value = error.partition(": ")
+    stage.gateway.bill["job-0001"] = bill
+    stage.task_instances = lambda *_: [task]
+    stage.api = SimpleNamespace(
+        log=lambda *_, **__: [{"error_detail": [{"exc_type": kind, "exc_value": value}]}],
+        call=lambda *_: calls.append(CLEARED),
+        trigger=lambda *_: calls.append(RESCUED),
+    )
+    assert Person(stage, {("run", 0): spec}, [spec]).tick() == [decision]
+    done = {RESCUED: [RESCUED], REFUSED: []}
+    assert calls == done.get(decision, [CLEARED])
