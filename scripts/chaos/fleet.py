@@ -34,13 +34,15 @@ BUCKET, S3_LOGIN = "chaos", "AKIACHAOS"
 #: Seconds after which Redis gives a message that no worker has acknowledged to another one. Celery's default
 #: is an hour, Airflow's a day.
 VISIBILITY_TIMEOUT = 20
-#: Makes a worker's host name and disk: $1 is its name, $2 its folder, $3 where all workers see theirs.
-_ENTER = 'hostname "$1"; mount --bind "$2" "$3"; shift 3; exec "$@"'
+#: Runs a command as a worker: $1 is its host name, $2 the folder of its disk, $3 where it sees its disk.
+_ENTER = (
+    *("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"),
+    *("sh", "-ec", 'hostname "$1"; mount --bind "$2" "$3"; shift 3; exec "$@"', "sh"),
+)
 _TASKS_BY_WORKER = """
     select run_id || map_index, hostname, count(*) from task_instance where map_index >= 0 group by 1, 2
 """
 _RECEIVED = re.compile(r"Task execute_workload\[([0-9a-f-]+)\] received")
-_NAMESPACES = ("--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 class Fleet:
@@ -130,22 +132,11 @@ class Fleet:
         """Start a worker in namespaces of its own. Its disk keeps its files."""
         own = self._disks / name
         (own / PID_FILE).unlink(missing_ok=True)
-        worker = [sys.executable, "-m", "airflow", "celery", "worker", "--skip-serve-logs", "--pid"]
-        command = [
-            "unshare",
-            *_NAMESPACES,
-            "sh",
-            "-ec",
-            _ENTER,
-            "sh",
-            name,
-            str(own),
-            str(self._disk),
-            *worker,
-        ]
+        command = [*_ENTER, name, str(own), str(self._disk), sys.executable, "-m", "airflow"]
+        command += ["celery", "worker", "--skip-serve-logs", "--pid", f"{self._disk}/{PID_FILE}"]
         airflow.services[name] = Service(
             name,
-            [*command, str(self._disk / PID_FILE)],
+            command,
             env=airflow.env | {"TMPDIR": str(self._disk / "tmp")},
             log=self._logs / f"{name}.log",
             cwd=airflow.home,
