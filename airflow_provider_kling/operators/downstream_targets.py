@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.errors import KlingError, Money
+from airflow_provider_kling.errors import KlingError, KlingSubmitUncertainError, Money
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.inputs import plain_value
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator
@@ -31,7 +31,8 @@ _OF_THE_TASK = re.compile(r"\b(ti|task|task_instance|task_instance_key_str|map_i
 def claim_downstream_targets(operator: KlingSubmitOperator, context: Context) -> Iterator[None]:
     """Raise what would keep the video from the target of a download, and claim a target that is a file.
 
-    Where nothing is bought in the block, the claims are given back.
+    Where nothing is bought in the block, the claims are given back. A person decides about an uncertain
+    submit, and a rescue needs the target: then they are given back, too.
 
     :param operator: the submit.
     :raises KlingInputError: what must be changed before a video is bought.
@@ -44,7 +45,7 @@ def claim_downstream_targets(operator: KlingSubmitOperator, context: Context) ->
             claimed.append(download)
         yield
     except KlingError as error:
-        if error.money is Money.UNTOUCHED:
+        if error.money is Money.UNTOUCHED or isinstance(error, KlingSubmitUncertainError):
             for download in claimed:
                 download.release("")
         raise

@@ -8,7 +8,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_kling.errors import KlingError, KlingInputError, KlingJobFailedError, Money
+from airflow_provider_kling.errors import (
+    KlingError,
+    KlingInputError,
+    KlingJobFailedError,
+    KlingSubmitUncertainError,
+    Money,
+)
 from airflow_provider_kling.hooks import KlingHook, for_airflow, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
@@ -124,7 +130,10 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
 
     @contextmanager
     def _releasing_target(self, context: Context) -> Iterator[None]:
-        """Remove the claim on the target if the block fails and no job will give a video."""
+        """Remove the claim on the target if the block fails, and no job of this task will give a video.
+
+        A person decides about an uncertain submit, and a rescue needs the target.
+        """
         from airflow_provider_kling.submission.state import submission_state
 
         try:
@@ -132,7 +141,8 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
         except KlingError as error:
             if error.money is Money.ENDED:
                 self._record_cost(context)
-            if error.money in (Money.UNTOUCHED, Money.ENDED):
+            is_uncertain = isinstance(error, KlingSubmitUncertainError)
+            if is_uncertain or error.money in (Money.UNTOUCHED, Money.ENDED):
                 with suppress_and_log(self.log, "The claim on the target could not be removed"):
                     self._download(context).release(_job_of(submission_state(context)))
             raise

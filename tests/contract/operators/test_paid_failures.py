@@ -422,6 +422,16 @@ def test_a_claim_is_given_back_where_no_video_will_come(gateway, tmp_path, fault
 
 
 @at_myrouter
+def test_after_an_uncertain_submit_the_target_is_free_for_the_rescue(gateway, tmp_path):
+    gateway.add_fault("submit:cut,late")
+    path = tmp_path / "cat.mp4"
+    with pytest.raises(KlingSubmitUncertainError):
+        video_task(path).execute(context_of(TI(map_index=0), Store()))
+    assert names(tmp_path) == []
+    assert download(gateway.jobs[0].task_id, path) == str(path)
+
+
+@at_myrouter
 def test_a_rescued_video_has_a_sidecar_with_all_that_is_known(gateway, tmp_path):
 
     kling_task_id = bought(gateway)
