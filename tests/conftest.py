@@ -19,6 +19,7 @@ os.environ["AIRFLOW_HOME"] = HOME
 for name in list(os.environ):
     if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")) or name.lower().endswith("_proxy"):
         del os.environ[name]
+os.environ["AIRFLOW__OPENLINEAGE__DISABLED"] = "True"
 
 
 # The machine may be busy, so no example has a time limit. CI tries the same examples each time.
@@ -29,8 +30,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "tests")
 
 #: The order of the tests with a real Airflow: first the others, then the search for secrets, then its end.
 ORDER = (
-    *("provider", "wheel", "modes", "examples", "interruptions", "starts", "functions", "batch", "hostile"),
-    *("browser", "secrets", "end"),
+    *("provider", "wheel", "modes", "examples", "assets", "interruptions", "starts", "functions"),
+    *("batch", "hostile", "browser", "secrets", "end"),
 )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingGalleryLink
-from airflow_provider_kling.operators.base import KlingBaseOperator, reports_errors
+from airflow_provider_kling.operators.base import reports_errors
+from airflow_provider_kling.operators.stored_video import StoringOperator
 from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
 from airflow_provider_kling.values import one_of
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 
-class KlingDownloadOperator(KlingBaseOperator):
+class KlingDownloadOperator(StoringOperator):
     """Downloads the video of a finished job and returns where it is, a string.
 
     Asks the gateway for a fresh link, writes the video under a temporary name, checks that it is a whole
@@ -45,6 +46,7 @@ class KlingDownloadOperator(KlingBaseOperator):
     :param max_bytes: bytes that a video may have.
     :param preview: show a small picture of the video in Airflow, and its length, size and sound. Needs PyAV
         and Pillow. With False, no decoder reads the video, unless ``verify_media`` asks for it.
+    :param outlets: Airflow's own: each ``AssetAlias`` gets an event for the stored video.
     :param kling_conn_id: the Airflow connection's id. (templated)
     :raises KlingDownloadError: the video was not fetched whole; a retry may help and does not pay.
     :raises KlingVideoError: what the link leads to is not a usable video; a retry cannot help.
@@ -94,5 +96,5 @@ class KlingDownloadOperator(KlingBaseOperator):
         download = VideoDownload(KlingHook(self.kling_conn_id), DownloadOptions.of(vars(self)), ti, self.log)
         result = download.run(self.kling_task_id, request)
         download.release(self.kling_task_id)  # the submit may have claimed the target
-        result.publish(ti, self.log)
+        self._publish_video(context, result)
         return result.path

@@ -18,6 +18,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.hooks import KlingHook, for_airflow, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
+from airflow_provider_kling.operators.stored_video import StoringOperator
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator, SubmitAttempt
 from airflow_provider_kling.operators.xcom import find_request, own_bill, own_task_id
 from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_kling.submission.state import SubmissionState
 
 
-class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
+class KlingImageToVideoOperator(StoringOperator, WaitingOperator, KlingSubmitOperator):
     """Buys a video, waits for it and downloads it, in one task; returns where it is, a string.
 
     Does what :class:`KlingSubmitOperator`, :class:`~airflow_provider_kling.sensors.KlingTaskSensor` and
@@ -61,6 +62,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
     :param publish_link: put the video's link, which is signed and opens without a key, into XCom for people
         to click; with False it appears nowhere in Airflow.
     :param allowed_paths: folders or storage URLs that pictures and target must lie in; not templated.
+    :param outlets: Airflow's own: each ``AssetAlias`` gets an event for the stored video.
     :param kwargs: all other arguments of ``KlingSubmitOperator``.
     :raises KlingError: one class for each way it can end, see :mod:`airflow_provider_kling.errors`.
     """
@@ -185,7 +187,7 @@ class KlingImageToVideoOperator(WaitingOperator, KlingSubmitOperator):
             with suppress_and_log(self.log, "The task id could not be recorded"):
                 submission_state(context).confirm_task_id(kling_task_id)
         result = download.run(kling_task_id, request, task)
-        result.publish(ti, self.log)
+        self._publish_video(context, result)
         if not result.reused:
             self._record_cost(context)
             with suppress_and_log(self.log, "That the video is stored could not be recorded"):

@@ -104,15 +104,19 @@ class DownloadResult:
     preview: Mapping[str, Any] | None
     allowed_paths: Sequence[str]
 
+    def video(self) -> dict[str, Any]:
+        """Return what the XCom ``kling_video`` has of the video."""
+        video = {name: self.facts.get(name) for name in _PUBLISHED}
+        video |= {"path": self.path, "reused": self.reused}
+        if self.reused or not video["billing"]:  # the bill of an earlier purchase, or a sidecar without one
+            video |= NO_BILL
+        return video
+
     def publish(self, ti: Any, log: Any) -> None:
         """Push what is known of the video; add it to the library."""
         for key in (SIZE_KEY, SHA256_KEY, CONTENT_TYPE_KEY):
             ti.xcom_push(key=key, value=self.facts[key])
-        video = {name: self.facts.get(name) for name in _PUBLISHED}
-        video |= {"path": self.path, "reused": self.reused, **task_instance_key(ti)}
-        if self.reused or not video["billing"]:  # the bill of an earlier purchase, or a sidecar without one
-            video |= NO_BILL
-        ti.xcom_push(key=VIDEO_KEY, value=video)
+        ti.xcom_push(key=VIDEO_KEY, value={**self.video(), **task_instance_key(ti)})
         if self.preview:
             with suppress_and_log(log, "The preview of the video could not be stored"):
                 ti.xcom_push(key=PREVIEW_KEY, value=self.preview)

@@ -93,6 +93,7 @@ class PrivateAirflow:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{self.home}/airflow.db?timeout=20",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "30",
             "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+            "AIRFLOW__OPENLINEAGE__DISABLED": "True",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
 

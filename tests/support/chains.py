@@ -25,10 +25,10 @@ def picture(tmp_path):
     return str(file)
 
 
-def execute(operator, store=None, ti=None):
+def execute(operator, store=None, ti=None, events=None):
     """Run a task to its end, with its deferrals and the buttons, and return its XComs."""
     ti = ti or TI(task_id=operator.task_id)
-    context = context_of(ti, Store() if store is None else store)
+    context = {**context_of(ti, Store() if store is None else store), "outlet_events": events}
     action = lambda: operator.execute(context)  # noqa: E731
     while True:
         try:
