@@ -10,6 +10,9 @@ Both folders may be on any storage: `/data/shoes`, `s3://aws_default@shop/shoes`
   So workers with their own disks do not buy twice. Airflow's Variable `kling_nightly_catalogue` records the
   runs. The log of `plan` names such a job; the Dag `kling_rescue` stores its video.
 - *Buy again* buys videos for all pictures.
+
+`summary` fails if a picture has failed. `night` updates the asset `kling_night` in any case. Then the Dag
+`kling_film` joins the videos of the run into one film.
 """
 
 import logging
@@ -18,12 +21,13 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
-from airflow.sdk import DAG, ObjectStoragePath, Param, Variable, task, task_group
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset, AssetAlias, ObjectStoragePath, Param, Variable, task, task_group
 
 from airflow_provider_kling.errors import Money
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.myrouter import MODELS
-from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
+from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator, KlingSummaryOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.target import Target
@@ -168,7 +172,9 @@ with DAG(
             max_active_tis_per_dag=4,  # limits the load on your network
             retries=3,
             retry_delay=timedelta(minutes=1),
+            outlets=[AssetAlias("kling_videos")],  # gets an event for each stored video
         )
         wait >> download
 
-    animate.expand_kwargs(plan())
+    night = EmptyOperator(task_id="night", outlets=[Asset("kling_night")], trigger_rule="all_done")
+    animate.expand_kwargs(plan()) >> [night, KlingSummaryOperator(task_id="summary")]
