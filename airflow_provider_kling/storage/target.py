@@ -80,13 +80,14 @@ class Target:
         return None
 
     def check_writable(self) -> None:
-        """Write a small file beside the target and remove it; raise if that fails."""
+        """Write, list and remove a small file beside the target; raise if that fails."""
         with self._errors(), open_folder(self.path, create=True) as folder:
             self._check_room(folder)
             name = f"{self._stem}.probe"
             try:
                 for _ in range(2):  # a file must be replaced, too
                     write_json(folder, name, {}, self._stem)
+                folder.names(name, "")  # as the download does, to see what others have claimed
             finally:
                 folder.remove(name)
 
