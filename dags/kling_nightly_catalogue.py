@@ -31,6 +31,7 @@ from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitO
 from airflow_provider_kling.sensors import KlingTaskSensor
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.target import Target
+from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 
 log = logging.getLogger(__name__)
 
@@ -115,12 +116,14 @@ with DAG(
         params, ti = context["params"], context["ti"]
         pictures, videos = ObjectStoragePath(params["pictures"]), params["videos"].rstrip("/")
         allowed = KlingHook().settings.allowed_paths  # other folders must not be listed
-        resolve_path(params["pictures"], "pictures", allowed)
+        folder = resolve_path(params["pictures"], "pictures", allowed)
         video = resolve_path(f"{videos}/video.mp4", "videos", allowed, for_writing=True)
         if not pictures.is_dir():
             raise FileNotFoundError(
                 f"pictures={params['pictures']!r}: the worker {socket.gethostname()} has no such folder."
             )
+        warn_of_local_disk("pictures", folder, log)
+        warn_of_local_disk("videos", video, log)
         Target(video, {"run_id": ti.run_id}).check_writable()  # before anything is bought
         # Target -> run and map index of its last submit. The database is shared, a worker's disk is not.
         submitted = Variable.get("kling_nightly_catalogue", default={}, deserialize_json=True)

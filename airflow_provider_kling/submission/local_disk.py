@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from typing import Any
@@ -13,15 +14,17 @@ _ONE_MACHINE = re.compile(r"(^|[.:])(Local|Sequential|Debug)Executor(:|$)")
 
 
 def warn_of_local_disk(argument: str, path: StoragePath, log: Any) -> None:
-    """Log a warning if *path* is local and Airflow's configuration names an executor with several workers.
+    """Log a warning if *path* is local and tasks may run on several workers.
 
-    The configuration of a worker need not name the executor that has started it: the pods of Airflow's Helm
-    chart name the ``LocalExecutor``. Then there is no warning.
+    Airflow's configuration names the executors. In the pods of a ``KubernetesExecutor`` it may name the
+    ``LocalExecutor``, so there a variable of the environment counts.
     """
     from airflow.providers.common.compat.sdk import conf  # noqa: PLC0415 - only a running task needs it
 
     executors = [name.strip() for name in conf.get("core", "executor", fallback="").split(",")]
     several = [name for name in executors if name and not _ONE_MACHINE.search(name)]
+    if not several and os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD"):
+        several = ["KubernetesExecutor"]
     if path.is_local and several:
         log.warning(
             "%s=%r is on the disk of worker %s. With %s another task may run on another worker: use a "

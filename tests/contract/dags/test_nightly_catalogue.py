@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from airflow_fakes import TI, png
+from airflow_fakes import TI, connect, png
 
 from airflow_provider_kling.errors import (
     KlingInputError,
@@ -62,3 +62,17 @@ def test_a_folder_for_videos_that_cannot_be_used_is_found_before_the_purchase(ga
     plan = catalogue.dag.get_task("plan").python_callable
     with pytest.raises(KlingInputError, match="no file can be written there"):
         plan(params=params, ti=TI())
+
+
+def test_local_folders_are_warned_of_where_there_may_be_several_workers(
+    gateway, catalogue, tmp_path, monkeypatch, caplog
+):
+    connect(gateway, monkeypatch, allowed_paths=str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setattr(catalogue.Variable, "get", lambda *_, **__: {})
+    monkeypatch.setattr(catalogue.Variable, "set", lambda *_, **__: None)
+    params = {"pictures": f"{tmp_path}/p", "videos": f"{tmp_path}/v", "redo": False, "at_most": 1}
+    (tmp_path / "p").mkdir()
+    assert catalogue.dag.get_task("plan").python_callable(params=params, ti=TI()) == []
+    for argument in ("pictures", "videos"):
+        assert f"{argument}='{tmp_path}/" in caplog.text

@@ -32,3 +32,10 @@ def test_a_local_folder_is_warned_of_where_there_may_be_several_workers(
     warn_of_local_disk("library", path, logging.getLogger("airflow.task"))
     assert bool(caplog.records) == warned
     assert not warned or "library='/data/videos' is on the disk of worker" in caplog.text
+
+
+def test_a_pod_of_the_kubernetes_executor_has_a_disk_of_its_own(monkeypatch, caplog):
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
+    monkeypatch.setenv("AIRFLOW_IS_K8S_EXECUTOR_POD", "True")
+    warn_of_local_disk("target", LOCAL, logging.getLogger("airflow.task"))
+    assert "With KubernetesExecutor another task may run on another worker" in caplog.text
