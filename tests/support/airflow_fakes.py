@@ -153,10 +153,11 @@ def connect(gateway, monkeypatch, /, **extra):
 
 
 @contextmanager
-def running_gateway(monkeypatch, **settings):
-    """Run a gateway whose jobs end at once by default, and connect to it."""
+def running_gateway(monkeypatch, spoken="myrouter", **settings):
+    """Run a gateway whose jobs end at once by default, and connect to it in a dialect."""
     known = {"render": False, "queue_seconds": 0.0, "render_seconds": 0.0, "api_key": KEY, "clock": time.time}
     with Emulator(**{**known, **settings}) as gateway:
+        gateway.spoken = spoken
         connect(gateway, monkeypatch)
         yield gateway
 
@@ -169,9 +170,7 @@ def clock(monkeypatch):
 @pytest.fixture(params=["myrouter", "kling"])
 def gateway(clock, monkeypatch, request):
     """A gateway with the test's clock. Each test runs once in each dialect."""
-    with running_gateway(monkeypatch, clock=clock.time) as gateway:
-        gateway.spoken = request.param
-        connect(gateway, monkeypatch)
+    with running_gateway(monkeypatch, request.param, clock=clock.time) as gateway:
         yield gateway
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
-from airflow_fakes import TI, Store, context_of, running_gateway, runtime_error, submits
+from airflow_fakes import TI, Store, context_of, running_gateway, submits
 
 from airflow_provider_kling.errors import (
     KlingBalanceError,
@@ -92,30 +92,6 @@ def test_the_task_id_of_a_job_that_was_found_is_noted(one_job):
     assert noted(store)["kling_task_id"] == kling_task_id
     assert submit(store) == kling_task_id
     assert submits(one_job) == 1
-
-
-@pytest.mark.parametrize("death", DEATHS)
-@pytest.mark.parametrize(
-    ("when", "writes"),
-    [("before", [1]), ("after", [1]), ("before", [2, 3]), ("before", [2]), ("after", [2])],
-)
-def test_a_retry_after_a_death_pays_once(one_job, death, when, writes):
-    store = Store()
-    getattr(store, when).update({number: death() for number in writes})
-    with pytest.raises(death):
-        submit(store)
-    assert submit(store) == one_job.jobs[0].task_id
-    assert submits(one_job) == 1
-
-
-@pytest.mark.parametrize("death", DEATHS)
-def test_a_clear_after_a_death_goes_on_with_the_job(one_job, death):
-    store = Store()
-    store.before |= {2: death(), 3: death()}
-    with pytest.raises(death):
-        submit(store, TI(max_tries=3))
-    assert submit(store, TI(max_tries=6)) == one_job.jobs[0].task_id
-    assert submit(store, TI(max_tries=6)) == one_job.jobs[0].task_id
 
 
 def test_a_clear_before_the_request_was_sent_sends_it(one_job):
@@ -353,14 +329,6 @@ def test_an_intent_of_another_account_is_left_to_a_person(kling):
     with pytest.raises(KlingSubmitUncertainError):
         submit(store, kling_conn_id="of_another_account")
     assert len(kling.jobs) == 1
-
-
-def test_a_store_that_stays_away_after_the_request_costs_nothing(one_job):
-    store = Store()
-    store.before |= {number: runtime_error() for number in range(2, 14)}
-    kling_task_id = submit(store)
-    assert not noted(store)["kling_task_id"]
-    assert submit(store) == kling_task_id
 
 
 def test_an_unexpected_end_after_the_request_is_retried_and_settled(one_job, monkeypatch):

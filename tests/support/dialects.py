@@ -1,0 +1,70 @@
+"""The words of each gateway, and what each makes of a submit whose answer was lost."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_kling.errors import KlingError, KlingInputError, KlingSubmitUncertainError, Money
+
+
+def _is_uncertain(gateway, submit, match=None, *, fails=True):
+    """A person has to look for the job, unless the Dag's author accepts to pay twice."""
+    with pytest.raises(KlingSubmitUncertainError, match=match) as caught:
+        submit()
+    assert isinstance(caught.value, AirflowFailException) is fails
+    assert caught.value.money is Money.MAYBE
+
+
+def _has_the_job(gateway, submit, match=None, *, fails=True):
+    """The client id leads to the job, or is sent again. The job is paid once."""
+    result = submit()
+    (job,) = gateway.jobs
+    assert result == job.task_id
+
+
+class Words(NamedTuple):
+    """What differs between the gateways."""
+
+    finds_jobs: bool  # by our own id of a job
+    lost: Callable  # executes a submit whose answer was lost, and checks what comes of it
+    changed: type[KlingError]  # of a retry whose request has changed
+    text_model: str  # what it calls kling-v3.0-pro-t2v
+    picture_model: str  # what it calls kling-v3.0-pro-i2v
+
+
+WORDS = {
+    "myrouter": Words(
+        finds_jobs=False,
+        lost=_is_uncertain,
+        changed=KlingSubmitUncertainError,
+        text_model="kling-v3.0-pro-t2v",
+        picture_model="kling-v3.0-pro-i2v",
+    ),
+    "kling": Words(
+        finds_jobs=True,
+        lost=_has_the_job,
+        changed=KlingInputError,
+        text_model="text-to-video/kling-3.0",
+        picture_model="image-to-video/kling-3.0",
+    ),
+}
+
+
+def words(gateway):
+    """Return the words of the gateway that a test speaks to."""
+    return WORDS[gateway.spoken]
+
+
+def rows(names, both=(), *, myrouter=(), kling=()):
+    """Run a story once for each row: those of both gateways, and those of one."""
+    own = {"myrouter": myrouter, "kling": kling}
+    known = [(gateway, *row) for gateway in WORDS for row in (*both, *own[gateway])]
+    return pytest.mark.parametrize(("gateway", *names.split()), known, indirect=["gateway"])
+
+
+def at_myrouter(why):
+    """Run a story at MyRouter only. All others run at both gateways."""
+    assert why
+    return pytest.mark.parametrize("gateway", ["myrouter"], indirect=True)
