@@ -32,6 +32,13 @@ class Words(NamedTuple):
     changed: type[KlingError]  # of a retry whose request has changed
     text_model: str  # what it calls kling-v3.0-pro-t2v
     picture_model: str  # what it calls kling-v3.0-pro-i2v
+    states: tuple[str, ...]  # of a job that succeeds
+    timings: set[str]  # the times that its answers have
+
+    @property
+    def log_states(self):
+        """The states as log lines name them."""
+        return [state.removeprefix("TASK_STATUS_").lower() for state in self.states]
 
 
 WORDS = {
@@ -41,6 +48,8 @@ WORDS = {
         changed=KlingSubmitUncertainError,
         text_model="kling-v3.0-pro-t2v",
         picture_model="kling-v3.0-pro-i2v",
+        states=("TASK_STATUS_QUEUED", "TASK_STATUS_PROCESSING", "TASK_STATUS_SUCCEED"),
+        timings={"submit_time_ms", "execute_time_ms", "complete_time_ms"},
     ),
     "kling": Words(
         finds_jobs=True,
@@ -48,6 +57,8 @@ WORDS = {
         changed=KlingInputError,
         text_model="text-to-video/kling-3.0",
         picture_model="image-to-video/kling-3.0",
+        states=("submitted", "processing", "succeeded"),
+        timings={"submit_time_ms", "complete_time_ms"},
     ),
 }
 
