@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
-from airflow_fakes import TI, Store, at_myrouter, context_of
-from chains import MODEL, chain, execute, one_task, submit_of
+from airflow_fakes import TI, Store, context_of
+from chains import chain, execute, one_task, submit_of
+from dialects import words
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.operators import KlingDownloadOperator
@@ -28,6 +29,8 @@ def fields(title):
 #: The fields of kling_request that only `reuse` adds.
 REUSE = {"library_entry", "reused"}
 JOB_ONLY = {"request", "video_type"}
+#: Who pushes the bill, in the words of the page.
+BILLS = {"myrouter": [], "kling": ["what waits or downloads"]}
 
 
 def keys(*operators):
@@ -42,12 +45,12 @@ def keys(*operators):
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-@at_myrouter
 def test_three_tasks_push_what_the_page_lists(rendering, tmp_path, picture, deferrable):
     submitted, waited, downloaded = chain(tmp_path / "cat.mp4", picture, deferrable=deferrable)
+    bills = BILLS[rendering.spoken]
     assert submitted.keys() - {"return_value"} == keys("submit")
-    assert waited.keys() - {"return_value"} == keys("sensor")
-    assert downloaded.keys() - {"return_value"} == keys("download")
+    assert waited.keys() - {"return_value"} == keys("sensor", *bills)
+    assert downloaded.keys() - {"return_value"} == keys("download", *bills)
     assert submitted["kling_request"].keys() == fields("kling_request") - REUSE
     assert submitted["kling_preview"].keys() == downloaded["kling_preview"].keys() == fields("kling_preview")
     assert waited["return_value"].keys() == fields("The sensor's result")
@@ -56,25 +59,22 @@ def test_three_tasks_push_what_the_page_lists(rendering, tmp_path, picture, defe
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-@at_myrouter
 def test_the_one_task_pushes_the_same(rendering, tmp_path, picture, deferrable):
     pushed = execute(one_task(tmp_path / "cat.mp4", picture, deferrable=deferrable))
-    assert pushed.keys() - {"return_value"} == keys("submit", "sensor", "download", "one task")
+    by = ["submit", "sensor", "download", "one task", *BILLS[rendering.spoken]]
+    assert pushed.keys() - {"return_value"} == keys(*by)
     assert pushed["kling_request"].keys() == fields("kling_request") - REUSE
-    for key in ("kling_preview", "kling_progress", "kling_video"):
+    for key in {"kling_preview", "kling_progress", "kling_video", "kling_bill"} & pushed.keys():
         assert pushed[key].keys() == fields(key)
 
 
-@at_myrouter
 def test_a_reused_video_has_the_same_fields(gateway, tmp_path, picture):
     reuse = {"reuse": "fingerprint", "library": f"{tmp_path}/library"}
     first = execute(one_task(tmp_path / "first.mp4", picture, **reuse))
     submitted, waited, downloaded = chain(tmp_path / "cat.mp4", picture, of_submit=reuse)
     assert submitted["kling_request"].keys() == fields("kling_request")
-    assert (waited["return_value"].keys(), waited["return_value"]["model"]) == (
-        fields("The sensor's result"),
-        MODEL,
-    )
+    assert waited["return_value"].keys() == fields("The sensor's result")
+    assert waited["return_value"]["model"] == words(gateway).picture_model
     assert downloaded["kling_video"].keys() == fields("kling_video")
     assert downloaded["kling_video"]["reused"]
     assert downloaded["kling_video"]["media"] == first["kling_video"]["media"]
@@ -82,7 +82,6 @@ def test_a_reused_video_has_the_same_fields(gateway, tmp_path, picture):
 
 
 @pytest.mark.parametrize("form", ["three tasks", "one task"])
-@at_myrouter
 def test_the_video_has_the_times_of_the_gateway_and_of_the_download(
     rendering, clock, tmp_path, picture, form
 ):
@@ -91,12 +90,12 @@ def test_the_video_has_the_times_of_the_gateway_and_of_the_download(
         "kling_video"
     ]
     timings = video["timings"]
-    assert timings.keys() == {"submit_time_ms", "execute_time_ms", "complete_time_ms"}
+    assert timings.keys() == words(rendering).timings
     assert timings["submit_time_ms"] / 1000 == pytest.approx(began, abs=5)
     assert timings["complete_time_ms"] - timings["submit_time_ms"] == pytest.approx(30_000, abs=5000)
     assert began + 30 <= video["downloaded_at"] <= clock.time()
     assert 0 <= video["download_seconds"] <= 5
-    assert (video["model"], video["size"]) == (MODEL, target.stat().st_size)
+    assert (video["model"], video["size"]) == (words(rendering).picture_model, target.stat().st_size)
     assert began <= video["submitted_at"] <= began + 5
 
 
@@ -106,12 +105,12 @@ def test_the_time_of_a_download_counts_its_failed_attempts(gateway, clock, tmp_p
     assert video["download_seconds"] >= 1
 
 
-@at_myrouter
 def test_the_request_shows_the_defaults_that_apply(gateway, tmp_path, picture):
     request = execute(one_task(tmp_path / "cat.mp4", picture))["kling_request"]
     inputs = request["inputs"]
     assert (inputs["prompt"], inputs["duration"], inputs["sound"]) == ("a cat", 5, False)
-    assert request["defaults"] == ["cfg_scale", "duration", "sound"]
+    scale = {"myrouter": ["cfg_scale"], "kling": []}[gateway.spoken]
+    assert request["defaults"] == [*scale, "duration", "sound"]
 
 
 def test_the_sidecar_has_the_same_facts(gateway, tmp_path, picture):
@@ -127,20 +126,22 @@ def test_the_sidecar_has_the_same_facts(gateway, tmp_path, picture):
     assert preview == pushed["kling_preview"]
 
 
-@at_myrouter
 def test_a_rescued_video_has_what_the_gateway_says_of_it(gateway, tmp_path, picture):
     job = execute(one_task(tmp_path / "first.mp4", picture))["kling_task_id"]
+    model = {"myrouter": words(gateway).picture_model, "kling": None}[
+        gateway.spoken
+    ]  # Kling does not tell it
     with DAG("d", schedule=None):
         wait = KlingTaskSensor(task_id="wait", kling_task_id=job)
         rescue = KlingDownloadOperator(task_id="rescue", kling_task_id=job, target=f"{tmp_path}/cat.mp4")
-    assert execute(wait)["return_value"]["model"] == MODEL
+    assert execute(wait)["return_value"]["model"] == model
     video = execute(rescue)["kling_video"]
     assert video.keys() == fields("kling_video")
-    assert video["model"] == MODEL
+    assert video["model"] == model
     assert video["submitted_at"] == pytest.approx(gateway.jobs[0].created_at, abs=1)
     sidecar = json.loads((tmp_path / "cat.mp4.json").read_text())
     assert sidecar["inputs"] is sidecar["estimated_cost_usd"] is None
-    assert sidecar["model"] == MODEL
+    assert sidecar["model"] == model
     assert sidecar.keys() >= JOB_ONLY
 
 
