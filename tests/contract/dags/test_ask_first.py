@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from airflow_fakes import at_myrouter, connect
+from airflow_fakes import connect
 
 DAGS = Path(__file__).parents[3] / "dags"
 SAME = {"prompt": "It turns", "duration": 3, "sound": True, "target": "/v/"}
@@ -24,23 +24,23 @@ def offered(dag, *pictures):
     return dag.get_task("offer").python_callable(requests)
 
 
-@at_myrouter
 def test_the_offer_shows_each_picture_with_its_estimate_and_the_sum(gateway, dag):
     offer = offered(dag, "s3://shop/lamp.png", "https://s.example/sofa.png?v=1")
-    assert offer["usd"] == 1.008
+    each, both = {"myrouter": (0.504, 1.008), "kling": (0.378, 0.756)}[gateway.spoken]
+    assert offer["usd"] == both
     assert offer["body"].splitlines() == [
-        "2 videos, estimated at **1.008 USD**.",
+        f"2 videos, estimated at **{both} USD**.",
         "",
         "| picture | estimated |",
         "|---|---|",
-        "| lamp.png | 0.504 USD |",
-        "| ![sofa.png](https://s.example/sofa.png?v=1) | 0.504 USD |",
+        f"| lamp.png | {each} USD |",
+        f"| ![sofa.png](https://s.example/sofa.png?v=1) | {each} USD |",
     ]
 
 
-@at_myrouter
 def test_the_offer_uses_the_connections_prices(gateway, dag, monkeypatch):
-    connect(gateway, monkeypatch, prices={"kling-v3.0-pro-i2v": 1})
+    model = {"myrouter": "kling-v3.0-pro-i2v", "kling": "kling-3.0"}[gateway.spoken]
+    connect(gateway, monkeypatch, prices={model: 1})
     assert offered(dag, "a.png")["usd"] == 4.5
 
 

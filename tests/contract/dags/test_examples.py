@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
-from airflow_fakes import TI, at_myrouter, context_of
+from airflow_fakes import TI, context_of
+from dialects import rows
 
 from airflow_provider_kling.emulator.jobs import fingerprint
 
@@ -14,7 +15,7 @@ DAGS = Path(__file__).parents[3] / "dags"
 PIC, CLIP = "https://p.example/a.png", "https://p.example/a.mp4"
 SHOTS = [{"prompt": "one", "duration": 3}, {"prompt": "two", "duration": 4}]
 
-#: Dag, what is typed into its form, the model, and the JSON body that has to come out.
+#: Dag, what is typed into its form, the model, and the JSON body that has to come out at MyRouter.
 KINDS = [
     (
         "kling_text_to_video",
@@ -47,6 +48,53 @@ KINDS = [
         {"image": PIC, "multi_prompt": SHOTS, "duration": 7},
     ),
 ]
+PRO = {"resolution": "1080p"}
+SNOW, BOAT = {"type": "prompt", "text": "snow"}, {"type": "prompt", "text": "a 'boat'"}
+REFERENCES = [
+    {"type": "refer_image", "url": url, "id": f"image_{number}"}
+    for number, url in enumerate([PIC, PIC + "?a='b'"], 1)
+]
+#: The model and the body of each at Kling.
+AT_KLING = {
+    "kling_text_to_video": (
+        "text-to-video/kling-3.0",
+        {
+            "settings": {"resolution": "720p", "duration": 5, "aspect_ratio": "9:16", "multi_shot": False},
+            "prompt": "a boat",
+        },
+    ),
+    "kling_reference_to_video": (
+        "omni-video/kling-o1",
+        {
+            "settings": PRO | {"duration": 3, "aspect_ratio": "16:9"},
+            "contents": [BOAT, *REFERENCES],
+        },
+    ),
+    "kling_video_editing": (
+        "omni-video/kling-o1",
+        {
+            "settings": PRO | {"audio": "original"},
+            "contents": [SNOW, {"type": "base_video", "url": CLIP, "id": "video_1"}],
+        },
+    ),
+    "kling_motion_control": (
+        "motion-control/kling-2.6",
+        {
+            "settings": PRO | {"character_orientation": "video"},
+            "contents": [{"type": "image", "url": PIC}, {"type": "video", "url": CLIP}],
+        },
+    ),
+    "kling_multi_shot": (
+        "image-to-video/kling-3.0",
+        {
+            "settings": PRO | {"duration": 7, "multi_shot": True},
+            "contents": [
+                {"type": "prompt", "text": "shot 1, 3, one; shot 2, 4, two;"},
+                {"type": "first_frame", "url": PIC},
+            ],
+        },
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +109,11 @@ def test_every_example_of_the_file_is_tried(examples):
     assert set(examples) == {dag_id for dag_id, *_ in KINDS}
 
 
-@pytest.mark.parametrize(("dag_id", "form", "model", "body"), KINDS, ids=[kind[0] for kind in KINDS])
-@at_myrouter
+@rows(
+    "dag_id form model body",
+    myrouter=KINDS,
+    kling=[(dag_id, form, *AT_KLING[dag_id]) for dag_id, form, *_ in KINDS],
+)
 def test_an_example_submits_what_its_form_says(gateway, logged, examples, dag_id, form, model, body):
     dag = examples[dag_id]
     params = {name: param.value for name, param in dag.params.items()} | form

@@ -21,8 +21,6 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.operators import KlingSubmitOperator
 
 DEATHS = [AirflowTaskTimeout, KeyboardInterrupt, SystemExit]
-LOST = ["cut", "cut,late", "malformed,late", "html=502", "html=504,late", "redirect"]
-LOST += [f"code={code}{late}" for code in (5000, 5001, 5002) for late in ("", ",late")]
 
 
 def submit(store, ti=None, **arguments):
@@ -70,13 +68,6 @@ def test_the_client_id_is_noted_logged_sent_and_pushed(one_job, logged):
     assert job.client_id == noted(store)["client_id"] == ti.xcoms["kling_request"]["client_id"]
     assert re.fullmatch("[a-z0-9-]{1,64}", job.client_id)
     assert f"Client id: {job.client_id}" in logged.text()
-
-
-@pytest.mark.parametrize("store", [Store, lambda: None], ids=["store", "no store"])
-@pytest.mark.parametrize("fault", LOST)
-def test_a_lost_answer_settles_itself_in_the_same_try(one_job, fault, store):
-    one_job.add_fault(f"submit:{fault}")
-    assert submit(store()) == one_job.jobs[0].task_id
 
 
 @pytest.mark.parametrize("fault", ["cut,late,hidden=8", "code=5000,hidden=40", "malformed,hidden=40"])
@@ -226,17 +217,6 @@ def test_a_task_that_resumes_while_kling_is_away_waits_on_for_it(one_job, clock)
     assert submit(store, deferrable=False) == one_job.jobs[0].task_id
     assert sum(clock.slept) > 60
     assert submits(one_job) == 1
-
-
-@pytest.mark.parametrize(("code", "error"), [(1201, KlingInputError), (1102, KlingBalanceError)])
-def test_a_refusal_of_the_first_request_keeps_its_class_and_leaves_no_intent(kling, code, error):
-    kling.add_fault(f"submit:code={code}")
-    store = Store()
-    with pytest.raises(error) as caught:
-        submit(store)
-    assert caught.value.money is Money.UNTOUCHED
-    assert isinstance(caught.value, AirflowFailException)
-    assert (submits(kling), store.values) == (1, {})
 
 
 def test_a_refusal_after_a_lost_answer_is_final_only_when_no_job_can_come_any_more(kling, clock):

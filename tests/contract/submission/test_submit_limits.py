@@ -3,16 +3,17 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from airflow_fakes import TI, Store, at_myrouter, connect, context_of, running_gateway, runtime_error, submits
+from airflow_fakes import TI, Store, connect, context_of, running_gateway, runtime_error, submits
+from dialects import rows, words
 
 from airflow_provider_kling.errors import (
     KlingInputError,
     KlingModerationError,
-    KlingSubmitUncertainError,
     KlingUnavailableError,
     Money,
 )
@@ -59,17 +60,24 @@ def test_of_two_limits_the_lower_one_holds(gateway, monkeypatch):
     assert not submits(gateway)
 
 
+@pytest.fixture
+def unpriced(gateway):
+    """A model that the gateway has and whose price is not known."""
+    model = {"myrouter": "kling-v1.6-t2v", "kling": "text-to-video/kling-v9"}[gateway.spoken]
+    gateway.settings = replace(gateway.settings, models=(model,))
+    return model
+
+
 @pytest.mark.parametrize("argument", ["max_cost_usd", "max_run_cost_usd"])
-@at_myrouter
 def test_under_a_limit_a_job_of_unknown_price_is_refused_until_its_price_is_named(
-    gateway, monkeypatch, argument
+    gateway, monkeypatch, unpriced, argument
 ):
-    unknown = {"model": "kling-v1.6-t2v", argument: 100}
+    unknown = {"model": unpriced, "duration": 5, argument: 100}
     with pytest.raises(KlingInputError, match=f"{argument}=100.* an unknown price") as caught:
         submit(**unknown)
     assert "missing prices" in caught.value.advice
     assert not submits(gateway)
-    connect(gateway, monkeypatch, prices={"kling-v1.6-t2v": 0.1})
+    connect(gateway, monkeypatch, prices={unpriced: 0.1})
     submit(**unknown)
     assert submits(gateway) == 1
 
@@ -93,10 +101,9 @@ def test_jobs_of_other_tasks_and_of_tasks_without_a_limit_count_too(gateway):
     assert submits(gateway) == 1
 
 
-@at_myrouter
-def test_beside_a_job_of_unknown_price_no_limit_can_be_kept_and_that_is_said(gateway):
+def test_beside_a_job_of_unknown_price_no_limit_can_be_kept_and_that_is_said(gateway, unpriced):
     run = {}
-    submit(run, model="kling-v1.6-t2v")
+    submit(run, model=unpriced)
     with pytest.raises(KlingInputError, match="without 1 of unknown price"):
         submit(run, at=1, max_run_cost_usd=100)
     assert submits(gateway) == 1
@@ -338,27 +345,24 @@ def test_without_a_task_state_store_a_run_keeps_to_its_limit_too(gateway):
 LOST = {"max_run_cost_usd": 0.56}
 
 
-@pytest.mark.parametrize("cleared", [False, True])
-@at_myrouter
+@rows("cleared", [(True,)], myrouter=[(False,)])  # at Kling a retry has the job
 def test_a_job_whose_answer_was_lost_counts_in_every_later_try(gateway, cleared):
     run, store = {}, Store()
     gateway.add_fault("submit:cut,late")
-    with pytest.raises(KlingSubmitUncertainError):
-        submit(run, store=store, at=0, on_uncertain="submit_again", **LOST)
+    request = {"run": run, "store": store, "prompt": "cat 0", "on_uncertain": "submit_again", **LOST}
+    words(gateway).lost(gateway, lambda: submit(at=0, **request), fails=False)
     ti = TI(task_id="submit", map_index=0, run=run, max_tries=6 if cleared else 3)
     with pytest.raises(KlingInputError, match="max_run_cost_usd"):
-        submit(run, store=store, ti=ti, prompt="cat 0", on_uncertain="submit_again", **LOST)
+        submit(ti=ti, **request)
     assert submits(gateway) == 1
 
 
-@at_myrouter
 def test_a_job_whose_id_was_not_noted_counts_for_the_other_tasks_too(gateway):
     run, store = {}, Store()
     store.before[2] = store.before[3] = SystemExit()
     with pytest.raises(SystemExit):
         submit(run, store=store, at=0, **LOST)
-    with pytest.raises(KlingSubmitUncertainError):
-        submit(run, store=store, ti=TI(task_id="submit", map_index=0, run=run), prompt="cat 0", **LOST)
+    words(gateway).lost(gateway, lambda: submit(run, store=store, at=0, **LOST))
     with pytest.raises(KlingInputError, match="max_run_cost_usd"):
         submit(run, at=1, **LOST)
     assert submits(gateway) == 1
