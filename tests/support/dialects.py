@@ -1,4 +1,4 @@
-"""The words of each gateway, and what each makes of a submit whose answer was lost."""
+"""The two dialects: the words of each, and what becomes of a submit whose answer was lost."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_kling.errors import KlingError, KlingInputError, KlingSubmitUncertainError, Money
 
 
-def _is_uncertain(gateway, submit, match=None, *, fails=True):
+def _is_uncertain(gateway, submit, match, fails):
     """A person has to look for the job, unless the Dag's author accepts to pay twice."""
     with pytest.raises(KlingSubmitUncertainError, match=match) as caught:
         submit()
@@ -17,18 +17,18 @@ def _is_uncertain(gateway, submit, match=None, *, fails=True):
     assert caught.value.money is Money.MAYBE
 
 
-def _has_the_job(gateway, submit, match=None, *, fails=True):
+def _has_the_job(gateway, submit, match, fails):
     """The client id leads to the job, or is sent again. The job is paid once."""
     result = submit()
     (job,) = gateway.jobs
     assert result == job.task_id
 
 
-class Words(NamedTuple):
-    """What differs between the gateways."""
+class Dialect(NamedTuple):
+    """How a gateway calls things, and what it can do."""
 
     finds_jobs: bool  # by our own id of a job
-    lost: Callable  # executes a submit whose answer was lost, and checks what comes of it
+    lost: Callable  # checks what becomes of a submit whose answer was lost
     changed: type[KlingError]  # of a retry whose request has changed
     text_model: str  # what it calls kling-v3.0-pro-t2v
     picture_model: str  # what it calls kling-v3.0-pro-i2v
@@ -41,8 +41,8 @@ class Words(NamedTuple):
         return [state.removeprefix("TASK_STATUS_").lower() for state in self.states]
 
 
-WORDS = {
-    "myrouter": Words(
+DIALECTS = {
+    "myrouter": Dialect(
         finds_jobs=False,
         lost=_is_uncertain,
         changed=KlingSubmitUncertainError,
@@ -51,7 +51,7 @@ WORDS = {
         states=("TASK_STATUS_QUEUED", "TASK_STATUS_PROCESSING", "TASK_STATUS_SUCCEED"),
         timings={"submit_time_ms", "execute_time_ms", "complete_time_ms"},
     ),
-    "kling": Words(
+    "kling": Dialect(
         finds_jobs=True,
         lost=_has_the_job,
         changed=KlingInputError,
@@ -63,15 +63,24 @@ WORDS = {
 }
 
 
-def words(gateway):
-    """Return the words of the gateway that a test speaks to."""
-    return WORDS[gateway.spoken]
+def dialect(gateway):
+    """Return the dialect in which a test speaks to a gateway."""
+    return DIALECTS[gateway.spoken]
+
+
+def check_lost_answer(gateway, submit, match=None, *, fails=True):
+    """Execute a submit whose answer is lost now, or was lost before, and check what becomes of it.
+
+    :param match: what the error says where it is uncertain.
+    :param fails: whether Airflow does not retry that error.
+    """
+    dialect(gateway).lost(gateway, submit, match, fails)
 
 
 def rows(names, both=(), *, myrouter=(), kling=()):
     """Run a story once for each row: those of both gateways, and those of one."""
     own = {"myrouter": myrouter, "kling": kling}
-    known = [(gateway, *row) for gateway in WORDS for row in (*both, *own[gateway])]
+    known = [(gateway, *row) for gateway in DIALECTS for row in (*both, *own[gateway])]
     return pytest.mark.parametrize(("gateway", *names.split()), known, indirect=["gateway"])
 
 

@@ -8,7 +8,8 @@ import tracemalloc
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from airflow_fakes import TI, Store, at_myrouter, connect, context_of, running_gateway
+from airflow_fakes import TI, Store, connect, context_of, running_gateway
+from dialects import dialect, rows
 from odd_servers import answering, serving
 from sensor_modes import bought
 from targets import names
@@ -41,7 +42,6 @@ def downloads(gateway):
 
 
 @pytest.mark.parametrize("name", ["", "cat.mp4", "a cat's (1) vidéo.mp4", "50%.mp4"])
-@at_myrouter
 def test_a_video_and_its_story_come_home(gateway, folder, name):
     ti, kling_task_id = TI(map_index=2), bought(gateway)
     path = download(kling_task_id, folder + name, ti)
@@ -52,6 +52,8 @@ def test_a_video_and_its_story_come_home(gateway, folder, name):
     home = ti.xcoms.pop("kling_video")
     assert (home["kling_task_id"], home["path"], home["reused"]) == (kling_task_id, path, False)
     assert (home["task_id"], home["map_index"]) == ("t", 2)
+    cost = ti.xcoms.pop("kling_bill", {}).get("cost_usd")
+    assert cost == {"myrouter": None, "kling": 0.56}[gateway.spoken]
     assert ti.xcoms == {"size": len(VIDEO), "sha256": sha256, "content_type": "video/mp4"}
     told = json.loads(ObjectStoragePath(f"{path}.json").read_text())
     assert (told["kling_task_id"], told["size"], told["sha256"]) == (kling_task_id, len(VIDEO), sha256)
@@ -244,13 +246,16 @@ STATES = [
     ("job:cancel", KlingJobFailedError, Money.ENDED, True),
     ("job:empty", KlingJobFailedError, Money.ENDED, True),
     ("query:html=502,times=always", KlingUnavailableError, Money.RUNNING, False),
-    ("query:error=TASK_NOT_FOUND,times=always", KlingTaskNotFoundError, Money.UNAFFECTED, True),
     ("query:error=INVALID_API_KEY,times=2", KlingAccessError, Money.RUNNING, True),
 ]
 
 
-@pytest.mark.parametrize(("fault", "error", "money", "final"), STATES)
-@at_myrouter
+@rows(
+    "fault error money final",
+    STATES,
+    myrouter=[("query:error=TASK_NOT_FOUND,times=always", KlingTaskNotFoundError, Money.UNAFFECTED, True)],
+    kling=[("job:invisible=100000", KlingTaskNotFoundError, Money.UNAFFECTED, True)],
+)
 def test_a_job_that_has_no_video_is_told_as_what_it_is(gateway, tmp_path, fault, error, money, final):
     gateway.add_fault(fault)
     kling_task_id = bought(gateway)
@@ -333,7 +338,6 @@ def test_a_private_storage_host_is_refused_unless_the_connection_allows_it(gatew
     assert names(tmp_path) == []
 
 
-@at_myrouter
 def test_the_story_tells_what_the_submit_upstream_asked_for(gateway, tmp_path):
     with DAG("d", schedule=None):
         submit = KlingSubmitOperator(task_id="submit", model="kling-v3.0-pro-t2v", prompt="a cat", sound=True)
@@ -348,7 +352,7 @@ def test_the_story_tells_what_the_submit_upstream_asked_for(gateway, tmp_path):
     task.execute(context_of(ti))
     told = json.loads((tmp_path / "cat.mp4.json").read_text())
     assert (told["inputs"]["prompt"], told["inputs"]["sound"]) == ("a cat", True)
-    assert told["model"] == "kling-v3.0-pro-t2v"
+    assert told["model"] == dialect(gateway).text_model
     assert told["estimated_cost_usd"] == 0.84
 
 

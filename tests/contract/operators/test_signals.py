@@ -1,8 +1,8 @@
 """What a fleet's operators see: each purchase, end and download is counted, and traced if they ask for it."""
 
 import pytest
-from airflow_fakes import at_myrouter
-from chains import MODEL, chain, execute, one_task, submit_of
+from chains import chain, execute, one_task, submit_of
+from dialects import at_myrouter, dialect
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -25,8 +25,7 @@ def statsd(monkeypatch):
 @pytest.fixture
 def tags(gateway):
     """The tags of a job of :data:`MODEL`."""
-    model = MODEL if gateway.spoken == "myrouter" else "image-to-video/kling-3.0"
-    return {"gateway": gateway.spoken, "model": model}
+    return {"gateway": gateway.spoken, "model": dialect(gateway).picture_model}
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_a_job_without_a_video_counts_by_the_class_of_its_error(statsd, renderin
     assert not statsd.metrics["kling.jobs.succeeded"]
 
 
-@at_myrouter
+@at_myrouter("its twin at Kling: test_a_lost_answer_is_a_purchase_too_if_the_client_id_finds_its_job")
 def test_an_uncertain_submit_has_a_counter_of_its_own(statsd, gateway, picture):
     gateway.add_fault("submit:cut,late")
     with pytest.raises(KlingError):

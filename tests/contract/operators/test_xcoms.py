@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow_fakes import TI, Store, context_of
 from chains import chain, execute, one_task, submit_of
-from dialects import words
+from dialects import dialect
 
 from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.operators import KlingDownloadOperator
@@ -74,7 +74,7 @@ def test_a_reused_video_has_the_same_fields(gateway, tmp_path, picture):
     submitted, waited, downloaded = chain(tmp_path / "cat.mp4", picture, of_submit=reuse)
     assert submitted["kling_request"].keys() == fields("kling_request")
     assert waited["return_value"].keys() == fields("The sensor's result")
-    assert waited["return_value"]["model"] == words(gateway).picture_model
+    assert waited["return_value"]["model"] == dialect(gateway).picture_model
     assert downloaded["kling_video"].keys() == fields("kling_video")
     assert downloaded["kling_video"]["reused"]
     assert downloaded["kling_video"]["media"] == first["kling_video"]["media"]
@@ -90,12 +90,12 @@ def test_the_video_has_the_times_of_the_gateway_and_of_the_download(
         "kling_video"
     ]
     timings = video["timings"]
-    assert timings.keys() == words(rendering).timings
+    assert timings.keys() == dialect(rendering).timings
     assert timings["submit_time_ms"] / 1000 == pytest.approx(began, abs=5)
     assert timings["complete_time_ms"] - timings["submit_time_ms"] == pytest.approx(30_000, abs=5000)
     assert began + 30 <= video["downloaded_at"] <= clock.time()
     assert 0 <= video["download_seconds"] <= 5
-    assert (video["model"], video["size"]) == (words(rendering).picture_model, target.stat().st_size)
+    assert (video["model"], video["size"]) == (dialect(rendering).picture_model, target.stat().st_size)
     assert began <= video["submitted_at"] <= began + 5
 
 
@@ -128,7 +128,7 @@ def test_the_sidecar_has_the_same_facts(gateway, tmp_path, picture):
 
 def test_a_rescued_video_has_what_the_gateway_says_of_it(gateway, tmp_path, picture):
     job = execute(one_task(tmp_path / "first.mp4", picture))["kling_task_id"]
-    model = {"myrouter": words(gateway).picture_model, "kling": None}[
+    model = {"myrouter": dialect(gateway).picture_model, "kling": None}[
         gateway.spoken
     ]  # Kling does not tell it
     with DAG("d", schedule=None):

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.timeout import timeout as execution_timeout
 from airflow_fakes import TI, Store, context_of, running_gateway, stored_and_read, submits
-from dialects import WORDS, words
+from dialects import DIALECTS, check_lost_answer, dialect
 from sensor_modes import bought, triggered
 
 from airflow_provider_kling.errors import (
@@ -163,7 +163,7 @@ def test_a_wait_goes_on_as_it_began_when_the_dag_changes_amid_it(gateway, clock,
     event = asyncio.run(triggered(pause))
     changed = KlingTaskSensor(task_id="wait", **{"kling_task_id": job, "timeout": 600, **change})
     result = changed.resume_execution(pause.method_name, {"event": event}, context_of())
-    assert (result["kling_task_id"], result["status"]) == (job, words(gateway).states[-1])
+    assert (result["kling_task_id"], result["status"]) == (job, dialect(gateway).states[-1])
     assert submits(gateway) == 1
 
 
@@ -199,7 +199,7 @@ def test_another_target_while_the_task_waits_is_where_the_video_goes(gateway, cl
 # Airflow's own clock: ``execution_timeout`` ends the try in the midst of anything.
 
 
-@pytest.fixture(params=WORDS)
+@pytest.fixture(params=DIALECTS)
 def slow_gateway(monkeypatch, request):
     """A gateway by the real clock, as Airflow's own timeout is."""
     with running_gateway(monkeypatch, request.param) as gateway:
@@ -242,7 +242,7 @@ def test_a_submit_that_airflow_cuts_short_is_not_sent_again(slow_gateway):
     slow_gateway.add_fault("submit:hang=3,late")
     store, ti = Store(), TI()
     cut_short(submitting(), context_of(ti, store))
-    words(slow_gateway).lost(slow_gateway, lambda: submitting().execute(context_of(ti, store)))
+    check_lost_answer(slow_gateway, lambda: submitting().execute(context_of(ti, store)))
     assert submits(slow_gateway) == 1
 
 

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
-from dialects import rows, words
+from dialects import dialect, rows
 from sensor_modes import Wait, arrange, bought, triggered
 
 from airflow_provider_kling.emulator.fault_effects import Effect
@@ -88,10 +88,10 @@ def test_the_result_is_the_same_in_every_mode_soft_or_not(gateway, clock, mode, 
     wait = Wait(mode, clock, kling_task_id=kling_task_id, **softness)
     result = wait.end()
     assert result["kling_task_id"] == kling_task_id
-    assert result["status"] == words(gateway).states[-1]
+    assert result["status"] == dialect(gateway).states[-1]
     assert result["videos"][0]["video_url"] == wait.ti.xcoms["kling_video_url"]
-    assert result["timings"].keys() == words(gateway).timings
-    assert wait.ti.xcoms["kling_progress"]["status"] == words(gateway).states[-1]
+    assert result["timings"].keys() == dialect(gateway).timings
+    assert wait.ti.xcoms["kling_progress"]["status"] == dialect(gateway).states[-1]
     assert wait.ti.xcoms["kling_video_link"].startswith(gateway.storage_url)
     assert wait.ti.xcoms["kling_gallery_link"].endswith("/dags/d/runs/r/tasks/t/plugin/kling-videos")
 
@@ -315,7 +315,7 @@ def test_each_state_is_logged_once_by_worker_and_triggerer_together(gateway, clo
     Wait("deferred", clock, kling_task_id=bought(gateway)).end()
     states = re.findall(r"Job [\w-]+: ([^\[\n]+)", logged.text())
     assert len(states) == len(set(states))
-    assert list(dict.fromkeys(state.split(",")[0].strip() for state in states)) == words(gateway).log_states
+    assert list(dict.fromkeys(state.split(",")[0].strip() for state in states)) == dialect(gateway).log_states
 
 
 def test_a_deferral_ends_a_little_after_our_own_deadline_at_the_latest(gateway, clock):

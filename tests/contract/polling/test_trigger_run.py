@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
 from airflow_fakes import KEY, TI, poll, running_gateway, runtime_error, stored_and_read
 from blockbuster import blockbuster_ctx
-from dialects import words
+from dialects import dialect
 from sensor_modes import bought
 
 from airflow_provider_kling import triggers
@@ -116,7 +116,7 @@ async def test_the_progress_is_shown_where_the_task_is(gateway, clock, shown):
     trigger = waiting(bought(gateway, queue_seconds=15, render_seconds=30))
     trigger.task_instance = TI(map_index=7)
     await payload(trigger)
-    queued, processing, _ = words(gateway).states  # the worker that resumes shows the end
+    queued, processing, _ = dialect(gateway).states  # the worker that resumes shows the end
     changes = {"myrouter": 3, "kling": 1}[gateway.spoken]  # Kling tells no percents
     assert [value["status"] for _, value, _ in shown] == [queued, *[processing] * changes]
     assert {key for key, *_ in shown} == {"kling_progress"}
@@ -140,7 +140,7 @@ async def test_progress_that_may_not_be_shown_yet_is_shown_after_a_later_poll(ga
     async with ClientPool.client("kling_default") as client:
         assert [client.poller.may_push() for _ in range(22)] == [True] * 20 + [False] * 2
         await payload(trigger)
-    assert [value["status"] for _, value, _ in shown] == [words(gateway).states[0]]
+    assert [value["status"] for _, value, _ in shown] == [dialect(gateway).states[0]]
 
 
 @pytest.mark.parametrize("many_wait", [False, True])
@@ -157,7 +157,7 @@ async def test_each_change_is_a_line_at_once_where_few_wait_and_later_where_many
     changes = {"myrouter": 4, "kling": 1}[gateway.spoken]  # Kling tells no percents
     assert len(lines) == (1 if many_wait else 2 + changes)
     states = re.findall(rf"Job {trigger.kling_task_id}: (\w+)", logged.text())
-    queued, processing, succeeded = words(gateway).log_states
+    queued, processing, succeeded = dialect(gateway).log_states
     assert states == [queued, *[processing] * changes, succeeded]
     assert (seen[-1] > 1) is not many_wait
 

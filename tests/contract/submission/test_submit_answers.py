@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from airflow_fakes import TI, Store, connect, context_of, png, stored_and_read, submits
-from dialects import rows, words
+from dialects import check_lost_answer, dialect, rows
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -60,10 +60,10 @@ def test_a_final_refusal_is_sent_once_and_leaves_no_intent(gateway, fault, error
 @rows("fault", [(fault,) for fault in UNCERTAIN], kling=[(fault,) for fault in UNCERTAIN_CODES])
 @pytest.mark.parametrize("store", [Store, lambda: None], ids=["store", "no store"])
 def test_an_answer_that_says_nothing_buys_one_job_at_most_and_is_no_loss(gateway, fault, store):
-    is_sent_again = words(gateway).finds_jobs and "late" not in fault
+    is_sent_again = dialect(gateway).finds_jobs and "late" not in fault
     gateway.add_fault(f"submit:{fault},times={1 if is_sent_again else 2}")
     store = store()
-    words(gateway).lost(gateway, lambda: operator().execute(context_of(store=store)))
+    check_lost_answer(gateway, lambda: operator().execute(context_of(store=store)))
     assert submits(gateway) == 1 + is_sent_again
     assert store is None or store.values
 

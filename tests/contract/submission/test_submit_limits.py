@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_fakes import TI, Store, connect, context_of, running_gateway, runtime_error, submits
-from dialects import rows, words
+from dialects import check_lost_answer, rows
 
 from airflow_provider_kling.errors import (
     KlingInputError,
@@ -350,7 +350,7 @@ def test_a_job_whose_answer_was_lost_counts_in_every_later_try(gateway, cleared)
     run, store = {}, Store()
     gateway.add_fault("submit:cut,late")
     request = {"run": run, "store": store, "prompt": "cat 0", "on_uncertain": "submit_again", **LOST}
-    words(gateway).lost(gateway, lambda: submit(at=0, **request), fails=False)
+    check_lost_answer(gateway, lambda: submit(at=0, **request), fails=False)
     ti = TI(task_id="submit", map_index=0, run=run, max_tries=6 if cleared else 3)
     with pytest.raises(KlingInputError, match="max_run_cost_usd"):
         submit(ti=ti, **request)
@@ -362,7 +362,7 @@ def test_a_job_whose_id_was_not_noted_counts_for_the_other_tasks_too(gateway):
     store.before[2] = store.before[3] = SystemExit()
     with pytest.raises(SystemExit):
         submit(run, store=store, at=0, **LOST)
-    words(gateway).lost(gateway, lambda: submit(run, store=store, at=0, **LOST))
+    check_lost_answer(gateway, lambda: submit(run, store=store, at=0, **LOST))
     with pytest.raises(KlingInputError, match="max_run_cost_usd"):
         submit(run, at=1, **LOST)
     assert submits(gateway) == 1

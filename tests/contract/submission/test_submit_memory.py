@@ -18,7 +18,7 @@ from airflow_fakes import (
     runtime_error,
     submits,
 )
-from dialects import WORDS, at_myrouter, rows, words
+from dialects import DIALECTS, at_myrouter, check_lost_answer, dialect, rows
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
@@ -41,11 +41,11 @@ def submit(store, ti=None, **arguments):
 
 #: When a task dies at which writes (the intent, the id twice), what it has sent, and what its retry does.
 MOMENTS = {
-    "before the intent": ("before", [1], 0, dict.fromkeys(WORDS, "submits")),
+    "before the intent": ("before", [1], 0, dict.fromkeys(DIALECTS, "submits")),
     "after the intent": ("after", [1], 0, {"myrouter": "is uncertain", "kling": "submits"}),
     "before the id": ("before", [2, 3], 1, {"myrouter": "is uncertain", "kling": "resumes"}),
-    "while it records the id": ("before", [2], 1, dict.fromkeys(WORDS, "resumes")),
-    "after the id": ("after", [2], 1, dict.fromkeys(WORDS, "resumes")),
+    "while it records the id": ("before", [2], 1, dict.fromkeys(DIALECTS, "resumes")),
+    "after the id": ("after", [2], 1, dict.fromkeys(DIALECTS, "resumes")),
 }
 
 
@@ -72,7 +72,7 @@ def test_a_retry_after_a_death_neither_pays_twice_nor_loses_a_job(
     assert ("Resumed: job" in logged.text()) == (retry[gateway.spoken] == "resumes")
 
 
-@pytest.fixture(params=WORDS)
+@pytest.fixture(params=DIALECTS)
 def struck(monkeypatch, request):
     """Let a death strike the main thread, as Airflow's own timeout does, while the gateway answers."""
     died = []
@@ -96,7 +96,7 @@ def test_a_death_during_the_request_pays_once(struck, death):
     died.append(death())
     with pytest.raises(death):
         submit(store)
-    words(gateway).lost(gateway, lambda: submit(store))
+    check_lost_answer(gateway, lambda: submit(store))
     assert (submits(gateway), len(gateway.jobs)) == (1, 1)
 
 
@@ -104,9 +104,9 @@ def test_a_death_during_the_request_pays_once(struck, death):
 def test_a_lost_answer_is_settled_at_once_and_for_every_retry(gateway, monkeypatch, fault, paid):
     connect(gateway, monkeypatch, request_timeout=1)
     gateway.add_fault(f"submit:{fault}")
-    store, sent_again = Store(), words(gateway).finds_jobs and not paid
+    store, sent_again = Store(), dialect(gateway).finds_jobs and not paid
     for _ in range(3):
-        words(gateway).lost(gateway, lambda: submit(store), r"It may have cost .*0\.56")
+        check_lost_answer(gateway, lambda: submit(store), r"It may have cost .*0\.56")
     gateway.wait_until(lambda: submits(gateway) == 1 + sent_again)
     assert len(gateway.jobs) == paid + sent_again
 
@@ -117,9 +117,9 @@ def test_who_accepts_to_pay_twice_is_asked_for_nothing_more_and_pays_twice_only_
 ):
     gateway.add_fault(f"submit:{fault}")
     store, choice = Store(), {"on_uncertain": "submit_again"}
-    words(gateway).lost(gateway, lambda: submit(store, **choice), fails=False)
+    check_lost_answer(gateway, lambda: submit(store, **choice), fails=False)
     assert submit(store, **choice) == submit(store, **choice) == gateway.jobs[-1].task_id
-    assert ("as on_uncertain='submit_again' says" in logged.text()) is not words(gateway).finds_jobs
+    assert ("as on_uncertain='submit_again' says" in logged.text()) is not dialect(gateway).finds_jobs
     assert submits(gateway) == len(gateway.jobs) == {"myrouter": 2, "kling": 1}[gateway.spoken]
 
 
@@ -144,7 +144,7 @@ def test_a_changed_request_gets_neither_the_old_job_nor_a_second_one(gateway, mo
     monkeypatch.setenv("AIRFLOW_CONN_OF_ANOTHER_ACCOUNT", os.environ["AIRFLOW_CONN_KLING_DEFAULT"])
     store = Store()
     first = submit(store, **change)
-    with pytest.raises(words(gateway).changed, match=f"job {first} .* has changed since") as caught:
+    with pytest.raises(dialect(gateway).changed, match=f"job {first} .* has changed since") as caught:
         submit(store)
     assert isinstance(caught.value, AirflowFailException)
     assert submits(gateway) == 1
@@ -243,7 +243,7 @@ def test_a_clear_that_comes_between_the_request_and_its_answer_pays_once(gateway
     store.before[2] = store.before[3] = SystemExit()  # the clear kills the task before it can note the id
     with pytest.raises(SystemExit):
         submit(store, TI(max_tries=3))
-    words(gateway).lost(gateway, lambda: submit(store, TI(max_tries=6)), "ended before it noted the answer")
+    check_lost_answer(gateway, lambda: submit(store, TI(max_tries=6)), "ended before it noted the answer")
     assert submits(gateway) == 1
     assert submit(store, TI(max_tries=9)) == gateway.jobs[1].task_id  # a person knows, and cleared again
 
@@ -262,7 +262,7 @@ def test_where_nothing_is_remembered_a_death_amid_the_request_is_never_retried(g
 
 def test_without_a_store_it_works_and_warns_unless_the_gateway_remembers(gateway, logged):
     assert submit(None) == gateway.jobs[0].task_id
-    assert ("has no task state store" in logged.text()) is not words(gateway).finds_jobs
+    assert ("has no task state store" in logged.text()) is not dialect(gateway).finds_jobs
 
 
 def test_an_empty_store_is_a_store(gateway, logged):
@@ -318,7 +318,7 @@ def test_an_id_that_the_store_never_takes_is_named_with_the_money_and_the_next_s
     assert f"The task id {kling_task_id} is not recorded" in text
     assert "Keep the task id" in text
     assert Money.UNTOUCHED not in text
-    words(gateway).lost(gateway, lambda: submit(store), "log has a line 'Kling task id'")
+    check_lost_answer(gateway, lambda: submit(store), "log has a line 'Kling task id'")
     assert submits(gateway) == 1
 
 

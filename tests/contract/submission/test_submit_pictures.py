@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
 from airflow_fakes import KEY, TI, Signing, Store, connect, context_of, png, submits
-from dialects import at_myrouter, rows, words
+from dialects import at_myrouter, dialect, rows
 
 from airflow_provider_kling.errors import KlingError, KlingInputError
 from airflow_provider_kling.operators import KlingSubmitOperator
@@ -129,7 +129,7 @@ def test_no_key_no_data_and_no_signature_is_shown_logged_or_kept(
 def test_the_log_names_each_picture_once_and_shows_no_hash(gateway, logged, cat, image, line):
     run(submit(image=cat if image == "file" else image, allowed_paths="/"))
     assert logged.text().count(line) == 1
-    told = f"Submitting to {words(gateway).picture_model}, an estimated 0.56 USD: prompt='a cat'"
+    told = f"Submitting to {dialect(gateway).picture_model}, an estimated 0.56 USD: prompt='a cat'"
     assert told in logged.text()
     assert logged.text().replace(told, "").count("image") == 1
 
@@ -158,7 +158,7 @@ def test_another_picture_under_the_same_name_is_another_request(gateway, stored)
     store, order = Store(), {"image": stored, "image_transport": "url"}
     run(submit(**order), store=store)
     ObjectStoragePath(stored).write_bytes(DOG)
-    with pytest.raises(words(gateway).changed, match="has changed since"):
+    with pytest.raises(dialect(gateway).changed, match="has changed since"):
         run(submit(**order), store=store)
     assert submits(gateway) == 1
 
