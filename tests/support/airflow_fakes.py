@@ -249,10 +249,6 @@ class Signing(MemoryFileSystem):
         return f"https://storage.example{path}?Unheard-Of-Signature=secret{next(self.count)}"
 
 
-#: For a test in the words of MyRouter, or of what only MyRouter does. All others run in Kling's dialect too.
-at_myrouter = pytest.mark.parametrize("gateway", ["myrouter"], indirect=True)
-
-
 def submits(gateway):
     """Return how many submits reached the gateway."""
     return sum(request.method == "POST" for request in gateway.requests)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
-from airflow_fakes import TI, at_myrouter
+from airflow_fakes import TI
 from chains import execute, one_task, submit_of
 
 from airflow_provider_kling.operators import KlingDownloadOperator
@@ -70,7 +70,6 @@ def test_an_event_that_cannot_be_made_is_logged_and_the_video_is_stored(
     assert "No asset event has the video: TypeError" in logged.text()
 
 
-@at_myrouter
 def test_a_video_without_outlets_has_no_event(gateway, tmp_path, picture):
     _, _, events = stored("one task", tmp_path / "cat.mp4", picture, outlets=[])
     assert not len(events)
