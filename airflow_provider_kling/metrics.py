@@ -46,6 +46,14 @@ class Timer(_Metric):
         self._send("timing", timedelta(seconds=max(0.0, seconds)), tags)
 
 
+class Gauge(_Metric):
+    """The latest value."""
+
+    def set(self, value: float, /, **tags: str) -> None:
+        """Replace the value."""
+        self._send("gauge", value, tags)
+
+
 @cache
 def _stats() -> Any:
     """Return Airflow's ``Stats``. To import it takes too long where a Dag file is read."""
@@ -93,3 +101,15 @@ DELIVERY = Timer("kling.download.delay")
 DOWNLOAD = Timer("kling.download.duration")
 #: Bytes of the videos that were stored.
 BYTES = Counter("kling.download.bytes")
+#: Tasks that wait for a job in a triggerer.
+WAITS = Gauge("kling.triggerer.waits")
+#: Tasks that wait for a free slot in a triggerer.
+SLOT_WAITS = Gauge("kling.triggerer.slot_waits")
+#: Seconds by which the next poll of a triggerer is late.
+LATENESS = Gauge("kling.triggerer.lateness")
+#: Jobs that a triggerer has asked for.
+POLLS = Counter("kling.triggerer.polls")
+#: Requests that it has sent for them: one may ask for several jobs.
+QUERIES = Counter("kling.triggerer.queries")
+#: Those that have failed.
+FAILED_QUERIES = Counter("kling.triggerer.failed_queries")

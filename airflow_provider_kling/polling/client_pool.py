@@ -12,13 +12,14 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
 
-from airflow_provider_kling.errors import KlingAccessError
+from airflow_provider_kling.errors import KlingAccessError, KlingError
 from airflow_provider_kling.gateways.base import Call, Task, errors_about_job
 from airflow_provider_kling.hooks import KlingHook, look_up_error
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.poller import Poller, Wait
 from airflow_provider_kling.polling.rate_limit import RateLimiter
 from airflow_provider_kling.polling.slots import SlotQueues
+from airflow_provider_kling.polling.triggerer_metrics import QUERY_COUNTS, TriggererMetrics
 from airflow_provider_kling.transport.settings import DEFAULT_QUERIES_PER_SECOND, Settings
 
 if TYPE_CHECKING:
@@ -90,12 +91,19 @@ class PooledClient:
 
     async def _query(self, waits: Sequence[Wait]) -> Mapping[str, Task]:
         gateway = (await self.settings()).gateway
+        counts = QUERY_COUNTS[gateway.name]
+        counts.polls += len(waits)
+        counts.queries += 1
         ids = [wait.policy.kling_task_id for wait in waits]
-        if len(ids) > 1 and gateway.query_jobs:
-            return await self.send(gateway.query_jobs([*dict.fromkeys(ids)]))
-        wait = waits[0]
-        wait.call = wait.call or gateway.query(ids[0])
-        return {ids[0]: await self.send(wait.call)}
+        try:
+            if len(ids) > 1 and gateway.query_jobs:
+                return await self.send(gateway.query_jobs([*dict.fromkeys(ids)]))
+            wait = waits[0]
+            wait.call = wait.call or gateway.query(ids[0])
+            return {ids[0]: await self.send(wait.call)}
+        except KlingError:
+            QUERY_COUNTS[gateway.name].failed += 1
+            raise
 
     async def _current(self, refused: AsyncKlingClient | None = None) -> AsyncKlingClient:
         """Return the client, a new one where *refused* is in use and the connection has changed."""
@@ -120,6 +128,10 @@ class PooledClient:
         self._opened.append(client)
         return client
 
+    def gauges(self) -> tuple[int, int, float]:
+        """Return the numbers of waits for a job and for a slot, and by how many seconds a poll is late."""
+        return self.users - self.slots.waiting, self.slots.waiting, self.poller.lateness()
+
     async def close(self) -> None:
         """End the polls and close the sockets."""
         self.slots.close()
@@ -132,12 +144,16 @@ class ClientPool:
     """The open clients of this process, by event loop and connection."""
 
     _by_loop: ClassVar[_ClientsByLoop] = WeakKeyDictionary()
+    _metrics: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, TriggererMetrics]] = WeakKeyDictionary()
 
     @classmethod
     @asynccontextmanager
     async def client(cls, conn_id: str) -> AsyncIterator[PooledClient]:
         """Use the running loop's client for a connection. The last user closes it."""
-        clients = cls._by_loop.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        clients = cls._by_loop.setdefault(loop, {})
+        if loop not in cls._metrics:
+            cls._metrics[loop] = TriggererMetrics(lambda: [one.gauges() for one in clients.values()])
         client = clients.get(conn_id) or clients.setdefault(conn_id, PooledClient(conn_id))
         client.users += 1
         try:
@@ -147,3 +163,5 @@ class ClientPool:
             if not client.users:
                 del clients[conn_id]
                 await client.close()
+                if not clients and (last := cls._metrics.pop(loop, None)):
+                    last.close()

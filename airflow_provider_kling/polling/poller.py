@@ -91,6 +91,10 @@ class Poller:
             poller.cancel()
         await asyncio.gather(*self._pollers, return_exceptions=True)
 
+    def lateness(self) -> float:
+        """Return by how many seconds the next poll is late."""
+        return self._queue.lateness()
+
     def end_late(self, now: float) -> None:
         """End the waits whose last poll was not answered in time: it hangs, or waits for those that hang.
 

@@ -93,6 +93,10 @@ class PollQueue(Generic[T]):
         if self._timer:
             self._timer.cancel()
 
+    def lateness(self) -> float:
+        """Return by how many seconds the first poll is late."""
+        return max(0.0, self.now() - self._heap[0][0]) if self._heap else 0.0
+
     def now(self) -> float:
         """Return the loop's time in seconds, at least what the timer has reached: timers may ring early."""
         return max(self._reached, self._loop.time())

@@ -58,6 +58,11 @@ class SlotQueue:
         self._refused_at = self._began_at = float("-inf")
         self._round_at, self._round_size = now, 1
 
+    @property
+    def waiting(self) -> int:
+        """The number of tasks that wait."""
+        return len(self._waiters)
+
     def add(self, waiter: SlotWaiter) -> None:
         """Add a task. It was refused: the slots of all jobs that were seen to end before are taken again."""
         insort(self._waiters, waiter)
@@ -140,6 +145,11 @@ class SlotQueues:
         for queue in self._queues_of(model):
             queue.saw_end(time.time())
         self._release()
+
+    @property
+    def waiting(self) -> int:
+        """The number of tasks that wait."""
+        return sum(queue.waiting for queue in self._queues.values())
 
     def close(self) -> None:
         """Stop the timer."""
