@@ -11,6 +11,7 @@ import time
 import uuid
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -172,6 +173,12 @@ def gateway(clock, monkeypatch, request):
     """A gateway with the test's clock. Each test runs once in each dialect."""
     with running_gateway(monkeypatch, request.param, clock=clock.time) as gateway:
         yield gateway
+
+
+@pytest.fixture(params=["myrouter", "kling"])
+def running(monkeypatch, request):
+    """Runs a gateway with settings of the test, by the real clock. Each test runs once in each dialect."""
+    return partial(running_gateway, monkeypatch, request.param)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from airflow_fakes import TI, Store, connect, context_of, running_gateway
+from airflow_fakes import TI, Store, connect, context_of
 from dialects import dialect, rows
 from odd_servers import answering, serving
 from sensor_modes import bought
@@ -387,8 +387,8 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(gateway, tmp_path, m
 
 
 @pytest.mark.parametrize("sound", [True, False])
-def test_a_real_video_is_compared_with_what_was_asked_for(decoders, monkeypatch, tmp_path, sound):
-    with running_gateway(monkeypatch, render=True) as gateway:
+def test_a_real_video_is_compared_with_what_was_asked_for(decoders, running, tmp_path, sound):
+    with running(render=True) as gateway:
         with DAG("d", schedule=None):
             submit = KlingSubmitOperator(
                 task_id="submit", model="kling-v3.0-pro-t2v", prompt="a cat", duration=3, sound=sound
@@ -420,8 +420,8 @@ def test_a_real_video_is_compared_with_what_was_asked_for(decoders, monkeypatch,
         assert len(downloads(gateway)) == before
 
 
-def test_a_video_that_nobody_has_looked_into_is_looked_into_where_it_stands(decoders, monkeypatch, tmp_path):
-    with running_gateway(monkeypatch, render=True) as gateway:
+def test_a_video_that_nobody_has_looked_into_is_looked_into_where_it_stands(decoders, running, tmp_path):
+    with running(render=True) as gateway:
         kling_task_id, path = bought(gateway), tmp_path / "cat.mp4"
         gateway.wait_until(lambda: gateway.render_queue.is_done(kling_task_id), timeout=60)
         download(kling_task_id, path)

@@ -11,8 +11,8 @@ from importlib import import_module
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.timeout import timeout as execution_timeout
-from airflow_fakes import TI, Store, context_of, running_gateway, stored_and_read, submits
-from dialects import DIALECTS, check_lost_answer, dialect
+from airflow_fakes import TI, Store, context_of, stored_and_read, submits
+from dialects import check_lost_answer, dialect
 from sensor_modes import bought, triggered
 
 from airflow_provider_kling.errors import (
@@ -199,10 +199,10 @@ def test_another_target_while_the_task_waits_is_where_the_video_goes(gateway, cl
 # Airflow's own clock: ``execution_timeout`` ends the try in the midst of anything.
 
 
-@pytest.fixture(params=DIALECTS)
-def slow_gateway(monkeypatch, request):
+@pytest.fixture
+def slow_gateway(running):
     """A gateway by the real clock, as Airflow's own timeout is."""
-    with running_gateway(monkeypatch, request.param) as gateway:
+    with running() as gateway:
         yield gateway
 
 

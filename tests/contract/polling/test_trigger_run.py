@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
-from airflow_fakes import KEY, TI, poll, running_gateway, runtime_error, stored_and_read
+from airflow_fakes import KEY, TI, poll, runtime_error, stored_and_read
 from blockbuster import blockbuster_ctx
 from dialects import dialect
 from sensor_modes import bought
@@ -246,8 +246,8 @@ async def test_it_polls_neither_before_its_time_nor_more_often_than_its_interval
 
 
 @pytest.mark.parametrize("trouble", [(), ("query:html=502",), ("query:cut",), ("query:rate-limit=1",)])
-async def test_nothing_it_does_blocks_the_loop(clock, monkeypatch, shown, trouble):
-    with running_gateway(monkeypatch, clock=clock.time) as gateway:
+async def test_nothing_it_does_blocks_the_loop(clock, running, shown, trouble):
+    with running(clock=clock.time) as gateway:
         await payload(waiting(bought(gateway)))  # the first one loads what the others use
         triggers = [waiting(bought(gateway, queue_seconds=100)) for _ in range(4)]
         gateway.add_fault(*trouble)
@@ -260,8 +260,8 @@ async def test_nothing_it_does_blocks_the_loop(clock, monkeypatch, shown, troubl
     assert shown
 
 
-async def test_a_cancelled_wait_leaves_no_client_open(monkeypatch):
-    with running_gateway(monkeypatch) as gateway:
+async def test_a_cancelled_wait_leaves_no_client_open(running):
+    with running() as gateway:
         kling_task_id = bought(gateway, queue_seconds=1000)
         waits = [asyncio.create_task(payload(waiting(kling_task_id, interval=1000.0))) for _ in range(3)]
         await asyncio.to_thread(gateway.wait_until, lambda: len(gateway.requests) == 4)
@@ -277,8 +277,8 @@ async def test_a_cancelled_wait_leaves_no_client_open(monkeypatch):
     assert len(gateway.jobs) == 1
 
 
-async def test_a_wait_that_is_cancelled_during_a_poll_leaves_nothing_either(monkeypatch):
-    with running_gateway(monkeypatch) as gateway:
+async def test_a_wait_that_is_cancelled_during_a_poll_leaves_nothing_either(running):
+    with running() as gateway:
         kling_task_id = bought(gateway)
         gateway.add_fault("query:hang=30")
         wait = asyncio.create_task(payload(waiting(kling_task_id)))

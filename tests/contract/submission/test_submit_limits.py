@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from airflow_fakes import TI, Store, connect, context_of, running_gateway, runtime_error, submits
+from airflow_fakes import TI, Store, connect, context_of, runtime_error, submits
 from dialects import check_lost_answer, rows
 
 from airflow_provider_kling.errors import (
@@ -125,7 +125,7 @@ class Racing(TI):
 
 
 @pytest.mark.parametrize("limit", [0.56 * 5, 0.56 * 5 + 0.5])
-def test_tasks_that_race_for_the_last_dollars_buy_just_what_is_left(monkeypatch, limit):
+def test_tasks_that_race_for_the_last_dollars_buy_just_what_is_left(running, limit):
     run, barriers = {}, [threading.Barrier(12), threading.Barrier(12)]
 
     def attempt(at):
@@ -134,7 +134,7 @@ def test_tasks_that_race_for_the_last_dollars_buy_just_what_is_left(monkeypatch,
         except KlingInputError:
             return None
 
-    with running_gateway(monkeypatch) as gateway, ThreadPoolExecutor(12) as pool:
+    with running() as gateway, ThreadPoolExecutor(12) as pool:
         bought = [found for found in pool.map(attempt, range(12)) if found]
         assert len(bought) == submits(gateway) == 5
 
@@ -159,13 +159,13 @@ def asking(run, task_id, *, usd="1.00", at):
     }  # fmt: skip
 
 
-def test_while_the_request_is_out_its_money_is_taken_so_that_nobody_waits_for_it_to_come_back(monkeypatch):
+def test_while_the_request_is_out_its_money_is_taken_so_that_nobody_waits_for_it_to_come_back(running):
     run, seen = {}, []
 
     def look(request):
         seen.append(run["submit", 0, "kling_reservation"]["state"])
 
-    with running_gateway(monkeypatch, on_request=look):
+    with running(on_request=look):
         submit(run, at=0, max_run_cost_usd=1)
     assert seen == ["taken"]
 

@@ -14,7 +14,6 @@ from airflow_fakes import (
     connect,
     context_of,
     png,
-    running_gateway,
     runtime_error,
     submits,
 )
@@ -72,8 +71,8 @@ def test_a_retry_after_a_death_neither_pays_twice_nor_loses_a_job(
     assert ("Resumed: job" in logged.text()) == (retry[gateway.spoken] == "resumes")
 
 
-@pytest.fixture(params=DIALECTS)
-def struck(monkeypatch, request):
+@pytest.fixture
+def struck(running):
     """Let a death strike the main thread, as Airflow's own timeout does, while the gateway answers."""
     died = []
 
@@ -85,7 +84,7 @@ def struck(monkeypatch, request):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, die)
-    with running_gateway(monkeypatch, request.param, on_request=strike) as gateway:
+    with running(on_request=strike) as gateway:
         yield gateway, died
     signal.signal(signal.SIGUSR1, before)
 
