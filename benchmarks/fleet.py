@@ -8,6 +8,7 @@ and LocalExecutor. What an idle Airflow takes is measured first and is not count
 import os
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def _measure(airflow: PrivateAirflow, postgres: PrivatePostgres) -> Video:
 
 
 def _database_bytes(postgres: PrivatePostgres) -> int:
-    with postgres.connect() as connection, connection.cursor() as cursor:
+    with closing(postgres.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("VACUUM")
         cursor.execute("SELECT pg_database_size(current_database())")
         return int(cursor.fetchone()[0])
