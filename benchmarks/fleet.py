@@ -52,13 +52,15 @@ COMPONENTS = ("workers", "scheduler", "api-server", "dag-processor", "triggerer"
 class Video:
     """What one video takes.
 
-    :param cpu: CPU seconds by component.
+    :param cpu: CPU seconds by component, beyond those of an idle Airflow.
+    :param idle: the cores that an idle Airflow takes.
     :param worker_seconds: seconds for which workers are busy.
     :param worker_mb: the most memory of a worker's process that runs a task.
     :param database_kb: what PostgreSQL grows by.
     """
 
     cpu: dict[str, float]
+    idle: float
     worker_seconds: float
     worker_mb: float
     database_kb: float
@@ -76,7 +78,7 @@ def measure() -> Video:
             with Emulator(render=False, queue_seconds=1, render_seconds=JOB, clock=time.time) as gateway:
                 env = {
                     "AIRFLOW_CONN_KLING_DEFAULT": gateway.connection_json(),
-                    "AIRFLOW__CORE__PARALLELISM": "16",
+                    "AIRFLOW__CORE__PARALLELISM": "4",  # more of them wait for the cores
                     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "100000",
                     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
                 }
@@ -110,6 +112,7 @@ def _measure(airflow: PrivateAirflow, postgres: PrivatePostgres) -> Video:
     cpu = {name: max(0.0, seconds - before[name] - idle[name] * elapsed) for name, seconds in used().items()}
     return Video(
         cpu={name: cpu[name] / JOBS for name in COMPONENTS},
+        idle=sum(idle.values()),
         worker_seconds=workers.busy_seconds / JOBS,
         worker_mb=workers.most_memory / 1e6,
         database_kb=(_database_bytes(postgres) - size) / JOBS / 1024,
@@ -151,9 +154,9 @@ def limits(video: Video, hours: float) -> dict[str, float]:
     rates = {
         f"an account with {SLOTS} slots": SLOTS / JOB_SECONDS,
         "[core] parallelism = 32": 32 * SHARE / video.worker_seconds,
-        "one core for the API server": SHARE / video.cpu["api-server"],
-        "one core for the scheduler": SHARE / video.cpu["scheduler"],
-        "one core for PostgreSQL": SHARE / video.cpu["postgres"],
+        "one core for the API server": SHARE / max(video.cpu["api-server"], 0.001),
+        "one core for the scheduler": SHARE / max(video.cpu["scheduler"], 0.001),
+        "one core for PostgreSQL": SHARE / max(video.cpu["postgres"], 0.001),
         "[triggerer] capacity = 1000": 1000 / JOB_SECONDS,
         "queries_per_second = 100, MyRouter": 100 / POLLS,
     }
@@ -172,7 +175,7 @@ def main() -> None:
         "fleet",
         rows,
         [
-            f"One video, CPU seconds: {cores}.",
+            f"One video, CPU seconds: {cores}. An idle Airflow: {video.idle:.2f} cores.",
             f"Workers are busy for {video.worker_seconds:.1f} s.",
             f"The database grows by {video.database_kb:.0f} kB.",
             f"A task's process has at most {video.worker_mb:.0f} MB.",

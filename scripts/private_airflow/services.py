@@ -144,6 +144,7 @@ class Service:
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds of the program and its descendants, also of those that have ended."""
+        self._remember_strays()  # PostgreSQL's processes leave the session
         used = 0.0
         for process in self.members():
             with suppress(psutil.NoSuchProcess):
