@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import permutations
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -197,7 +198,9 @@ def _body(job: VideoJob) -> dict[str, Any]:
         body["prompt"] = prompt
     else:
         text = [] if prompt is None else [{"type": "prompt", "text": prompt}]
-        body["contents"] = [*text, *_materials(job.model, inputs)]
+        materials = [*_materials(job.model, inputs)]
+        _check_ids(materials)
+        body["contents"] = [*text, *materials]
     return _merged(body, more)
 
 
@@ -280,6 +283,17 @@ def _reference(kind: str, number: int, given: Any) -> dict[str, Any]:
     if not isinstance(facts.get(key), (str, int)) or facts[key] == "":
         raise KlingInputError(f"{kind}_list[{number - 1}]={given!r}: must be an id, or an object with {key}.")
     return {"id": f"{kind}_{number}", **facts, "type": kind, key: str(facts[key])}
+
+
+def _check_ids(materials: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the prompt can name each one as ``@id``: Kling allows no id that is a part of another."""
+    ids = [str(material["id"]) for material in materials if "id" in material]
+    for one, other in permutations(ids, 2):
+        if one in other:
+            what = f"element_list, voice_list: the id {one!r} is a part of the id {other!r}, "
+            raise KlingInputError(
+                f"{what}so Kling cannot tell which one the prompt names. Choose another id."
+            )
 
 
 def _bare(picture: Any) -> Any:
@@ -445,6 +459,9 @@ _KEY = (
 )
 _CONSOLE = "Look into Kling's console, then clear the task."
 _BAD_PARAMETER = 1201
+_TOO_MANY_REQUESTS = 1302
+#: Seconds of the pause of all queries after it, where Kling names no time.
+_PAUSE = 5.0
 #: A submit may have started a job before them.
 _SERVER_ERRORS = (5000, 5001, 5002)
 _MEANINGS = {
@@ -458,7 +475,7 @@ _MEANINGS = {
     1103: _Meaning(KlingAccessError, f"The account may not use this model, or not over the API. {_CONSOLE}"),
     **dict.fromkeys((1200, _BAD_PARAMETER, 1202, 1203), _Meaning(KlingInputError)),
     **dict.fromkeys((1300, 1301), _Meaning(KlingModerationError)),
-    1302: _Meaning(KlingUnavailableError),
+    _TOO_MANY_REQUESTS: _Meaning(KlingUnavailableError),
     1303: _Meaning(KlingNoSlotError),
     1304: _Meaning(
         KlingAccessError, "Put the addresses of the workers on the white list in Kling's console."
@@ -520,7 +537,10 @@ def _refusal_of_query(reply: Reply, asked: str, kling_task_id: str | None = None
         meaning = _Meaning(KlingUnavailableError)
     elif meaning.kind is KlingInputError and kling_task_id:
         meaning = _Meaning(KlingInputError, KlingTaskNotFoundError.default_advice)
-    return refusal(meaning.kind, what, reply, reason, advice=meaning.advice, kling_task_id=kling_task_id)
+    error = refusal(meaning.kind, what, reply, reason, advice=meaning.advice, kling_task_id=kling_task_id)
+    if code == _TOO_MANY_REQUESTS and error.retry_after is None:
+        return error.replace(retry_after=_PAUSE)
+    return error
 
 
 def _ids_in_data(reply: Reply) -> bool:

@@ -461,6 +461,14 @@ def test_the_pause_that_kling_asks_for_is_kept():
         assert refused(SUBMIT, {"code": code}, 429, **{"retry-after": "7"}).retry_after == 7
 
 
+@pytest.mark.parametrize("status", [200, 429])
+def test_too_many_requests_pause_all_queries_whatever_the_http_status(status):
+    for call in (QUERY, BATCH):
+        assert refused(call, {"code": 1302}, status).retry_after == 5
+        assert refused(call, {"code": 1302}, status, **{"retry-after": "7"}).retry_after == 7
+        assert refused(call, {"code": 5000}, status).retry_after is None
+
+
 @pytest.mark.parametrize("code", [1100, 1102, 1103, 1304])
 def test_the_advice_is_about_the_account_and_not_about_the_key(code):
     assert "Check the API key" not in refused(SUBMIT, {"code": code, "message": "m"}, 429).advice

@@ -153,6 +153,14 @@ REFUSED = [
     ({"model": "kling-3.0", "multi_prompt": [{**SHOT, "prompt": "a; b"}]}, "semicolon"),
     ({"model": "kling-3.0", "multi_prompt": [{"prompt": "y" * 512, "duration": 2}] * 6}, "a prompt of 3"),
     ({"model": "kling-3.0", "image": PIC, "prompt": "x", "element_list": [{"id": "a"}]}, "element_list.0."),
+    (
+        {
+            "model": "kling-3.0-omni",
+            "prompt": "@Li",
+            "element_list": [{"element_id": 8, "id": n} for n in ("Li", "Lin")],
+        },
+        "'Li' is a part of the id 'Lin'",
+    ),
     ({"model": "kling-v2.1-i2v", "image": PIC, "prompt": "x"}, "does not have this model"),
     # models that the catalogue does not know
     ({"model": "kling-4.0", "image": PIC, "prompt": "x", "negative_prompt": "y"}, "say in the prompt"),
