@@ -154,7 +154,7 @@ class Chaos:
         self.component_faults = ComponentFaults(
             self.stage, max(1, jobs // 50), random.Random(f"{seed} components")
         )
-        self.task_faults = TaskFaults(self.stage, specs, random.Random(f"{seed} tasks"))
+        self.task_faults = TaskFaults(self.stage, specs, self.limited, random.Random(f"{seed} tasks"))
         self.task_faults.add_slow_answers()
         self.person = Person(self.stage, specs, self.limited)
         self.secrets = Secrets(self.stage)

@@ -8,7 +8,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -44,10 +44,20 @@ class Target:
 class TaskFaults:
     """Watches the tasks' processes, and kills or freezes some of them."""
 
-    def __init__(self, stage: Stage, specs: dict[tuple[str, int], VideoSpec], rng: random.Random) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        specs: dict[tuple[str, int], VideoSpec],
+        limited: Collection[VideoSpec],
+        rng: random.Random,
+    ) -> None:
+        """Plan the faults.
+
+        :param limited: the videos of a run whose limit has no room for all; they may never be submitted.
+        """
         self._stage, self._specs, self._random = stage, specs, rng
         few = max(4, len(specs) // 16)
-        prompts = rng.sample([spec.prompt for spec in specs.values()], 2 * few)
+        prompts = rng.sample([spec.prompt for spec in specs.values() if spec not in limited], 2 * few)
         self._aims = {(prompt, "submit"): SUBMIT_KILLED for prompt in prompts[:few]}
         self._aims |= {(prompt, "download"): DOWNLOAD_KILLED for prompt in prompts[few:]}
         few_frozen, few_workers = max(1, len(specs) // 50), max(1, few // 3)
