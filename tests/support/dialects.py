@@ -6,7 +6,13 @@ from typing import NamedTuple
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_kling.errors import KlingError, KlingInputError, KlingSubmitUncertainError, Money
+from airflow_provider_kling.errors import (
+    KlingError,
+    KlingInputError,
+    KlingSubmitUncertainError,
+    KlingUnavailableError,
+    Money,
+)
 
 
 def _is_uncertain(gateway, submit, match, fails):
@@ -29,6 +35,7 @@ class Dialect(NamedTuple):
 
     finds_jobs: bool  # by our own id of a job
     lost: Callable  # checks what becomes of a submit whose answer was lost
+    unsettled: type[KlingError]  # of a submit of which it is not known whether it has bought a job
     changed: type[KlingError]  # of a retry whose request has changed
     text_model: str  # what it calls kling-v3.0-pro-t2v
     picture_model: str  # what it calls kling-v3.0-pro-i2v
@@ -45,6 +52,7 @@ DIALECTS = {
     "myrouter": Dialect(
         finds_jobs=False,
         lost=_is_uncertain,
+        unsettled=KlingSubmitUncertainError,
         changed=KlingSubmitUncertainError,
         text_model="kling-v3.0-pro-t2v",
         picture_model="kling-v3.0-pro-i2v",
@@ -54,6 +62,7 @@ DIALECTS = {
     "kling": Dialect(
         finds_jobs=True,
         lost=_has_the_job,
+        unsettled=KlingUnavailableError,
         changed=KlingInputError,
         text_model="text-to-video/kling-3.0",
         picture_model="image-to-video/kling-3.0",

@@ -93,13 +93,6 @@ def test_a_clear_before_the_request_was_sent_sends_it(one_job):
     assert submit(store, TI(max_tries=6)) == one_job.jobs[0].task_id
 
 
-def test_a_clear_of_a_finished_task_buys_with_a_new_client_id(kling):
-    store = Store()
-    first = submit(store, TI(max_tries=3))
-    assert submit(store, TI(max_tries=6)) != first
-    assert len({job.client_id for job in kling.jobs}) == 2
-
-
 def test_a_failed_job_that_may_be_bought_again_gets_a_new_client_id_each_time(kling):
     kling.add_fault("job:fail,times=2")
     for store in (Store(), None):
