@@ -12,7 +12,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import settings
-from private_stage import airflow, database, gateway, stage, statements  # noqa: F401 - fixtures of all rings
+from private_stage import (  # noqa: F401 - fixtures of all rings
+    airflow,
+    database,
+    gateway,
+    metrics_server,
+    span_server,
+    stage,
+    statements,
+)
 
 HOME = tempfile.mkdtemp(prefix="kling-tests-")  # set before anything imports airflow
 os.environ["AIRFLOW_HOME"] = HOME
@@ -30,7 +38,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "tests")
 
 #: The order of the tests with a real Airflow: first the others, then the search for secrets, then its end.
 ORDER = (
-    *("provider", "wheel", "modes", "examples", "assets", "interruptions", "starts", "functions"),
+    *("provider", "wheel", "modes", "signals", "examples", "assets", "interruptions", "starts", "functions"),
     *("batch", "hostile", "browser", "secrets", "end"),
 )
 

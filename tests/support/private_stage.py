@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from private_airflow.components import PrivateAirflow
+    from signals import SpanServer, StatsdServer
     from stage import Stage
 
     from airflow_provider_kling.emulator import Emulator
@@ -67,14 +68,40 @@ def database(statements: Path) -> Iterator[str | None]:
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[PrivateAirflow]:
+def metrics_server() -> Iterator[StatsdServer]:
+    """Run a server for the metrics of the private Airflow."""
+    from signals import StatsdServer
+
+    server = StatsdServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def span_server() -> Iterator[SpanServer]:
+    """Run a server for the spans of the private Airflow."""
+    from signals import SpanServer
+
+    server = SpanServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory,
+    database: str | None,
+    metrics_server: StatsdServer,
+    span_server: SpanServer,
+) -> Iterator[PrivateAirflow]:
     """Run a private Airflow on our Dags and on those of the tests."""
     from private_airflow.components import COMPONENTS, PrivateAirflow
 
     home, folders = tmp_path_factory.mktemp("airflow"), [PROJECT / "dags", PROJECT / "tests/integration/dags"]
     # The scheduler starts after all runs were created, so that they run at the same time.
     first = [component for component in COMPONENTS if component != "scheduler"]
-    env = SETTINGS | {"AIRFLOW__KLING__GALLERY_FOLDERS": str(tmp_path_factory.getbasetemp())}
+    env = SETTINGS | metrics_server.settings | span_server.settings
+    env["AIRFLOW__KLING__GALLERY_FOLDERS"] = str(tmp_path_factory.getbasetemp())
     with PrivateAirflow(home, folders, env=env, database=database, components=first) as airflow:
         yield airflow
 

@@ -1,11 +1,13 @@
-"""Receivers of metrics and spans: StatsD over UDP, and OpenTelemetry's own exporter into memory."""
+"""Receivers of metrics, by StatsD's protocol, and of spans, by OpenTelemetry's."""
 
+import gzip
 import os
 import re
 import socket
 import sys
 import threading
 from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _LINE = re.compile(r"airflow\.(?P<name>kling[\w.]*)(?P<tags>(,[^:]*)?):(?P<value>[^|]*)\|(?P<type>\w+)")
 
@@ -81,3 +83,56 @@ def send_to(server, monkeypatch):
         monkeypatch.setattr(Stats, "instance", logger)
         monkeypatch.setattr(Stats, "_instance_pid", os.getpid())
     return logger.statsd
+
+
+class SpanServer:
+    """Receives spans by OpenTelemetry's protocol over HTTP, and keeps those of the provider.
+
+    :ivar spans: name and attributes of each span.
+    """
+
+    def __init__(self):
+        self.spans = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def settings(self):
+        """What an admin sets for it."""
+        return {
+            "AIRFLOW__TRACES__OTEL_ON": "True",
+            "AIRFLOW__KLING__TRACES": "True",
+            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}/v1/traces",
+        }
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self):
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        spans = self.spans
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                request = ExportTraceServiceRequest.FromString(body)
+                for span in (one for of in request.resource_spans for s in of.scope_spans for one in s.spans):
+                    if span.name.startswith("kling."):
+                        told = {one.key: _plain(one.value) for one in span.attributes}
+                        spans.append((span.name, told, bool(span.parent_span_id)))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
+
+
+def _plain(value):
+    return getattr(value, value.WhichOneof("value"))
