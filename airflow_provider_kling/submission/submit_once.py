@@ -284,6 +284,7 @@ class Submission:
             with suppress_and_log(self.log, "The purchase could not be counted"):
                 metrics.SUBMITTED.add(**self.tags())
                 metrics.ESTIMATED_COST.add(self.cost or 0, **self.tags())
+                metrics.UNCERTAIN.add(0)  # Prometheus sees no increase to the first value of a series
 
     # --- what an earlier request has bought
 

@@ -50,6 +50,7 @@ def test_a_video_is_counted_once_from_its_purchase_to_its_file(
     assert statsd.metrics["kling.jobs.submitted"] == [("c", tags, 1)]
     assert statsd.metrics["kling.jobs.succeeded"] == [("c", tags, 1)]
     assert statsd.metrics["kling.cost.estimated_usd"] == [("c", tags, 0.56)]
+    assert statsd.metrics["kling.jobs.uncertain"] == [("c", {}, 0)]
     [(_, tags, waited)] = statsd.metrics["kling.wait.duration"]
     assert tags == {**tags, "outcome": "succeeded"}
     assert waited >= 30_000  # milliseconds
