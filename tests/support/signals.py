@@ -68,20 +68,21 @@ class StatsdServer:
 
 def send_to(server, monkeypatch):
     """Let Airflow's ``Stats`` of this process send to a server, by Airflow's own StatsD logger."""
-    from airflow.providers.common.compat.sdk import Stats
+    from airflow_provider_kling.metrics import _stats
 
+    stats = _stats()
     for name, value in server.settings.items():
         monkeypatch.setenv(name, value)
     try:
         from airflow.sdk.observability.metrics.statsd_logger import get_statsd_logger
     except ImportError:  # Airflow 3.1
         from airflow.metrics.statsd_logger import get_statsd_logger
-    logger, module = get_statsd_logger(), sys.modules[Stats.__module__]
+    logger, module = get_statsd_logger(), sys.modules[stats.__module__]
     if hasattr(module, "_backend"):
         monkeypatch.setattr(module, "_backend", logger)
     else:  # before Airflow 3.3
-        monkeypatch.setattr(Stats, "instance", logger)
-        monkeypatch.setattr(Stats, "_instance_pid", os.getpid())
+        monkeypatch.setattr(stats, "instance", logger)
+        monkeypatch.setattr(stats, "_instance_pid", os.getpid())
     return logger.statsd
 
 
