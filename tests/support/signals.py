@@ -9,6 +9,8 @@ import threading
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from airflow_provider_kling.metrics import _stats
+
 _LINE = re.compile(r"airflow\.(?P<name>kling[\w.]*)(?P<tags>(,[^:]*)?):(?P<value>[^|]*)\|(?P<type>\w+)")
 
 
@@ -68,22 +70,37 @@ class StatsdServer:
 
 def send_to(server, monkeypatch):
     """Let Airflow's ``Stats`` of this process send to a server, by Airflow's own StatsD logger."""
-    from airflow_provider_kling.metrics import _stats
-
-    stats = _stats()
+    _stats()  # while the settings are not there: Airflow 3.2 makes a logger at this import
     for name, value in server.settings.items():
         monkeypatch.setenv(name, value)
     try:
         from airflow.sdk.observability.metrics.statsd_logger import get_statsd_logger
     except ImportError:  # Airflow 3.1
         from airflow.metrics.statsd_logger import get_statsd_logger
-    logger, module = get_statsd_logger(), sys.modules[stats.__module__]
+    return replace_logger(get_statsd_logger, monkeypatch).statsd
+
+
+def read_from(reader, monkeypatch):
+    """Let Airflow's ``Stats`` of this process send to a reader of OpenTelemetry, by Airflow's own logger."""
+    from opentelemetry.sdk.metrics import MeterProvider
+
+    try:
+        from airflow.sdk._shared.observability.metrics.otel_logger import SafeOtelLogger
+    except ImportError:  # Airflow 3.1
+        from airflow.metrics.otel_logger import SafeOtelLogger
+    return replace_logger(lambda: SafeOtelLogger(MeterProvider([reader])), monkeypatch)
+
+
+def replace_logger(make, monkeypatch):
+    """Give Airflow's ``Stats`` of this process another logger, and return it."""
+    stats = _stats()
+    logger, module = make(), sys.modules[stats.__module__]
     if hasattr(module, "_backend"):
         monkeypatch.setattr(module, "_backend", logger)
     else:  # before Airflow 3.3
         monkeypatch.setattr(stats, "instance", logger)
         monkeypatch.setattr(stats, "_instance_pid", os.getpid())
-    return logger.statsd
+    return logger
 
 
 class SpanServer:

@@ -4,10 +4,11 @@ import pytest
 from chains import chain, execute, one_task, submit_of
 from dialects import at_myrouter, dialect
 from opentelemetry import trace
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from signals import StatsdServer, send_to
+from signals import StatsdServer, read_from, send_to
 
 from airflow_provider_kling import metrics
 from airflow_provider_kling.errors import KlingError
@@ -102,6 +103,18 @@ def test_the_bill_of_a_job_counts_once(statsd, rendering, picture, tmp_path, tag
     chain(tmp_path / "cat.mp4", picture, **of_wait)
     statsd.catch_up()
     assert statsd.metrics["kling.cost.billed_usd"] == [("c", tags, pytest.approx(0.56))]
+
+
+def test_opentelemetry_gets_the_same(rendering, picture, tmp_path, tags, monkeypatch):
+    reader = InMemoryMetricReader()
+    read_from(reader, monkeypatch)
+    chain(tmp_path / "cat.mp4", picture)
+    scopes = [scope for of in reader.get_metrics_data().resource_metrics for scope in of.scope_metrics]
+    points = {metric.name: metric.data.data_points[0] for scope in scopes for metric in scope.metrics}
+    bought, waited = points["airflow.kling.jobs.submitted"], points["airflow.kling.wait.duration"]
+    assert (bought.value, dict(bought.attributes)) == (1, tags)
+    assert points["airflow.kling.cost.estimated_usd"].value == pytest.approx(0.56)
+    assert dict(waited.attributes) == {**tags, "outcome": "succeeded"}
 
 
 def test_a_model_that_the_catalogue_does_not_know_makes_no_series_of_its_own():
