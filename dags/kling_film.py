@@ -1,9 +1,9 @@
 """When a night of the Dag `kling_nightly_catalogue` is over, its videos become one film.
 
-**It costs nothing, and it starts by itself:** its schedule is the asset `kling_night`, which the last task of
-that Dag updates. Each download there has added an event to the alias `kling_videos`, with the path and the
-SHA-256 of its video. The film has the videos of that run in the order of the pictures. It lies in the folder
-`films` beside the videos.
+**It costs nothing, and it starts by itself** if it is not paused: its schedule is the asset `kling_night`,
+which the last task of that Dag updates. Each download there has added an event to the alias `kling_videos`,
+with the path and the SHA-256 of its video. The film has the videos of that run in the order of the pictures.
+It lies in the folder `films` beside the videos.
 
 The videos are joined without encoding them again. So all must have the same size, and all or none have sound.
 It needs Airflow 3.2, the extra `media`, and a storage that all workers can access.

@@ -57,6 +57,9 @@ def played(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Played:
         *("submit:cut,late,match=answer lost", "submit:error=INVALID_REQUEST_BODY,match=refused"),
         *("download:dead=403,times=5,match=broken download", "job:render=8,times=always,match=catalogue"),
     )
+    for dag_id in ("kling_film", "on_each_video"):  # the catalogue's videos start them
+        stage.until(f"{dag_id} to be read", lambda dag_id=dag_id: stage.api.dag_exists(dag_id))
+        stage.api.unpause(dag_id)
     played.runs["chains"] = stage.trigger("chains", image=picture, target=target)
     played.runs["catalogue"] = stage.trigger(
         "kling_nightly_catalogue",

@@ -122,13 +122,28 @@ def test_every_other_kind_of_video_comes_home(played: Played, dag_id: str, model
     assert Path(stage.xcom(run, "download")).read_bytes() == VIDEO
 
 
-def test_the_first_example_runs_without_a_scheduler_too(played: Played) -> None:
+def test_the_first_example_runs_without_a_scheduler_and_openlineage_gets_its_datasets(played: Played) -> None:
     stage = played.stage
     picture, video = str(played.pictures[0]), played.folder / "videos" / "dag-test.mp4"
     conf = {"image": picture, "prompt": "catalogue by dag.test", "target": str(video)}
-    connection = {"AIRFLOW_CONN_KLING_DEFAULT": stage.gateway.connection_json(allowed_paths="/")}
     home, dags = stage.airflow.home / "alone", PROJECT / "dags"
-    with PrivateAirflow(home, dags, env=connection, components=()) as alone:
+    transport = {"type": "file", "log_file_path": f"{home}/lineage", "append": True}
+    env = {
+        "AIRFLOW_CONN_KLING_DEFAULT": stage.gateway.connection_json(allowed_paths="/"),
+        "AIRFLOW__OPENLINEAGE__DISABLED": "False",
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+    }
+    with PrivateAirflow(home, dags, env=env, components=()) as alone:
         alone.cli("dags", "test", "kling_image_to_video", "--conf", json.dumps(conf))
     assert video.read_bytes() == VIDEO
     assert stage.gateway.times_paid(prompt="catalogue by dag.test") == 1
+    events = [json.loads(line) for line in (home / "lineage").read_text().splitlines()]
+    (done,) = [
+        event
+        for event in events
+        if (event["eventType"], event["job"]["name"]) == ("COMPLETE", "kling_image_to_video.download")
+    ]
+    names = {
+        side: [(each["namespace"], each["name"]) for each in done[side]] for side in ("inputs", "outputs")
+    }
+    assert names == {"inputs": [("file", picture)], "outputs": [("file", str(video))]}
