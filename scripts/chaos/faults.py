@@ -14,6 +14,7 @@ from chaos.stage import SCHEDULER_SILENCE, TRIGGERER_SILENCE, TRIGGERERS, Stage,
 #: A fault in steps: each value is the pause before the next step, in seconds.
 Fault = Iterator[float]
 FIRST, LAST = 0.04, 0.75  # the share of tasks that have ended when the first and the last fault are due
+MAX_RESTORE_SECONDS = 10  # in which a message should be handed out again after its visibility timeout
 PAUSE, QUIET_AFTER = 4.0, 10.0  # seconds after a fault
 
 
@@ -38,7 +39,7 @@ class ComponentFaults:
             fleet = stage.fleet
             kinds |= {
                 "worker killed with its tasks": self._kill_worker,
-                "worker frozen until Redis hands out its messages again": self._freeze_worker,
+                "worker frozen until Redis hands out its messages again": lambda: self._freeze_worker(fleet),
                 "Redis killed, its queue lost": lambda: self._kill_redis(fleet),
             }
         self._plan: list[tuple[float, str, Callable[[], Fault]]] = []
@@ -124,10 +125,16 @@ class ComponentFaults:
         yield self._random.uniform(1, 5)
         self._stage.start(name)
 
-    def _freeze_worker(self) -> Fault:
-        service = self._stage.airflow.services[self._random.choice(WORKERS)]
+    def _freeze_worker(self, fleet: Fleet) -> Fault:
+        # The one with more processes has more tasks, whose messages it has not acknowledged.
+        workers = [self._stage.airflow.services[name] for name in WORKERS]
+        service = max(workers, key=lambda worker: len(worker.members()))
+        before = fleet.handed_out_again()
         send(service, signal.SIGSTOP)
-        yield VISIBILITY_TIMEOUT + self._random.uniform(3, 6)
+        yield VISIBILITY_TIMEOUT
+        for _ in range(MAX_RESTORE_SECONDS):
+            if fleet.handed_out_again() == before:
+                yield 1.0
         send(service, signal.SIGCONT)
 
     def _kill_redis(self, fleet: Fleet) -> Fault:
