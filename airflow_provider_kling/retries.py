@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_provider_kling.errors import (
     KlingDownloadError,
@@ -15,6 +14,11 @@ from airflow_provider_kling.errors import (
     KlingVideoError,
 )
 from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER
+
+try:
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+except ImportError as error:
+    raise ImportError("KlingRetryPolicy needs Airflow 3.3 or newer, which has retry policies") from error
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

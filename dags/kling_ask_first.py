@@ -15,9 +15,9 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.myrouter import MODELS

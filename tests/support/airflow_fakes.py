@@ -15,8 +15,10 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.io import attach
 from airflow.sdk.io.store import _STORE_CACHE
+from asgiref.sync import async_to_sync
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_kling.emulator import Emulator
@@ -141,9 +143,19 @@ def settings_of(host="https://gateway.invalid", key=KEY, **extra):
 
 def stored_and_read(value):
     """Return a value as Airflow reads it back from its database."""
-    from airflow.sdk.serde import deserialize, serialize
+    try:
+        from airflow.sdk.serde import deserialize, serialize
+    except ImportError:  # its place before Airflow 3.2
+        from airflow.serialization.serde import deserialize, serialize
 
     return deserialize(json.loads(json.dumps(serialize(value))))
+
+
+def push_from_triggers(monkeypatch, push):
+    """Let triggers push their XComs with *push*, an asynchronous function. Airflow 3.1 has none for that."""
+    has_async = hasattr(XCom, "aset")
+    pushed = push if has_async else staticmethod(async_to_sync(push))
+    monkeypatch.setattr(XCom, "aset" if has_async else "set", pushed)
 
 
 def connect(gateway, monkeypatch, /, **extra):

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import TaskDeferred
 from airflow_fakes import TI, Store, context_of, png, stored_and_read
 
 from airflow_provider_kling.operators import (

@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,7 +243,7 @@ def served(database: str | None = None) -> Iterator[GalleryStage]:
             [sys.executable, "-m", "airflow", "db", "migrate"],
             check=True,
             capture_output=True,
-            env=os.environ,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},  # for the auth manager
         )
         with warnings.catch_warnings(action="ignore"):  # of what Airflow's server imports
             from airflow import settings as airflow_settings

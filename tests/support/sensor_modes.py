@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 from importlib import import_module
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import (
-    AirflowRescheduleException,
-    TaskDeferred,
-)
+from airflow.sdk.bases.sensor import AirflowRescheduleException
 from airflow_fakes import TI, context_of, stored_and_read
 
 from airflow_provider_kling.hooks import KlingHook

@@ -14,6 +14,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 #: Their code starts servers; other tests run it.
 RUN_ELSEWHERE = {"development.md", "emulator.md"}
+#: What older versions of Airflow refuse when a Dag file is parsed.
+SINCE_3_3 = {"KlingRetryPolicy(": "retry policies", "start_from_trigger=True": "templates in triggers"}
 
 
 def blocks(language):
@@ -22,7 +24,10 @@ def blocks(language):
             continue
         for number, (kind, code) in enumerate(BLOCK.findall(document.read_text()), 1):
             if kind == language:
-                yield pytest.param(code, id=f"{document.name}-{number}")
+                marks = [
+                    pytest.mark.needs_airflow("3.3", what) for word, what in SINCE_3_3.items() if word in code
+                ]
+                yield pytest.param(code, id=f"{document.name}-{number}", marks=marks)
 
 
 @pytest.mark.parametrize("code", list(blocks("python")))

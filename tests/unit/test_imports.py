@@ -9,7 +9,10 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "airflow_provider_kling"
@@ -60,12 +63,20 @@ def test_a_dag_file_that_is_parsed_loads_only_what_describes_its_tasks():
 
 def test_the_decorator_itself_loads_no_operator():
     _, loaded = loaded_by(["airflow.sdk"], [f"{PACKAGE}.decorators"])
-    assert {name for name in loaded if name.startswith(PACKAGE)} == {f"{PACKAGE}.decorators"}
+    ours = {name for name in loaded if name.startswith(PACKAGE)}
+    assert ours - {PACKAGE} == {f"{PACKAGE}.decorators"}
 
 
 def test_the_plugin_which_each_component_of_airflow_imports_loads_nothing_of_a_server():
     _, loaded = loaded_by(["airflow.plugins_manager"], [f"{PACKAGE}.plugin"])
     assert loaded - {PACKAGE} == {f"{PACKAGE}.plugin"}
+
+
+def test_an_airflow_without_retry_policies_is_told_which_version_has_them(monkeypatch):
+    monkeypatch.delitem(sys.modules, f"{PACKAGE}.retries", raising=False)
+    monkeypatch.setitem(sys.modules, "airflow.sdk.definitions.retry_policy", None)
+    with pytest.raises(ImportError, match=r"KlingRetryPolicy needs Airflow 3\.3 or newer"):
+        import_module(f"{PACKAGE}.retries")
 
 
 def test_every_library_that_is_imported_is_declared():

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from airflow_fakes import connect
 
+pytestmark = pytest.mark.needs_airflow("3.2", "response_timeout of ApprovalOperator")
+
 DAGS = Path(__file__).parents[3] / "dags"
 SAME = {"prompt": "It turns", "duration": 3, "sound": True, "target": "/v/"}
 

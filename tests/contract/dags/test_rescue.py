@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_fakes import running_gateway
 
 from airflow_provider_kling.errors import KlingInputError, KlingTaskNotFoundError, Money

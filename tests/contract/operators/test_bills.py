@@ -4,9 +4,9 @@ import json
 from decimal import Decimal
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException
-from airflow_fakes import TI, Store, connect, context_of, running_gateway
+from airflow_fakes import TI, Store, connect, context_of, push_from_triggers, running_gateway
 from chains import execute
 
 from airflow_provider_kling.emulator.kling import tasks as emulated
@@ -207,9 +207,11 @@ def in_triggerer(monkeypatch):
         async def push(*, key, value, **_):
             ti.xcom_push(key, value)
 
-        monkeypatch.setattr("airflow_provider_kling.triggers.XCom.aset", push, raising=False)
+        push_from_triggers(monkeypatch, push)
+        # Before Airflow 3.3 each trigger sets it to None when it is made.
+        held = property(lambda _: ti, lambda *_: None)
         monkeypatch.setattr(
-            "airflow_provider_kling.triggers.KlingTaskTrigger.task_instance", ti, raising=False
+            "airflow_provider_kling.triggers.KlingTaskTrigger.task_instance", held, raising=False
         )
         return ti
 

@@ -9,9 +9,9 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    TaskDeferred,
 )
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import TaskDeferred
 from airflow_fakes import TI, Store, context_of, png, runtime_error, stored_and_read, submits
 from dialects import dialect
 from jinja2 import Template

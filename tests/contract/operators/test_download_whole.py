@@ -6,8 +6,8 @@ import re
 import tracemalloc
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk import DAG, ObjectStoragePath
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_fakes import TI, Store, connect, context_of
 from dialects import dialect, rows
 from odd_servers import answering, serving

@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import (
+from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
-    TaskDeferralError,
     TaskDeferred,
     XComNotFound,
 )
+from airflow.sdk import DAG
+from airflow.sdk.bases.sensor import TaskDeferralError
 from airflow.sdk.log import mask_secret
 from airflow_fakes import TI, Store, context_of, runtime_error, submits
 from dialects import check_lost_answer, dialect

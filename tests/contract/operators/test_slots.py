@@ -6,7 +6,7 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 from airflow_fakes import TI, Store, connect, context_of, running_gateway, stored_and_read, submits
 from sensor_modes import triggered, until_over
 from targets import owner, target

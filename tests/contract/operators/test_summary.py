@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_fakes import TI, Store, context_of, png, runtime_error, submits
 from jinja2 import Environment
 

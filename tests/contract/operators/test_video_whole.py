@@ -6,14 +6,14 @@ import time
 from datetime import timedelta
 
 import pytest
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import (
+from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
-    TaskDeferralTimeout,
     TaskDeferred,
 )
+from airflow.sdk import DAG
+from airflow.sdk.bases.sensor import TaskDeferralTimeout
 from airflow_fakes import (
     TI,
     Store,

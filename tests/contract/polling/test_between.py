@@ -9,7 +9,7 @@ from datetime import timedelta
 from importlib import import_module
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.timeout import timeout as execution_timeout
 from airflow_fakes import TI, Store, context_of, stored_and_read, submits
 from dialects import check_lost_answer, dialect

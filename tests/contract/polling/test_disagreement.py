@@ -5,7 +5,7 @@ import contextlib
 import itertools
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_fakes import TI, Store, context_of, stored_and_read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ from copy import copy
 from dataclasses import replace
 
 import pytest
-from airflow_fakes import KEY, TI, OnePoll, connect, poll
+from airflow_fakes import KEY, TI, OnePoll, connect, poll, push_from_triggers
 from dialects import dialect
 from sensor_modes import bought
 
@@ -309,18 +309,16 @@ async def test_the_rate_limit_of_the_connection_counts(waiting, monkeypatch):
 async def test_a_trigger_whose_job_does_not_change_logs_once_stores_once_and_looks_up_once(
     waiting, monkeypatch, capsys
 ):
-    from airflow.sdk.execution_time.xcom import XCom
-
     stored, looked_up, real = [], [], client_pool.get_async_connection
 
-    async def aset(key, value, **_):
+    async def push(key, value, **_):
         stored.append((key, json.dumps(value)))
 
     async def counting(*args):
         looked_up.append(args)
         return await real(*args)
 
-    monkeypatch.setattr(XCom, "aset", aset)
+    push_from_triggers(monkeypatch, push)
     monkeypatch.setattr(client_pool, "get_async_connection", counting)
     monkeypatch.setattr("airflow_provider_kling.polling.queue.STEP", 0.001)
     connect(waiting, monkeypatch, queries_per_second=10_000)

@@ -6,14 +6,14 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from airflow.sdk import DAG
-from airflow.sdk.exceptions import (
+from airflow.providers.common.compat.sdk import (
     AirflowFailException,
-    AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
+from airflow.sdk import DAG
+from airflow.sdk.bases.sensor import AirflowRescheduleException
 from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
 from dialects import dialect, rows
 from sensor_modes import Wait, arrange, bought, triggered

@@ -11,8 +11,7 @@ from itertools import pairwise
 
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from airflow.sdk.execution_time.xcom import XCom
-from airflow_fakes import KEY, TI, poll, runtime_error, stored_and_read
+from airflow_fakes import KEY, TI, poll, push_from_triggers, runtime_error, stored_and_read
 from blockbuster import blockbuster_ctx
 from dialects import dialect
 from sensor_modes import bought
@@ -49,10 +48,10 @@ def shown(monkeypatch):
     """What the trigger pushed to XCom, by key."""
     pushed = []
 
-    async def aset(key, value, **place):
+    async def push(key, value, **place):
         pushed.append((key, json.loads(json.dumps(value)), place))
 
-    monkeypatch.setattr(XCom, "aset", aset)
+    push_from_triggers(monkeypatch, push)
     return pushed
 
 
@@ -166,10 +165,10 @@ async def test_each_change_is_a_line_at_once_where_few_wait_and_later_where_many
 async def test_no_wait_ends_because_airflow_cannot_store_its_progress(
     gateway, clock, logged, monkeypatch, trouble
 ):
-    async def aset(**_):
+    async def push(**_):
         raise trouble
 
-    monkeypatch.setattr(XCom, "aset", aset)
+    push_from_triggers(monkeypatch, push)
     trigger = waiting(bought(gateway, queue_seconds=15))
     trigger.task_instance = TI()
     assert "error" not in await payload(trigger)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
 from airflow_fakes import TI, Store, context_of, running_gateway, submits
 
 from airflow_provider_kling.errors import (

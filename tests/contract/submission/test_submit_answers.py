@@ -7,7 +7,7 @@ from email.utils import format_datetime
 from importlib import import_module
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 from airflow_fakes import TI, Store, connect, context_of, png, stored_and_read, submits
 from dialects import check_lost_answer, dialect, rows
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 from airflow_fakes import (
     TI,
     Store,
