@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -47,7 +47,7 @@ _CONFIG: dict[str, Any] = {
                 "only from there, to users who may read the XComs of the video's Dag. Without any, the "
                 "gallery shows no video. A storage URL names its Airflow connection, as the videos' "
                 "paths do.\n",
-                "version_added": "0.1.0",
+                "version_added": "0.2.0",
                 "type": "string",
                 "example": "/data/videos, s3://aws_default@media/videos",
                 "default": "",
