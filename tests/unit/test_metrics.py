@@ -50,6 +50,14 @@ def test_statsd_exporter_gives_the_timers_the_names_of_the_dashboard():
     }
 
 
+def test_the_alerts_ask_for_metrics_that_exist():
+    rules = yaml.safe_load((ROOT / "docs/prometheus-rules.yml").read_text())["groups"][0]["rules"]
+    asked = {name for rule in rules for name in re.findall(r"airflow_kling_\w+", rule["expr"])}
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    assert len(asked) >= 5
+    assert asked <= {f"airflow.{metric.name}".replace(".", "_") for metric in ALL}
+
+
 def test_every_panel_has_a_place_and_a_query():
     board = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())
     places = [tuple(panel["gridPos"][side] for side in "xywh") for panel in board["panels"]]
