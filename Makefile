@@ -33,8 +33,13 @@ demo: export DEMO_BEGAN := $(shell date +%s)
 demo: $(STAMP) ## A picture becomes a video in a private Airflow, against an emulator of the gateway
 	@PYTHONPATH=scripts exec $(BIN)/python -m demo
 
-test: $(STAMP) $(JUDGES)/.installed ## Run the tests
+test: $(STAMP) $(JUDGES)/.installed ## Run the tests: first those that need no Airflow, two at a time
+ifdef ARGS
 	@exec $(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -n 2 tests/unit tests/contract
+	@exec $(BIN)/python -m pytest tests/integration tests/browser
+endif
 
 matrix: $(STAMP) ## Tests on older versions of Airflow, with the lowest requirements, on each Python
 	@PYTHONPATH=scripts exec $(BIN)/python -m matrix
