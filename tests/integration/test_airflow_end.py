@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -37,11 +38,21 @@ def test_nothing_survives_the_end(stage: Stage) -> None:
 
 
 def _listeners(process: psutil.Process) -> set[tuple[str, int]]:
+    """Return where a process listens: by TCP, and by UDP on a port that the system does not give to clients.
+
+    Airflow's client of StatsD sends from a UDP socket that is not connected, so it looks like a server's.
+    """
     try:
         connections = process.net_connections("inet")
     except psutil.NoSuchProcess:
         return set()
-    return {(c.laddr.ip, c.laddr.port) for c in connections if c.laddr and not c.raddr}
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    return {
+        (c.laddr.ip, c.laddr.port)
+        for c in connections
+        if c.status == psutil.CONN_LISTEN
+        or (c.type == socket.SOCK_DGRAM and not c.raddr and not first <= c.laddr.port <= last)
+    }
 
 
 def _environment(process: psutil.Process) -> str:
