@@ -60,7 +60,7 @@ def fetch(event: Any, copy: Path, allowed: Sequence[str]) -> None:
 
 def form(video: Path) -> str:
     """Return what must be equal in all videos of a film."""
-    import av  # noqa: PLC0415 - when the Dag is parsed, not needed
+    import av  # noqa: PLC0415 - not needed to parse the Dag
 
     with av.open(str(video)) as file:
         size = [f"{stream.width}x{stream.height} {stream.name}" for stream in file.streams.video]
@@ -70,7 +70,7 @@ def form(video: Path) -> str:
 
 def join(videos: Sequence[Path], film: Path) -> float:
     """Join videos of one form; return the seconds of the film."""
-    import av  # noqa: PLC0415 - when the Dag is parsed, not needed
+    import av  # noqa: PLC0415 - not needed to parse the Dag
 
     names = film.with_suffix(".txt")
     names.write_text("ffconcat version 1.0\n" + "".join(f"file {video.name}\n" for video in videos))

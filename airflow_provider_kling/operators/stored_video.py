@@ -41,7 +41,10 @@ class StoringOperator(KlingBaseOperator):
         with suppress_and_log(self.log, "No asset event has the video"):
             add_to_outlets(self.outlets, context, result)
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:  # noqa: ARG002
+    def get_openlineage_facets_on_complete(
+        self,
+        task_instance: Any,  # noqa: ARG002 - OpenLineage gives it
+    ) -> OperatorLineage[Any, Any] | None:
         """Return the pictures as inputs and the video as output. Only the OpenLineage provider calls it."""
         if not self._stored:
             return None

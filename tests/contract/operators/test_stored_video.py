@@ -96,7 +96,10 @@ def test_openlineage_gets_the_pictures_and_the_video(gateway, tmp_path, picture,
     target = tmp_path / "cat.mp4"
     task, _, _ = stored(form, target, picture, outlets=[])
     lineage = task.get_openlineage_facets_on_complete(None)
-    names = lambda datasets: [(each.namespace, each.name) for each in datasets]  # noqa: E731
+
+    def names(datasets):
+        return [(each.namespace, each.name) for each in datasets]
+
     assert (names(lineage.inputs), names(lineage.outputs)) == ([("file", picture)], [("file", str(target))])
 
 
