@@ -191,6 +191,7 @@ class Submission:
         """
         if self.must_look and (found := self._settle()):
             return found
+        metrics.UNCERTAIN.add(0)  # Prometheus sees no increase to the first value; sets Stats up before the POST
         earlier = self.intent or self._new_intent()
         intent = self._note(earlier)
         try:
@@ -284,7 +285,6 @@ class Submission:
             with suppress_and_log(self.log, "The purchase could not be counted"):
                 metrics.SUBMITTED.add(**self.tags())
                 metrics.ESTIMATED_COST.add(self.cost or 0, **self.tags())
-                metrics.UNCERTAIN.add(0)  # Prometheus sees no increase to the first value of a series
 
     # --- what an earlier request has bought
 

@@ -83,7 +83,7 @@ def test_an_uncertain_submit_has_a_counter_of_its_own(statsd, gateway, picture):
     with pytest.raises(KlingError):
         execute(submit_of(picture))
     statsd.catch_up()
-    assert statsd.metrics["kling.jobs.uncertain"] == [("c", {}, 1)]
+    assert statsd.metrics["kling.jobs.uncertain"] == [("c", {}, 0), ("c", {}, 1)]
     assert statsd.metrics["kling.errors"] == [("c", {"error": "KlingSubmitUncertainError"}, 1)]
     assert not statsd.metrics["kling.jobs.submitted"]
 
