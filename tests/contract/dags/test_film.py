@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.sdk.definitions.asset import AssetAliasUniqueKey, AssetUniqueKey
+from airflow.sdk.execution_time.context import TriggeringAssetEventsAccessor
 from airflow_fakes import connect
 
 from airflow_provider_kling.errors import KlingInputError
@@ -80,8 +82,10 @@ def event(path, index, of=None, **changes):
 
 def film_of(dag_file, events, nights=None):
     task = dag_file.dag.get_task("film")
-    context = {"triggering_asset_events": {dag_file.NIGHT: [night()] if nights is None else nights}}
-    return task.python_callable(**context, inlet_events={dag_file.VIDEOS: Events(events)})
+    nights = {AssetUniqueKey.from_asset(dag_file.NIGHT): [night()] if nights is None else nights}
+    events = {AssetAliasUniqueKey.from_asset_alias(dag_file.VIDEOS): Events(events)}
+    by_asset = TriggeringAssetEventsAccessor  # in Airflow 3.1 an asset is no key of a dict
+    return task.python_callable(triggering_asset_events=by_asset(nights), inlet_events=by_asset(events))
 
 
 def shades(path):

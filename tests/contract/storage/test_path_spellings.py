@@ -111,7 +111,7 @@ def memory():
             f"memory://{connection}@bucket//kling/", f"memory://{connection}@x/../bucket/kling/",
         ],
         lambda: {
-            path.removeprefix("/bucket/"): storage.cat_file(path) for path in storage.find("/")
+            path.removeprefix("/bucket/"): file.getvalue() for path, file in storage.store.items()
         },
     )  # fmt: skip
 
