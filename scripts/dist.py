@@ -3,7 +3,7 @@
     python scripts/dist.py [--tag v0.2.0] [folder]
 
 Files in the archives have a fixed time (2020-02-02, or ``SOURCE_DATE_EPOCH``), so the same source
-gives the same bytes on every machine with the same hatchling and zlib.
+gives the same bytes on every machine with the same ``REPOSITORY_URL``, hatchling and zlib.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -105,8 +106,11 @@ def write_sbom(python: Path, wheel: Path, sbom: Path) -> None:
 def check_tag(tag: str) -> str:
     """Return the changes of the version that a tag names.
 
-    :raises DistError: the tag is not the package's version, or the changes have no date for it.
+    :raises DistError: the tag is not the package's version, the changes have no date for it, or the address
+        of the repository is unknown.
     """
+    if not os.environ.get("REPOSITORY_URL"):
+        raise DistError("REPOSITORY_URL is not set: the package would not say where its source is")
     code = (PROJECT / "airflow_provider_kling" / "__init__.py").read_text()
     version = re.search(r'^__version__ = "(.+)"$', code, re.MULTILINE)[1]  # type: ignore[index]
     if tag != f"v{version}":

@@ -65,6 +65,8 @@ def run(row: Row) -> Outcome:
             "fE",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "no:anyio",  # older versions of it do not load in the newest pytest
             f"--junit-xml={report}",
             *workers,
         )

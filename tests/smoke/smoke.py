@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(400)
 
+#: In Airflow 3.1 only missing heartbeats tell of a dead worker of the LocalExecutor.
+QUIET_WORKER = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+}
+
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[PrivateAirflow]:
@@ -30,7 +37,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> I
 
     dags = tmp_path_factory.mktemp("dags")
     shutil.copy(PROJECT / "tests/integration/dags/chains.py", dags)
-    with PrivateAirflow(tmp_path_factory.mktemp("airflow"), dags, env=SETTINGS, database=database) as airflow:
+    env, home = SETTINGS | QUIET_WORKER, tmp_path_factory.mktemp("airflow")
+    with PrivateAirflow(home, dags, env=env, database=database) as airflow:
         yield airflow
 
 
@@ -107,4 +115,6 @@ def test_no_log_has_the_key_or_a_blocked_triggerer(stage: Stage, chains: Run) ->
     logs = "\n".join(path.read_text(errors="replace") for path in text_files(stage.logs))
     assert all(job.task_id in logs for job in stage.gateway.jobs)
     assert stage.gateway.api_key not in logs
-    assert "async thread was blocked" not in logs
+    # Older versions of Airflow warn of 0.2 s, which a busy machine takes too. The limit of SETTINGS counts.
+    limit = float(SETTINGS["AIRFLOW__TRIGGERER__BLOCKED_MAIN_THREAD_WARNING_THRESHOLD"])
+    assert all(float(seconds) < limit for seconds in re.findall(r"was blocked for ([\d.]+) seconds", logs))

@@ -5,12 +5,14 @@ import tomllib
 
 import dist
 import pytest
+from project_urls import ProjectUrls
 
 import airflow_provider_kling
 
 ROOT = dist.PROJECT
 VERSION = airflow_provider_kling.__version__
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+RELEASE = ROOT / ".github" / "workflows" / "release.yml"
 
 
 @pytest.fixture
@@ -20,6 +22,7 @@ def changes(tmp_path, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text('__version__ = "0.2.0"\n')
     monkeypatch.setattr(dist, "PROJECT", tmp_path)
+    monkeypatch.setenv("REPOSITORY_URL", "https://example.org/kling")
     return tmp_path / "CHANGELOG.md"
 
 
@@ -56,11 +59,31 @@ def test_the_changes_have_the_form_of_keep_a_changelog():
 def test_ci_runs_each_part_and_each_python_that_the_package_promises():
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     [default] = re.findall(r"set -- (.+)", (ROOT / ".ci" / "run").read_text())
-    assert set(re.findall(r"part: \[?(\w+)", text)) == set(default.split())
+    assert set(re.findall(r"part: \[?(\w+)", text)) | {"matrix"} == set(default.split())
+    assert "run: .ci/run matrix\n" in text
     classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
     promised = re.findall(r"Python :: (3\.\d+)", "\n".join(classifiers))
     [matrix] = re.findall(r"python: \[(.+)\]", text)
     assert [python.strip('" ') for python in matrix.split(",")] == promised
+
+
+def test_a_release_names_the_repository_that_built_it(monkeypatch):
+    metadata = {"version": "0.2.0"}
+    monkeypatch.setenv("REPOSITORY_URL", "https://example.org/kling/")
+    ProjectUrls(str(ROOT), {}).update(metadata)
+    assert metadata["urls"]["Changelog"] == "https://example.org/kling/blob/v0.2.0/CHANGELOG.md"
+    for url in metadata["urls"].values():
+        file = url.partition("/blob/v0.2.0/")[2]
+        assert url.startswith("https://example.org/kling")
+        assert (ROOT / file).exists()
+    assert "REPOSITORY_URL: ${{ github.server_url }}/${{ github.repository }}" in RELEASE.read_text()
+
+
+def test_a_release_without_its_repository_is_refused(changes, monkeypatch, capsys):
+    changes.write_text("## 0.2.0 - 2026-12-01\n\n- A.\n")
+    monkeypatch.delenv("REPOSITORY_URL")
+    assert dist.main(["--tag", "v0.2.0"]) == 1
+    assert "REPOSITORY_URL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
