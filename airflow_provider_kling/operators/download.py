@@ -94,7 +94,6 @@ class KlingDownloadOperator(StoringOperator):
         request = find_request(self, ti, self.kling_task_id)
         self.target = fill_target(self.target, self, context)
         download = VideoDownload(KlingHook(self.kling_conn_id), DownloadOptions.of(vars(self)), ti, self.log)
-        result = download.run(self.kling_task_id, request)
+        result = self._store_video(context, download, self.kling_task_id, request)
         download.release(self.kling_task_id)  # the submit may have claimed the target
-        self._publish_video(context, result)
         return result.path

@@ -186,8 +186,7 @@ class KlingImageToVideoOperator(StoringOperator, WaitingOperator, KlingSubmitOpe
         if not request.get("reused"):
             with suppress_and_log(self.log, "The task id could not be recorded"):
                 submission_state(context).confirm_task_id(kling_task_id)
-        result = download.run(kling_task_id, request, task)
-        self._publish_video(context, result)
+        result = self._store_video(context, download, kling_task_id, request, task)
         if not result.reused:
             self._record_cost(context)
             with suppress_and_log(self.log, "That the video is stored could not be recorded"):

@@ -1,20 +1,23 @@
-"""Tells Airflow of a stored video: asset events for other Dags, and datasets for OpenLineage."""
+"""Downloads a video and tells of it: XComs, metrics, a span, asset events, and datasets for OpenLineage."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator
+from airflow_provider_kling.values import read_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_kling.operators.video_download import DownloadResult
+    from airflow_provider_kling.gateways.base import Task
+    from airflow_provider_kling.operators.video_download import DownloadResult, VideoDownload
 
 #: What an asset event has of the XCom ``kling_video``.
 _OF_VIDEO = ("kling_task_id", "model", "path", "reused", "size", "sha256", "cost_usd")
@@ -31,15 +34,33 @@ class StoringOperator(KlingBaseOperator):
 
     _stored: DownloadResult | None = None
 
-    def _publish_video(self, context: Context, result: DownloadResult) -> None:
-        """Push what is known of the video as XComs, and add it to the outlets' asset events.
+    def _store_video(
+        self,
+        context: Context,
+        download: VideoDownload,
+        kling_task_id: str,
+        request: Mapping[str, Any],
+        task: Task | None = None,
+    ) -> DownloadResult:
+        """Download the video, count it, push its XComs, and add it to the outlets' asset events.
 
-        Airflow stores the events when the task succeeds.
+        Airflow stores the events when the task succeeds. The arguments are those of
+        :meth:`VideoDownload.run <airflow_provider_kling.operators.video_download.VideoDownload.run>`.
         """
-        result.publish(context["ti"], self.log)
+        from airflow_provider_kling import tracing
+
+        model = request.get("model")
+        with tracing.step("download", context["ti"], job=kling_task_id, model=model) as span:
+            result = download.run(kling_task_id, request, task)
+            span.add(gateway=result.gateway.lower(), bytes=result.facts["size"])
+            span.add_content(path=result.path)
+        with suppress_and_log(self.log, "The download could not be counted"):
+            count(result)
+        result.publish(context["ti"], request, self.log)
         self._stored = result
         with suppress_and_log(self.log, "No asset event has the video"):
             add_to_outlets(self.outlets, context, result)
+        return result
 
     def get_openlineage_facets_on_complete(
         self,
@@ -52,6 +73,20 @@ class StoringOperator(KlingBaseOperator):
 
         sources = map(_dataset, _sources(self._stored.facts.get("pictures") or {}))
         return OperatorLineage(inputs=list(sources), outputs=[_dataset(self._stored.path)])
+
+
+def count(result: DownloadResult) -> None:
+    """Count a video that has come from the gateway."""
+    from airflow_provider_kling import metrics
+
+    if not result.is_new:
+        return
+    video = result.facts
+    tags = metrics.job_tags(result.gateway, video.get("model"))
+    metrics.BYTES.add(video["size"], **tags)
+    metrics.DOWNLOAD.record(video["download_seconds"], **tags)
+    if ended_at := read_number(video["timings"].get("complete_time_ms")):
+        metrics.DELIVERY.record(time.time() - ended_at / 1000, **tags)
 
 
 def add_to_outlets(outlets: Sequence[Any], context: Context, result: DownloadResult) -> None:

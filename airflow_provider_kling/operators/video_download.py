@@ -10,7 +10,6 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, BinaryIO
 
-from airflow_provider_kling import metrics, tracing
 from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
@@ -35,7 +34,7 @@ from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name
 from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
-from airflow_provider_kling.values import is_placeholder, read_number
+from airflow_provider_kling.values import is_placeholder
 from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, PREVIEW_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
 #: Seconds before each further attempt; each begins with a fresh link.
@@ -94,15 +93,19 @@ class DownloadResult:
     :param path: its path or storage URL.
     :param facts: its sidecar: size, SHA-256, content type, request, timings.
     :param reused: whether it is a copy of a video of an earlier job.
-    :param preview: the XCom with the small pictures, or None.
+    :param is_new: whether it has just come from the gateway; else it was there already, or is a copy.
+    :param preview: whether its small pictures are shown.
     :param allowed_paths: the connection's allowed folders, for the library.
+    :param gateway: the name of the connection's gateway.
     """
 
     path: str
     facts: Mapping[str, Any]
     reused: bool
-    preview: Mapping[str, Any] | None
+    is_new: bool
+    preview: bool
     allowed_paths: Sequence[str]
+    gateway: str
 
     def video(self) -> dict[str, Any]:
         """Return what the XCom ``kling_video`` has of the video."""
@@ -112,14 +115,21 @@ class DownloadResult:
             video |= NO_BILL
         return video
 
-    def publish(self, ti: Any, log: Any) -> None:
-        """Push what is known of the video; add it to the library."""
+    def publish(self, ti: Any, request: Mapping[str, Any], log: Any) -> None:
+        """Push what is known of the video; add it to the library.
+
+        :param request: the XCom of the submit about the job; empty if there is none.
+        """
         for key in (SIZE_KEY, SHA256_KEY, CONTENT_TYPE_KEY):
             ti.xcom_push(key=key, value=self.facts[key])
         ti.xcom_push(key=VIDEO_KEY, value={**self.video(), **task_instance_key(ti)})
-        if self.preview:
+        pictures = _pictures(self.facts.get("preview") if self.preview else None)
+        if pictures["poster"]:
+            if request.get("task_id") != ti.task_id:  # the task of the submit has pushed the source
+                pictures["source"] = None
             with suppress_and_log(log, "The preview of the video could not be stored"):
-                ti.xcom_push(key=PREVIEW_KEY, value=self.preview)
+                preview = {"kling_task_id": self.facts["kling_task_id"], **pictures}
+                ti.xcom_push(key=PREVIEW_KEY, value=preview)
         if (entry := self.facts.get("library_entry")) and not self.reused:
             with suppress_and_log(log, "The video could not be added to the library"):
                 add_to_library(entry, self.path, self.facts, owner_name(self.facts), self.allowed_paths)
@@ -178,31 +188,31 @@ class VideoDownload:
         :param task: the finished job, if its link is already known.
         :raises KlingError: as one of Airflow's exceptions; it names the job and the money.
         """
-        with (
-            tracing.step("download", self._ti, job=kling_task_id, model=request.get("model")) as span,
-            airflow_errors(),
-            self._naming_job(kling_task_id, Money.RUNNING),
-        ):
-            _ = self._hook.settings  # without a connection, the state of the job is not known
+        with airflow_errors(), self._naming_job(kling_task_id, Money.RUNNING):
+            settings = self._hook.settings  # without a connection, the state of the job is not known
             with self._naming_job(kling_task_id, Money.PAID):
                 target = self._target(kling_task_id)
                 target.remove_leftovers()
-                facts = self._store(target, kling_task_id, request, task)
+                facts, is_new = self._store(target, kling_task_id, request, task)
                 if self._options.verify_media:
                     if "media_problems" not in facts:  # the video was stored without a check
                         facts = {**facts, **target.examine(partial(self._examine, facts))}
                     check_media(facts["media_problems"], str(target.path))
-            span.add(gateway=self._hook.settings.gateway.name.lower(), bytes=facts["size"])
-            span.add_content(path=target.path)
         self._log.info(
             "%s: %d bytes, %s, sha256 %s",
             *(target.path, facts["size"], facts["content_type"], facts["sha256"]),
         )
         entry = request.get("library_entry")  # not from the sidecar, which other programs can change
         facts = {**facts, "kling_task_id": kling_task_id, "library_entry": entry}
-        allowed = self._hook.settings.allowed_paths
-        preview = self._preview(kling_task_id, request, facts.get("preview"))
-        return DownloadResult(str(target.path), facts, bool(request.get("reused")), preview, allowed)
+        return DownloadResult(
+            str(target.path),
+            facts,
+            reused=bool(request.get("reused")),
+            is_new=is_new,
+            preview=self._options.preview,
+            allowed_paths=settings.allowed_paths,
+            gateway=settings.gateway.name,
+        )
 
     def _target(self, kling_task_id: str) -> Target:
         options = self._options
@@ -218,8 +228,8 @@ class VideoDownload:
 
     def _store(
         self, target: Target, kling_task_id: str, request: Mapping[str, Any], task: Task | None
-    ) -> Mapping[str, Any]:
-        """Store the video, in several attempts if needed; return its sidecar."""
+    ) -> tuple[Mapping[str, Any], bool]:
+        """Store the video, in several attempts if needed; return its sidecar, and whether it is new."""
         wrong_before, began_at = False, time.time()
         for pause in (*ATTEMPT_PAUSES, None):
             try:
@@ -242,8 +252,8 @@ class VideoDownload:
         request: Mapping[str, Any],
         task: Task | None,
         began_at: float,
-    ) -> Mapping[str, Any]:
-        """Store the video from its link, or a copy of a reused video; return its sidecar."""
+    ) -> tuple[Mapping[str, Any], bool]:
+        """Store the video from its link, or a copy of a reused video; return as :meth:`_store` does."""
         source: AbstractContextManager[Stream]
         facts = {**request, "kling_task_id": kling_task_id, "timings": {}, "media": None, **NO_BILL}
         if self._options.preview:
@@ -254,10 +264,10 @@ class VideoDownload:
             for _ in read_reused_video(reused):
                 pass  # its hash is compared at the end
             sidecar = target.sidecar()
-            return sidecar if sidecar.get("kling_task_id") == kling_task_id else reused
+            return (sidecar if sidecar.get("kling_task_id") == kling_task_id else reused), False
         if existing := target.check(kling_task_id):
             self._log.info("The video of this job is there already.")
-            return existing
+            return existing, False
         if reused:
             stream = Stream(reused["size"], reused["content_type"], read_reused_video(reused))
             source = nullcontext(stream)
@@ -276,19 +286,7 @@ class VideoDownload:
             facts["content_type"] = stream.content_type
             examine = partial(self._examine, facts) if self._looks_into_video() else None
             chunks = _timed(stream.chunks, facts, began_at)
-            stored = target.store(chunks, stream.length, facts, examine)
-        if not reused:
-            self._count(stored)
-        return stored
-
-    def _count(self, video: Mapping[str, Any]) -> None:
-        """Count a stored video by its sidecar."""
-        with suppress_and_log(self._log, "The download could not be counted"):
-            tags = metrics.job_tags(self._hook.settings.gateway.name, video.get("model"))
-            metrics.BYTES.add(video["size"], **tags)
-            metrics.DOWNLOAD.record(video["download_seconds"], **tags)
-            if ended_at := read_number(video["timings"].get("complete_time_ms")):
-                metrics.DELIVERY.record(time.time() - ended_at / 1000, **tags)
+            return target.store(chunks, stream.length, facts, examine), not reused
 
     def _looks_into_video(self) -> bool:
         return self._options.verify_media or (self._options.preview and bool(find_spec("av")))
@@ -310,13 +308,6 @@ class VideoDownload:
                 raise KlingVideoError(f"No picture can be read from the video ({found.error}).")
             seen["media_problems"] = differences(found.media, facts)
         return seen
-
-    def _preview(self, kling_task_id: str, request: Mapping[str, Any], made: Any) -> dict[str, Any] | None:
-        """Return the XCom with the poster, and with the source that the same task has pushed before."""
-        pictures = _pictures(made if self._options.preview else None)
-        if request.get("task_id") != self._ti.task_id:
-            pictures["source"] = None
-        return {"kling_task_id": kling_task_id, **pictures} if pictures["poster"] else None
 
     @contextmanager
     def _naming_job(self, kling_task_id: str, money: Money) -> Iterator[None]:

@@ -18,7 +18,7 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.gateways.base import Call, Task, about_job, log_bug
 from airflow_provider_kling.polling.policy import PollPolicy, PollResult
-from airflow_provider_kling.polling.queue import PollQueue
+from airflow_provider_kling.polling.poll_queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
 from airflow_provider_kling.transport.settings import DEFAULT_TIMEOUT, Settings
 

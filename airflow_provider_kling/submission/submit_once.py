@@ -191,7 +191,8 @@ class Submission:
         """
         if self.must_look and (found := self._settle()):
             return found
-        metrics.UNCERTAIN.add(0)  # Prometheus sees no increase to the first value; sets Stats up before the POST
+        # Prometheus sees no increase to a first value that is not 0. And Stats is set up before the request.
+        metrics.UNCERTAIN.add(0)
         earlier = self.intent or self._new_intent()
         intent = self._note(earlier)
         try:

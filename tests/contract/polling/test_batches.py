@@ -23,8 +23,8 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.gateways.base import NOT_FOUND_GRACE, Outcome, Task
 from airflow_provider_kling.polling.client_pool import ClientPool
 from airflow_provider_kling.polling.policy import PollPolicy
+from airflow_provider_kling.polling.poll_queue import PollQueue
 from airflow_provider_kling.polling.poller import MAX_EARLY, Poller, Wait
-from airflow_provider_kling.polling.queue import PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
 
 KLING = "https://api-singapore.klingai.com"

@@ -70,7 +70,7 @@ class Eager(PollPolicy):
 
 
 async def test_a_hundred_polls_without_a_change_give_one_result(waiting, monkeypatch):
-    monkeypatch.setattr("airflow_provider_kling.polling.queue.STEP", 0.001)
+    monkeypatch.setattr("airflow_provider_kling.polling.poll_queue.STEP", 0.001)
     connect(waiting, monkeypatch, queries_per_second=10_000)
     async with ClientPool.client(ID) as client, client.wait(policy_of(waiting, 0.001), 0.0) as results:
         assert dialect(waiting).log_states[0] in (await anext(results)).messages[0]
@@ -320,7 +320,7 @@ async def test_a_trigger_whose_job_does_not_change_logs_once_stores_once_and_loo
 
     push_from_triggers(monkeypatch, push)
     monkeypatch.setattr(client_pool, "get_async_connection", counting)
-    monkeypatch.setattr("airflow_provider_kling.polling.queue.STEP", 0.001)
+    monkeypatch.setattr("airflow_provider_kling.polling.poll_queue.STEP", 0.001)
     connect(waiting, monkeypatch, queries_per_second=10_000)
     now = time.time()
     trigger = KlingTaskTrigger(waiting.job, now + 600, now, interval=0.001)

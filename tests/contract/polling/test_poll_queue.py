@@ -9,7 +9,7 @@ import pytest
 from airflow_fakes import Clock
 
 from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER
-from airflow_provider_kling.polling.queue import DEFAULT_PAUSE, STEP, PollQueue
+from airflow_provider_kling.polling.poll_queue import DEFAULT_PAUSE, STEP, PollQueue
 from airflow_provider_kling.polling.rate_limit import RateLimiter
 
 FAR = 1e6
