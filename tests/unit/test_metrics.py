@@ -4,19 +4,25 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from airflow_provider_kling import get_provider_info, metrics
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/observability.md").read_text()
+ROWS = re.findall(r"^\| `(kling[\w.]+)` \| (\w+) \|([\w, ]*)\|", PAGE, re.MULTILINE)
 KINDS = (metrics.Counter, metrics.Timer, metrics.Gauge)
+OF_TIMERS = re.compile(r"_seconds_(bucket|sum|count)$")
+BOARD = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())
+TARGETS = [target for panel in BOARD["panels"] for target in panel.get("targets", [])]
+VARIABLES = {variable["name"] for variable in BOARD["templating"]["list"]}
 ALL = [value for value in vars(metrics).values() if isinstance(value, KINDS)]
 
 
 def test_the_page_has_every_metric_and_no_other():
-    rows = re.findall(r"^\| `(kling[\w.]+)` \| (\w+) \|", PAGE, re.MULTILINE)
-    assert sorted(rows) == sorted((metric.name, type(metric).__name__.lower()) for metric in ALL)
+    rows = sorted((name, kind) for name, kind, _ in ROWS)
+    assert rows == sorted((metric.name, type(metric).__name__.lower()) for metric in ALL)
 
 
 def test_a_test_waits_for_every_metric():
@@ -34,20 +40,24 @@ def test_the_page_has_every_option_of_the_section():
 def test_the_dashboard_asks_for_every_metric_and_for_no_other():
     asked = set(re.findall(r"airflow_kling_\w+", (ROOT / "docs/grafana-dashboard.json").read_text()))
     names = {f"airflow.{metric.name}".replace(".", "_"): metric for metric in ALL}
-    of_timers = r"_seconds_(bucket|sum|count)$"
-    assert {re.sub(of_timers, "", name) for name in asked} == set(names)
+    assert {OF_TIMERS.sub("", name) for name in asked} == set(names)
     for name in asked:
-        timer = isinstance(names[re.sub(of_timers, "", name)], metrics.Timer)
-        assert bool(re.search(of_timers, name)) is timer, name
+        timer = isinstance(names[OF_TIMERS.sub("", name)], metrics.Timer)
+        assert bool(OF_TIMERS.search(name)) is timer, name
 
 
-def test_statsd_exporter_gives_the_timers_the_names_of_the_dashboard():
+def test_statsd_exporter_makes_histograms_of_the_timers_and_forgets_the_gauges():
     mappings = yaml.safe_load((ROOT / "docs/statsd-mapping.yml").read_text())["mappings"]
-    kinds = {f"airflow.{metric.name}": type(metric) for metric in ALL}
-    seconds = {metrics.Timer: "_seconds", metrics.Gauge: ""}
-    assert {one["match"]: one["name"] for one in mappings} == {
-        name: name.replace(".", "_") + seconds[kind] for name, kind in kinds.items() if kind in seconds
-    }
+    ways = {metrics.Timer: ("_seconds", "histogram", None), metrics.Gauge: ("", None, "2m")}
+    assert [(one["match"], one["name"], one.get("observer_type"), one.get("ttl")) for one in mappings] == [
+        (f"airflow.{metric.name}", f"airflow_{metric.name}".replace(".", "_") + suffix, observer, ttl)
+        for kind, (suffix, observer, ttl) in ways.items()
+        for metric in ALL
+        if isinstance(metric, kind)
+    ]
+    for buckets in (one["histogram_options"]["buckets"] for one in mappings if "observer_type" in one):
+        assert buckets == sorted(buckets)
+        assert buckets[-1] <= 3600  # seconds
 
 
 def test_the_alerts_ask_for_metrics_that_exist():
@@ -58,10 +68,19 @@ def test_the_alerts_ask_for_metrics_that_exist():
     assert asked <= {f"airflow.{metric.name}".replace(".", "_") for metric in ALL}
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target["expr"])
+def test_the_dashboard_asks_by_tags_that_the_metric_has(target):
+    expr, legend = target["expr"], target["legendFormat"]
+    metric = OF_TIMERS.sub("", re.search(r"airflow_(kling_\w+)", expr)[1])
+    [tags] = [re.findall(r"\w+", tags) for name, _, tags in ROWS if name.replace(".", "_") == metric]
+    assert set(re.findall(r'(\w+)=~"\$(\w+)"', expr)) == {(tag, tag) for tag in VARIABLES if tag in tags}
+    assert set(re.findall(r"by \((\w+)\)", expr) + re.findall(r"{{(\w+)}}", legend)) <= {*tags, "le"}
+    assert ("histogram_quantile(0." in expr and "sum by (le)" in expr) is ("_bucket" in expr)
+
+
 def test_every_panel_has_a_place_and_a_query():
-    board = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())
-    places = [tuple(panel["gridPos"][side] for side in "xywh") for panel in board["panels"]]
-    for panel in board["panels"]:
+    places = [tuple(panel["gridPos"][side] for side in "xywh") for panel in BOARD["panels"]]
+    for panel in BOARD["panels"]:
         assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"]), panel["title"]
     taken = [(x + i, y + j) for x, y, w, h in places for i in range(w) for j in range(h)]
     assert len(taken) == len(set(taken)), "panels overlap"
