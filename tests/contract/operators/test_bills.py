@@ -9,6 +9,7 @@ from airflow.sdk import DAG
 from airflow_fakes import TI, Store, connect, context_of, push_from_triggers, running_gateway
 from chains import execute
 
+from airflow_provider_kling import metrics
 from airflow_provider_kling.emulator.kling import tasks as emulated
 from airflow_provider_kling.errors import KlingInputError, KlingUnavailableError
 from airflow_provider_kling.operators import (
@@ -191,9 +192,11 @@ def test_a_failed_job_tells_what_the_bill_says(slow, tmp_path, monkeypatch, defe
 
     monkeypatch.setattr(emulated, "describe", with_bill)
     slow.add_fault("job:fail")
-    store, ti = Store(), in_triggerer(TI())
+    counted, store, ti = [], Store(), in_triggerer(TI())
+    monkeypatch.setattr(metrics.Counter, "add", lambda of, amount=1, **_: counted.append((of.name, amount)))
     with pytest.raises(AirflowException, match=r"The bill says 1\.5 units\."):
         execute(one_task(tmp_path, deferrable=deferrable), store, ti)
+    assert counted.count(("kling.cost.billed_usd", Decimal("0.21"))) == 1
     assert ti.xcoms["kling_bill"]["cost_usd"] == 0.21
     assert "1.5 units" in ti.xcoms["kling_error"]["what"]
     assert store.values["kling_spent"] == {slow.jobs[0].task_id: "0.21"}

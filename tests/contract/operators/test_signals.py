@@ -1,6 +1,8 @@
 """What a fleet's operators see: each purchase, end and download is counted, and traced if they ask for it."""
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow_fakes import TI
 from chains import chain, execute, one_task, submit_of
 from dialects import at_myrouter, dialect
 from opentelemetry import trace
@@ -10,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from signals import StatsdServer, read_from, send_to
 
-from airflow_provider_kling import metrics
+from airflow_provider_kling import metrics, tracing
 from airflow_provider_kling.errors import KlingError
 
 
@@ -52,14 +54,15 @@ def test_a_video_is_counted_once_from_its_purchase_to_its_file(
     assert statsd.metrics["kling.jobs.succeeded"] == [("c", tags, 1)]
     assert statsd.metrics["kling.cost.estimated_usd"] == [("c", tags, 0.56)]
     assert statsd.metrics["kling.jobs.uncertain"] == [("c", {}, 0)]
-    [(_, tags, waited)] = statsd.metrics["kling.wait.duration"]
-    assert tags == {**tags, "outcome": "succeeded"}
+    [(_, of_wait, waited)] = statsd.metrics["kling.wait.duration"]
+    assert of_wait == tags | {"outcome": "succeeded"}
     assert waited >= 30_000  # milliseconds
-    [(_, _, size)] = statsd.metrics["kling.download.bytes"]
-    assert size == (tmp_path / "cat.mp4").stat().st_size
+    size = (tmp_path / "cat.mp4").stat().st_size
+    assert statsd.metrics["kling.download.bytes"] == [("c", tags, size)]
     for name in ("kling.download.duration", "kling.download.delay"):
-        [(kind, tags, _)] = statsd.metrics[name]
-        assert (kind, tags) == ("ms", tags)
+        [(kind, of_download, took)] = statsd.metrics[name]
+        assert (kind, of_download) == ("ms", tags)
+        assert took < waited
     assert not statsd.metrics["kling.errors"]
 
 
@@ -72,8 +75,8 @@ def test_a_job_without_a_video_counts_by_the_class_of_its_error(statsd, renderin
     error = {"error": "KlingJobFailedError"}
     assert statsd.metrics["kling.jobs.failed"] == [("c", tags | error, 1)]
     assert statsd.metrics["kling.errors"] == [("c", error, 1)]
-    [(_, tags, _)] = statsd.metrics["kling.wait.duration"]
-    assert tags["outcome"] == "failed"
+    [(_, of_wait, _)] = statsd.metrics["kling.wait.duration"]
+    assert of_wait == tags | {"outcome": "failed"}
     assert not statsd.metrics["kling.jobs.succeeded"]
 
 
@@ -103,6 +106,22 @@ def test_the_bill_of_a_job_counts_once(statsd, rendering, picture, tmp_path, tag
     chain(tmp_path / "cat.mp4", picture, **of_wait)
     statsd.catch_up()
     assert statsd.metrics["kling.cost.billed_usd"] == [("c", tags, pytest.approx(0.56))]
+
+
+def test_a_reused_video_is_no_purchase_and_no_download(statsd, gateway, picture, tmp_path):
+    for name in ("first", "second"):
+        library = {"reuse": "fingerprint", "library": str(tmp_path / "library")}
+        execute(one_task(tmp_path / f"{name}.mp4", picture, **library))
+    statsd.catch_up()
+    assert (tmp_path / "second.mp4").exists()
+    for name in ("kling.jobs.submitted", "kling.download.bytes"):
+        assert len(statsd.metrics[name]) == 1, name
+
+
+def test_a_duration_that_two_clocks_make_negative_counts_as_0(statsd):
+    metrics.DELIVERY.record(-1.0)
+    statsd.catch_up()
+    assert statsd.metrics["kling.download.delay"] == [("ms", {}, 0)]
 
 
 def test_opentelemetry_gets_the_same(rendering, picture, tmp_path, tags, monkeypatch):
@@ -149,6 +168,11 @@ def test_the_three_steps_are_spans_that_name_the_task_and_not_the_prompt(
         assert (told["kling.job"], told["kling.model"]) == (submitted["return_value"], tags["model"])
         assert told["kling.gateway"] == tags["gateway"]
         assert "a cat" not in span.to_json()
+        assert str(tmp_path) not in span.to_json()
+    told = {name: span.attributes for name, span in spans().items()}
+    assert told["kling.submit"]["kling.estimated_cost_usd"] == 0.56
+    assert told["kling.wait"].get("kling.cost_usd") == {"kling": 0.56}.get(tags["gateway"])
+    assert told["kling.download"]["kling.bytes"] == (tmp_path / "cat.mp4").stat().st_size
     wait = spans()["kling.wait"]
     assert wait.end_time - wait.start_time >= 30e9  # since the submit, over the deferral
 
@@ -162,14 +186,39 @@ def test_prompts_and_paths_are_in_spans_only_if_the_admin_asks(
     assert spans()["kling.download"].attributes["kling.path"] == str(tmp_path / "cat.mp4")
 
 
-def test_a_span_of_a_step_that_fails_has_the_class_of_the_error(spans, rendering, picture):
-    rendering.add_fault("job:fail")
-    with pytest.raises(KlingError):
-        chain("unused.mp4", picture)
-    wait = spans()["kling.wait"]
-    assert wait.status.status_code is trace.StatusCode.ERROR
-    assert wait.attributes["kling.error"] == "KlingJobFailedError"
-    assert "kling.error_message" not in wait.attributes
+@pytest.mark.parametrize(
+    ("fault", "step", "error"),
+    [
+        ("submit:error=NOT_ENOUGH_BALANCE", "submit", "KlingBalanceError"),
+        ("job:fail", "wait", "KlingJobFailedError"),
+        ("download:dead=403,times=always", "download", "KlingDownloadError"),
+    ],
+)
+def test_a_step_that_fails_ends_its_span_with_the_class_of_the_error_and_without_its_words(
+    spans, rendering, picture, tmp_path, fault, step, error
+):
+    rendering.add_fault(fault)
+    with pytest.raises(KlingError) as caught:
+        chain(tmp_path / "cat.mp4", picture)
+    span = spans()[f"kling.{step}"]
+    assert span.status.status_code is trace.StatusCode.ERROR
+    assert span.attributes["kling.error"] == type(caught.value).__name__ == error
+    assert "kling.error_message" not in span.attributes
+    assert not span.events
+    assert not span.status.description
+
+
+def test_a_deferral_is_no_error_and_spans_of_the_step_lie_below_it(spans):
+    def run():
+        with tracing.step("submit", TI()):
+            trace.get_tracer("requests").start_span("POST").end()
+            raise TaskDeferred(trigger=None, method_name="resume")
+
+    with pytest.raises(TaskDeferred):
+        run()
+    step = spans()["kling.submit"]
+    assert (step.status.status_code, step.attributes["kling.deferred"]) == (trace.StatusCode.UNSET, True)
+    assert spans()["POST"].parent == step.context
 
 
 def test_without_the_setting_there_are_no_spans(spans, rendering, picture, tmp_path, monkeypatch):
@@ -178,10 +227,12 @@ def test_without_the_setting_there_are_no_spans(spans, rendering, picture, tmp_p
     assert not spans()
 
 
-def test_a_broken_tracer_ends_nothing(spans, rendering, picture, tmp_path, monkeypatch):
-    def broken():
+@pytest.mark.parametrize("broken", ["get_tracer_provider", "Span.set_attribute", "Span.end"])
+def test_a_broken_tracer_ends_nothing(spans, rendering, picture, tmp_path, monkeypatch, broken):
+    def fail(*_):
         raise RuntimeError("no provider")
 
-    monkeypatch.setattr(trace, "get_tracer_provider", broken)
+    module = "opentelemetry.sdk.trace" if "." in broken else "opentelemetry.trace"
+    monkeypatch.setattr(f"{module}.{broken}", fail)
     chain(tmp_path / "cat.mp4", picture)
     assert (tmp_path / "cat.mp4").exists()
