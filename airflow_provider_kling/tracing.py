@@ -28,27 +28,27 @@ _TASK = {
 
 
 class Span:
-    """A span of OpenTelemetry, or none if spans are off; what is added to none has no effect."""
+    """A span of OpenTelemetry; if spans are off, its invalid span, which ignores what is added to it."""
 
-    def __init__(self, span: trace.Span | None = None) -> None:
+    def __init__(self, span: trace.Span = trace.INVALID_SPAN) -> None:
         self._span = span
 
     def add(self, **attributes: Any) -> None:
         """Add attributes, with the prefix ``kling.``. Those that are None or empty are left out."""
-        for name, value in attributes.items() if self._span else ():
-            if self._span and value not in (None, ""):
+        for name, value in attributes.items():
+            if value not in (None, ""):
                 with suppress(Exception):
                     number = float(value) if isinstance(value, Decimal) else value
                     self._span.set_attribute(f"kling.{name}", number)
 
     def add_content(self, **attributes: Any) -> None:
         """Add attributes that may be confidential, as texts, if the admin allows them."""
-        if self._span and _is_on("traces_content"):
+        if _is_on("traces_content"):
             self.add(**{name: str(value) for name, value in attributes.items() if value})
 
     def is_current(self) -> AbstractContextManager[Any]:
         """Return a context in which other spans become children of this one."""
-        if self._span is None:
+        if self._span is trace.INVALID_SPAN:  # it would hide the span of Airflow
             return nullcontext()
         return trace.use_span(self._span, record_exception=False, set_status_on_exception=False)
 
@@ -57,13 +57,13 @@ class Span:
 
         :param error: what has ended the step; the span gets its class.
         """
-        if self._span:
-            self.add(error=type(error).__name__ if error else None)
+        if error:
+            self.add(error=type(error).__name__)
             self.add_content(error_message=getattr(error, "what", error))
-            with suppress(Exception):
-                if error:
-                    self._span.set_status(trace.StatusCode.ERROR)
-                self._span.end(_nanoseconds(time.time()))
+        with suppress(Exception):
+            if error:
+                self._span.set_status(trace.StatusCode.ERROR)
+            self._span.end(_nanoseconds(time.time()))
 
 
 def start(name: str, ti: Any, started_at: float | None = None, **attributes: Any) -> Span:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import insort
-from collections import deque
+from collections import defaultdict, deque
 from contextvars import Context
 from dataclasses import dataclass, field
 
@@ -118,12 +118,12 @@ class SlotQueues:
     """The slot queues of one event loop and connection, one for each model."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, SlotQueue] = {}
+        self._queues = defaultdict[str, SlotQueue](lambda: SlotQueue(time.time()))
         self._timer: asyncio.Task[None] | None = None
 
     async def wait(self, model: str, waiter: SlotWaiter) -> None:
         """Wait until a task may submit."""
-        queue = self._queue(model)
+        queue = self._queues[slots_of(model)]
         waiter.left = asyncio.get_running_loop().create_future()
         queue.add(waiter)
         self._release()
@@ -156,12 +156,8 @@ class SlotQueues:
         if self._timer:
             self._timer.cancel()
 
-    def _queue(self, model: str) -> SlotQueue:
-        slots = slots_of(model)
-        return self._queues.get(slots) or self._queues.setdefault(slots, SlotQueue(time.time()))
-
     def _queues_of(self, model: str) -> list[SlotQueue]:
-        return [self._queue(model)] if model else list(self._queues.values())
+        return [self._queues[slots_of(model)]] if model else list(self._queues.values())
 
     def _release(self) -> None:
         """Let the tasks go whose turn it is, and set the timer for the next ones."""
