@@ -53,6 +53,11 @@ def format_usd(usd: Decimal) -> str:
     return f"{text.removesuffix('0').removesuffix('0')} USD"
 
 
+def usd_as_text(usd: Decimal | None) -> str | None:
+    """Return an amount for JSON, without rounding; None stays None."""
+    return None if usd is None else str(usd)
+
+
 def estimate(
     job: VideoJob, prices: Mapping[str, Decimal] | None = None, unit_price: Decimal = UNIT_PRICE
 ) -> Decimal | None:

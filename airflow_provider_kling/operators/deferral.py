@@ -119,15 +119,16 @@ class WaitingOperator(KlingBaseOperator):
 
     def execute_at_deadline(self, context: Context) -> Any:
         """Make the last poll, which no triggerer was left to make: the job may be done, and is paid for."""
-        from airflow_provider_kling.operators.job_wait import JobWait, read_request, wait_policy
+        from airflow_provider_kling.operators.job_wait import JobWait, read_request
         from airflow_provider_kling.submission.state import submission_state
 
         now, kling_task_id = time.time(), self._job_to_wait_for(context)
-        times = now - self.wait_options.timeout, now
+        began_at, deadline = now - self.wait_options.timeout, now
         with suppress_and_log(self.log, "When the wait began could not be read"):
-            times = submission_state(context).recorded_wait(kling_task_id) or times
+            if recorded := submission_state(context).recorded_wait(kling_task_id):
+                began_at, deadline = recorded
+        request = read_request(self, context, kling_task_id)
         with self._wait_errors():
-            policy = wait_policy(kling_task_id, times[0], min(times[1], now), self.wait_options)
-            request = read_request(self, context, kling_task_id)
-            task = JobWait(self, context, self.wait_options, policy, request).until_end()
+            wait = JobWait(self, context, kling_task_id, request, began_at, min(deadline, now))
+            task = wait.until_end()
         return self._finish(context, task)

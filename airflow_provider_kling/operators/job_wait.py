@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_kling import metrics, tracing
 from airflow_provider_kling.errors import KlingError, KlingUnavailableError, KlingWaitTimeoutError, Money
@@ -13,7 +13,7 @@ from airflow_provider_kling.gateways.base import Task
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import log_deferral
-from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator, WaitOptions
+from airflow_provider_kling.operators.deferral import BACKSTOP, WaitingOperator
 from airflow_provider_kling.operators.xcom import find_request, own_bill, show_bill
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PollPolicy, PollResult
 from airflow_provider_kling.polling.schedule import Schedule, kind_of
@@ -39,23 +39,31 @@ DEFERRAL_BACKOFF = 4
 class JobWait:
     """One task's wait for one job.
 
-    :param operator: the task's operator.
-    :param context: the task's context.
-    :param options: how to wait.
-    :param policy: decides what an answer means.
     :param request: from :func:`read_request`.
+    :param started_at: when the wait began, in epoch seconds.
+    :param deadline: when it ends, in epoch seconds.
+    :param resumed_at: when a worker took the wait over from the triggerer, in epoch seconds.
     """
 
     def __init__(
         self,
         operator: WaitingOperator,
         context: Context,
-        options: WaitOptions,
-        policy: PollPolicy,
+        kling_task_id: str,
         request: Mapping[str, Any],
+        started_at: float,
+        deadline: float,
+        *,
+        resumed_at: float | None = None,
     ) -> None:
-        self._operator, self._ti, self._options = operator, context["ti"], options
-        self._policy, self._kind = policy, ""
+        self._operator, self._ti, self._kind = operator, context["ti"], ""
+        self._options = options = operator.wait_options
+        schedule = Schedule(
+            key=kling_task_id,
+            initial_delay=options.initial_delay,
+            max_poll_interval=options.max_poll_interval,
+        )
+        self._policy = PollPolicy(kling_task_id, started_at, deadline, options.interval, schedule, resumed_at)
         with suppress_and_log(operator.log, "What kind of job it is could not be read"):
             self._kind = kind_of(request["model"], request["inputs"]) if request else ""
 
@@ -85,11 +93,10 @@ class JobWait:
             return policy.resumed_at is not None and result.next_poll_at < policy.resumed_at + RESUMED_STAY
 
         result = self.poll(stay)
-        if result.task:
-            return result.task
-        delay = FIRST_POLL_DELAY * DEFERRAL_BACKOFF**deferrals
-        self._defer(max(result.next_poll_at, time.time() + delay), deferrals + 1)
-        raise AssertionError("defer() does not return")  # pragma: no cover
+        if not result.task:
+            delay = FIRST_POLL_DELAY * DEFERRAL_BACKOFF**deferrals
+            self._defer(max(result.next_poll_at, time.time() + delay), deferrals + 1)
+        return result.task
 
     def poll(self, stay: Callable[[PollResult], bool]) -> PollResult:
         """Poll as :func:`poll` does, and show the wait in Airflow."""
@@ -114,26 +121,27 @@ class JobWait:
 
     def count_end(self, hook: KlingHook, result: PollResult) -> None:
         """Count how the wait has ended, and trace it from the submit on."""
-        error, ended, job = result.error, result.task or result.failed, self._policy.kling_task_id
+        error, ended = result.error, result.task or result.failed
         with suppress_and_log(self._operator.log, "The end of the wait could not be counted"):
             settings, model = hook.settings, (ended and ended.model) or self._kind.partition(" ")[0]
             tags = metrics.job_tags(settings.gateway.name, model)
             is_over = error is None or error.money is Money.ENDED
             # Of a job that has failed while it was polled in the triggerer, the trigger has pushed the bill.
             bill = ended.bill(settings.unit_price_usd) if ended else own_bill(self._ti) if is_over else None
-            facts = {**tags, "job": job, "cost_usd": bill and bill.cost_usd}
+            facts = {**tags, "job": self._policy.kling_task_id, "cost_usd": bill and bill.cost_usd}
             tracing.start("wait", self._ti, self._policy.started_at, **facts).end(error)
-            if error and is_over:
-                metrics.FAILED.add(error=type(error).__name__, **tags)
-            elif is_over:
-                metrics.SUCCEEDED.add(**tags)
-            if is_over:
-                waited = time.time() - self._policy.started_at
-                metrics.WAIT.record(waited, outcome="failed" if error else "succeeded", **tags)
             if bill and bill.usd:
                 metrics.BILLED_COST.add(bill.usd, **tags)
+            if not is_over:
+                return
+            if error:
+                metrics.FAILED.add(error=type(error).__name__, **tags)
+            else:
+                metrics.SUCCEEDED.add(**tags)
+            waited = time.time() - self._policy.started_at
+            metrics.WAIT.record(waited, outcome="failed" if error else "succeeded", **tags)
 
-    def _defer(self, first_poll_at: float, deferrals: int) -> None:
+    def _defer(self, first_poll_at: float, deferrals: int) -> NoReturn:
         policy = self._policy
         until = datetime.fromtimestamp(policy.deadline, UTC).strftime("%Y-%m-%d %H:%M")
         what = f"The triggerer waits for the job, until {until} UTC at the latest."
@@ -232,41 +240,21 @@ def begin_wait(
     :param request: from :func:`read_request`.
     :param now: when this task began to wait, in epoch seconds.
     """
-    options = operator.wait_options
+    timeout = operator.wait_options.timeout
     submitted_at = read_number(request.get("submitted_at"))
-    started_at = submitted_at if submitted_at and 0 < now - submitted_at < options.timeout else now
-    deadline = started_at + options.timeout
+    started_at = submitted_at if submitted_at and 0 < now - submitted_at < timeout else now
+    deadline = started_at + timeout
     with suppress_and_log(operator.log, "When the wait began could not be stored for a retry"):
         state = submission_state(context)
         if recorded := state.recorded_wait(kling_task_id):
             started_at, deadline = recorded
         else:
             state.record_wait(kling_task_id, started_at, deadline)
-    policy = wait_policy(kling_task_id, started_at, deadline, options)
-    return JobWait(operator, context, options, policy, request)
+    return JobWait(operator, context, kling_task_id, request, started_at, deadline)
 
 
 def resume_wait(operator: WaitingOperator, context: Context, event: Mapping[str, Any]) -> JobWait:
     """Return the wait that the triggerer hands back to a worker by an event."""
-    kling_task_id, times = event["kling_task_id"], (event["started_at"], event["deadline"])
-    policy = wait_policy(kling_task_id, *times, operator.wait_options, resumed_at=time.time())
-    request = read_request(operator, context, kling_task_id)
-    return JobWait(operator, context, operator.wait_options, policy, request)
-
-
-def wait_policy(
-    kling_task_id: str,
-    started_at: float,
-    deadline: float,
-    options: WaitOptions,
-    *,
-    resumed_at: float | None = None,
-) -> PollPolicy:
-    """Return the policy for one wait.
-
-    :param resumed_at: when a worker took the wait over from the triggerer, in epoch seconds.
-    """
-    schedule = Schedule(
-        key=kling_task_id, initial_delay=options.initial_delay, max_poll_interval=options.max_poll_interval
-    )
-    return PollPolicy(kling_task_id, started_at, deadline, options.interval, schedule, resumed_at)
+    kling_task_id, resumed_at = event["kling_task_id"], time.time()
+    request, times = read_request(operator, context, kling_task_id), (event["started_at"], event["deadline"])
+    return JobWait(operator, context, kling_task_id, request, *times, resumed_at=resumed_at)

@@ -20,6 +20,8 @@ from airflow_provider_kling.values import NO_SLOT, checked_seconds, one_of
 from airflow_provider_kling.xcom_keys import COST_KEY, PREVIEW_KEY, PROGRESS_KEY, REQUEST_KEY
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from airflow.providers.common.compat.sdk import BaseOperatorLink
     from airflow.sdk import Context, XComArg
 
@@ -411,7 +413,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         )
 
     def _publish(
-        self, ti: Any, result: SubmissionResult, earlier_costs: Mapping[str, str | None] | None
+        self, ti: Any, result: SubmissionResult, earlier_costs: Mapping[str, Decimal | None] | None
     ) -> None:
         """Push what was asked for, for people and for the download's sidecar."""
         from airflow_provider_kling.submission.cost_limits import cost_without

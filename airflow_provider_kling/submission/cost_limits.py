@@ -21,7 +21,7 @@ from typing import Any, Literal
 from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.models.bill import Bill, sum_known
-from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit
+from airflow_provider_kling.models.prices import describe_cost, format_usd, lowest, read_limit, usd_as_text
 from airflow_provider_kling.redaction import redacted, shorten
 from airflow_provider_kling.submission.state import COSTS_KEY, SubmissionState, patiently
 from airflow_provider_kling.transport.settings import Settings
@@ -72,8 +72,8 @@ class Reservation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
-        jobs = {job: _text(usd) for job, usd in self.jobs.items()}
-        return {**asdict(self), "usd": _text(self.usd), "state": str(self.state), "jobs": jobs}
+        jobs = {job: usd_as_text(usd) for job, usd in self.jobs.items()}
+        return {**asdict(self), "usd": usd_as_text(self.usd), "state": str(self.state), "jobs": jobs}
 
     def billed(self, bills: Mapping[str, Decimal]) -> Reservation:
         """Return it with the real cost of each job whose bill is known, in US dollars by job."""
@@ -251,7 +251,7 @@ class CostControl:
         :raises KlingInputError: it is too much for the run, or unknown.
         :raises KlingUnavailableError: it cannot be shown to other tasks.
         """
-        jobs = {**_costs(self.state), client_id: cost}
+        jobs = {**self.state.costs(), client_id: cost}
         limit = self.limits.max_run_cost_usd
         if limit is None:
             self.run.post(self.run.mine(ReservationState.TAKEN, jobs))
@@ -279,7 +279,7 @@ class CostControl:
         others = other_reservations(mine, self.run.posted(bills))
         earlier = self.state.costs().values()
         self.release()
-        before = sum_of(others) + (_total(usd for usd in earlier if usd) or 0)
+        before = sum_of(others) + sum(filter(None, earlier))
         so_far = f"all jobs of the run are an estimated {format_usd(before)} so far"
         if billed := [bills[job] for other in others for job in other.jobs if job in bills]:
             so_far += f", of which {format_usd(sum(billed, Decimal(0)))} by the gateway's bill"
@@ -297,7 +297,7 @@ class CostControl:
         return KlingInputError(what, advice=advice)
 
 
-def publish_costs(run: RunReservations, state: SubmissionState, log: Any) -> dict[str, str | None] | None:
+def publish_costs(run: RunReservations, state: SubmissionState, log: Any) -> dict[str, Decimal | None] | None:
     """Show the other tasks of the run what earlier tries bought; Airflow has deleted their XComs.
 
     This comes first in each try: also a request whose answer is unknown counts from then on. Waits and
@@ -316,25 +316,12 @@ def publish_costs(run: RunReservations, state: SubmissionState, log: Any) -> dic
     return costs if state.is_persistent else None
 
 
-def cost_without(kling_task_id: str, costs: Mapping[str, str | None] | None) -> float | None:
+def cost_without(kling_task_id: str, costs: Mapping[str, Decimal | None] | None) -> float | None:
     """Return what all jobs but one cost together in US dollars; None where it is not known."""
-    usd = None if costs is None else _total(cost for job, cost in costs.items() if job != kling_task_id)
+    usd = None if costs is None else sum_known(cost for job, cost in costs.items() if job != kling_task_id)
     return None if usd is None else float(usd)
 
 
 def _bought(run: RunReservations, state: SubmissionState) -> Reservation:
-    costs = _costs(state)
+    costs = state.costs()
     return run.mine(ReservationState.TAKEN if costs else ReservationState.WITHDRAWN, costs)
-
-
-def _costs(state: SubmissionState) -> dict[str, Decimal | None]:
-    return {job: None if usd is None else Decimal(usd) for job, usd in state.costs().items()}
-
-
-def _total(costs: Iterable[str | None]) -> Decimal | None:
-    """Return the sum; None where one of them is unknown."""
-    return sum_known(None if usd is None else Decimal(usd) for usd in costs)
-
-
-def _text(usd: Decimal | None) -> str | None:
-    return None if usd is None else str(usd)

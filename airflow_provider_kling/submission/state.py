@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_kling.errors import KlingUnavailableError, Money
-from airflow_provider_kling.models.prices import read_limit
+from airflow_provider_kling.models.prices import read_limit, usd_as_text
 from airflow_provider_kling.redaction import clean, shorten
 from airflow_provider_kling.submission.settle import client_id
 
@@ -218,7 +218,7 @@ class SubmissionState:
         :raises KlingUnavailableError: the store does not take it; then nothing may be sent.
         """
         if costs := self.costs():  # the record of an earlier job is about to be replaced
-            self._set(COSTS_KEY, costs)
+            self._set(COSTS_KEY, {job: usd_as_text(usd) for job, usd in costs.items()})
         try:
             self._write(intent)
         except KlingUnavailableError:
@@ -278,10 +278,10 @@ class SubmissionState:
 
     def record_wait(self, kling_task_id: str, began_at: float, deadline: float) -> None:
         """Record when a wait began and when it ends, in epoch seconds: a retry does not wait anew."""
-        wait = {"of": [_as_list(self.current), kling_task_id], "began_at": began_at, "deadline": deadline}
+        wait = {"of": [[*astuple(self.current)], kling_task_id], "began_at": began_at, "deadline": deadline}
         self._set(_WAIT_KEY, wait)
 
-    def costs(self) -> dict[str, str | None]:
+    def costs(self) -> dict[str, Decimal | None]:
         """Return the cost of each job that this task instance has bought or may have bought, in US dollars.
 
         It is an estimate until the gateway's bill is known. A request whose answer is unknown counts from its
@@ -301,7 +301,7 @@ class SubmissionState:
         """
         known, costs = self._get(COSTS_KEY), self.costs()
         is_readable = known is None or isinstance(known, dict)
-        if is_readable and kling_task_id in costs and costs[kling_task_id] != str(usd):
+        if is_readable and kling_task_id in costs and costs[kling_task_id] != usd:
             self._set(COSTS_KEY, {**(known or {}), kling_task_id: str(usd)})
 
     def _change(self, **changes: Any) -> None:
@@ -309,7 +309,7 @@ class SubmissionState:
             self._write(replace(record, **changes))
 
     def _write(self, record: SubmissionRecord, pauses: Sequence[float] = _PAUSES) -> None:
-        value = {**asdict(record), "recorded_by": _as_list(record.recorded_by)}
+        value = {**asdict(record), "recorded_by": [*astuple(record.recorded_by)]}
         self._set(_KEY, value, pauses)
 
     def _get(self, key: str) -> Any:
@@ -352,16 +352,11 @@ def patiently(call: Callable[[], Any], problem: str, pauses: Sequence[float] = _
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _as_list(one: Try) -> list[int]:
-    return [one.max_tries, one.try_number, one.retries, one.clear_number]
-
-
-def _usd(value: Any) -> str | None:
+def _usd(value: Any) -> Decimal | None:
     try:
-        usd = read_limit(value)
+        return read_limit(value)
     except ValueError:
         return None
-    return None if usd is None else str(usd)
 
 
 def _read(value: Any) -> SubmissionRecord | None:

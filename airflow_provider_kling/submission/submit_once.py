@@ -40,7 +40,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, for_airflow,
 from airflow_provider_kling.models.catalog import MODELS
 from airflow_provider_kling.models.fields import Model
 from airflow_provider_kling.models.job import VideoJob
-from airflow_provider_kling.models.prices import describe_cost, estimate
+from airflow_provider_kling.models.prices import describe_cost, estimate, usd_as_text
 from airflow_provider_kling.models.validation import build_job, check_media
 from airflow_provider_kling.submission.cost_limits import CostControl, Limits, RunReservations
 from airflow_provider_kling.submission.fingerprint import fingerprint
@@ -299,7 +299,7 @@ class Submission:
             self.state.current,
             self._fingerprint(),
             0.0,
-            cost=None if self.cost is None else str(self.cost),
+            cost=usd_as_text(self.cost),
             client_id=self.state.new_client_id(after) if takes_client_ids else "",
             sent_to=self._connection,
         )

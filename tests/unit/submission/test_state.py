@@ -222,13 +222,13 @@ def test_each_job_that_was_bought_counts_once_and_for_good():
     state = SubmissionState(store, Try(3))
     assert state.costs() == {}
     state.record_intent(SubmissionRecord(Try(3), "f", 100.0, cost="0.56"))
-    assert state.costs() == {"of unknown id, 100.000": "0.56"}  # at once, before anything is sent
+    assert state.costs() == {"of unknown id, 100.000": Decimal("0.56")}  # at once, before anything is sent
     state.record(SubmissionRecord(Try(3), "f", 101.0, "t-1", "0.56"))
-    assert state.costs() == {"t-1": "0.56"}
+    assert state.costs() == {"t-1": Decimal("0.56")}
     state.record_intent(SubmissionRecord(Try(3), "f", 200.0))
-    assert state.costs() == {"t-1": "0.56", "of unknown id, 200.000": None}
+    assert state.costs() == {"t-1": Decimal("0.56"), "of unknown id, 200.000": None}
     state.remove_intent()
-    assert SubmissionState(store, Try(9)).costs() == {"t-1": "0.56"}
+    assert SubmissionState(store, Try(9)).costs() == {"t-1": Decimal("0.56")}
 
 
 @pytest.mark.parametrize("usd", ["-5", "nan", "much", [], -1, ""])
@@ -246,7 +246,7 @@ def test_costs_that_are_no_object_are_unknown_and_stay_so(spent):
     assert None in state.costs().values()
     state.record_intent(SubmissionRecord(Try(3), "f", 100.0, cost="0.56"))
     state.record(SubmissionRecord(Try(3), "f", 101.0, "t-1", "0.56"))
-    assert set(state.costs().values()) == {None, "0.56"}
+    assert set(state.costs().values()) == {None, Decimal("0.56")}
 
 
 def test_what_an_older_version_has_recorded_is_read():
@@ -256,7 +256,7 @@ def test_what_an_older_version_has_recorded_is_read():
     state = SubmissionState(store, Try(3, 2, 3))
     assert state.last_record() == SubmissionRecord(Try(3), "f", 1.0, reported=True)
     assert not state.is_cleared_since(state.last_record())
-    assert state.costs() == {"of unknown id, 1.000": "0.56"}
+    assert state.costs() == {"of unknown id, 1.000": Decimal("0.56")}
 
 
 def test_an_id_that_the_store_did_not_take_can_be_confirmed():
@@ -374,11 +374,11 @@ def test_a_real_cost_replaces_the_estimate_of_its_job_and_of_no_other():
     state.record_intent(SubmissionRecord(Try(4), "f", 100.0, cost="0.56"))
     state.record_cost("t-1", Decimal("0.42"))
     state.record_cost("of another task", Decimal(9))
-    assert state.costs() == {"t-1": "0.42", "of unknown id, 100.000": "0.56"}
+    assert state.costs() == {"t-1": Decimal("0.42"), "of unknown id, 100.000": Decimal("0.56")}
     state.confirm_task_id("t-2")
-    assert state.costs() == {"t-1": "0.42", "t-2": "0.56"}
+    assert state.costs() == {"t-1": Decimal("0.42"), "t-2": Decimal("0.56")}
     state.record_cost("t-2", Decimal(0))
-    assert SubmissionState(store, Try(5)).costs() == {"t-1": "0.42", "t-2": "0.0"}
+    assert SubmissionState(store, Try(5)).costs() == {"t-1": Decimal("0.42"), "t-2": Decimal("0.0")}
 
 
 @pytest.mark.parametrize("spent", ["damaged", "", [], 0])
