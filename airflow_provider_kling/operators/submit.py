@@ -14,7 +14,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and
 from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import KlingBaseOperator, log_deferral, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.operators.xcom import kling_task_ids, submit_task_ids, task_instance_key
+from airflow_provider_kling.operators.xcom import is_ours, is_submit, task_ids_of_dag, task_instance_key
 from airflow_provider_kling.submission.options import Choice, Transport, check_reuse
 from airflow_provider_kling.values import NO_SLOT, checked_seconds, one_of
 from airflow_provider_kling.xcom_keys import COST_KEY, PREVIEW_KEY, PROGRESS_KEY, REQUEST_KEY
@@ -363,7 +363,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
     def _reservations(self, ti: Any) -> RunReservations:
         from airflow_provider_kling.submission.cost_limits import RunReservations
 
-        return RunReservations(ti, submit_task_ids(self), kling_task_ids(self))
+        return RunReservations(ti, task_ids_of_dag(self, is_submit), task_ids_of_dag(self, is_ours))
 
     def _patiently(
         self, step: Callable[[], T], submission: Submission, key: str, attempt: SubmitAttempt

@@ -10,8 +10,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.links import KlingRunGalleryLink
-from airflow_provider_kling.operators.base import KlingBaseOperator, log_wrapped
-from airflow_provider_kling.operators.xcom import is_submit
+from airflow_provider_kling.operators.base import log_wrapped
+from airflow_provider_kling.operators.xcom import is_ours, is_submit
 from airflow_provider_kling.xcom_keys import (
     BILL_KEY,
     ERROR_KEY,
@@ -59,7 +59,7 @@ class KlingSummaryOperator(BaseOperator):
         from airflow_provider_kling.operators.run_report import RunReport
 
         ti = context["ti"]
-        tasks = [task for task in self.get_flat_relatives(upstream=True) if _ours(task)]
+        tasks = [task for task in self.get_flat_relatives(upstream=True) if is_ours(task)]
         task_ids = sorted(task.task_id for task in tasks)
         submits = sorted(task.task_id for task in tasks if is_submit(task))
         report = RunReport(self._states(ti, submits))
@@ -90,10 +90,6 @@ class KlingSummaryOperator(BaseOperator):
                     index = name.removeprefix(task_id).removeprefix("_")
                     states[task_id, int(index or -1)] = str(state)
         return states
-
-
-def _ours(task: Any) -> bool:
-    return issubclass(getattr(task, "operator_class", type(task)), KlingBaseOperator)
 
 
 def _pulled(ti: Any, task_ids: list[str], key: str) -> list[Any]:

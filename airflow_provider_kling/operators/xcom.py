@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
@@ -23,38 +23,38 @@ def task_instance_key(ti: Any) -> dict[str, Any]:
 
 def is_submit(task: Any) -> bool:
     """Return whether a task, mapped or not, buys videos."""
-    return issubclass(getattr(task, "operator_class", type(task)), RequestOperator)
+    return issubclass(_class_of(task), RequestOperator)
 
 
-def submit_task_ids(operator: BaseOperator) -> list[str]:
-    """Return the ids of all tasks of the operator's Dag that buy, its own among them."""
-    tasks = operator.dag.tasks if operator.has_dag() else [operator]
-    return sorted(task.task_id for task in tasks if is_submit(task))
-
-
-def kling_task_ids(operator: BaseOperator) -> list[str]:
-    """Return the ids of all tasks of the operator's Dag that may know what a job has cost."""
+def is_ours(task: Any) -> bool:
+    """Return whether a task, mapped or not, is of this provider; it may know what a job has cost."""
     from airflow_provider_kling.operators.base import KlingBaseOperator
 
+    return issubclass(_class_of(task), KlingBaseOperator)
+
+
+def task_ids_of_dag(operator: BaseOperator, which: Callable[[Any], bool]) -> list[str]:
+    """Return the ids of those tasks of the operator's Dag, its own among them."""
     tasks = operator.dag.tasks if operator.has_dag() else [operator]
-    ours = (
-        task for task in tasks if issubclass(getattr(task, "operator_class", type(task)), KlingBaseOperator)
-    )
-    return sorted(task.task_id for task in ours)
+    return sorted(task.task_id for task in tasks if which(task))
+
+
+def _class_of(task: Any) -> type:
+    return getattr(task, "operator_class", type(task))
 
 
 def bill_facts(hook: KlingHook, task: Task) -> dict[str, Any]:
     """Return what the gateway says that a job has cost, for results and sidecars."""
     from airflow_provider_kling.models.bill import NO_BILL
 
-    bill = task.bill(hook.settings.unit_price_usd) if task.billing else None
+    bill = task.bill(hook.settings.unit_price_usd)
     return bill.facts() if bill else dict(NO_BILL)
 
 
 def show_bill(hook: KlingHook, ti: Any, task: Task, log: Any) -> None:
     """Push what the gateway says that a job has cost, if it says something."""
     with suppress_and_log(log, "What the job has cost could not be stored"):
-        if task.billing and (bill := task.bill(hook.settings.unit_price_usd)):
+        if bill := task.bill(hook.settings.unit_price_usd):
             log.info("Job %s cost %s.", task.kling_task_id, bill.describe())
             ti.xcom_push(key=BILL_KEY, value={**bill.to_dict(), **task_instance_key(ti)})
 
