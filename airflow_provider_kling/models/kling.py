@@ -21,6 +21,7 @@ RESOLUTIONS = ("720p", "1080p", "4k")
 
 _IMAGE = Field("image", Kind.PICTURE, note="the first frame; the video gets its aspect ratio")
 _END_IMAGE = Field("end_image", Kind.PICTURE, note="the last frame")
+_END_IMAGE_1080P = replace(_END_IMAGE, note="only with resolution 1080p")
 _PROMPT = Field("prompt", Kind.TEXT, maximum=2500)
 _LONG_PROMPT = replace(_PROMPT, maximum=3072, note="2500 characters are advised")
 _TURBO_PROMPT = replace(
@@ -106,12 +107,8 @@ def _given(body: Mapping[str, Any], *names: str) -> bool:
     return all(body.get(name) not in (None, False, "", []) for name in names)
 
 
-def _is_1080p(body: Mapping[str, Any]) -> bool:
-    return body.get("resolution") == "1080p"
-
-
 def _check_v26(body: Mapping[str, Any]) -> Iterator[str]:
-    if _given(body, "sound") and not _is_1080p(body):
+    if _given(body, "sound") and body.get("resolution") != "1080p":
         yield "sound needs resolution='1080p'"
     if _given(body, "voice_list") and not _given(body, "sound"):
         yield "voice_list needs sound=True"
@@ -119,7 +116,7 @@ def _check_v26(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_last_frame(body: Mapping[str, Any]) -> Iterator[str]:
-    if _given(body, "end_image") and not _is_1080p(body):
+    if _given(body, "end_image") and body.get("resolution") != "1080p":
         yield "end_image needs resolution='1080p'"
 
 
@@ -171,17 +168,18 @@ def _check_o1(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _model(operation: str, name: str, *fields: Field, **facts: Any) -> Model:
-    all_fields = (*fields, _CALLBACK)
-    sound = name != "kling-3.0-turbo"
+    lacks = LACKS
+    if name == "kling-3.0-turbo":
+        lacks = {**LACKS, "sound": "3.0 Turbo always makes sound: leave it out"}
     return Model(
         f"{operation}/{name}",
-        all_fields,
+        (*fields, _CALLBACK),
         source="Kling",
         picture_form="base64",
         picture_form_confidence=Confidence.DOCUMENTED,
         max_picture_bytes=50 * 1000**2,
         max_video_bytes=(100 if operation == "motion-control" else 200) * 1000**2,
-        lacks=LACKS if sound else {**LACKS, "sound": "3.0 Turbo always makes sound: leave it out"},
+        lacks=lacks,
         **facts,
     )
 
@@ -208,7 +206,7 @@ MODELS: dict[str, Model] = {
         _model(
             "image-to-video",
             "kling-3.0-turbo",
-            *(_IMAGE, replace(_TURBO_PROMPT), _SECONDS, _RESOLUTION, _SHOTS),
+            *(_IMAGE, _TURBO_PROMPT, _SECONDS, _RESOLUTION, _SHOTS),
             required=_IMAGE_NEEDED,
             exactly_one=_PROMPT_OR_SHOTS,
             units=_TURBO_UNITS,
@@ -256,8 +254,7 @@ MODELS: dict[str, Model] = {
         _model(
             "image-to-video",
             "kling-2.6",
-            *(_IMAGE, _PROMPT, _FIVE_OR_TEN, _RESOLUTION, _SOUND_1080P, _VOICES),
-            replace(_END_IMAGE, note="only with resolution 1080p"),
+            *(_IMAGE, _PROMPT, _FIVE_OR_TEN, _RESOLUTION, _SOUND_1080P, _VOICES, _END_IMAGE_1080P),
             required=("image", "prompt"),
             check=_check_v26,
             units=_V26_UNITS,
@@ -273,8 +270,7 @@ MODELS: dict[str, Model] = {
         _model(
             "image-to-video",
             "kling-2.5-turbo",
-            *(_IMAGE, _PROMPT, _FIVE_OR_TEN, _RESOLUTION),
-            replace(_END_IMAGE, note="only with resolution 1080p"),
+            *(_IMAGE, _PROMPT, _FIVE_OR_TEN, _RESOLUTION, _END_IMAGE_1080P),
             required=("image", "prompt"),
             check=_check_last_frame,
             units=_V25_UNITS,

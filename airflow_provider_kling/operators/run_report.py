@@ -64,9 +64,9 @@ class RequestReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, as JSON-ready data."""
-        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        names = [field.name for field in fields(self) if field.name not in _NOT_SHOWN]
+        shown = {name: value for name in names if (value := getattr(self, name)) != ""}
         billed = {"cost_usd": self.bill.cost_usd, "billed": self.bill.describe()} if self.bill else {}
-        shown = {name: value for name, value in data.items() if value != "" and name not in _NOT_SHOWN}
         return {**shown, **billed}
 
 
@@ -108,7 +108,11 @@ class RunReport:
                 usd = reservation.usd
                 self._entry(reservation.key).estimated_cost_usd = None if usd is None else float(usd)
         for error in _dicts(errors):
-            self._fail(self._of(error), error)
+            entry = self._of(error)
+            entry.outcome, entry.error = "failed", str(error.get("class", ""))
+            entry.why, entry.money = shorten(str(error.get("what", ""))), str(error.get("money", ""))
+            entry.name = error.get("name") or entry.name
+            entry.kling_task_id = entry.kling_task_id or error.get("kling_task_id") or ""
         for video in _dicts(videos):
             entry = self._of(video)
             entry.outcome = "reused" if video.get("reused") else "made"
@@ -132,17 +136,17 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data: a list of requests for each outcome, and the costs."""
-        entries = [self.entries[key] for key in sorted(self.entries)]
-        lists = {name: [o.to_dict() for o in entries if o.outcome == name] for name in _OUTCOMES}
-        charged = [o.name for o in entries if o.outcome not in ("made", "reused") and _charged(o)]
-        unknown = sum(entry.estimated_cost_usd is None for entry in entries)
+        lists: dict[str, list[dict[str, Any]]] = {name: [] for name in _OUTCOMES}
+        for entry in self._sorted:
+            lists[entry.outcome].append(entry.to_dict())
+        without_video = [entry for entry in self._sorted if entry.outcome not in ("made", "reused")]
         billed = [bill.usd for bill in self.bills if bill.usd is not None]
         return {
             **lists,
             "estimated_cost_usd": float(self.cost),
             "cost_usd": float(sum(billed, Decimal(0))) if billed else None,
-            "unknown_price": unknown,
-            "maybe_charged_without_a_video": charged,
+            "unknown_price": sum(entry.estimated_cost_usd is None for entry in self._sorted),
+            "maybe_charged_without_a_video": [entry.name for entry in without_video if _charged(entry)],
         }
 
     def lines(self) -> list[str]:
@@ -151,22 +155,24 @@ class RunReport:
         counts = ", ".join(f"{len(data[name])} {name}" for name in _OUTCOMES if data[name]) or "no requests"
         unknown = f", and {data['unknown_price']} of unknown price" if data["unknown_price"] else ""
         billed = f"; billed {describe_bills(self.bills)}" if self.bills else ""
-        rows = [_row(self.entries[key], self.bills) for key in sorted(self.entries)]
-        columns = (
-            "request",
-            "outcome",
-            "estimated",
-            *(("billed",) if self.bills else ()),
-            "where, or why not",
-        )
+        rows = [_row(entry, self.bills) for entry in self._sorted]
+        columns = ["request", "outcome", "estimated", "billed", "where, or why not"]
+        if not self.bills:
+            columns.remove("billed")
         head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
         first = f"{counts}; estimated at {format_usd(self.cost)}{unknown}{billed}."
         return [first, *(head if rows else []), *rows]
 
     def sentences(self) -> list[tuple[str, str]]:
         """Return the outcome of each request, and what a log says of it."""
-        entries = [self.entries[key] for key in sorted(self.entries)]
-        return [(o.outcome, f"{o.name}: {o.outcome}, {_costs(o)}. {_where(o)}".strip(" .:")) for o in entries]
+        return [
+            (entry.outcome, f"{entry.name}: {entry.outcome}, {_costs(entry)}. {_where(entry)}".strip(" .:"))
+            for entry in self._sorted
+        ]
+
+    @property
+    def _sorted(self) -> list[RequestReport]:
+        return [self.entries[key] for key in sorted(self.entries)]
 
     def _entry(self, key: TaskKey) -> RequestReport:
         task_id, map_index = key
@@ -181,13 +187,6 @@ class RunReport:
         found = [entry for entry in self.entries.values() if job and entry.kling_task_id == job]
         beside = [entry for entry in found if entry.map_index == key[1]]
         return next(iter([*beside, *found]), None) or self._entry(key)
-
-    @staticmethod
-    def _fail(entry: RequestReport, error: Mapping[str, Any]) -> None:
-        entry.outcome, entry.error = "failed", str(error.get("class", ""))
-        entry.why, entry.money = shorten(str(error.get("what", ""))), str(error.get("money", ""))
-        entry.name = error.get("name") or entry.name
-        entry.kling_task_id = entry.kling_task_id or error.get("kling_task_id") or ""
 
 
 def _dicts(data: Iterable[Any]) -> list[dict[str, Any]]:
