@@ -191,10 +191,9 @@ class Reply:
     def json(self) -> JSONObject:
         """The body as a JSON object; anything else is an empty one, as is one with very many members."""
         data = None
-        if self.has_very_many_members:
-            return JSONObject([])
         with suppress(ValueError, RecursionError):
-            data = json.loads(self.text, object_pairs_hook=JSONObject)
+            if not self.has_very_many_members:
+                data = json.loads(self.text, object_pairs_hook=JSONObject)
         return data if isinstance(data, JSONObject) else JSONObject([])
 
     @property

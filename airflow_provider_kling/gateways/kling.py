@@ -86,7 +86,7 @@ def submit(job: VideoJob, client_id: str = "") -> Call[str]:
     body = _body(job)
     if client_id:
         body = {**body, "options": {**body.get("options", {}), "external_task_id": client_id}}
-    return Call("POST", _path(job), read, body=body, starts_job=True)
+    return Call("POST", f"/{quote(job.model)}", read, body=body, starts_job=True)
 
 
 def query(kling_task_id: str) -> Call[Task]:
@@ -178,22 +178,22 @@ def probe() -> Call[None]:
 # --- the request
 
 
-def _path(job: VideoJob) -> str:
-    return "/" + "/".join(quote(part, safe="") for part in job.model.split("/"))
-
-
 def _body(job: VideoJob) -> dict[str, Any]:
     """Return the JSON body of a job.
 
     :raises KlingInputError: Kling's own API has no such input, or ``extra_body`` has what is an input.
     """
-    inputs = {name_: value for name_, value in job.inputs.items() if value is not None}
-    more = {name_: value for name_, value in inputs.items() if name_ not in INPUTS}
+    inputs = {key: value for key, value in job.inputs.items() if value is not None}
+    extra = {key: value for key, value in inputs.items() if key not in INPUTS}
     _check_expressible(job.model, inputs)
-    _check_extra(more)
+    _check_extra(extra)
     prompt = shots_as_text(inputs["multi_prompt"]) if inputs.get("multi_prompt") else inputs.get("prompt")
     options = {"callback_url": inputs["callback_url"]} if "callback_url" in inputs else {}
-    body: dict[str, Any] = {"settings": _settings(job.model, inputs), "options": options}
+    body = {
+        **extra,
+        "settings": {**_settings(job.model, inputs), **as_object(extra.get("settings"))},
+        "options": {**options, **as_object(extra.get("options"))},
+    }
     if job.model.startswith("text-to-video/"):
         body["prompt"] = prompt
     else:
@@ -201,7 +201,7 @@ def _body(job: VideoJob) -> dict[str, Any]:
         materials = [*_materials(job.model, inputs)]
         _check_ids(materials)
         body["contents"] = [*text, *materials]
-    return _merged(body, more)
+    return body
 
 
 #: What ``extra_body`` may not have, because an argument says it: limits and estimates would not see it.
@@ -222,28 +222,28 @@ _MATERIALS = ("image", "end_image", "images", "video", "element_list", "voice_li
 
 def _check_expressible(model: str, inputs: Mapping[str, Any]) -> None:
     """Check that no input would be left out, also with a model that the catalogue does not know."""
-    lost = [f"{name_}: {LACKS[name_]}" for name_ in inputs if name_ in LACKS]
+    lost = [f"{key}: {LACKS[key]}" for key in inputs if key in LACKS]
     if model.startswith("text-to-video/"):
-        lost += [f"{name_}: text-to-video takes none" for name_ in _MATERIALS if name_ in inputs]
+        lost += [f"{key}: text-to-video takes none" for key in _MATERIALS if key in inputs]
     if lost:
         raise KlingInputError(f"{model} does not accept this request: {'; '.join(lost)}.")
 
 
-def _check_extra(more: Mapping[str, Any]) -> None:
+def _check_extra(extra: Mapping[str, Any]) -> None:
     for key in ("settings", "options"):
-        if not isinstance(more.get(key, {}), Mapping):
+        if not isinstance(extra.get(key, {}), Mapping):
             raise KlingInputError(f"extra_body: {key} must be an object.")
-    given = {*more, *(f"{key}.{name_}" for key, value in more.items() for name_ in as_object(value))}
-    for name_, argument in _SAID_BY_ARGUMENT.items():
-        if name_ in given:
-            raise KlingInputError(f"extra_body: {name_} is not allowed there; give the argument {argument}.")
+    given = {*extra, *(f"{key}.{inner}" for key, value in extra.items() for inner in as_object(value))}
+    for key, argument in _SAID_BY_ARGUMENT.items():
+        if key in given:
+            raise KlingInputError(f"extra_body: {key} is not allowed there; give the argument {argument}.")
     if "options.external_task_id" in given:
         raise KlingInputError("extra_body: options.external_task_id is not allowed: the provider makes it.")
 
 
 def _settings(model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    names_ = ("resolution", "aspect_ratio", "duration", "character_orientation")
-    settings = {name_: inputs[name_] for name_ in names_ if name_ in inputs}
+    same = ("resolution", "aspect_ratio", "duration", "character_orientation")
+    settings = {key: inputs[key] for key in same if key in inputs}
     if inputs.get("keep_original_sound"):
         settings["audio"] = "original"
     elif "sound" in inputs or "keep_original_sound" in inputs:
@@ -258,19 +258,16 @@ def _settings(model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _materials(model: str, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the pictures, the video, the elements and the voices. The prompt may name them by their ids."""
     moves = model.startswith("motion-control/")
-    for name_, type_ in (("image", "image" if moves else "first_frame"), ("end_image", "last_frame")):
-        if name_ in inputs:
-            yield {"type": type_, "url": _bare(inputs[name_])}
+    for key, kind in (("image", "image" if moves else "first_frame"), ("end_image", "last_frame")):
+        if key in inputs:
+            yield {"type": kind, "url": _bare(inputs[key])}
     for number, picture in enumerate(as_list(inputs.get("images", [])), 1):
         yield {"type": "refer_image", "url": _bare(picture), "id": f"image_{number}"}
     if "video" in inputs and moves:
         yield {"type": "video", "url": inputs["video"]}
     elif "video" in inputs:
-        yield {
-            "type": f"{inputs.get('refer_type', 'feature')}_video",
-            "url": inputs["video"],
-            "id": "video_1",
-        }
+        kind = f"{inputs.get('refer_type', 'feature')}_video"
+        yield {"type": kind, "url": inputs["video"], "id": "video_1"}
     for kind in ("element", "voice"):
         for number, given in enumerate(as_list(inputs.get(f"{kind}_list", [])), 1):
             yield _reference(kind, number, given)
@@ -290,24 +287,15 @@ def _check_ids(materials: Sequence[Mapping[str, Any]]) -> None:
     ids = [str(material["id"]) for material in materials if "id" in material]
     for one, other in permutations(ids, 2):
         if one in other:
-            what = f"element_list, voice_list: the id {one!r} is a part of the id {other!r}, "
-            raise KlingInputError(
-                f"{what}so Kling cannot tell which one the prompt names. Choose another id."
-            )
+            what = f"element_list, voice_list: the id {one!r} is a part of the id {other!r}"
+            advice = "so Kling cannot tell which one the prompt names. Choose another id."
+            raise KlingInputError(f"{what}, {advice}")
 
 
 def _bare(picture: Any) -> Any:
     """Return a picture's data without the beginning of a data URI, which Kling refuses."""
     is_data = isinstance(picture, str) and picture.startswith("data:")
     return picture.partition(",")[2] if is_data else picture
-
-
-def _merged(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a body with what ``extra_body`` adds to it."""
-    merged = {**body, **more}
-    for key in ("settings", "options"):
-        merged[key] = {**body[key], **as_object(more.get(key))}
-    return merged
 
 
 # --- whose answer it is
@@ -319,10 +307,10 @@ def _code(reply: Reply) -> int | None:
     return int(code) if re.fullmatch("[0-9]{1,9}", code) and not reply.json.contradicts_itself else None
 
 
-def _is_answer(reply: Reply, *kinds: type) -> bool:
+def _is_answer(reply: Reply, kind: type | tuple[type, ...] = (list, JSONObject)) -> bool:
     """Return whether the answer to a query is a good one, with data of this kind: by default jobs."""
     good = reply.ok and not reply.cut_off and _code(reply) == 0
-    return good and isinstance(reply.json.get("data"), kinds or (list, JSONObject))
+    return good and isinstance(reply.json.get("data"), kind)
 
 
 def _says_not_found(reply: Reply) -> bool:
@@ -527,7 +515,7 @@ def _refusal_of_query(reply: Reply, asked: str, kling_task_id: str | None = None
     if kling_task_id and _says_not_found(reply):
         meaning = _Meaning(KlingTaskNotFoundError)
         what = f"Kling does not know job {kling_task_id}."
-    elif _ids_in_data(reply):
+    elif any(map(_ids, as_list(reply.json.get("data")))):
         meaning = _Meaning(KlingUnavailableError)
         what = f"Kling answered{asked} with something else: {_describe(reply)}."
     elif meaning is None:
@@ -541,10 +529,6 @@ def _refusal_of_query(reply: Reply, asked: str, kling_task_id: str | None = None
     if code == _TOO_MANY_REQUESTS and error.retry_after is None:
         return error.replace(retry_after=_PAUSE)
     return error
-
-
-def _ids_in_data(reply: Reply) -> bool:
-    return any(_ids(row) for row in as_list(reply.json.get("data")))
 
 
 def _message(reply: Reply) -> str:

@@ -72,7 +72,7 @@ def submit(job: VideoJob, client_id: str = "") -> Call[str]:
         task_id = _new_task_id(reply)
         if task_id and reply.ok and not reply.redactor.finds_secret(task_id):
             return task_id
-        raise _refusal_of_submit(reply, has_id=bool(_named_ids(reply)))
+        raise _refusal_of_submit(reply)
 
     path = f"/v3/async/{quote(job.model, safe='')}"
     return Call("POST", path, read, body=job.inputs, starts_job=True)
@@ -329,7 +329,7 @@ _BY_QUERY_REASON: dict[str, type[KlingError]] = {
 _BY_SUBMIT_STATUS = {**REFUSED_UNREAD, 429: KlingUnavailableError}
 
 
-def _refusal_of_submit(reply: Reply, *, has_id: bool) -> KlingError:
+def _refusal_of_submit(reply: Reply) -> KlingError:
     """Return what a reply without a task id means: final, safe to repeat, or uncertain.
 
     Only a documented refusal says that no job was started, and the few statuses that refuse the HTTP message
@@ -337,11 +337,12 @@ def _refusal_of_submit(reply: Reply, *, has_id: bool) -> KlingError:
     """
     reason, message = _reason_and_message(reply)
     kind = _BY_REASON.get(reason) or _BY_SUBMIT_STATUS.get(reply.status)
-    if kind is None or has_id:
-        kind = KlingSubmitUncertainError
-    said = _describe(reply, "" if kind is KlingSubmitUncertainError else message)
-    ids = ids_beyond(reply, said, _named_ids(reply), _UUID) if kind is KlingSubmitUncertainError else ""
-    return refusal(kind, f"The gateway answered {said}.{ids}", reply, reason)
+    ids = _named_ids(reply)
+    if kind and not ids:
+        return refusal(kind, f"The gateway answered {_describe(reply, message)}.", reply, reason)
+    said = _describe(reply, "")
+    what = f"The gateway answered {said}.{ids_beyond(reply, said, ids, _UUID)}"
+    return refusal(KlingSubmitUncertainError, what, reply, reason)
 
 
 def _refusal_of_query(reply: Reply, kling_task_id: str) -> KlingError:
