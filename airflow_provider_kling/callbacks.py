@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_kling.gateways.base import read_task_id
 from airflow_provider_kling.redaction import shorten
+from airflow_provider_kling.values import as_object
 
 _NOT_INSTALLED = "Callbacks need standardwebhooks: pip install 'airflow-provider-kling[callbacks]'"
 _LONGEST_WORD = 100
@@ -66,18 +68,15 @@ def verify_callback(headers: Mapping[str, str], body: bytes | str, secret: str) 
         raise InvalidCallbackError(
             "The callback is not from Kling: its headers or body are damaged."
         ) from None
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        data = None
-    data = data if isinstance(data, dict) else {}
+    data: dict[str, Any] = {}
+    with suppress(ValueError, RecursionError):
+        data = as_object(json.loads(body))
     named = [data[name] for name in ("id", "task_id") if data.get(name) not in (None, "")]
     ids = {read_task_id(value) for value in named}
     kling_task_id = ids.pop() if len(ids) == 1 else None
     if kling_task_id is None:
         raise InvalidCallbackError("The callback names no job, or two.")
-    info = data.get("task_info")
-    legacy = info if isinstance(info, dict) else {}
+    legacy = as_object(data.get("task_info"))
     return Callback(
         kling_task_id,
         _word(data.get("status") or data.get("task_status")),

@@ -28,6 +28,16 @@ def read_number(value: Any) -> float | None:
     return number if abs(number) < 1e15 else None  # this excludes nan and infinity
 
 
+def as_object(value: Any) -> dict[str, Any]:
+    """Return a JSON object; anything else is an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list; anything else is the only item of one."""
+    return value if isinstance(value, list) else [value]
+
+
 def is_unset(value: Any) -> bool:
     """Return whether a value means "not set": None, an empty text, or a template's ``None``."""
     return value is None or (isinstance(value, str) and value.strip() in ("", "None"))

@@ -21,7 +21,8 @@ from airflow_provider_kling.gallery import database, player
 from airflow_provider_kling.gallery.access import editable, readable, triggerable
 from airflow_provider_kling.gallery.cards import RUNNING, Card, cards_of, totals
 from airflow_provider_kling.gallery.sidecars import stored_videos
-from airflow_provider_kling.gallery.values import mapping, picture
+from airflow_provider_kling.gallery.values import picture
+from airflow_provider_kling.values import as_object
 from airflow_provider_kling.xcom_keys import PREVIEW_KEY, VIDEO_KEY
 
 _WWW = Path(__file__).parents[1] / "www"
@@ -220,7 +221,9 @@ def _complete(cards: list[Card], session: Any, user: Any, *, previews: bool) -> 
     found = database.read_xcoms(session, keys, PREVIEW_KEY)
     for card in cards:
         for task in filter(None, card["tasks"].values()):
-            pushed = mapping(found.get((card["dag_id"], card["run_id"], task["task_id"], task["map_index"])))
+            pushed = as_object(
+                found.get((card["dag_id"], card["run_id"], task["task_id"], task["map_index"]))
+            )
             if pushed.get("kling_task_id") == card["kling_task_id"]:
                 for name in ("source", "poster"):
                     card[name] = card[name] or picture(pushed.get(name))
@@ -281,7 +284,7 @@ def video(
     if not readable(user, {dag_id}):
         raise HTTPException(403, "You may not read the XComs of this Dag.")
     key = (dag_id, run_id, task_id, map_index)
-    pushed = mapping(database.read_xcoms(session, [key], VIDEO_KEY).get(key))
+    pushed = as_object(database.read_xcoms(session, [key], VIDEO_KEY).get(key))
     session.close()  # a slow browser or storage must not hold a connection of the database
     path, job = pushed.get("path"), pushed.get("kling_task_id")
     if not pushed and (found := next((video for video in stored_videos() if video.key == key), None)):

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_kling.errors import KlingSubmitUncertainError, Money
-from airflow_provider_kling.gallery.values import mapping, number, plain, text
+from airflow_provider_kling.gallery.values import number, plain, text
 from airflow_provider_kling.models.bill import Bill
-from airflow_provider_kling.values import NO_SLOT
+from airflow_provider_kling.values import NO_SLOT, as_object
 from airflow_provider_kling.xcom_keys import (
     BILL_KEY,
     ERROR_KEY,
@@ -68,7 +68,7 @@ class Instance:
 
     def pushed(self, key: str) -> Mapping[str, Any]:
         """Return an XCom that is an object; an empty object for anything else."""
-        return mapping(self.xcoms.get(key))
+        return as_object(self.xcoms.get(key))
 
     @property
     def buys(self) -> bool:
@@ -229,7 +229,7 @@ def _card(run: Run, tasks: _VideoTasks) -> Card | None:
         "can_edit": False,
         "can_trigger": False,
     }
-    name = text(request.get("name"), 200) or text(mapping(error).get("name"), 200)
+    name = text(request.get("name"), 200) or text(as_object(error).get("name"), 200)
     index = f"[{first.map_index}]" if first.map_index >= 0 else ""
     card["name"] = name or f"{first.task_id}{index}"
     if made:
@@ -242,7 +242,7 @@ def facts(request: Mapping[str, Any], video: Mapping[str, Any]) -> Card:
     """Return what was asked for and what came of it, from XComs or from a sidecar."""
     inputs, media = plain(request.get("inputs")), plain(video.get("media"))
     sound, duration = inputs.get("sound"), number(inputs.get("duration"))
-    times = [number(mapping(video.get("timings")).get(f"{name}_time_ms")) for name in _TIMES]
+    times = [number(as_object(video.get("timings")).get(f"{name}_time_ms")) for name in _TIMES]
     return {
         "prompt": _prompt(inputs),
         "model": text(request.get("model"), 200),
@@ -452,7 +452,7 @@ def _maybe_charged(card: Card) -> bool:
         return False
     if card["billed"] and card["cost_usd"] == 0:
         return False
-    return bool(card["kling_task_id"]) or mapping(card["error"]).get("money") in _MAYBE_CHARGED
+    return bool(card["kling_task_id"]) or as_object(card["error"]).get("money") in _MAYBE_CHARGED
 
 
 def _is_of_unknown_price(card: Card) -> bool:

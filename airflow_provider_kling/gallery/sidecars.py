@@ -12,10 +12,11 @@ from typing import Any
 from airflow_provider_kling.gallery.cards import Card, Instance, billed, facts, player_url
 from airflow_provider_kling.gallery.database import Key
 from airflow_provider_kling.gallery.player import gallery_folders
-from airflow_provider_kling.gallery.values import mapping, number, picture, plain, text
+from airflow_provider_kling.gallery.values import number, picture, plain, text
 from airflow_provider_kling.models.bill import Bill
 from airflow_provider_kling.storage.allowed_paths import StoragePath, resolve_path
 from airflow_provider_kling.storage.folders import open_folder, read_json
+from airflow_provider_kling.values import as_object
 
 #: What one search looks at: sidecars, folders in folders, seconds. Its result is kept for some seconds.
 _MAX_SIDECARS, _MAX_DEPTH, _MAX_SECONDS, _KEPT_FOR = 2000, 6, 5.0, 60.0
@@ -48,7 +49,7 @@ class StoredVideo:
         """Return its card: there is no task left to be cleared."""
         dag_id, run_id, task_id, map_index = self.key
         bill = Bill.from_dict(plain({name: self.sidecar.get(name) for name in _OF_BILL}))
-        sidecar, pictures = self.sidecar, mapping(self.sidecar.get("preview"))
+        sidecar, pictures = self.sidecar, as_object(self.sidecar.get("preview"))
         return {
             "key": "/".join(map(str, self.key)),
             "dag_id": dag_id,

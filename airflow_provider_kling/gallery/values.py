@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_kling.media.picture_formats import DamagedPictureError, read_shape
 from airflow_provider_kling.media.pictures import from_base64
 from airflow_provider_kling.media.preview import checked_preview
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import as_object, read_number
 
 #: Characters of a text on a card.
 MAX_TEXT = 4000
@@ -36,11 +35,6 @@ def parsed(text: Any) -> Any:
         return value
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return an object, an empty one for anything else."""
-    return value if isinstance(value, dict) else {}
-
-
 def text(value: Any, limit: int = MAX_TEXT) -> str:
     """Return a text that can be shown, an empty one for anything else."""
     return _CONTROL.sub("\ufffd", value[:limit]) if isinstance(value, str) else ""
@@ -55,7 +49,7 @@ def number(value: Any) -> float | None:
 def plain(value: Any, limit: int = MAX_OBJECT) -> dict[str, Any]:
     """Return an object that can be shown as it is; an empty one if it is larger than *limit* characters."""
     try:
-        cleaned = _cleaned(mapping(value))
+        cleaned = _cleaned(as_object(value))
         is_small = len(json.dumps(cleaned, ensure_ascii=False)) <= limit
     except (RecursionError, ValueError):
         return {}

@@ -402,16 +402,6 @@ def remembering(read: Callable[[Reply], T]) -> Callable[[Reply], T]:
     return read_changed
 
 
-def as_object(value: Any) -> dict[str, Any]:
-    """Return a JSON object; anything else is an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return a list; anything else is the only item of one."""
-    return value if isinstance(value, list) else [value]
-
-
 #: Kling gives one video. An answer may hold many thousands, and they would all go to XCom.
 MAX_VIDEOS = 100
 _MAX_LINK = 8192

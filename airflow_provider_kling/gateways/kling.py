@@ -35,8 +35,6 @@ from airflow_provider_kling.gateways.base import (
     Reply,
     Task,
     Video,
-    as_list,
-    as_object,
     ids_beyond,
     read_task_id,
     read_video,
@@ -50,7 +48,7 @@ from airflow_provider_kling.models.input_names import INPUTS
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.kling import HAS_MULTI_SHOT, LACKS, shots_as_text
 from airflow_provider_kling.redaction import Redactor
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import as_list, as_object, read_number
 
 name = "Kling"
 hosts = {"singapore": "https://api-singapore.klingai.com", "beijing": "https://api-beijing.klingai.com"}

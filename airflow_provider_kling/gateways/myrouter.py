@@ -34,8 +34,6 @@ from airflow_provider_kling.gateways.base import (
     Reply,
     Task,
     Video,
-    as_list,
-    as_object,
     ids_beyond,
     read_task_id,
     read_video,
@@ -47,7 +45,7 @@ from airflow_provider_kling.models import names
 from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.myrouter import DEFAULT_MODEL, MODELS
 from airflow_provider_kling.redaction import MASK
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import as_list, as_object, read_number
 
 name = "MyRouter"
 hosts = {"myrouter": "https://api.myrouter.ai"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_kling.models.prices import format_usd
 from airflow_provider_kling.redaction import shorten
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import as_object, read_number
 
 _MAX_ITEMS = 20
 _LONGEST_AMOUNT = 30  # digits
@@ -54,7 +54,7 @@ class Billing:
     @classmethod
     def from_dict(cls, data: Any) -> Billing | None:
         """Return what :meth:`to_dict` has described; None for anything else."""
-        data = data if isinstance(data, Mapping) else {}
+        data = as_object(data)
         words = (data.get(name) for name in ("charge_type", "currency", "package_type"))
         kind, currency, package = (shorten(word, 40) if isinstance(word, str) else "" for word in words)
         amount = read_amount(data.get("amount"))
@@ -103,7 +103,7 @@ class Bill:
     @classmethod
     def from_dict(cls, data: Any) -> Bill | None:
         """Return what :meth:`to_dict` has described; None for anything else."""
-        data = data if isinstance(data, Mapping) else {}
+        data = as_object(data)
         listed, job, client_id = (data.get(name) for name in ("billing", "kling_task_id", "client_id"))
         listed = listed[:_MAX_ITEMS] if isinstance(listed, list) else []
         items = tuple(filter(None, map(Billing.from_dict, listed)))

@@ -17,7 +17,7 @@ from airflow_provider_kling.models.job import VideoJob
 from airflow_provider_kling.models.kling import MAX_SHOT_CHARACTERS, MAX_SHOTS, shots_as_text
 from airflow_provider_kling.models.prices import input_or_default
 from airflow_provider_kling.redaction import PICTURES_IN_BASE64, redacted, shorten
-from airflow_provider_kling.values import is_placeholder, is_unset
+from airflow_provider_kling.values import as_list, is_placeholder, is_unset
 
 #: A slug, or the path of a model on Kling's own API.
 _SLUG = re.compile(r"[^\s/?#]+|[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -203,7 +203,7 @@ def check_media(job: VideoJob) -> None:
     for name, value in job.inputs.items():
         media = field.name if (field := model.field(name)) else name
         given = parse_if_json(value) if media in MEDIA_INPUTS and not is_unset(value) else []
-        for item in given if isinstance(given, list) else [given]:
+        for item in as_list(given):
             is_data = isinstance(item, str) and item.startswith(("data:", *PICTURES_IN_BASE64))
             if not is_public_url(item) and not is_data:
                 shown = shorten(repr(redacted(item)), 60)

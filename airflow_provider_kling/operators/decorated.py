@@ -25,6 +25,7 @@ from airflow_provider_kling.models.input_names import INPUTS, PICTURE_INPUTS
 from airflow_provider_kling.operators.base import REQUEST_NAME
 from airflow_provider_kling.operators.image_to_video import KlingImageToVideoOperator
 from airflow_provider_kling.redaction import NO_SECRETS
+from airflow_provider_kling.values import as_list
 from airflow_provider_kling.xcom_keys import TARGET_KEY
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _storable(request: Mapping[str, Any]) -> dict[str, Any]:
 
     sent = {name: plain_value(value) for name, value in request.items()}
     for name, value in sent.items():
-        for item in value if isinstance(value, list) else [value]:
+        for item in as_list(value):
             if isinstance(item, bytes) or (name in PICTURE_INPUTS and may_be_data(str(item))):
                 what = f"{name}={redacted(item)}: a list of requests is an XCom; no XCom holds pictures."
                 advice = "Name a path or a URL, or return one request from a mapped function."

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.operators.base import KlingBaseOperator
-from airflow_provider_kling.values import read_number
+from airflow_provider_kling.values import as_list, read_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
@@ -134,7 +134,7 @@ def _dataset(path: str) -> Dataset:
 
 def _sources(pictures: Mapping[str, Any]) -> list[str]:
     """Return the paths and URLs of a request's pictures and of its video, each once."""
-    given = [item for value in pictures.values() for item in (value if isinstance(value, list) else [value])]
+    given = [item for value in pictures.values() for item in as_list(value)]
     return [
         source
         for source in dict.fromkeys(item.get("source") for item in given)

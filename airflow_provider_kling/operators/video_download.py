@@ -34,7 +34,7 @@ from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name
 from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
-from airflow_provider_kling.values import is_placeholder
+from airflow_provider_kling.values import as_object, is_placeholder
 from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, PREVIEW_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
 #: Seconds before each further attempt; each begins with a fresh link.
@@ -333,8 +333,7 @@ class VideoDownload:
 
 def _pictures(preview: Any) -> dict[str, str | None]:
     """Return the small pictures in a sidecar, which other programs can change."""
-    known = preview if isinstance(preview, dict) else {}
-    return {name: checked_preview(known.get(name)) for name in ("source", "poster")}
+    return {name: checked_preview(as_object(preview).get(name)) for name in ("source", "poster")}
 
 
 def _timed(chunks: Iterable[bytes], facts: dict[str, Any], began_at: float) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Literal, Protocol
 
 from airflow_provider_kling.storage.allowed_paths import WITH_FOLDERS, StoragePath
+from airflow_provider_kling.values import as_object
 
 Kind = Literal["file", "folder", ""]
 _MAX_JSON = 1024 * 1024
@@ -93,12 +94,11 @@ def read_json(folder: Folder, name: str) -> dict[str, Any] | None:
         return None
     try:
         with folder.open(name) as file:
-            found = json.loads(file.read(_MAX_JSON))
+            return as_object(json.loads(file.read(_MAX_JSON)))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_json(

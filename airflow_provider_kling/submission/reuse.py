@@ -26,7 +26,7 @@ from airflow_provider_kling.storage.folders import open_folder, write_json
 from airflow_provider_kling.storage.target import Target
 from airflow_provider_kling.submission.fingerprint import fingerprint
 from airflow_provider_kling.submission.local_disk import warn_of_local_disk
-from airflow_provider_kling.values import is_unset
+from airflow_provider_kling.values import as_list, is_unset
 
 _MAX_BYTES = 10 * 1024**2
 _CHUNK = 1024**2
@@ -78,8 +78,7 @@ def library_entry(
     for name in MEDIA_INPUTS:
         field = model.field(name) if model else None
         value, facts = rest.pop(field.json_key if field else name, None), pictures.get(name)
-        values = value if isinstance(value, list) else [value]
-        known = facts if isinstance(facts, list) else [facts]
+        values, known = as_list(value), as_list(facts)
         pairs = zip_longest(values, known[: len(values)])
         hashes[name] = [_hash(name, item, of or {}, hook) for item, of in pairs if item is not None]
     if any(None in found for found in hashes.values()) or _has_links(rest):
