@@ -47,10 +47,12 @@ class KlingError(Exception):
     :param reason: the gateway's machine-readable reason, such as ``INVALID_API_KEY``, if there is one.
     :param http_status: the HTTP status of the answer, if there was an answer.
     :param retry_after: seconds until the gateway may be asked again, if it named a delay.
+    :cvar retry_may_help: whether it is a temporary error, which Airflow retries.
     :ivar is_reported: whether an operator has logged it and pushed it as ``kling_error``.
     """
 
     is_reported = False
+    retry_may_help: ClassVar[bool] = False
     default_money: ClassVar[Money] = Money.UNTOUCHED
     default_advice: ClassVar[str] = ""
 
@@ -122,6 +124,7 @@ class KlingModerationError(KlingError):
 class KlingUnavailableError(KlingError):
     """A passing trouble (network, rate limit, 5xx): the same call may work later."""
 
+    retry_may_help = True
     default_advice = "This is temporary: try again later."
 
 
@@ -170,6 +173,7 @@ class KlingWaitTimeoutError(KlingError):
 class KlingDownloadError(KlingError):
     """A finished video could not be fetched whole; nothing stands under the final name."""
 
+    retry_may_help = True
     default_money = Money.PAID
     default_advice = "Run the download again: it asks for a fresh link and does not pay again."
 
@@ -177,6 +181,7 @@ class KlingDownloadError(KlingError):
 class KlingVideoError(KlingDownloadError):
     """What the link of a finished job leads to is not a usable video; a retry cannot help."""
 
+    retry_may_help = False
     default_advice = (
         "Ask the gateway's support about the video, with the task id. Once it is right, clear this task: it "
         "fetches the video and does not pay again."

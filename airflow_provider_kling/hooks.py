@@ -17,11 +17,9 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_kling.errors import (
     KlingAccessError,
-    KlingDownloadError,
     KlingError,
     KlingInputError,
     KlingUnavailableError,
-    KlingVideoError,
     KlingWaitTimeoutError,
     Money,
 )
@@ -36,12 +34,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_RETRY_MAY_HELP = (KlingUnavailableError, KlingDownloadError)
-
 
 def _airflow_class(kind: type[KlingError], *, retry: bool) -> type[KlingError]:
     base: type[Exception] = AirflowFailException
-    if retry or (issubclass(kind, _RETRY_MAY_HELP) and not issubclass(kind, KlingVideoError)):
+    if retry or kind.retry_may_help:
         base = AirflowException
     elif issubclass(kind, KlingWaitTimeoutError):
         base = AirflowSensorTimeout

@@ -15,9 +15,6 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
-#: The tag of a model that the catalogue does not know, so that a Dag cannot make a thousand series.
-OTHER_MODEL, UNKNOWN_MODEL = "other", "unknown"
-
 
 @dataclass(frozen=True, slots=True)
 class _Metric:
@@ -70,13 +67,15 @@ def _log_once(what: str) -> None:
 def job_tags(gateway: str, model: Any) -> dict[str, str]:
     """Return the tags of a job.
 
+    Models that the catalogue does not know share one tag: a Dag cannot make a thousand series.
+
     :param gateway: the gateway's name.
-    :param model: the model's name, or None where it is not known.
+    :param model: the model's name; None or empty where it is not known.
     """
     from airflow_provider_kling.models.catalog import MODELS  # noqa: PLC0415 - not needed to read a Dag file
 
-    known = str(model) if str(model) in MODELS else OTHER_MODEL
-    return {"gateway": gateway.lower(), "model": known if model else UNKNOWN_MODEL}
+    known = str(model) if str(model) in MODELS else "other"
+    return {"gateway": gateway.lower(), "model": known if model else "unknown"}
 
 
 #: Jobs that were bought; also one whose answer was lost and that was found later.

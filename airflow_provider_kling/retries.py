@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_kling.errors import (
-    KlingDownloadError,
-    KlingError,
-    KlingUnavailableError,
-    KlingVideoError,
-)
+from airflow_provider_kling.errors import KlingError
 from airflow_provider_kling.gateways.base import LONGEST_RETRY_AFTER
 
 try:
@@ -48,8 +43,7 @@ class KlingRetryPolicy(RetryPolicy):
         """Return whether and when to retry after *exception*. Airflow calls this on the worker."""
         if not isinstance(exception, KlingError):
             return RetryDecision.default()
-        may_help = isinstance(exception, (KlingUnavailableError, KlingDownloadError))
-        if not may_help or isinstance(exception, KlingVideoError):
+        if not exception.retry_may_help:
             # An uncertain submit is an AirflowException only if the Dag's author allowed its retry.
             allowed = isinstance(exception, AirflowException)
             reason = f"{type(exception).__name__}: a retry cannot help and may cost"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from airflow_provider_kling.errors import KlingNoSlotError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink
+from airflow_provider_kling.models.input_names import TEXT_INPUTS
 from airflow_provider_kling.operators.base import KlingBaseOperator, log_deferral, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
 from airflow_provider_kling.operators.xcom import is_ours, is_submit, task_ids_of_dag, task_instance_key
@@ -43,9 +44,6 @@ _SLOT_INTERVAL = 30.0
 _NO_TRIGGERER = 120.0
 #: Seconds that a claim on a target outlives the wait, for the download and for a late retry.
 CLAIM_MARGIN = 3600.0
-
-#: The inputs that a span has only if the admin allows it.
-_PROMPTS = ("prompt", "negative_prompt", "multi_prompt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,7 +348,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                 facts = {**submission.tags(), "estimated_cost_usd": submission.cost}
                 with tracing.step("submit", ti, **facts) as span:
                     inputs = submission.job.inputs
-                    span.add_content(**{name: inputs[name] for name in _PROMPTS if name in inputs})
+                    span.add_content(**{name: inputs[name] for name in TEXT_INPUTS if name in inputs})
                     result = patiently(submission.submit)
                     span.add(job=result.kling_task_id)
                 self._publish(ti, result, earlier_costs)

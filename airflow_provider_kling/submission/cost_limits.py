@@ -172,7 +172,7 @@ class RunReservations:
     :param billing_task_ids: all tasks of the Dag that push what the gateway says that a job has cost.
     """
 
-    def __init__(self, ti: Any, task_ids: Sequence[str], billing_task_ids: Sequence[str] = ()) -> None:
+    def __init__(self, ti: Any, task_ids: Sequence[str], billing_task_ids: Sequence[str]) -> None:
         self._ti, self._task_ids, self._billing_task_ids = ti, list(task_ids), list(billing_task_ids)
 
     def mine(self, state: ReservationState, jobs: Mapping[str, Decimal | None]) -> Reservation:
@@ -205,8 +205,7 @@ class RunReservations:
 
         :return: US dollars by task id, and by client id.
         """
-        tasks = self._billing_task_ids
-        values = self._ti.xcom_pull(task_ids=tasks, key=BILL_KEY) or [] if tasks else []
+        values = self._ti.xcom_pull(task_ids=self._billing_task_ids, key=BILL_KEY) or []
         bills = [bill for bill in map(Bill.from_dict, values) if bill]
         return {
             job: bill.usd

@@ -17,6 +17,7 @@ from airflow_provider_kling.errors import KlingUnavailableError, Money
 from airflow_provider_kling.models.prices import read_limit, usd_as_text
 from airflow_provider_kling.redaction import clean, shorten
 from airflow_provider_kling.submission.settle import client_id
+from airflow_provider_kling.values import as_list
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -93,9 +94,7 @@ class Try:
 
         :raises TypeError: where it is neither.
         """
-        if isinstance(value, int):
-            return cls(value)
-        numbers = list(value)
+        numbers = as_list(value)
         if not numbers or not all(isinstance(number, int) for number in numbers):
             raise TypeError(f"{value!r} is no try")
         return cls(*numbers)

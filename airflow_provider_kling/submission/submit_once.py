@@ -341,8 +341,8 @@ class Submission:
         try:
             return self.hook.find_task(intent.client_id)
         except KlingError as error:
-            what = f"An earlier request may have bought the job of client id {intent.client_id}."
-            what = f"{what} {error.what}"
+            earlier = f"An earlier request may have bought the job of client id {intent.client_id}."
+            what = f"{earlier} {error.what}"
             raise error.replace(what=what, money=Money.MAYBE, advice=LOOKS_FIRST) from error.__cause__
 
     def _drop_if_over(self, intent: SubmissionRecord) -> None:
@@ -358,7 +358,8 @@ class Submission:
 
     def _go_on_with(self, record: SubmissionRecord) -> SubmissionResult | None:
         """Return the job of a record as the result; None: another one may be bought."""
-        known, at = record.kling_task_id, _iso(record.noted_at)
+        known = record.kling_task_id
+        at = datetime.fromtimestamp(record.noted_at, UTC).isoformat(timespec="seconds")
         cleared = self.state.is_cleared_since(record) and not self._adopts_job(record)
         if cleared and (known or record.reported):
             job = known or "one of unknown id"
@@ -440,13 +441,10 @@ class Submission:
         """Stop at the job of another request: a clear buys this one."""
         what = f"An earlier try submitted job {kling_task_id} at {at}, for a request that has changed since."
         if self.hook.settings.gateway.find is not None and self.options.on_uncertain == "fail":
-            advice = (
-                "Clear the task to buy the changed request. The example Dag kling_rescue fetches that job's "
-                "video."
-            )
-            raise for_airflow(
-                KlingInputError(what, money=Money.RUNNING, advice=advice, kling_task_id=kling_task_id)
-            )
+            rescue = "The example Dag kling_rescue fetches that job's video."
+            advice = f"Clear the task to buy the changed request. {rescue}"
+            error = KlingInputError(what, money=Money.RUNNING, advice=advice, kling_task_id=kling_task_id)
+            raise for_airflow(error)
         self._stop_if_uncertain(what, kling_task_id)
 
     def _stop_if_uncertain(self, what: str, kling_task_id: str | None = None) -> None:
@@ -538,10 +536,6 @@ def naming_earlier_job(state: SubmissionState) -> Iterator[None]:
                 money=Money.MAYBE,
                 kling_task_id=known or None,
             ) from error
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def submit_delay(attempt: int, retry_after: float | None, key: str) -> float:
