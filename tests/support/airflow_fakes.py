@@ -187,6 +187,13 @@ def gateway(clock, monkeypatch, request):
         yield gateway
 
 
+@pytest.fixture
+def kling(clock, monkeypatch):
+    """The same in the dialect of Kling's own API, which takes client ids."""
+    with running_gateway(monkeypatch, "kling", clock=clock.time) as gateway:
+        yield gateway
+
+
 @pytest.fixture(params=["myrouter", "kling"])
 def running(monkeypatch, request):
     """Runs a gateway with settings of the test, by the real clock. Each test runs once in each dialect."""

@@ -1,4 +1,4 @@
-"""The emulator as a function: a POST goes in, the answer comes out."""
+"""The emulator as a function: a request goes in, the answer comes out."""
 
 import asyncio
 import json
@@ -7,6 +7,15 @@ from contextlib import contextmanager
 from airflow_provider_kling.emulator.gateway import Gateway
 from airflow_provider_kling.emulator.messages import Call
 from airflow_provider_kling.emulator.settings import Settings
+
+KEY = {"Authorization": "Bearer emulator-key"}
+
+
+async def call(gateway, method, path, body=None, headers=KEY, **query):
+    """Call the gateway's API, and return the status and the JSON of its answer."""
+    raw = b"" if body is None else json.dumps(body).encode()
+    reply = await gateway.handle("api", Call(method, path, query, headers, raw))
+    return reply.status, json.loads(reply.body)
 
 
 class EmulatorWithoutSocket:
@@ -22,9 +31,7 @@ class EmulatorWithoutSocket:
 
     def post(self, path, body):
         """Return the answer to a submit, a JSON object."""
-        key = {"authorization": f"Bearer {self._gateway.settings.api_key}"}
-        call = Call("POST", path, {}, key, json.dumps(body).encode())
-        return json.loads(self._loop.run_until_complete(self._gateway.handle("api", call)).body)
+        return self._loop.run_until_complete(call(self._gateway, "POST", path, body))[1]
 
     @classmethod
     @contextmanager

@@ -1,23 +1,17 @@
 """The Dag that asks a person before it buys: the person sees the pictures and the estimated cost."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from airflow_fakes import connect
+from example_dags import dag_module
 
 pytestmark = pytest.mark.needs_airflow("3.2", "response_timeout of ApprovalOperator")
 
-DAGS = Path(__file__).parents[3] / "dags"
 SAME = {"prompt": "It turns", "duration": 3, "sound": True, "target": "/v/"}
 
 
 @pytest.fixture(scope="module")
 def dag():
-    spec = importlib.util.spec_from_file_location("kling_ask_first", DAGS / "kling_ask_first.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.dag
+    return dag_module("kling_ask_first").dag
 
 
 def offered(dag, *pictures):

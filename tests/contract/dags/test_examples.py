@@ -1,17 +1,14 @@
 """The example Dags of the other kinds of video: the emulator accepts their submits."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG
 from airflow_fakes import TI, context_of
 from dialects import rows
+from example_dags import dags_of
 
 from airflow_provider_kling.emulator.jobs import fingerprint
 
-DAGS = Path(__file__).parents[3] / "dags"
 PIC, CLIP = "https://p.example/a.png", "https://p.example/a.mp4"
 SHOTS = [{"prompt": "one", "duration": 3}, {"prompt": "two", "duration": 4}]
 
@@ -99,10 +96,7 @@ AT_KLING = {
 
 @pytest.fixture(scope="module")
 def examples():
-    spec = importlib.util.spec_from_file_location("kling_other_kinds", DAGS / "kling_other_kinds.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {value.dag_id: value for value in vars(module).values() if isinstance(value, DAG)}
+    return dags_of("kling_other_kinds")
 
 
 def test_every_example_of_the_file_is_tried(examples):

@@ -1,7 +1,6 @@
 """The film of a night: all videos of the run, in order, whole or not at all."""
 
 import hashlib
-import importlib.util
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +11,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.sdk.definitions.asset import AssetAliasUniqueKey, AssetUniqueKey
 from airflow.sdk.execution_time.context import TriggeringAssetEventsAccessor
 from airflow_fakes import connect
+from example_dags import dag_module
 
 from airflow_provider_kling.errors import KlingInputError
 
-FILE = Path(__file__).parents[3] / "dags" / "kling_film.py"
 BEGAN = datetime(2026, 3, 1, 23, tzinfo=UTC)
 pytestmark = pytest.mark.usefixtures("decoders")
 
@@ -23,10 +22,7 @@ pytestmark = pytest.mark.usefixtures("decoders")
 @pytest.fixture
 def dag_file(gateway, monkeypatch, tmp_path):
     connect(gateway, monkeypatch, allowed_paths=str(tmp_path))
-    spec = importlib.util.spec_from_file_location(FILE.stem, FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return dag_module("kling_film")
 
 
 class Events(list):

@@ -1,15 +1,11 @@
 """The paths in the forms of the example Dags: nothing outside of the allowed folders is read or written."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-from airflow.sdk import DAG
 from airflow_fakes import TI, Store, connect, context_of, png
+from example_dags import DAGS, dags_of
 
 from airflow_provider_kling.errors import KlingInputError
 
-DAGS = Path(__file__).parents[3] / "dags"
 LINK = "https://p.example/a.png"
 #: The tasks that read a picture, and those that store a video, with what else their forms need.
 READERS = [
@@ -30,13 +26,8 @@ WRITERS = [
 
 @pytest.fixture(scope="module")
 def examples():
-    dags = {}
-    for file in {*DAGS.glob("*.py")} - {DAGS / "kling_ask_first.py"}:  # Airflow 3.1 refuses that one
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        dags |= {value.dag_id: value for value in vars(module).values() if isinstance(value, DAG)}
-    return dags
+    names = {file.stem for file in DAGS.glob("*.py")} - {"kling_ask_first"}  # Airflow 3.1 refuses that one
+    return {dag_id: dag for name in names for dag_id, dag in dags_of(name).items()}
 
 
 @pytest.fixture

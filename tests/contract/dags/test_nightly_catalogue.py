@@ -1,10 +1,8 @@
 """The nightly catalogue buys no video twice, and none that it cannot store."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from airflow_fakes import TI, connect, png
+from example_dags import dag_module
 
 from airflow_provider_kling.errors import (
     KlingInputError,
@@ -13,17 +11,13 @@ from airflow_provider_kling.errors import (
     Money,
 )
 
-FILE = Path(__file__).parents[3] / "dags" / "kling_nightly_catalogue.py"
 GONE = KlingInputError("The picture is gone.", money=Money.MAYBE)
 TIMEOUT = KlingUnavailableError("Timeout.", money=Money.RUNNING, kling_task_id="j")
 
 
 @pytest.fixture
 def catalogue():
-    spec = importlib.util.spec_from_file_location(FILE.stem, FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return dag_module("kling_nightly_catalogue")
 
 
 class Night(TI):

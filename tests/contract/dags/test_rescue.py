@@ -1,34 +1,19 @@
 """The Dags that find a job again: by its task id, by its client id, and in the list of all jobs."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_fakes import running_gateway
+from example_dags import dag_module
 
 from airflow_provider_kling.errors import KlingInputError, KlingTaskNotFoundError, Money
 from airflow_provider_kling.hooks import KlingHook
 from airflow_provider_kling.models.job import VideoJob
 
-DAGS = Path(__file__).parents[3] / "dags"
 CLIENT_ID = "airflow-0123"
 
 
 def function_of(name, task_id):
-    spec = importlib.util.spec_from_file_location(name, DAGS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.dag.get_task(task_id).python_callable
-
-
-@pytest.fixture
-def kling(clock, monkeypatch):
-    """A gateway that takes client ids."""
-    with running_gateway(monkeypatch, clock=clock.time) as gateway:
-        connection = gateway.connection_json(gateway="kling", request_timeout=5)
-        monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", connection)
-        yield gateway
+    return dag_module(name).dag.get_task(task_id).python_callable
 
 
 def buy(client_id):

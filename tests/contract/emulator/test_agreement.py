@@ -94,22 +94,17 @@ def is_set(value):
     return value is not None and not (isinstance(value, str) and not value.strip())
 
 
-class Service:
-    """The emulator as MyRouter."""
-
-    def __init__(self, emulator):
-        self._emulator = emulator
-
-    def refuses(self, slug, body):
-        """Return why it refuses a body; empty: it takes it and knows all of it."""
-        reply = self._emulator.post(f"/v3/async/{slug}", body)
-        return " ".join(self._emulator.newest.unknown_fields) if "task_id" in reply else reply["message"]
-
-
 @pytest.fixture(scope="module")
 def service():
+    """The emulator as MyRouter."""
     with EmulatorWithoutSocket.running() as emulator:
-        yield Service(emulator)
+        yield emulator
+
+
+def why_refused(service, slug, body):
+    """Return why it refuses a body; empty: it takes it and knows all of it."""
+    reply = service.post(f"/v3/async/{slug}", body)
+    return " ".join(service.newest.unknown_fields) if "task_id" in reply else reply["message"]
 
 
 def ours(slug, arguments, extra=None):
@@ -124,10 +119,10 @@ def agreed(service, slug, body):
     """Hold both sides to each other for one body, under the model's own words; return whether it is taken."""
     words = {field.json_key: field.name for field in OURS[slug].fields}
     arguments = {words[name]: value for name, value in body.items()}
-    sent, refusal = ours(slug, arguments), service.refuses(slug, body)
+    sent, refusal = ours(slug, arguments), why_refused(service, slug, body)
     assert ours(slug, {}, body) == sent, "as arguments and as extra_body"
     if sent is not None:
-        assert service.refuses(slug, sent) == "", (slug, sent)
+        assert why_refused(service, slug, sent) == "", (slug, sent)
     if not refusal:
         assert sent == json.loads(json.dumps({n: v for n, v in body.items() if is_set(v)})), (slug, body)
     return not refusal
@@ -234,7 +229,7 @@ def test_texts_from_templates_are_sent_in_the_documented_form(service, slug, arg
     sent = ours(slug, needed | arguments)
     pictures = {"image", "end_image", "images"} & arguments.keys()
     if sent is not None and not pictures:
-        assert service.refuses(slug, sent) == ""
+        assert why_refused(service, slug, sent) == ""
 
 
 @pytest.mark.parametrize("slug", sorted(OURS))
@@ -246,4 +241,4 @@ def test_an_input_of_another_model_is_refused_by_us_and_unknown_to_the_emulator(
             KlingInputError, match=f"{name} is not an input of this model .it is one of kling-"
         ):
             build_job(slug, needed | {name: "1"})
-        assert service.refuses(slug, least(slug) | {name: "1"}) == name
+        assert why_refused(service, slug, least(slug) | {name: "1"}) == name

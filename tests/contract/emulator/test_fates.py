@@ -1,14 +1,13 @@
 """Faults of queries and jobs, and how faults are written."""
 
-import json
 from pathlib import Path
 
 import pytest
+from emulator_without_socket import call
 
-from airflow_provider_kling.emulator import Call, Fault, Gateway, Settings
+from airflow_provider_kling.emulator import Fault, Gateway, Settings
 from airflow_provider_kling.emulator.fault_effects import EFFECTS
 
-KEY = {"Authorization": "Bearer emulator-key"}
 MANUAL = Path(__file__).parents[3] / "docs" / "emulator.md"
 SUCCEED = "TASK_STATUS_SUCCEED"
 
@@ -20,13 +19,10 @@ def gateway():
 
 async def submit(gateway, prompt="a cat"):
     """Submit a job, and give a way to ask about it."""
-    body = json.dumps({"prompt": prompt}).encode()
-    reply = await gateway.handle("api", Call("POST", "/v3/async/kling-v3.0-pro-t2v", {}, KEY, body))
-    known = json.loads(reply.body)
+    _, known = await call(gateway, "POST", "/v3/async/kling-v3.0-pro-t2v", {"prompt": prompt})
 
     async def ask():
-        reply = await gateway.handle("api", Call("GET", "/v3/async/task-result", known, KEY))
-        return json.loads(reply.body)
+        return (await call(gateway, "GET", "/v3/async/task-result", **known))[1]
 
     return ask
 

@@ -1,13 +1,12 @@
 """The emulator's Kling side: keys, ids, queries, lists, slots, bills and faults, in both designs."""
 
 import base64
-import json
 
 import pytest
+from emulator_without_socket import KEY, call
 
 from airflow_provider_kling.emulator import Call, Gateway, Settings
 
-KEY = {"Authorization": "Bearer emulator-key"}
 I2V, T2V = "/image-to-video/kling-3.0", "/text-to-video/kling-3.0"
 LEGACY = "/v1/videos/image2video"
 PICTURE = "https://p.example/a.png"
@@ -24,12 +23,6 @@ def gateway_with(**settings):
 @pytest.fixture
 def gateway():
     return gateway_with()
-
-
-async def call(gateway, method, path, body=None, headers=KEY, **query):
-    raw = json.dumps(body).encode() if body is not None else b""
-    reply = await gateway.handle("api", Call(method, path, query, headers, raw))
-    return reply.status, json.loads(reply.body)
 
 
 async def submit(gateway, path=I2V, body=FRAME, client_id="", **settings):

@@ -60,22 +60,17 @@ LEAST = {
 }
 
 
-class Service:
-    """The emulator as Kling's own API."""
-
-    def __init__(self, emulator):
-        self._emulator = emulator
-
-    def buys(self, job):
-        """Return the job that the emulator creates, or None and why there is none."""
-        answer = self._emulator.post(f"/{job.model}", kling.submit(job).body)
-        return (self._emulator.newest, "") if answer["code"] == 0 else (None, answer["message"])
-
-
 @pytest.fixture(scope="module")
 def service():
+    """The emulator as Kling's own API."""
     with EmulatorWithoutSocket.running(strict=True) as emulator:
-        yield Service(emulator)
+        yield emulator
+
+
+def submit(service, job):
+    """Return the job that the emulator creates, or None and why there is none."""
+    answer = service.post(f"/{job.model}", kling.submit(job).body)
+    return (service.newest, "") if answer["code"] == 0 else (None, answer["message"])
 
 
 def is_ours_alone(path, inputs):
@@ -97,7 +92,7 @@ def agreed(service, path, inputs):
         checked, why_not = build_job(path, inputs)[0], ""
     except KlingInputError as refused:
         checked, why_not = None, refused.what
-    bought, refusal = service.buys(checked or VideoJob(path, inputs))
+    bought, refusal = submit(service, checked or VideoJob(path, inputs))
     assert bool(checked) == bool(bought), (path, inputs, why_not, refusal)
     if bought:
         assert not bought.unknown_fields

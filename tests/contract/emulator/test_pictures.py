@@ -2,15 +2,14 @@
 
 import base64
 import io
-import json
 
 import pytest
 from aiohttp import web
+from emulator_without_socket import call
 from PIL import Image
 
-from airflow_provider_kling.emulator import Call, Gateway, Settings
+from airflow_provider_kling.emulator import Gateway, Settings
 
-KEY = {"Authorization": "Bearer emulator-key"}
 LINK = "https://pictures.example/cat.png"
 PRO, TURBO, REF = "kling-v3.0-pro-i2v", "kling-2.5-turbo-i2v", "kling-o1-ref2v"
 
@@ -32,9 +31,8 @@ def gateway():
 
 async def submit(gateway, slug, **pictures):
     """Submit a request, and return the reason of its refusal, or an empty text."""
-    body = json.dumps({"prompt": "a cat", **pictures}).encode()
-    answer = await gateway.handle("api", Call("POST", f"/v3/async/{slug}", {}, KEY, body))
-    return json.loads(answer.body).get("reason", "")
+    _, answer = await call(gateway, "POST", f"/v3/async/{slug}", {"prompt": "a cat", **pictures})
+    return answer.get("reason", "")
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import tracemalloc
 from uuid import UUID, uuid4
 
 import pytest
+from emulator_without_socket import KEY, call
 
 from airflow_provider_kling.emulator import Call, Gateway, Settings
 from airflow_provider_kling.emulator.jobs import Phase, state_at
 
-KEY = {"authorization": "Bearer emulator-key"}
 T2V = "/v3/async/kling-v3.0-pro-t2v"
 QUERY = "/v3/async/task-result"
 
@@ -33,19 +33,15 @@ def gateway(clock):
 
 
 async def submit(gateway, headers=KEY, path=T2V, **body):
-    call = Call("POST", path, {}, headers, json.dumps({"prompt": "a cat", **body}).encode())
-    reply = await gateway.handle("api", call)
-    return reply.status, json.loads(reply.body)
+    return await call(gateway, "POST", path, {"prompt": "a cat", **body}, headers)
 
 
 async def query(gateway, task_id, headers=KEY):
-    reply = await gateway.handle("api", Call("GET", QUERY, {"task_id": task_id}, headers))
-    return reply.status, json.loads(reply.body)
+    return await call(gateway, "GET", QUERY, headers=headers, task_id=task_id)
 
 
 async def ask(gateway, word, method="GET", **body):
-    reply = await gateway.handle("api", Call(method, f"/_emulator/{word}", {}, {}, json.dumps(body).encode()))
-    return reply.status, json.loads(reply.body)
+    return await call(gateway, method, f"/_emulator/{word}", body, headers={})
 
 
 async def test_a_submit_answers_with_the_uuid_of_a_job(gateway):

@@ -2,20 +2,18 @@
 
 import base64
 import io
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import av
 import pytest
+from emulator_without_socket import call
 from PIL import Image, ImageChops, ImageStat
 
-from airflow_provider_kling.emulator import Call, Gateway, Settings
+from airflow_provider_kling.emulator import Gateway, Settings
 from airflow_provider_kling.emulator.myrouter.bodies import render_request
 from airflow_provider_kling.emulator.myrouter.models import MODELS
 from airflow_provider_kling.emulator.render_queue import tiny_video
-
-KEY = {"Authorization": "Bearer emulator-key"}
 
 
 @pytest.fixture
@@ -41,15 +39,19 @@ def data_uri(picture, form="JPEG", **options):
 
 
 async def ask(gateway, job):
-    call = Call("GET", "/v3/async/task-result", {"task_id": job.task_id}, KEY)
-    return json.loads((await gateway.handle("api", call)).body)["task"]
+    _, answer = await call(gateway, "GET", "/v3/async/task-result", task_id=job.task_id)
+    return answer["task"]
+
+
+async def submit(gateway, model, **body):
+    status, _ = await call(gateway, "POST", f"/v3/async/{model}", {"prompt": "a cat", **body})
+    assert status == 200
+    return gateway.jobs[-1]
 
 
 async def make(gateway, model="kling-v3.0-pro-i2v", **body):
     """Submit, wait for the render, and give the bytes of the video."""
-    call = Call("POST", f"/v3/async/{model}", {}, KEY, json.dumps({"prompt": "a cat", **body}).encode())
-    assert (await gateway.handle("api", call)).status == 200
-    job = gateway.jobs[-1]
+    job = await submit(gateway, model, **body)
     wait([gateway.render_queue._renderings[job.task_id]])
     assert (await ask(gateway, job))["status"] == "TASK_STATUS_SUCCEED"
     return await gateway.render_queue.video(job.task_id)
@@ -161,9 +163,8 @@ async def test_no_job_succeeds_before_its_video_is_rendered(gateway):
     camera = threading.Event()
     gateway.render_queue._pool = pool = ThreadPoolExecutor(1)
     pool.submit(camera.wait)  # the render_queue is busy with something else
-    body = json.dumps({"prompt": "a cat", "duration": 3}).encode()
-    await gateway.handle("api", Call("POST", "/v3/async/kling-v3.0-pro-t2v", {}, KEY, body))
-    task = await ask(gateway, gateway.jobs[0])
+    job = await submit(gateway, "kling-v3.0-pro-t2v", duration=3)
+    task = await ask(gateway, job)
     assert (task["status"], task["progress_percent"]) == ("TASK_STATUS_PROCESSING", 99)
     gateway.render_queue._stop.set()
     camera.set()
@@ -172,11 +173,9 @@ async def test_no_job_succeeds_before_its_video_is_rendered(gateway):
 async def test_a_picture_that_cannot_be_decoded_fails_the_job(gateway):
     whole = base64.b64decode(data_uri(quarters(800, 800), "PNG").partition(",")[2])
     broken = base64.b64encode(whole[: len(whole) // 2]).decode()
-    body = json.dumps({"prompt": "a cat", "image": broken}).encode()
-    call = Call("POST", "/v3/async/kling-v3.0-pro-i2v", {}, KEY, body)
-    await gateway.handle("api", call)
-    wait([gateway.render_queue._renderings[gateway.jobs[0].task_id]])
-    task = await ask(gateway, gateway.jobs[0])
+    job = await submit(gateway, "kling-v3.0-pro-i2v", image=broken)
+    wait([gateway.render_queue._renderings[job.task_id]])
+    task = await ask(gateway, job)
     assert task["status"] == "TASK_STATUS_FAILED"
     assert "could not be rendered" in task["reason"]
 

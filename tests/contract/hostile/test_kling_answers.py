@@ -1,11 +1,12 @@
 """What Kling's own API, or a proxy before it, answers ends in the same way for every operator."""
 
 import json
+from functools import partial
 
+import hostile_queries
 import pytest
 from hostile_gateway import (
     CLOSE,
-    GATEWAY,
     KEY,
     KLING_JOB,
     KLING_OTHER,
@@ -15,6 +16,7 @@ from hostile_gateway import (
     kling_task,
     kling_tasks,
 )
+from hostile_queries import ACCESS, FAILED, RIGHT, TIMED_OUT, UNAVAILABLE, WRONG
 from hostile_runs import DONE, QUERY_WAYS, SUBMIT_WAYS, Story, play
 from hostile_spellings import SPELLINGS
 from kling_codes import CODES, DOCUMENTED
@@ -27,10 +29,6 @@ from airflow_provider_kling.errors import (
     Money,
 )
 
-RIGHT, WRONG = GATEWAY.link("right"), GATEWAY.link("other")
-TIMED_OUT, UNAVAILABLE = ("KlingWaitTimeoutError",), ("KlingUnavailableError",)
-FAILED, ACCESS = ("KlingJobFailedError",), ("KlingAccessError",)
-UNFINISHED = (*UNAVAILABLE, *FAILED, "KlingDownloadError", *TIMED_OUT)
 PAGE = http(b"<html>Sign in</html>", 200, "Content-Type: text/html")
 
 
@@ -38,19 +36,12 @@ def story(*answers, **more):
     return Story(answers, job=KLING_JOB, **more)
 
 
-def passes(answer, **more):
-    """An answer that is none comes twice, to the worker's query and to the triggerer's; then the right one."""
-    return story(answer, answer, **more)
+passes = partial(hostile_queries.passes, job=KLING_JOB)
+never_ends = partial(hostile_queries.never_ends, job=KLING_JOB)
 
 
 def final(answer, ends, money=Money.RUNNING, **more):
-    """It comes again and again, and ends the wait."""
-    return story(answer, for_ever=True, ends=ends, money=money, **more)
-
-
-def never_ends(answer, **more):
-    """It comes again and again, and the wait ends at its deadline."""
-    return final(answer, TIMED_OUT, download=UNFINISHED, **more)
+    return hostile_queries.final(answer, ends, money, job=KLING_JOB, **more)
 
 
 def tasks(*rows, **more):

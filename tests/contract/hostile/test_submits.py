@@ -18,15 +18,14 @@ from hostile_gateway import (
     json_http,
     task,
 )
-from hostile_queries import ACCESS, BALANCE, INPUT, MODERATION, REFUSALS
+from hostile_queries import ACCESS, BALANCE, INPUT, JSON, MODERATION, REFUSALS, UNAVAILABLE
 from hostile_runs import DONE, SUBMIT_WAYS, Story, play
 from hostile_spellings import SPELLINGS, TEXTS
 
 from airflow_provider_kling.errors import Money
 
-UNCERTAIN, UNAVAILABLE = ("KlingSubmitUncertainError",), ("KlingUnavailableError",)
+UNCERTAIN = ("KlingSubmitUncertainError",)
 BODY = json.dumps({"task_id": JOB}).encode()
-JSON = "Content-Type: application/json"
 
 
 def uncertain(answer, **more):

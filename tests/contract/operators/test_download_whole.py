@@ -12,9 +12,8 @@ from airflow_fakes import TI, Store, connect, context_of
 from dialects import dialect, rows
 from odd_servers import answering, serving
 from sensor_modes import bought
-from targets import names
+from targets import VIDEO, names
 
-from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingDownloadError,
@@ -28,8 +27,6 @@ from airflow_provider_kling.errors import (
 )
 from airflow_provider_kling.operators import KlingDownloadOperator, KlingSubmitOperator
 from airflow_provider_kling.storage.target import owner_name
-
-VIDEO = tiny_video()
 
 
 def download(kling_task_id, target, ti=None, **arguments):

@@ -23,10 +23,9 @@ from airflow_fakes import TI, Store, context_of, runtime_error, submits
 from dialects import check_lost_answer, dialect
 from fsspec.implementations.memory import MemoryFileSystem
 from sensor_modes import bought
-from targets import names
+from targets import VIDEO, names
 
 from airflow_provider_kling.decorators import kling_video
-from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
@@ -43,7 +42,6 @@ from airflow_provider_kling.operators import (
 )
 from airflow_provider_kling.sensors import KlingTaskSensor
 
-VIDEO = tiny_video()
 TEXT = {"model": "kling-v3.0-pro-t2v", "prompt": "a cat waves"}
 
 

@@ -26,8 +26,8 @@ from airflow_fakes import (
 )
 from dialects import at_myrouter, dialect
 from sensor_modes import triggered
+from targets import VIDEO
 
-from airflow_provider_kling.emulator.render_queue import tiny_video
 from airflow_provider_kling.errors import (
     KlingAccessError,
     KlingDownloadError,
@@ -42,7 +42,6 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.operators import KlingImageToVideoOperator
 from airflow_provider_kling.submission.state import SubmissionRecord, SubmissionState, Try
 
-VIDEO = tiny_video()
 BACKSTOP = ("__fail__", {"error": "Trigger timeout"})
 
 
@@ -116,13 +115,6 @@ def test_on_a_worker_too_nobody_looks_before_the_first_look(gateway, clock, tmp_
     assert Task(tmp_path / "a.mp4", deferrable=False, initial_delay=100).run()
     asked = [request.at - began for request in gateway.requests if request.method == "GET"]
     assert asked[0] >= 99
-
-
-@pytest.fixture
-def rendering(gateway):
-    """A gateway whose jobs take half a minute."""
-    gateway.set_timing(queue_seconds=15, render_seconds=15)
-    return gateway
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

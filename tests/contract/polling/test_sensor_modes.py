@@ -17,6 +17,7 @@ from airflow.sdk.bases.sensor import AirflowRescheduleException
 from airflow_fakes import KEY, TI, Store, context_of, stored_and_read
 from dialects import dialect, rows
 from sensor_modes import Wait, arrange, bought, triggered
+from targets import Killed
 
 from airflow_provider_kling.emulator.fault_effects import Effect
 from airflow_provider_kling.emulator.faults import Fault
@@ -127,10 +128,6 @@ def test_a_retry_does_not_wait_anew_but_makes_a_last_poll(gateway, clock, mode, 
         retried(mode, clock, store, kling_task_id).end()
     assert left - 1 <= clock.time() - began <= left + 10
     assert len(gateway.requests) > polls
-
-
-class Killed(BaseException):
-    """The end of a process, which no code handles."""
 
 
 def interrupted(mode, clock, store, kling_task_id):

@@ -1,5 +1,6 @@
 """Where the gateway takes client ids, no submit stays uncertain: it is paid once, and no job is lost."""
 
+import os
 import re
 import threading
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
-from airflow_fakes import TI, Store, context_of, running_gateway, submits
+from airflow_fakes import TI, Store, context_of, submits
 
 from airflow_provider_kling.errors import (
     KlingBalanceError,
@@ -36,16 +37,6 @@ def try_of(number, **arguments):
     ti = TI(**arguments)
     ti.try_number = number
     return ti
-
-
-@pytest.fixture
-def kling(clock, monkeypatch):
-    """A gateway that takes client ids."""
-    with running_gateway(monkeypatch, clock=clock.time) as gateway:
-        connection = gateway.connection_json(gateway="kling", request_timeout=5)
-        for name in ("KLING_DEFAULT", "OF_ANOTHER_ACCOUNT"):
-            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", connection)
-        yield gateway
 
 
 @pytest.fixture
@@ -294,7 +285,8 @@ def test_a_request_that_changed_after_its_first_form_was_bought_names_that_job(o
         submit(store, prompt="a dog")
 
 
-def test_an_intent_of_another_account_is_left_to_a_person(kling):
+def test_an_intent_of_another_account_is_left_to_a_person(kling, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_OF_ANOTHER_ACCOUNT", os.environ["AIRFLOW_CONN_KLING_DEFAULT"])
     store = Store()
     store.before |= {2: SystemExit(), 3: SystemExit()}
     with pytest.raises(SystemExit):
