@@ -111,5 +111,32 @@ def test_openlineage_gets_a_public_picture_without_its_signature(gateway, tmp_pa
     assert (source.namespace, source.name) == ("https://shop.example", "a/cat.png")
 
 
+@pytest.mark.parametrize(
+    ("facts", "inputs"),
+    [
+        ({}, []),
+        ({"pictures": {"image": {"source": "data"}, "end_image": {}}}, []),
+        (
+            {
+                "pictures": {
+                    "images": [
+                        {"source": "/a.png"},
+                        {"source": "s3://aws@shop/b/c.png"},
+                        {"source": "/a.png"},
+                    ]
+                }
+            },
+            [("file", "/a.png"), ("s3://shop", "b/c.png")],
+        ),
+    ],
+)
+def test_openlineage_gets_each_file_of_a_request_once(picture, facts, inputs):
+    task = one_task("cat.mp4", picture)
+    task._stored = SimpleNamespace(path="s3://aws@shop/cat.mp4", facts=facts)
+    lineage = task.get_openlineage_facets_on_complete(None)
+    assert [(source.namespace, source.name) for source in lineage.inputs] == inputs
+    assert [(video.namespace, video.name) for video in lineage.outputs] == [("s3://shop", "cat.mp4")]
+
+
 def test_openlineage_gets_nothing_of_a_task_that_has_stored_no_video(picture):
     assert one_task("cat.mp4", picture).get_openlineage_facets_on_complete(None) is None

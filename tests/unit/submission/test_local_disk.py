@@ -1,6 +1,7 @@
 """A local folder is warned of where tasks may run on several workers."""
 
 import logging
+import socket
 
 import pytest
 
@@ -17,7 +18,10 @@ LOCAL, REMOTE = StoragePath("/data/videos", "/data/videos"), StoragePath("s3://b
         ("SequentialExecutor", LOCAL, False),
         ("airflow.executors.local_executor.LocalExecutor:near", LOCAL, False),
         ("team1:LocalExecutor", LOCAL, False),
+        ("LocalExecutor, SequentialExecutor", LOCAL, False),
         ("", LOCAL, False),
+        ("our.NonLocalExecutor", LOCAL, True),
+        ("our.LocalExecutorWithPods", LOCAL, True),
         ("CeleryExecutor", LOCAL, True),
         ("LocalExecutor, KubernetesExecutor", LOCAL, True),
         ("LocalKubernetesExecutor", LOCAL, True),
@@ -31,7 +35,10 @@ def test_a_local_folder_is_warned_of_where_there_may_be_several_workers(
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
     warn_of_local_disk("library", path, logging.getLogger("airflow.task"))
     assert bool(caplog.records) == warned
-    assert not warned or "library='/data/videos' is on the disk of worker" in caplog.text
+    assert (
+        not warned
+        or f"library='/data/videos' is on the disk of worker {socket.gethostname()}." in caplog.text
+    )
 
 
 def test_a_pod_of_the_kubernetes_executor_has_a_disk_of_its_own(monkeypatch, caplog):
