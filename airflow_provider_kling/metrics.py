@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -16,9 +15,9 @@ from importlib import import_module
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
 class _Metric:
-    name: str
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def _send(self, method: str, value: Any, tags: dict[str, str]) -> None:
         try:

@@ -21,7 +21,6 @@ from airflow.providers.common.compat.sdk import (
     redact,
 )
 
-from airflow_provider_kling import metrics
 from airflow_provider_kling.errors import (
     KlingError,
     KlingSubmitUncertainError,
@@ -176,6 +175,8 @@ def _reported(
 
     :param failure: what it means; a plain :class:`KlingError` if it stays what it is.
     """
+    from airflow_provider_kling import metrics
+
     operator.log.debug("The error comes from:\n%s", "".join(format_tb(error.__traceback__)))
     for text in (failure.what, failure.money, failure.advice):
         log_wrapped(operator.log, logging.ERROR, text)

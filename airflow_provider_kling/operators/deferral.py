@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 
@@ -27,8 +26,7 @@ BACKSTOP = 900.0
 DEFAULT_TIMEOUT = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class WaitOptions:
+class WaitOptions(NamedTuple):
     """How to wait for a job; all spans are seconds.
 
     :param timeout: the longest wait.

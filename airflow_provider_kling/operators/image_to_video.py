@@ -21,7 +21,7 @@ from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOp
 from airflow_provider_kling.operators.stored_video import StoringOperator
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator, SubmitAttempt
 from airflow_provider_kling.operators.xcom import find_request, own_bill, own_task_id
-from airflow_provider_kling.polling.schedule import MAX_POLL_INTERVAL
+from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
 from airflow_provider_kling.values import one_of
 from airflow_provider_kling.xcom_keys import TASK_ID_KEY

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from airflow_provider_kling.errors import KlingNoSlotError, KlingUnavailableError
 from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and_log
@@ -46,17 +45,16 @@ _NO_TRIGGERER = 120.0
 CLAIM_MARGIN = 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitAttempt:
+class SubmitAttempt(NamedTuple):
     """One attempt of a task to submit. Times are epoch seconds.
 
-    :param attempt: how often the submit was repeated because the gateway was busy.
     :param give_up_at: when it is repeated no more.
+    :param attempt: how often the submit was repeated because the gateway was busy.
     :param asked_at: when the task asked for a slot first; 0 if it has not waited for one.
     """
 
-    attempt: int = 0
     give_up_at: float
+    attempt: int = 0
     asked_at: float = 0.0
 
 
@@ -385,7 +383,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
                     raise
             except KlingUnavailableError as error:
                 delay = submit_delay(attempt.attempt, error.retry_after, key)
-                attempt = replace(attempt, attempt=attempt.attempt + 1)
+                attempt = attempt._replace(attempt=attempt.attempt + 1)
                 if time.time() + delay > attempt.give_up_at:
                     self.log.warning("Given up after busy_timeout=%s seconds.", self.busy_timeout)
                     raise
@@ -441,6 +439,6 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         self.defer(
             trigger=DateTimeTrigger(moment=moment),
             method_name=self.execute_again.__name__,
-            kwargs=asdict(attempt),
+            kwargs=attempt._asdict(),
             timeout=timedelta(seconds=delay + _NO_TRIGGERER),
         )

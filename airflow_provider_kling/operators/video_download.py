@@ -10,6 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, BinaryIO
 
+from airflow_provider_kling import metrics
 from airflow_provider_kling.errors import (
     KlingDownloadError,
     KlingError,
@@ -34,7 +35,7 @@ from airflow_provider_kling.storage.target import TOO_LARGE, Target, owner_name
 from airflow_provider_kling.submission.local_disk import warn_of_local_disk
 from airflow_provider_kling.submission.reuse import add_to_library, read_reused_video
 from airflow_provider_kling.transport.download_stream import Stream
-from airflow_provider_kling.values import as_object, is_placeholder
+from airflow_provider_kling.values import as_object, is_placeholder, read_number
 from airflow_provider_kling.xcom_keys import CONTENT_TYPE_KEY, PREVIEW_KEY, SHA256_KEY, SIZE_KEY, VIDEO_KEY
 
 #: Seconds before each further attempt; each begins with a fresh link.
@@ -114,6 +115,16 @@ class DownloadResult:
         if self.reused or not video["billing"]:  # the bill of an earlier purchase, or a sidecar without one
             video |= NO_BILL
         return video
+
+    def count(self) -> None:
+        """Count the video if it has come from the gateway."""
+        if not self.is_new:
+            return
+        tags = metrics.job_tags(self.gateway, self.facts.get("model"))
+        metrics.BYTES.add(self.facts["size"], **tags)
+        metrics.DOWNLOAD.record(self.facts["download_seconds"], **tags)
+        if ended_at := read_number(self.facts["timings"].get("complete_time_ms")):
+            metrics.DELIVERY.record(time.time() - ended_at / 1000, **tags)
 
     def publish(self, ti: Any, request: Mapping[str, Any], log: Any) -> None:
         """Push what is known of the video; add it to the library.

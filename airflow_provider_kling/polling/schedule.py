@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The shortest and, unless told otherwise, the longest interval between two polls, in seconds.
-MIN_POLL_INTERVAL, MAX_POLL_INTERVAL = 5.0, 12.0
+from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
+
+#: The shortest interval between two polls, in seconds.
+MIN_POLL_INTERVAL = 5.0
 #: The share of the job's age that the interval grows with: the end of an old job may be noticed later.
 INTERVAL_SHARE = 1 / 30
 #: First polls are spread over this time, in seconds, so that jobs of one submit are not polled together.

@@ -11,7 +11,7 @@ from airflow_fakes import TI
 from chains import execute, one_task, submit_of
 
 from airflow_provider_kling.operators import KlingDownloadOperator
-from airflow_provider_kling.operators.stored_video import asset_uri
+from airflow_provider_kling.operators.assets import asset_uri
 
 VIDEOS, FILM = AssetAlias("videos"), Asset("film")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
 from airflow_provider_kling.polling.schedule import (
     FIRST_POLLS_SPREAD,
-    MAX_POLL_INTERVAL,
     MIN_POLL_INTERVAL,
     DurationModel,
     DurationModels,
