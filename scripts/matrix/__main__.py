@@ -67,6 +67,7 @@ def run(row: Row) -> Outcome:
             "no:cacheprovider",
             "-p",
             "no:anyio",  # older versions of it do not load in the newest pytest
+            "--timeout=300",  # an S3 client repeats a call without an answer after a minute
             f"--junit-xml={report}",
             *workers,
         )
