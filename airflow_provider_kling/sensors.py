@@ -20,7 +20,6 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import BACKSTOP, DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
-from airflow_provider_kling.operators.xcom import bill_facts
 from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -148,6 +147,7 @@ class KlingTaskSensor(WaitingOperator, BaseSensorOperator):
 
     def _finish(self, context: Context, task: Task) -> dict[str, Any]:  # noqa: ARG002 - nothing follows
         from airflow_provider_kling.models.bill import NO_BILL
+        from airflow_provider_kling.operators.xcom import bill_facts
 
         result = task.to_dict(with_links=self.wait_options.publish_link)
         bill: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard, TypeVar, get_args
 T = TypeVar("T")
 
 #: JavaScript's text of an object.
-_OBJECT = re.compile(r"\[object [A-Z]\w*\]")
+_OBJECT = r"\[object [A-Z]\w*\]"
 #: The status in `kling_progress` while no job is started because no slot is free.
 NO_SLOT = "WAITING_FOR_SLOT"
 
@@ -48,7 +48,7 @@ def is_placeholder(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     text = value.strip()
-    return text == "None" or text.lower() in ("null", "undefined", "nan") or bool(_OBJECT.search(text))
+    return text == "None" or text.lower() in ("null", "undefined", "nan") or bool(re.search(_OBJECT, text))
 
 
 def is_link(text: str) -> bool:

@@ -28,7 +28,6 @@ from airflow_provider_kling.errors import (
     Money,
 )
 from airflow_provider_kling.hooks import for_airflow, suppress_and_log
-from airflow_provider_kling.operators.xcom import find_request, own_task_id, task_instance_key
 from airflow_provider_kling.xcom_keys import ERROR_KEY
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ class KlingBaseOperator(BaseOperator):
     def request_name(self, ti: Any) -> str:
         """Return a short name for the request. Templates call it, so it never fails."""
         from airflow_provider_kling.operators.run_report import name_of
+        from airflow_provider_kling.operators.xcom import find_request, own_task_id
 
         if name := name_of(vars(self)):
             return name
@@ -191,6 +191,8 @@ def _reported(
 
 
 def _push(operator: KlingBaseOperator, ti: Any, failure: dict[str, Any]) -> None:
+    from airflow_provider_kling.operators.xcom import task_instance_key
+
     with suppress_and_log(operator.log, "Why the task failed could not be stored"):
         failure |= {"name": operator.request_name(ti), **task_instance_key(ti)}
         failure["kling_task_id"] = failure.get("kling_task_id") or getattr(operator, "kling_task_id", None)
@@ -202,6 +204,7 @@ def _about_job(operator: KlingBaseOperator, context: Context, error: BaseExcepti
 
     Where no job can have been started, it is a plain :class:`KlingError`, which is not raised.
     """
+    from airflow_provider_kling.operators.xcom import own_task_id
     from airflow_provider_kling.redaction import clean, shorten
 
     words = shorten(clean(str(redact(f"{type(error).__name__}: {error}".rstrip(": ")))), 300)

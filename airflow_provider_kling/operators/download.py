@@ -9,7 +9,6 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors
 from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.stored_video import StoringOperator
-from airflow_provider_kling.operators.xcom import find_request
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
 from airflow_provider_kling.values import one_of
 
@@ -87,6 +86,7 @@ class KlingDownloadOperator(StoringOperator):
         from airflow_provider_kling.gateways.base import checked_task_id
         from airflow_provider_kling.operators.target_words import fill_target
         from airflow_provider_kling.operators.video_download import DownloadOptions, VideoDownload
+        from airflow_provider_kling.operators.xcom import find_request
 
         with airflow_errors():
             self.kling_task_id = checked_task_id(self.kling_task_id)

@@ -20,7 +20,6 @@ from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.stored_video import StoringOperator
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator, SubmitAttempt
-from airflow_provider_kling.operators.xcom import find_request, own_bill, own_task_id
 from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
 from airflow_provider_kling.values import one_of
@@ -163,6 +162,7 @@ class KlingImageToVideoOperator(StoringOperator, WaitingOperator, KlingSubmitOpe
         return self._finish(context, task)
 
     def _job_to_wait_for(self, context: Context) -> str:
+        from airflow_provider_kling.operators.xcom import own_task_id
         from airflow_provider_kling.submission.state import submission_state
 
         own = own_task_id(context["ti"])  # what this try has bought, also where the store is away
@@ -179,6 +179,7 @@ class KlingImageToVideoOperator(StoringOperator, WaitingOperator, KlingSubmitOpe
 
     def _store(self, context: Context, kling_task_id: str, task: Task | None = None) -> str:
         """Download the video, and return where it is."""
+        from airflow_provider_kling.operators.xcom import find_request
         from airflow_provider_kling.submission.state import submission_state
 
         download, ti = self._download(context), context["ti"]
@@ -196,6 +197,7 @@ class KlingImageToVideoOperator(StoringOperator, WaitingOperator, KlingSubmitOpe
 
     def _record_cost(self, context: Context) -> None:
         """Record what the job has cost by the gateway's bill: Airflow deletes the XCom before a retry."""
+        from airflow_provider_kling.operators.xcom import own_bill
         from airflow_provider_kling.submission.state import submission_state
 
         with suppress_and_log(self.log, "What the job has cost could not be recorded"):

@@ -14,7 +14,6 @@ from airflow_provider_kling.links import KlingGalleryLink
 from airflow_provider_kling.models.input_names import TEXT_INPUTS
 from airflow_provider_kling.operators.base import KlingBaseOperator, log_deferral, reports_errors
 from airflow_provider_kling.operators.request_arguments import RequestOperator
-from airflow_provider_kling.operators.xcom import is_ours, is_submit, task_ids_of_dag, task_instance_key
 from airflow_provider_kling.submission.options import Choice, Transport, check_reuse
 from airflow_provider_kling.values import NO_SLOT, checked_seconds, one_of
 from airflow_provider_kling.xcom_keys import COST_KEY, PREVIEW_KEY, PROGRESS_KEY, REQUEST_KEY
@@ -357,6 +356,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         return result.kling_task_id
 
     def _reservations(self, ti: Any) -> RunReservations:
+        from airflow_provider_kling.operators.xcom import is_ours, is_submit, task_ids_of_dag
         from airflow_provider_kling.submission.cost_limits import RunReservations
 
         return RunReservations(ti, task_ids_of_dag(self, is_submit), task_ids_of_dag(self, is_ours))
@@ -412,6 +412,7 @@ class KlingSubmitOperator(KlingBaseOperator, RequestOperator):
         self, ti: Any, result: SubmissionResult, earlier_costs: Mapping[str, Decimal | None] | None
     ) -> None:
         """Push what was asked for, for people and for the download's sidecar."""
+        from airflow_provider_kling.operators.xcom import task_instance_key
         from airflow_provider_kling.submission.cost_limits import cost_without
 
         with suppress_and_log(self.log, "What was asked for could not be stored"):

@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_kling.hooks import suppress_and_log
 from airflow_provider_kling.links import KlingRunGalleryLink
 from airflow_provider_kling.operators.base import log_wrapped
-from airflow_provider_kling.operators.xcom import is_ours, is_submit
 from airflow_provider_kling.xcom_keys import (
     BILL_KEY,
     ERROR_KEY,
@@ -57,6 +56,7 @@ class KlingSummaryOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Collect, log and return the report."""
         from airflow_provider_kling.operators.run_report import RunReport
+        from airflow_provider_kling.operators.xcom import is_ours, is_submit
 
         ti = context["ti"]
         tasks = [task for task in self.get_flat_relatives(upstream=True) if is_ours(task)]

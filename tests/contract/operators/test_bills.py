@@ -238,7 +238,7 @@ def test_a_wait_does_not_fail_because_its_bill_cannot_be_read(kling, tmp_path, m
     def fail(*_):
         raise KlingUnavailableError("Airflow is away.")
 
-    monkeypatch.setattr("airflow_provider_kling.sensors.bill_facts", fail)
+    monkeypatch.setattr("airflow_provider_kling.operators.xcom.bill_facts", fail)
     run = Run(tmp_path)
     waited, _ = run.end(run.buy())
     assert (waited["return_value"]["cost_usd"], waited["return_value"]["billing"]) == (None, [])
