@@ -20,7 +20,7 @@ from airflow_provider_kling.hooks import KlingHook, airflow_errors, suppress_and
 from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.base import reports_errors
 from airflow_provider_kling.operators.deferral import BACKSTOP, DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
-from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
+from airflow_provider_kling.polling import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg

@@ -16,8 +16,8 @@ from airflow_provider_kling.errors import KlingError, Money
 from airflow_provider_kling.gateways.base import Task, checked_task_id
 from airflow_provider_kling.hooks import KlingHook, suppress_and_log
 from airflow_provider_kling.links import KlingGalleryLink
+from airflow_provider_kling.polling import MAX_POLL_INTERVAL
 from airflow_provider_kling.polling.client_pool import ClientPool
-from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
 from airflow_provider_kling.polling.policy import PollPolicy
 from airflow_provider_kling.polling.schedule import DurationModels, Schedule
 from airflow_provider_kling.polling.slots import SlotWaiter

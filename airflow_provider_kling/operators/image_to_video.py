@@ -20,7 +20,7 @@ from airflow_provider_kling.links import KlingGalleryLink, KlingVideoLink
 from airflow_provider_kling.operators.deferral import DEFAULT_TIMEOUT, WaitingOperator, WaitOptions
 from airflow_provider_kling.operators.stored_video import StoringOperator
 from airflow_provider_kling.operators.submit import CLAIM_MARGIN, KlingSubmitOperator, SubmitAttempt
-from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
+from airflow_provider_kling.polling import MAX_POLL_INTERVAL
 from airflow_provider_kling.storage.options import DEFAULT_MAX_BYTES, IfExists, checked_max_bytes
 from airflow_provider_kling.values import one_of
 from airflow_provider_kling.xcom_keys import TASK_ID_KEY

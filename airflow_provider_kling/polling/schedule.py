@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
+from airflow_provider_kling.polling import MAX_POLL_INTERVAL
 
 #: The shortest interval between two polls, in seconds.
 MIN_POLL_INTERVAL = 5.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from airflow_provider_kling.errors import KlingUnavailableError
 from airflow_provider_kling.gateways.base import Task, Video
 from airflow_provider_kling.gateways.myrouter import outcome_of
-from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
+from airflow_provider_kling.polling import MAX_POLL_INTERVAL
 from airflow_provider_kling.polling.policy import FIRST_POLL_DELAY, PollPolicy
 from airflow_provider_kling.polling.schedule import DurationModel, Schedule
 from schedule.jobs import Job

@@ -30,7 +30,7 @@ PURE = [
 #: The folders that only a running task needs, and what of them an operator's arguments are checked with.
 RUNNING_TASK_ONLY = ("transport", "gateways", "submission", "polling", "storage", "media", "models")
 DESCRIBES_TASKS = {
-    *("models", "models.input_names", "polling", "polling.options"),
+    *("models", "models.input_names", "polling"),
     *("storage", "storage.options", "submission", "submission.options"),
 }
 

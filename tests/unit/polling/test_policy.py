@@ -20,7 +20,7 @@ from airflow_provider_kling.errors import (
 from airflow_provider_kling.gateways.base import NOT_FOUND_GRACE, Task, Video
 from airflow_provider_kling.gateways.myrouter import outcome_of
 from airflow_provider_kling.hooks import for_airflow
-from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
+from airflow_provider_kling.polling import MAX_POLL_INTERVAL
 from airflow_provider_kling.polling.policy import (
     EMPTY_GRACE,
     EMPTY_INTERVAL,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_kling.polling.options import MAX_POLL_INTERVAL
+from airflow_provider_kling.polling import MAX_POLL_INTERVAL
 from airflow_provider_kling.polling.schedule import (
     FIRST_POLLS_SPREAD,
     MIN_POLL_INTERVAL,
