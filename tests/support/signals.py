@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections import defaultdict
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from airflow_provider_kling.metrics import _stats
@@ -76,7 +77,9 @@ def send_to(server, monkeypatch):
     try:
         from airflow.sdk.observability.metrics.statsd_logger import get_statsd_logger
     except ImportError:  # Airflow 3.1
-        from airflow.metrics.statsd_logger import get_statsd_logger
+        from airflow.metrics.statsd_logger import get_statsd_logger as of_class
+
+        get_statsd_logger = partial(of_class, None)
     return replace_logger(get_statsd_logger, monkeypatch).statsd
 
 

@@ -1,6 +1,7 @@
 """What Airflow learns of a stored video: events for the outlets' assets, and datasets for OpenLineage."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,9 @@ from chains import execute, one_task, submit_of
 from airflow_provider_kling.operators import KlingDownloadOperator
 from airflow_provider_kling.operators.assets import asset_uri
 
+OPENLINEAGE = pytest.mark.skipif(
+    not find_spec("airflow.providers.openlineage"), reason="needs apache-airflow-providers-openlineage"
+)
 VIDEOS, FILM = AssetAlias("videos"), Asset("film")
 
 
@@ -91,6 +95,7 @@ def test_the_uri_is_the_path_as_airflow_takes_and_keeps_it(path, uri):
     assert Asset(uri=asset_uri(path)).uri == uri
 
 
+@OPENLINEAGE
 @FORMS
 def test_openlineage_gets_the_pictures_and_the_video(gateway, tmp_path, picture, form):
     target = tmp_path / "cat.mp4"
@@ -103,6 +108,7 @@ def test_openlineage_gets_the_pictures_and_the_video(gateway, tmp_path, picture,
     assert (names(lineage.inputs), names(lineage.outputs)) == ([("file", picture)], [("file", str(target))])
 
 
+@OPENLINEAGE
 def test_openlineage_gets_a_public_picture_without_its_signature(gateway, tmp_path):
     task, _, _ = stored(
         "one task", tmp_path / "cat.mp4", "https://shop.example/a/cat.png?X-Amz-Signature=abc"
@@ -111,6 +117,7 @@ def test_openlineage_gets_a_public_picture_without_its_signature(gateway, tmp_pa
     assert (source.namespace, source.name) == ("https://shop.example", "a/cat.png")
 
 
+@OPENLINEAGE
 @pytest.mark.parametrize(
     ("facts", "inputs"),
     [

@@ -14,6 +14,8 @@ from airflow_provider_kling.operators import KlingSubmitOperator
 from airflow_provider_kling.sensors import KlingTaskSensor
 from airflow_provider_kling.triggers import KlingTaskTrigger
 
+pytestmark = pytest.mark.needs_airflow("3.3", "templates in triggers")
+
 
 def sensor(**arguments):
     defaults = {"task_id": "wait", "kling_task_id": "t-1", "start_from_trigger": True}
