@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from matrix.rows import Lock, Row
 
 UV = (str(Path(sys.executable).with_name("uv")), "--quiet", "pip")
-#: These may be newer than a lock's day: so a new patch of Airflow is noticed. The last two are what pip
+#: These may be newer than a lock's day: so a new patch of Airflow is noticed. moto refuses right signatures
+#: up to 5.2.1. The last two are what pip
 #: updates when it installs the provider into an old environment.
 ALSO_NEWER = (
     *("apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk"),
-    *("pytest", "pytest-asyncio", "apache-airflow-providers-common-compat", "standardwebhooks"),
+    *("pytest", "pytest-asyncio", "moto", "apache-airflow-providers-common-compat", "standardwebhooks"),
 )
 
 

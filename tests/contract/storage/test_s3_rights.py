@@ -3,7 +3,6 @@
 import json
 import re
 import uuid
-from importlib.metadata import version
 from pathlib import Path
 
 import boto3
@@ -18,9 +17,6 @@ from airflow_provider_kling.errors import KlingInputError
 from airflow_provider_kling.storage.allowed_paths import resolve_path
 from airflow_provider_kling.storage.files import read_file
 
-pytestmark = pytest.mark.skipif(
-    tuple(map(int, version("moto").split("."))) < (5, 2, 5), reason="moto 5.2.1 refuses right signatures"
-)
 PAGE = (Path(__file__).parents[3] / "docs" / "storage.md").read_text()
 POLICY, RULE = map(json.loads, re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 PART = 5 * 1024**2
