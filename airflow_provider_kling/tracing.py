@@ -106,4 +106,9 @@ def _nanoseconds(at: float) -> int:
 
 
 def _is_on(option: str) -> bool:
-    return bool(conf.getboolean("kling", option, fallback=False))
+    """Return whether the admin has turned an option on. One that is no boolean is off: the work goes on."""
+    try:
+        return bool(conf.getboolean("kling", option, fallback=False))
+    except Exception as error:  # noqa: BLE001 - the class depends on the version of Airflow
+        _log.warning("The setting [kling] %s is ignored: %s", option, error)
+        return False

@@ -227,6 +227,13 @@ def test_without_the_setting_there_are_no_spans(spans, rendering, picture, tmp_p
     assert not spans()
 
 
+@pytest.mark.parametrize("setting", ["TRACES", "TRACES_CONTENT"])
+def test_a_setting_that_is_no_boolean_ends_nothing(spans, rendering, picture, tmp_path, monkeypatch, setting):
+    monkeypatch.setenv(f"AIRFLOW__KLING__{setting}", "perhaps")
+    chain(tmp_path / "cat.mp4", picture)
+    assert (tmp_path / "cat.mp4").exists()
+
+
 @pytest.mark.parametrize("broken", ["get_tracer_provider", "Span.set_attribute", "Span.end"])
 def test_a_broken_tracer_ends_nothing(spans, rendering, picture, tmp_path, monkeypatch, broken):
     def fail(*_):
