@@ -81,7 +81,8 @@ SOME = (
     *(f"tests/contract/operators/test_{part}.py" for part in ("decorator", "orders", "summary", "xcoms")),
     *(f"tests/contract/polling/test_{part}.py" for part in ("client_pool", "sensor_modes", "trigger_run")),
     *(f"tests/contract/submission/test_{part}.py" for part in ("submit_limits", "submit_memory")),
-    *("tests/contract/storage/test_path_spellings.py", "tests/contract/transport/test_hook.py"),
+    *(f"tests/contract/storage/test_{part}.py" for part in ("path_spellings", "s3_rights")),
+    "tests/contract/transport/test_hook.py",
 )
 REAL = ("tests/smoke/smoke.py",)
 
